@@ -1,0 +1,36 @@
+"""Time, as an argument: the only module that imports ``time``.
+
+Every part that needs a clock receives a ``Clock``; tests hand in one they can turn (``loopwatch.testing``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+def _boottime() -> float:
+    """Seconds since boot, sleep included; on systems without CLOCK_BOOTTIME the same as monotonic."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The clocks of this process. All return seconds as float."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    """Never goes back and does not tick while the machine sleeps (Linux); asyncio's own clock."""
+    wall: Callable[[], float] = time.time
+    """Unix time, for people and for timestamps; may jump."""
+    process_cpu: Callable[[], float] = time.process_time
+    """User and system CPU time of all threads of this process."""
+    thread_cpu: Callable[[], float] = time.thread_time
+    """User and system CPU time of the calling thread."""
+    boottime: Callable[[], float] = _boottime if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
+    """Like monotonic, but ticks while the machine sleeps: the difference is the sleep."""
+    of_thread: Callable[[int], float] | None = getattr(time, "clock_gettime", None)
+    """Reads the CPU clock with the given clock id; None where the OS has none (Windows)."""
+
+
+SYSTEM = Clock()

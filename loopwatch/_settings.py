@@ -1,0 +1,184 @@
+"""Settings: arguments of ``install()`` and ``LOOPWATCH_*``, checked once, frozen afterwards."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from ._errors import ConfigurationError
+
+logger = logging.getLogger("loopwatch")
+
+PREFIX = "LOOPWATCH_"
+DISABLED = PREFIX + "DISABLED"
+INTERNAL = frozenset({DISABLED, PREFIX + "RUN"})
+"""Names with the prefix that are not settings; ``LOOPWATCH_RUN`` marks processes under ``loopwatch run``."""
+
+
+class Unset(Enum):
+    """Type of ``UNSET``, the default of arguments for which None has a meaning of its own."""
+
+    UNSET = "not given"
+
+
+UNSET: Final = Unset.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What ``install()`` was asked for, after the environment has been read and all values checked."""
+
+    service_name: str = ""
+    stall_threshold: float = 0.1
+    prometheus_port: int | None = 9464
+    prometheus_host: str = "127.0.0.1"
+    app_packages: tuple[str, ...] = ()
+    hold_dump: bool | str = True
+
+
+def _fail(name: str, value: object, why: str, instead: str) -> ConfigurationError:
+    """Build the error for ``name``: what was got, why it is wrong, what to write instead."""
+    return ConfigurationError(f"{name}={value!r}: {why}. {instead}")
+
+
+def _number(name: str, value: object, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _fail(name, value, f"got {type(value).__name__}, not a number", f"Give seconds, {low:g} to {high:g}.")
+    if math.isnan(value) or not low <= value <= high:
+        raise _fail(name, value, f"outside {low:g} to {high:g} seconds", "Give a value within that range.")
+    return float(value)
+
+
+def _stall_threshold(name: str, value: object) -> float:
+    return _number(name, value, 0.005, 60.0)
+
+
+def _prometheus_port(name: str, value: object) -> int | None:
+    instead = "Give a port from 0 to 65535 (0: any free one), or None for no endpoint."
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _fail(name, value, f"got {type(value).__name__}, not a port number", instead)
+    if not 0 <= value <= 65535:
+        raise _fail(name, value, "no such port", instead)
+    return value
+
+
+def _text(name: str, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise _fail(name, value, "not a text with something in it", "Give a non-empty string.")
+    return value.strip()
+
+
+def _app_packages(name: str, value: object) -> tuple[str, ...]:
+    instead = "Give module names, such as app_packages=('shop', 'shop_jobs')."
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise _fail(name, value, f"got {type(value).__name__}, not a sequence of module names", instead)
+    packages = tuple(value)
+    for package in packages:
+        if not isinstance(package, str) or not all(part.isidentifier() for part in package.split(".")):
+            raise _fail(name, value, f"{package!r} is no module name", instead)
+    return packages
+
+
+def _hold_dump(name: str, value: object) -> bool | str:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str | os.PathLike) and str(value):
+        path = Path(value)
+        if not path.parent.is_dir():
+            raise _fail(name, str(value), f"there is no directory {path.parent}", "Create it, or name another file.")
+        return str(path)
+    raise _fail(name, value, "neither True, False nor a path", "Give True, False, or the path of the dump file.")
+
+
+_CHECKS: dict[str, Callable[[str, object], Any]] = {
+    "service_name": _text,
+    "stall_threshold": _stall_threshold,
+    "prometheus_port": _prometheus_port,
+    "prometheus_host": _text,
+    "app_packages": _app_packages,
+    "hold_dump": _hold_dump,
+}
+
+
+def _parse(field: str, name: str, raw: str) -> object:
+    """Turn the text of an environment variable into what the argument of the same name takes."""
+    text = raw.strip()
+    if field == "stall_threshold":
+        try:
+            return float(text)
+        except ValueError:
+            raise _fail(name, raw, "not a number", "Write seconds, such as 0.1.") from None
+    if field == "prometheus_port":
+        if text.lower() in ("none", "off", ""):
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            raise _fail(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
+    if field == "app_packages":
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if field == "hold_dump":
+        flag = _flag(text)
+        return raw if flag is None else flag
+    return raw
+
+
+def _flag(text: str) -> bool | None:
+    """Read a yes or no of the environment; None when it is neither."""
+    if text.strip().lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.strip().lower() in ("0", "false", "no", "off", ""):
+        return False
+    return None
+
+
+def disabled(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether ``LOOPWATCH_DISABLED`` asks for an inert agent. Raises ConfigurationError if unreadable."""
+    raw = environ.get(DISABLED, "")
+    flag = _flag(raw)
+    if flag is None:
+        raise _fail(DISABLED, raw, "neither yes nor no", "Write 1 or 0.")
+    return flag
+
+
+def _warn_unknown(environ: Mapping[str, str]) -> None:
+    known = {PREFIX + field.name.upper() for field in fields(Settings)} | INTERNAL
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+            logger.warning("loopwatch: %s is set but is no setting of loopwatch: %s", name, hint)
+
+
+def _program_name(argv: list[str]) -> str:
+    stem = Path(argv[0]).stem if argv and argv[0] not in ("", "-c", "-m") else ""
+    if stem == "__main__":
+        stem = Path(argv[0]).parent.name
+    return stem or "python"
+
+
+def load(arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Settings:
+    """Build the settings: an argument that is not ``UNSET`` beats the environment, which beats the default.
+
+    Raises ConfigurationError, naming the argument or variable, the value and what it may be.
+    """
+    _warn_unknown(environ)
+    chosen: dict[str, Any] = {}
+    for field, check in _CHECKS.items():
+        variable = PREFIX + field.upper()
+        if arguments.get(field, UNSET) is not UNSET:
+            chosen[field] = check(field, arguments[field])
+        elif variable in environ:
+            chosen[field] = check(variable, _parse(field, variable, environ[variable]))
+    chosen.setdefault("service_name", environ.get("OTEL_SERVICE_NAME") or _program_name(sys.argv))
+    return Settings(**chosen)

@@ -1,0 +1,209 @@
+"""The catalogue: every measured thing loopwatch exports, declared once.
+
+Exporters loop over ``ALL``; dashboards, docs and tests read names here. Names and labels follow the
+OpenTelemetry naming rules; ``prometheus_name`` applies the specification's OTel-to-Prometheus translation, so
+that both routes give the same series (a unit of ``1`` on a gauge would append ``_ratio``: no fact has it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["counter", "gauge", "updowncounter", "histogram"]
+
+LOOP = "asyncio.eventloop.name"
+FUNCTION = "code.function.name"
+CAUSE = "asyncio.block.cause"
+COMPONENT = "loopwatch.component"
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Seconds. Below 1 ms a loop is healthy; 0.1 and 0.5 are alert thresholds, which must be bounds."""
+
+TOP = 20
+"""Label values kept apart per fact; what comes beyond is summed under ``OTHER``."""
+OTHER = "_other"
+NOBODY = "_unknown"
+"""Function label of block time for which no application frame was seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One measured thing. ``stem`` is how the source spells it wherever it is born, kept and shown."""
+
+    stem: str
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+
+    @property
+    def prometheus_name(self) -> str:
+        """The metric family's name in Prometheus, without ``_total``, which the kind implies."""
+        suffix = {"s": "_seconds", "By": "_bytes"}.get(self.unit, "")
+        return self.name.replace(".", "_") + suffix
+
+    @property
+    def prometheus_labels(self) -> tuple[str, ...]:
+        """Label names in Prometheus."""
+        return tuple(label.replace(".", "_") for label in self.labels)
+
+
+ALL: tuple[Fact, ...] = (
+    Fact(
+        "info",
+        "asyncio.eventloop.info",
+        "updowncounter",
+        "",
+        (LOOP, "asyncio.eventloop.type", "python.version", "loopwatch.version"),
+        "1 for each watched event loop.",
+    ),
+    Fact(
+        "delay",
+        "asyncio.eventloop.delay",
+        "histogram",
+        "s",
+        (LOOP,),
+        "How late the loop ran a timer: what every callback and request of this loop waits on top.",
+    ),
+    Fact(
+        "delay_max",
+        "asyncio.eventloop.delay.max",
+        "gauge",
+        "s",
+        (LOOP,),
+        "Largest delay of the last 60 seconds; reading does not reset it.",
+    ),
+    Fact(
+        "loop_time",
+        "asyncio.eventloop.time",
+        "counter",
+        "s",
+        (LOOP, "asyncio.eventloop.state"),
+        "Time the loop was active (ran callbacks) or idle (waited for events). "
+        "Utilization is the rate of active over the rate of both. Sampled on uvloop.",
+    ),
+    Fact(
+        "iterations",
+        "asyncio.eventloop.iterations",
+        "counter",
+        "{iteration}",
+        (LOOP,),
+        "Turns of the loop. Absent on uvloop.",
+    ),
+    Fact(
+        "blocked",
+        "asyncio.eventloop.blocked",
+        "gauge",
+        "s",
+        (LOOP,),
+        "For how long the loop has owed service right now. Rises during a stall, before it ends.",
+    ),
+    Fact(
+        "last_tick",
+        "asyncio.eventloop.last_tick",
+        "gauge",
+        "s",
+        (LOOP,),
+        "Unix time of the last heartbeat that ran in the loop.",
+    ),
+    Fact(
+        "block_duration",
+        "asyncio.eventloop.block.duration",
+        "histogram",
+        "s",
+        (LOOP,),
+        "Duration of the stalls: the stretches longer than stall_threshold without service.",
+    ),
+    Fact(
+        "block_time",
+        "asyncio.eventloop.block.time",
+        "counter",
+        "s",
+        (LOOP, FUNCTION, CAUSE),
+        "Time lost in stalls, by the function that caused them and by cause.",
+    ),
+    Fact(
+        "cpu_time",
+        "asyncio.eventloop.cpu.time",
+        "counter",
+        "s",
+        (LOOP,),
+        "CPU time of the loop's thread while the loop ran.",
+    ),
+    Fact(
+        "runqueue_time",
+        "asyncio.eventloop.runqueue.time",
+        "counter",
+        "s",
+        (LOOP,),
+        "Time the loop's thread was ready to run but had no CPU. Linux only.",
+    ),
+    Fact(
+        "gc_pause",
+        "asyncio.eventloop.gc.pause.duration",
+        "histogram",
+        "s",
+        (LOOP, "cpython.gc.generation"),
+        "Garbage collections on any thread while the loop ran: each stops every loop of the process.",
+    ),
+    Fact(
+        "ready",
+        "asyncio.eventloop.ready.count",
+        "updowncounter",
+        "{callback}",
+        (LOOP,),
+        "Callbacks ready to run now. Absent on uvloop.",
+    ),
+    Fact(
+        "timers",
+        "asyncio.eventloop.timer.count",
+        "updowncounter",
+        "{timer}",
+        (LOOP,),
+        "Timers scheduled, cancelled ones not yet removed included. Absent on uvloop.",
+    ),
+    Fact(
+        "unwatched",
+        "loopwatch.loop.unwatched",
+        "counter",
+        "{loop}",
+        ("loopwatch.reason",),
+        "Loops left alone, by reason: a heartbeat would break a loop with a clock of its own.",
+    ),
+    Fact(
+        "overhead",
+        "loopwatch.overhead.time",
+        "counter",
+        "s",
+        (COMPONENT,),
+        "CPU time loopwatch itself used.",
+    ),
+    Fact(
+        "dropped",
+        "loopwatch.event.dropped",
+        "counter",
+        "{event}",
+        (COMPONENT,),
+        "Events loopwatch could not keep because a bounded buffer was full.",
+    ),
+    Fact(
+        "internal_errors",
+        "loopwatch.internal_errors",
+        "counter",
+        "{error}",
+        (COMPONENT,),
+        "Failures of loopwatch's own parts, set aside and counted.",
+    ),
+    Fact(
+        "log_suppressed",
+        "loopwatch.log.suppressed",
+        "counter",
+        "{record}",
+        (),
+        "Log lines withheld by the rate limit.",
+    ),
+)
+
+BY_STEM = {fact.stem: fact for fact in ALL}
