@@ -5,6 +5,7 @@ Every part that needs a clock receives a ``Clock``; tests hand in one they can t
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,15 @@ from dataclasses import dataclass
 def _boottime() -> float:
     """Seconds since boot, sleep included; on systems without CLOCK_BOOTTIME the same as monotonic."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def own_thread_clock() -> int | None:
+    """Return the id of the calling thread's CPU clock; None where the OS has none."""
+    get = getattr(time, "pthread_getcpuclockid", None)
+    return None if get is None else int(get(threading.get_ident()))
+
+
+_OF_THREAD: Callable[[int], float] | None = getattr(time, "clock_gettime", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +39,7 @@ class Clock:
     """User and system CPU time of the calling thread."""
     boottime: Callable[[], float] = _boottime if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
     """Like monotonic, but ticks while the machine sleeps: the difference is the sleep."""
-    of_thread: Callable[[int], float] | None = getattr(time, "clock_gettime", None)
+    of_thread: Callable[[int], float] | None = _OF_THREAD
     """Reads the CPU clock with the given clock id; None where the OS has none (Windows)."""
 
 

@@ -19,8 +19,8 @@ logger = logging.getLogger("loopwatch")
 
 PREFIX = "LOOPWATCH_"
 DISABLED = PREFIX + "DISABLED"
-INTERNAL = frozenset({DISABLED, PREFIX + "RUN"})
-"""Names with the prefix that are not settings; ``LOOPWATCH_RUN`` marks processes under ``loopwatch run``."""
+RUN = PREFIX + "RUN"
+"""Set by ``loopwatch run`` to the process id of the program it starts; its children inherit it."""
 
 
 class Unset(Enum):
@@ -51,7 +51,9 @@ def _fail(name: str, value: object, why: str, instead: str) -> ConfigurationErro
 
 def _number(name: str, value: object, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _fail(name, value, f"got {type(value).__name__}, not a number", f"Give seconds, {low:g} to {high:g}.")
+        raise _fail(
+            name, value, f"got {type(value).__name__}, not a number", f"Give seconds, {low:g} to {high:g}."
+        )
     if math.isnan(value) or not low <= value <= high:
         raise _fail(name, value, f"outside {low:g} to {high:g} seconds", "Give a value within that range.")
     return float(value)
@@ -95,9 +97,13 @@ def _hold_dump(name: str, value: object) -> bool | str:
     if isinstance(value, str | os.PathLike) and str(value):
         path = Path(value)
         if not path.parent.is_dir():
-            raise _fail(name, str(value), f"there is no directory {path.parent}", "Create it, or name another file.")
+            raise _fail(
+                name, str(value), f"there is no directory {path.parent}", "Create it, or name another file."
+            )
         return str(path)
-    raise _fail(name, value, "neither True, False nor a path", "Give True, False, or the path of the dump file.")
+    raise _fail(
+        name, value, "neither True, False nor a path", "Give True, False, or the path of the dump file."
+    )
 
 
 _CHECKS: dict[str, Callable[[str, object], Any]] = {
@@ -152,7 +158,7 @@ def disabled(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def _warn_unknown(environ: Mapping[str, str]) -> None:
-    known = {PREFIX + field.name.upper() for field in fields(Settings)} | INTERNAL
+    known = {PREFIX + field.name.upper() for field in fields(Settings)} | {DISABLED, RUN}
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, n=1)

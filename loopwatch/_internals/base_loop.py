@@ -1,0 +1,63 @@
+"""Private parts of asyncio's own loops: ``_selector``, ``_ready``, ``_scheduled``, ``_run_once``.
+
+Checked on CPython 3.11 to 3.15. uvloop and other foreign loops have none of these.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+OVERRIDES = ("time", "call_later", "call_at", "_run_once")
+"""A loop class with one of these of its own has its own idea of time: mock and virtual-clock loops."""
+
+
+class Selector(Protocol):
+    """What this package uses of a selector or proactor."""
+
+    select: Callable[[float | None], Any]
+
+
+def selector(loop: asyncio.AbstractEventLoop) -> Selector | None:
+    """Return the selector whose ``select`` the loop calls once per iteration, if it has one we may wrap.
+
+    ``select`` is replaced on the instance, so an object without a ``__dict__`` is of no use.
+    """
+    found: Selector | None = getattr(loop, "_selector", None)
+    return found if hasattr(found, "__dict__") and callable(getattr(found, "select", None)) else None
+
+
+def overridden(loop: asyncio.AbstractEventLoop, base: type) -> str | None:
+    """Name the method by which ``loop`` departs from ``base`` (BaseEventLoop or uvloop's) in its clock."""
+    for name in OVERRIDES:
+        ours = getattr(base, name, None)
+        if getattr(type(loop), name, None) is not ours or name in getattr(loop, "__dict__", ()):
+            return name
+    return None
+
+
+def ready_count(loop: asyncio.AbstractEventLoop) -> int | None:
+    """Return how many callbacks are ready to run."""
+    ready = getattr(loop, "_ready", None)
+    return None if ready is None else len(ready)
+
+
+def timer_count(loop: asyncio.AbstractEventLoop) -> int | None:
+    """Return how many timers are scheduled, cancelled ones still in the heap included."""
+    scheduled = getattr(loop, "_scheduled", None)
+    return None if scheduled is None else len(scheduled)
+
+
+def next_ready(loop: asyncio.AbstractEventLoop) -> int | None:
+    """Return the identity of the callback that runs next, 0 when none waits; None where it cannot be seen.
+
+    While one callback runs, this stays the same; while many run, it changes with each.
+    """
+    ready = getattr(loop, "_ready", None)
+    if ready is None:
+        return None
+    try:
+        return id(ready[0])
+    except IndexError:
+        return 0

@@ -1,0 +1,73 @@
+"""Runs a function once a named module has been imported, without importing it ourselves.
+
+The trespass: ``exec_module`` of that one module's loader is replaced on the instance while it runs, and put
+back before the module's importer goes on. Loaders that refuse attributes are left alone (the hook then never
+fires: the module is used unwatched). Deletable when CPython offers import callbacks.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import sys
+from collections.abc import Callable, Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+
+class ImportHook(importlib.abc.MetaPathFinder):
+    """A finder that finds nothing itself: it lets the others find and watches their result."""
+
+    def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
+        self._name = name
+        self._then = then
+        self._searching = False
+
+    def install(self) -> None:
+        """Call back now if the module is imported already, else when it is."""
+        module = sys.modules.get(self._name)
+        if module is not None:
+            self._then(module)
+        else:
+            sys.meta_path.insert(0, self)
+
+    def remove(self) -> None:
+        """Leave ``sys.meta_path``. Does nothing when no longer on it."""
+        if self in sys.meta_path:
+            sys.meta_path.remove(self)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """See MetaPathFinder. Called for every import: the common answer is the first line."""
+        if fullname != self._name or self._searching:
+            return None
+        self._searching = True  # another finder may ask the whole path again
+        try:
+            spec = next(
+                filter(None, (self._ask(finder, fullname, path, target) for finder in sys.meta_path)), None
+            )
+        finally:
+            self._searching = False
+        if spec is not None and spec.loader is not None:
+            self._watch(spec.loader)
+        return spec
+
+    def _ask(
+        self, finder: object, fullname: str, path: Sequence[str] | None, target: ModuleType | None
+    ) -> ModuleSpec | None:
+        find_spec = getattr(finder, "find_spec", None)
+        return None if finder is self or find_spec is None else find_spec(fullname, path, target)
+
+    def _watch(self, loader: importlib.abc.Loader) -> None:
+        original = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            del loader.exec_module  # the instance attribute: the loader is as before
+            self.remove()
+            original(module)
+            self._then(module)
+
+        try:
+            loader.exec_module = exec_module  # type: ignore[method-assign]
+        except AttributeError:
+            self.remove()

@@ -1,0 +1,24 @@
+"""CPU clocks of single threads.
+
+On Linux the clock id of any thread follows from its kernel id, as ``pthread_getcpuclockid(3)`` in glibc
+computes it: ``~tid << 3 | 6``. Reading it for a thread that has ended is a clean OSError, whereas
+``time.pthread_getcpuclockid`` with the id of an ended thread is undefined behaviour; so elsewhere only a
+thread's own clock is asked for, by itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+from loopwatch._clock import own_thread_clock
+
+
+def cpu_clock(native_id: int) -> int | None:
+    """Return the clock id of the thread with this kernel id; None where that cannot be known."""
+    return (~native_id << 3) | 6 if sys.platform == "linux" else None
+
+
+def own_cpu_clock() -> int | None:
+    """Return the clock id of the calling thread; None where the OS has none (Windows)."""
+    return cpu_clock(threading.get_native_id()) or own_thread_clock()

@@ -1,0 +1,88 @@
+"""loopwatch's own log lines. They leave through a thread of their own.
+
+A log handler may block for as long as it likes, or hold its lock while the loop thread is stuck inside it;
+were the watchdog to call it, the watchdog would be blind at the very moment it is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from collections import Counter
+from queue import SimpleQueue
+
+from ._clock import SYSTEM, Clock
+
+logger = logging.getLogger("loopwatch")
+
+QUEUE_LIMIT = 1000
+"""Lines waiting for a blocked handler; further ones are dropped and counted."""
+
+
+class Journal:
+    """Writes to the logger ``loopwatch``: from its thread while that runs, else at once."""
+
+    def __init__(self, clock: Clock = SYSTEM) -> None:
+        self._clock = clock
+        self._lines: SimpleQueue[tuple[int, str, tuple[object, ...]] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._failed: Counter[str] = Counter()
+        self.dropped = 0
+        self.cpu_time = 0.0
+
+    def say(self, level: int, message: str, *args: object) -> None:
+        """Log one line. Never blocks while the thread runs; any thread."""
+        if self._thread is None:
+            logger.log(level, message, *args)
+        elif self._lines.qsize() < QUEUE_LIMIT:
+            self._lines.put((level, message, args))
+        else:
+            self.dropped += 1
+
+    def failure(self, component: str, error: BaseException) -> None:
+        """Count a failure of our own part ``component``; tell of its first one, with the traceback.
+
+        Two threads failing in one component at the same instant may count as one: accepted, since a lock
+        here could be taken on the loop thread.
+        """
+        self._failed[component] += 1
+        if self._failed[component] == 1:
+            self.say(
+                logging.ERROR,
+                "loopwatch: %s failed and was set aside; the program is not affected, and further failures "
+                "of it are only counted (loopwatch_internal_errors_total).\n%s",
+                component,
+                "".join(traceback.format_exception(error)).rstrip(),
+            )
+
+    def failures(self) -> dict[str, int]:
+        """Return the failures counted so far, by component."""
+        return dict(self._failed)
+
+    def start(self) -> None:
+        """Start the thread. Does nothing when it runs."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._write, name="loopwatch-journal", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Write what waits and end the thread, unless a handler blocks it for longer than ``timeout`` s."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._lines.put(None)
+            thread.join(timeout)
+
+    def forget_thread(self) -> None:
+        """Write at once again: in a forked child, where the parent's thread does not run."""
+        self._thread = None
+        self._lines = SimpleQueue()
+
+    def _write(self) -> None:
+        while (line := self._lines.get()) is not None:
+            try:
+                logger.log(line[0], line[1], *line[2])
+            except Exception as error:  # noqa: BLE001 - a user's filter or handler may raise anything
+                self._failed["journal"] += 1
+                del error
+            self.cpu_time = self._clock.thread_cpu()

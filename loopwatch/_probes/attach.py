@@ -1,0 +1,215 @@
+"""Finds every loop: ``run_forever`` is where they all pass, whatever made or started them.
+
+uvicorn, ``Runner(loop_factory=)`` and a uvloop imported earlier bypass patches of ``new_event_loop``, of
+policies and of ``_set_running_loop``. So ``run_forever`` is wrapped on ``BaseEventLoop`` and on the Python
+class ``uvloop.Loop``; a loop is attached in its own thread before its first iteration.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType, ModuleType
+from typing import Any
+
+from loopwatch._clock import Clock
+from loopwatch._internals.base_loop import overridden, selector
+from loopwatch._internals.import_hook import ImportHook
+from loopwatch._internals.thread_clock import own_cpu_clock
+from loopwatch._journal import Journal
+from loopwatch._records import LoopKind
+from loopwatch._store.loop_state import LoopState, LoopStates
+
+from .heartbeat import Heartbeat
+from .iterations import watch_iterations
+
+
+@dataclass(slots=True)
+class _Probes:
+    """What is attached to one loop."""
+
+    state: LoopState
+    heartbeat: Heartbeat
+    unwrap_select: Callable[[], None] | None
+
+
+class Attach:
+    """Attaches probes to every loop that runs, and takes them off again."""
+
+    def __init__(
+        self,
+        states: LoopStates,
+        threshold: float,
+        clock: Clock,
+        journal: Journal,
+        on_running: Callable[[], None],
+        check: Callable[[], None],
+    ) -> None:
+        self._states = states
+        self._threshold = threshold
+        self._clock = clock
+        self._journal = journal
+        self._on_running = on_running
+        self._check = check
+        self._active = False
+        self._wrapped: list[tuple[type, Any, Any, bool]] = []
+        self._bases: list[tuple[type, LoopKind]] = []
+        self._hook = ImportHook("uvloop", self._wrap_uvloop)
+        self._attached: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Probes] = (
+            weakref.WeakKeyDictionary()
+        )
+        self.unwatched: Counter[str] = Counter()
+        """Loops left alone, by reason. Each counts at its first run."""
+        self._refused: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
+
+    def install(self) -> None:
+        """Wrap ``run_forever``; from now on loops are attached as they start."""
+        self._active = True
+        self._wrap_class(asyncio.BaseEventLoop, "asyncio")
+        self._hook.install()
+
+    def remove(self) -> None:
+        """Put everything back where ours is still on top, and take the probes off all loops."""
+        self._active = False
+        self._hook.remove()
+        for cls, original, ours, inherited in reversed(self._wrapped):
+            if cls.__dict__.get("run_forever") is ours:
+                if inherited:
+                    del cls.run_forever
+                else:
+                    cls.run_forever = original
+        self._wrapped.clear()
+        for loop, probes in list(self._attached.items()):
+            self._take_off(loop, probes)
+        self._attached.clear()
+
+    def forget(self) -> None:
+        """Drop all loops without touching them: in a forked child they belong to the parent's threads."""
+        self._attached.clear()
+
+    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Attach to a loop that runs in the calling thread already, or whose class is not wrapped."""
+        probes = self.entering(loop)
+        if probes is not None:
+            probes.state.leaves_unseen = True
+
+    def own_timers(self, loop: asyncio.AbstractEventLoop) -> int:
+        """Return how many of the loop's timers are ours."""
+        probes = self._attached.get(loop)
+        return 1 if probes is not None and probes.heartbeat.scheduled else 0
+
+    def _wrap_uvloop(self, module: ModuleType) -> None:
+        if self._active and hasattr(module, "Loop"):
+            self._wrap_class(module.Loop, "uvloop")
+
+    def _wrap_class(self, cls: type, kind: LoopKind) -> None:
+        inherited = "run_forever" not in cls.__dict__
+        original = cls.run_forever  # type: ignore[attr-defined]
+        ours = _wrap(self, original)
+        cls.run_forever = ours  # type: ignore[attr-defined]
+        self._wrapped.append((cls, original, ours, inherited))
+        self._bases.append((cls, kind))
+
+    def entering(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
+        """Attach, as ``loop`` enters ``run_forever``; None if it is not watched. Never raises."""
+        if not self._active:
+            return None
+        try:
+            return self._enter(loop)
+        except Exception as error:  # noqa: BLE001 - the user's loop must start whatever happens to us
+            self._journal.failure("attach", error)
+            return None
+
+    def leaving(self, probes: _Probes) -> None:
+        """Settle accounts as the loop leaves ``run_forever``. Never raises."""
+        try:
+            self._leave(probes)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._journal.failure("attach", error)
+
+    def _enter(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
+        probes = self._attached.get(loop)
+        if probes is None:
+            probes = self._attach(loop)
+            if probes is None:
+                return None
+            self._attached[loop] = probes
+        state = probes.state
+        if state.running and loop.is_running():
+            return None  # run again from within: the outer run is the one to leave
+        if state.running:
+            self._leave(probes)  # attached in mid-run, it left unseen
+        now = self._clock.monotonic()
+        thread = threading.current_thread()
+        state.thread_id = thread.ident or 0
+        state.native_id = thread.native_id or 0
+        state.cpu_clock = own_cpu_clock()
+        state.cpu_time_at_enter = self._clock.thread_cpu()
+        state.entered_at = state.last_tick = now
+        probes.heartbeat.start(now)
+        if state.has_selector:
+            state.busy_since = now
+        self._on_running()
+        return probes
+
+    def _leave(self, probes: _Probes) -> None:
+        state = probes.state
+        probes.heartbeat.stop()
+        now = self._clock.monotonic()
+        if state.entered_at is None:
+            return
+        if now - state.busy_since > self._threshold:  # the last step never reaches select again
+            state.end_stall(state.busy_since, now, True)
+        state.leave(now, self._clock.thread_cpu())
+
+    def _attach(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
+        if loop in self._refused:
+            return None
+        base, kind = next(((b, k) for b, k in reversed(self._bases) if isinstance(loop, b)), (None, "other"))
+        method = overridden(loop, base) if base is not None else None
+        if method is not None:
+            self._refused.add(loop)
+            self.unwatched[f"own_{method.lstrip('_')}"] += 1
+            return None
+        found = selector(loop) if kind == "asyncio" else None
+        state = self._states.claim(loop, kind, has_selector=found is not None)  # type: ignore[arg-type]
+        heartbeat = Heartbeat(loop, state, self._threshold, self._clock, self._journal, self._check)
+        unwrap = watch_iterations(found, state, self._threshold, self._clock.monotonic) if found else None
+        return _Probes(state, heartbeat, unwrap)
+
+    def _take_off(self, loop: asyncio.AbstractEventLoop, probes: _Probes) -> None:
+        if probes.unwrap_select is not None:
+            probes.unwrap_select()
+        if not probes.state.running:
+            return
+        if probes.state.thread_id == threading.get_ident():
+            self.leaving(probes)
+            return
+        try:
+            loop.call_soon_threadsafe(self.leaving, probes)  # a timer is cancelled in its loop's thread only
+        except RuntimeError:
+            return  # closed meanwhile, and its timers with it
+
+
+def _wrap(attach: Attach, original: Callable[[Any], None]) -> Any:
+    """Return ``original`` with attaching around it. The one frame of ours that user tracebacks can show."""
+
+    @functools.wraps(original)
+    def run_forever(self: asyncio.AbstractEventLoop) -> None:
+        probes = attach.entering(self)
+        try:
+            original(self)
+        finally:
+            if probes is not None:
+                attach.leaving(probes)
+
+    return run_forever
+
+
+BOUNDARY: CodeType = next(const for const in _wrap.__code__.co_consts if isinstance(const, CodeType))
+"""Code of the wrapper: its frame is the one from which inwards a stack shows what the loop runs."""

@@ -1,0 +1,189 @@
+"""Freezes what is kept into a ``Snapshot``. Runs in whichever thread asks, never in a watched loop's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ._clock import Clock
+from ._internals.base_loop import ready_count, timer_count
+from ._records import Distribution, Loop, Point, Snapshot, Stall
+from ._store.cells import Histogram
+from ._store.loop_state import LoopState, LoopStates
+from ._store.stall_log import StallLog
+from ._version import __version__
+from ._watchdog.thread import Watchdog
+from .facts import OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """What loopwatch counts about itself, by component. Each entry is asked when read."""
+
+    overhead: Mapping[str, Callable[[], float]] = field(default_factory=dict)
+    """CPU seconds used."""
+    dropped: Mapping[str, Callable[[], int]] = field(default_factory=dict)
+    internal_errors: Callable[[], Mapping[str, int]] = dict
+    log_suppressed: Callable[[], int] = int
+    unwatched: Callable[[], Mapping[str, int]] = dict
+    own_timers: Callable[[asyncio.AbstractEventLoop], int] = lambda loop: 0
+    """How many of a loop's timers are ours."""
+
+
+Measure = tuple[str, tuple[str, ...], float | Distribution]
+"""Stem of a fact, its label values, its value."""
+
+
+class Reader:
+    """Turns store and watchdog into records."""
+
+    def __init__(
+        self,
+        service_name: str,
+        states: LoopStates,
+        stall_log: StallLog,
+        watchdog: Watchdog,
+        own: Own,
+        clock: Clock,
+    ) -> None:
+        self._service_name = service_name
+        self._states = states
+        self._stall_log = stall_log
+        self._watchdog = watchdog
+        self._own = own
+        self._clock = clock
+        self._shown: dict[tuple[str, str], float] = {}
+
+    def snapshot(self) -> Snapshot:
+        """Return everything known now."""
+        now = self._clock.monotonic()
+        states = self._states.all()
+        points: dict[str, list[Point]] = {}
+        for measures in (*(self._of_loop(state, now) for state in states), self._of_ourselves()):
+            for stem, labels, value in measures:
+                points.setdefault(stem, []).append(Point(labels, value))
+        return Snapshot(
+            taken_at=self._clock.wall(),
+            service_name=self._service_name,
+            points={stem: tuple(found) for stem, found in points.items()},
+            loops=tuple(self._loop(state, now) for state in states),
+            stalls=self.stalls(),
+        )
+
+    def stalls(self) -> tuple[Stall, ...]:
+        """Return the stalls kept, oldest first, and after them those going on."""
+        now = self._clock.monotonic()
+        going_on = [tracker.in_progress(now) for tracker in self._watchdog.trackers()]
+        return (*self._stall_log.last(), *(stall for stall in going_on if stall is not None))
+
+    def loops(self) -> tuple[Loop, ...]:
+        """Return the health of each loop seen so far."""
+        now = self._clock.monotonic()
+        return tuple(self._loop(state, now) for state in self._states.all())
+
+    def _loop(self, state: LoopState, now: float) -> Loop:
+        delay = state.delay.read()
+        times = self._loop_time(state, now)
+        return Loop(
+            name=state.name,
+            kind=state.kind,
+            running=state.running,
+            delay_p50=delay.quantile(0.5),
+            delay_p99=delay.quantile(0.99),
+            delay_max=max(state.delay_max.read(now), state.blocked(now)),
+            utilization=times[0] / sum(times) if times and sum(times) else None,
+            iterations=state.iterations if state.has_selector else None,
+            blocked=state.blocked(now),
+            ready=self._ready(state),
+            timers=self._timers(state),
+        )
+
+    def _of_loop(self, state: LoopState, now: float) -> Iterator[Measure]:
+        name = (state.name,)
+        if not state.free:
+            yield "info", (state.name, state.kind, platform.python_version(), __version__), 1.0
+        yield "delay", name, state.delay.read()
+        yield "delay_max", name, max(state.delay_max.read(now), state.blocked(now))
+        times = self._loop_time(state, now)
+        if times is not None:
+            yield "loop_time", (state.name, "active"), times[0]
+            yield "loop_time", (state.name, "idle"), times[1]
+        if state.has_selector:
+            yield "iterations", name, state.iterations
+        yield "blocked", name, state.blocked(now)
+        if state.last_tick is not None:
+            yield "last_tick", name, self._clock.wall() - (now - state.last_tick)
+        yield "cpu_time", name, self._cpu_time(state)
+        if state.runqueue_time is not None:
+            yield "runqueue_time", name, state.runqueue_time
+        for generation, pauses in sorted(state.gc_pause.copy().items()):
+            yield "gc_pause", (state.name, str(generation)), pauses.read()
+        for stem, count in (("ready", self._ready(state)), ("timers", self._timers(state))):
+            if count is not None:
+                yield stem, name, count
+        yield from self._of_stalls(state.name)
+
+    def _of_stalls(self, name: str) -> Iterator[Measure]:
+        durations = self._stall_log.block_duration.get(name) or Histogram()
+        yield "block_duration", (name,), durations.read()
+        for (loop_name, cause), totals in list(self._stall_log.block_time.items()):
+            if loop_name == name:
+                for function, seconds in totals.items():
+                    yield "block_time", (name, function, cause), seconds
+                if totals.other:
+                    yield "block_time", (name, OTHER, cause), totals.other
+
+    def _of_ourselves(self) -> Iterator[Measure]:
+        for component, seconds in self._own.overhead.items():
+            yield "overhead", (component,), seconds()
+        for component, events in self._own.dropped.items():
+            yield "dropped", (component,), events()
+        for component, errors in self._own.internal_errors().items():
+            yield "internal_errors", (component,), errors
+        for reason, loops in self._own.unwatched().items():
+            yield "unwatched", (reason,), loops
+        yield "log_suppressed", (), self._own.log_suppressed()
+
+    def _loop_time(self, state: LoopState, now: float) -> tuple[float, float] | None:
+        """Return the seconds active and idle; None while nothing is known of them."""
+        if not state.has_selector:
+            seen = state.sampled_active, state.idle_time
+            return seen if any(seen) else None
+        entered, waiting = state.entered_at, state.waiting_since
+        ran = state.ran_for + (now - entered if entered is not None else 0.0)
+        idle = state.idle_time
+        if waiting:
+            idle += max(0.0, min(now, state.busy_since) - waiting)
+        return (
+            self._never_falling("active", state.name, ran - idle),
+            self._never_falling("idle", state.name, idle),
+        )
+
+    def _cpu_time(self, state: LoopState) -> float:
+        total, read, clock_id = state.cpu_time, self._clock.of_thread, state.cpu_clock
+        if state.running and read is not None and clock_id is not None:
+            with contextlib.suppress(OSError):  # the thread has just ended
+                total += max(0.0, read(clock_id) - state.cpu_time_at_enter)
+        return self._never_falling("cpu", state.name, total)
+
+    def _never_falling(self, what: str, name: str, value: float) -> float:
+        """Return ``value`` or the larger one returned before.
+
+        The loop's thread may be between two of its writes while we read, so that a wait or a run counts
+        twice for an instant. A counter that falls reads as a restart in Prometheus.
+        """
+        value = max(value, self._shown.get((what, name), 0.0))
+        self._shown[what, name] = value
+        return value
+
+    def _ready(self, state: LoopState) -> int | None:
+        loop = state.loop() if state.loop is not None else None
+        return None if loop is None else ready_count(loop)
+
+    def _timers(self, state: LoopState) -> int | None:
+        loop = state.loop() if state.loop is not None else None
+        count = None if loop is None else timer_count(loop)
+        return None if loop is None or count is None else max(0, count - self._own.own_timers(loop))

@@ -1,0 +1,100 @@
+"""The cells measurements are kept in. Each has one writer thread; any thread may read."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
+
+from loopwatch._records import Distribution
+from loopwatch.facts import BUCKETS
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Histogram:
+    """Counts observations per bucket. Written by one thread, without a lock."""
+
+    __slots__ = ("_bounds", "_counts", "_sum")
+
+    def __init__(self, bounds: tuple[float, ...] = BUCKETS) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count ``value``; a value on a bound belongs to that bound's bucket, as in Prometheus."""
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def absorb(self, other: Histogram) -> None:
+        """Add another histogram of the same bounds to this one."""
+        self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
+        self._sum += other._sum
+
+    def read(self) -> Distribution:
+        """Return the counts at this moment; one being made may be in the counts alone."""
+        return Distribution(self._bounds, tuple(self._counts), self._sum)
+
+
+class WindowMax:
+    """Largest value of the last minute, in slots that expire by time, so that no reader resets it."""
+
+    SLOT = 5.0  # seconds; 12 slots and the running one make the window 60 to 65 s
+    SLOTS = 13
+
+    __slots__ = ("_maxima",)
+
+    def __init__(self) -> None:
+        self._maxima: list[tuple[int, float]] = [(-1, 0.0)] * self.SLOTS
+
+    def observe(self, now: float, value: float) -> None:
+        """Note ``value`` seen at ``now`` on the monotonic clock."""
+        slot = int(now / self.SLOT)
+        held, largest = self._maxima[slot % self.SLOTS]
+        if held != slot or value > largest:
+            self._maxima[slot % self.SLOTS] = (slot, value)
+
+    def read(self, now: float) -> float:
+        """Return the largest value of the window that ends at ``now``; 0.0 when there was none."""
+        oldest = int(now / self.SLOT) - self.SLOTS
+        return max((largest for slot, largest in self._maxima if slot > oldest), default=0.0)
+
+
+class TopTotals(Generic[K]):
+    """Running totals by key for the ``cap`` largest keys; all others add up to ``other``.
+
+    No exported total ever falls. A newcomer counts in ``other`` until its own total is twice that of the
+    smallest key shown; then it takes that place, starting from zero, since its past is in ``other`` already.
+    Twice, so that two keys of like size do not take turns. Keys waiting for a place are bounded too: of
+    ``CANDIDATES`` the smallest is forgotten.
+    """
+
+    CANDIDATES = 200
+
+    __slots__ = ("_cap", "_shown", "_totals", "other")
+
+    def __init__(self, cap: int) -> None:
+        self._cap = cap
+        self._totals: dict[K, float] = {}
+        self._shown: dict[K, float] = {}
+        self.other = 0.0
+
+    def add(self, key: K, amount: float) -> None:
+        """Add ``amount`` to the total of ``key``."""
+        self._totals[key] = total = self._totals.get(key, 0.0) + amount
+        if key in self._shown or len(self._shown) < self._cap:
+            self._shown[key] = self._shown.get(key, 0.0) + amount
+            return
+        self.other += amount
+        smallest = min(self._shown, key=lambda shown: self._totals.get(shown, 0.0))
+        if total > 2 * self._totals.get(smallest, 0.0):
+            del self._shown[smallest]
+            self._shown[key] = 0.0
+        if len(self._totals) > self.CANDIDATES:
+            waiting = (known for known in self._totals if known not in self._shown)
+            del self._totals[min(waiting, key=self._totals.__getitem__)]
+
+    def items(self) -> Iterator[tuple[K, float]]:
+        """Iterate over a copy of the totals shown, without ``other``."""
+        return iter(list(self._shown.items()))

@@ -1,0 +1,46 @@
+"""What a frame was calling, read from its bytecode: no source file is needed and none is opened.
+
+A call of a C function has no frame of its own, so ``time.sleep`` is never on the stack. But the instruction
+at which the caller stands covers, by its position in the source, the whole call expression; the names that
+make up the callee are loaded by instructions which begin at the same place. Only names are returned, never
+arguments. Without positions (``-X no_debug_ranges``) nothing is.
+"""
+
+from __future__ import annotations
+
+import dis
+from types import CodeType
+
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
+
+
+def call_at(code: CodeType, offset: int) -> str | None:
+    """Name the call the frame of ``code`` stands in: ``json.loads``, ``import slow``; None if it is none."""
+    before = [ins for ins in dis.get_instructions(code) if ins.offset <= offset]
+    if not before:
+        return None
+    here = before[-1]
+    if here.opname == "IMPORT_NAME":
+        return f"import {here.argval}"
+    if not here.opname.startswith(("CALL", "PRECALL")):
+        return None
+    return _callee(before)
+
+
+def _callee(before: list[dis.Instruction]) -> str | None:
+    """Join the names loaded from where the call expression, the last of ``before``, begins."""
+    call = before[-1].positions
+    if call is None or call.lineno is None:
+        return None
+    names: list[str] = []
+    for ins in before:
+        at = ins.positions
+        if at is None or (at.lineno, at.col_offset) != (call.lineno, call.col_offset):
+            continue
+        if ins.opname.startswith("CALL") and ins is not before[-1]:
+            names = []  # the callee is an attribute of what this call returned
+        elif ins.opname in _ATTRIBUTES:
+            names.append(str(ins.argval))
+        elif ins.opname.startswith("LOAD_") and isinstance(ins.argval, str):
+            names = [ins.argval]
+    return ".".join(names) or None

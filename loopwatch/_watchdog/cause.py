@@ -1,0 +1,86 @@
+"""Why a loop was not served: a verdict on numbers, and nothing else.
+
+The order matters: each cause explains the ones behind it away. A collection computes, so ``gc`` comes before
+``cpu``; a thread without a CPU computes slowly, so ``starved`` does too. See docs/explanation/causes.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loopwatch._records import Cause
+
+MOST = 0.5
+"""Share of a stall from which something explains it."""
+LITTLE = 0.35
+"""Share below which something played no part that could change the verdict."""
+SWITCH_INTERVAL = 0.005
+"""Seconds after which a thread that waits for the GIL wakes to ask for it (``sys.getswitchinterval``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is known of one stall, in seconds within it. None: unknown here."""
+
+    duration: float
+    gc: float
+    cpu: float | None
+    """CPU time of the loop's thread."""
+    process_cpu: float
+    runqueue: float | None
+    throttled: float | None
+    late: float
+    """Time by which the watchdog was late."""
+    gil_waits: int | None
+    """How often the watchdog, in that time, woke to ask for the GIL."""
+    asleep: float
+    samples: int
+    callbacks: int
+    """Samples that show another callback in turn than the one before."""
+    in_callback: bool
+    """Whether a callback of the loop was running, as opposed to a wait that ended late."""
+
+    def share(self, seconds: float | None) -> float:
+        """Return ``seconds`` as a share of the stall; 0.0 for unknown."""
+        return 0.0 if seconds is None else seconds / self.duration
+
+    @property
+    def waited_for_gil(self) -> bool | None:
+        """Whether the watchdog was late because somebody held the GIL; None if that cannot be told."""
+        if self.gil_waits is None:
+            return None
+        return self.gil_waits * SWITCH_INTERVAL >= self.late * LITTLE
+
+    @property
+    def flooded(self) -> bool:
+        """Whether many callbacks ran and none for long: nearly every sample shows another one."""
+        return self.samples >= 3 and self.callbacks >= 0.75 * (self.samples - 1)
+
+
+def decide(m: Measured) -> Cause:
+    """Return the first cause that explains most of the stall, ``unknown`` if none does."""
+    if m.share(m.gc) >= MOST:
+        return "gc"
+    if max(m.share(m.runqueue), m.share(m.throttled)) >= MOST:
+        return "starved"
+    if m.share(m.asleep) >= MOST:
+        return "suspended"
+    if m.share(m.cpu) >= MOST:
+        return "flood" if m.flooded else "cpu"
+    if m.share(m.late) >= MOST:
+        return _late(m)
+    if m.cpu is None or max(m.share(m.cpu), m.share(m.runqueue), m.share(m.gc), m.share(m.late)) > LITTLE:
+        return "unknown"
+    return "blocking" if m.in_callback else "unknown"
+
+
+def _late(m: Measured) -> Cause:
+    """Tell who kept the watchdog from running, when it was not the loop's own thread computing."""
+    if m.waited_for_gil is False:
+        return "suspended" if m.share(m.process_cpu) < 1 - MOST else "unknown"
+    if m.share(m.process_cpu) >= MOST:
+        return "gil"
+    if m.waited_for_gil is None:
+        return "suspended" if m.share(m.process_cpu) < LITTLE else "unknown"
+    # The GIL was held, yet nobody computed: a C function that sleeps without letting go of it.
+    return "blocking" if m.in_callback else "gil"

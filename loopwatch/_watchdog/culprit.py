@@ -1,0 +1,39 @@
+"""From a stack to the culprit: which frame to name, and what it was calling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from loopwatch._internals.interpreter import Place
+from loopwatch._records import Frame
+
+from .calls import call_at
+from .code_owner import CodeOwner
+
+
+def shape(place: Place) -> Frame:
+    """Turn a copied place into a record. Looks up the line, reads no source."""
+    code, _, module = place
+    return Frame(code.co_qualname, module, code.co_filename, _line(place) or code.co_firstlineno)
+
+
+def _line(place: Place) -> int | None:
+    code, offset, _ = place
+    return next((line for start, end, line in code.co_lines() if start <= offset < end), None)
+
+
+def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:
+    """Return the innermost place of application code, failing that of a library; None if there is neither."""
+    first_library: Place | None = None
+    for place in stack:
+        whose = owner.of(place[0].co_filename, place[2])
+        if whose == "app":
+            return place
+        if whose == "library" and first_library is None:
+            first_library = place
+    return first_library
+
+
+def call_of(place: Place | None) -> str | None:
+    """Return what the code at ``place`` was calling."""
+    return None if place is None else call_at(place[0], place[1])

@@ -1,0 +1,140 @@
+"""What the operating system knows: CPU clocks, run queue, throttling, context switches. Read, not judged.
+
+Each number is None where the system does not offer it, and then no cause rests on it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopwatch._clock import Clock
+from loopwatch._store.loop_state import LoopState
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Cumulative counters at one moment. Seconds, unless said otherwise."""
+
+    at: float
+    """Monotonic time."""
+    process_cpu: float
+    thread_cpu: float | None
+    """Of the loop's thread."""
+    asleep: float
+    """Time the machine has been suspended."""
+    runqueue: float | None
+    """Time the loop's thread was ready but not running. As of ``system_at``."""
+    throttled: float | None
+    """Time the cgroup was denied the CPU by its quota. As of ``system_at``."""
+    system_at: float
+    """When the files in /proc and /sys were read, which is not done at every tick."""
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        with path.open() as lines:
+            return lines.readline()
+    except OSError:
+        return None
+
+
+class System:
+    """Reads the files of this process. ``root`` is where /proc and /sys are: tests bring recorded ones."""
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._proc = root / "proc/self"
+        self._cpu_stat = self._find_cpu_stat(root)
+        self._booked = False
+
+    def runqueue(self, native_id: int) -> float | None:
+        """Return the seconds thread ``native_id`` has waited for a CPU.
+
+        A kernel without the accounting shows zeros for ever; so zero counts as unknown until the first
+        other number, which on a kernel with it comes within moments.
+        """
+        fields = (_first_line(self._proc / f"task/{native_id}/schedstat") or "").split()
+        if len(fields) < 2:
+            return None
+        waited = int(fields[1]) * 1e-9
+        self._booked = self._booked or waited > 0
+        return waited if self._booked else None
+
+    def state(self, native_id: int) -> str:
+        """Return the scheduler's one-letter state of a thread (R, S, D, T); empty when unknown."""
+        line = _first_line(self._proc / f"task/{native_id}/stat") or ""
+        return line.rpartition(") ")[2][:1]
+
+    def throttled(self) -> float | None:
+        """Return the seconds the process's cgroup was throttled; None without a CPU controller."""
+        if self._cpu_stat is None:
+            return None
+        try:
+            text = self._cpu_stat.read_text()
+        except OSError:
+            return None
+        for line in text.splitlines():
+            name, _, value = line.partition(" ")
+            if name == "throttled_usec":  # cgroup v2
+                return int(value) * 1e-6
+            if name == "throttled_time":  # cgroup v1
+                return int(value) * 1e-9
+        return None
+
+    def _find_cpu_stat(self, root: Path) -> Path | None:
+        """Find cpu.stat of the process's own cgroup, v2 or v1, where such a file counts throttling."""
+        try:
+            groups = (self._proc / "cgroup").read_text().splitlines()
+        except OSError:
+            return None
+        mount = root / "sys/fs/cgroup"
+        for group in groups:
+            _, controllers, path = group.split(":", 2)
+            inside = path.lstrip("/")
+            if controllers == "":
+                candidates = [mount / inside, mount / "unified" / inside, mount]
+            elif "cpu" in controllers.split(","):
+                candidates = [mount / name / below for name in (controllers, "cpu") for below in (inside, "")]
+            else:
+                continue
+            for candidate in candidates:
+                stat = candidate / "cpu.stat"
+                if stat.is_file() and "throttled_" in stat.read_text():
+                    return stat
+        return None
+
+
+class Evidence:
+    """Takes readings for the watchdog; reads files no more often than asked."""
+
+    SYSTEM_EVERY = 0.1
+    """Seconds between two looks into /proc while all is well: three small files, some 50 us."""
+
+    def __init__(self, clock: Clock, system: System) -> None:
+        self._clock = clock
+        self.system = system
+
+    def read(self, state: LoopState, before: Reading | None, fresh: bool) -> Reading:
+        """Read the counters for ``state``; the files only if ``fresh`` or long not read."""
+        now = self._clock.monotonic()
+        due = before is None or fresh or now - before.system_at >= self.SYSTEM_EVERY
+        runqueue = self.system.runqueue(state.native_id) if due else before.runqueue if before else None
+        throttled = self.system.throttled() if due else before.throttled if before else None
+        return Reading(
+            at=now,
+            process_cpu=self._clock.process_cpu(),
+            thread_cpu=self.thread_cpu(state),
+            asleep=self._clock.boottime() - now,
+            runqueue=runqueue,
+            throttled=throttled,
+            system_at=now if due or before is None else before.system_at,
+        )
+
+    def thread_cpu(self, state: LoopState) -> float | None:
+        """Return the CPU seconds of the loop's thread; None if unknown or the thread has ended."""
+        if state.cpu_clock is None or self._clock.of_thread is None:
+            return None
+        try:
+            return self._clock.of_thread(state.cpu_clock)
+        except OSError:
+            return None

@@ -1,0 +1,101 @@
+"""The stack of a hold of the GIL that goes on for seconds, written while nothing in Python can run.
+
+During such a hold the watchdog is as stuck as the loop. So the timer of ``faulthandler`` is armed ahead,
+on every round of the watchdog's chores; if the watchdog stays away for ``HOLD`` seconds, C code writes the
+stacks of all threads into a file. Arming costs about 0.1 ms, hence once a second and not at every tick.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from typing import IO
+
+from loopwatch._internals.fault_timer import FaultTimer
+from loopwatch._journal import Journal
+
+HOLD = 5.0
+"""Seconds without the watchdog before the dump; it may come one round of chores, a second, earlier."""
+
+
+class HoldDump:
+    """Keeps the timer armed while loops run, and tells of what it has written."""
+
+    def __init__(self, where: bool | str, journal: Journal) -> None:
+        self._where = where
+        self._journal = journal
+        self._timer: FaultTimer | None = None
+        self._file: IO[bytes] | None = None
+        self._size = 0
+
+    @property
+    def path(self) -> str | None:
+        """Path of the dump file; None while there is none."""
+        return None if self._file is None else self._file.name
+
+    def start(self) -> None:
+        """Open the file and begin, unless switched off or debugged. Raises OSError if the file cannot be."""
+        if self._where is False or FaultTimer.debugged():
+            return
+        self._file = self._open()
+        self._size = os.fstat(self._file.fileno()).st_size  # a file of the user's is appended to
+        self._timer = FaultTimer(self._stand_back)
+        self._timer.install()
+
+    def stop(self) -> None:
+        """Disarm; remove the file if nothing was written."""
+        if self._timer is not None:
+            self._timer.remove()
+            self._timer = None
+        if self._file is not None:
+            self._tell_if_grown(self._file)
+            self._file.close()
+            if not self._size and self._where is True:
+                with contextlib.suppress(OSError):  # somebody tidied up the temporary directory
+                    os.unlink(self._file.name)
+            self._file = None
+
+    def forget(self) -> None:
+        """Let go of the parent's file without touching it: in a forked child."""
+        if self._timer is not None:
+            self._timer.remove()
+            self._timer = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def chore(self, needed: bool) -> None:
+        """Arm for the next round if ``needed``: while a loop runs."""
+        if self._timer is None or self._file is None:
+            return
+        self._tell_if_grown(self._file)
+        if needed:
+            self._timer.arm(HOLD, self._file)
+        else:
+            self._timer.cancel()
+
+    def _open(self) -> IO[bytes]:
+        if isinstance(self._where, str):
+            return open(self._where, "ab", buffering=0)
+        prefix = f"loopwatch-{os.getpid()}-"
+        return tempfile.NamedTemporaryFile(prefix=prefix, suffix=".dump", delete=False, buffering=0)
+
+    def _tell_if_grown(self, file: IO[bytes]) -> None:
+        size = os.fstat(file.fileno()).st_size
+        if size > self._size:
+            self._journal.say(
+                logging.WARNING,
+                "loopwatch: nothing in this process could run Python for about %.0f s or more; "
+                "the stacks of all threads at that time are in %s",
+                HOLD,
+                file.name,
+            )
+        self._size = size
+
+    def _stand_back(self) -> None:
+        self._journal.say(
+            logging.INFO,
+            "loopwatch: this program uses faulthandler's timer itself, so long holds of the GIL are not dumped",
+        )

@@ -1,0 +1,142 @@
+"""The watchdog's own lateness: when it could not run either, and who ran instead.
+
+A watchdog that wakes late was kept from the GIL or from the CPU. At that instant the thread that held the GIL
+has just let go of it, and its frame still stands: so the other threads are sampled first of all, and the one
+whose CPU clock moved most is the hog.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from dataclasses import dataclass
+from types import CodeType, FrameType
+
+from loopwatch._clock import Clock
+from loopwatch._internals.interpreter import Place, places
+from loopwatch._internals.thread_clock import cpu_clock
+from loopwatch._internals.threads import native_ids
+
+LATE = 0.02
+"""Seconds from which lateness is worth a look: four times the interval at which the GIL changes hands."""
+THREADS = 64
+"""Threads looked at: beyond that the look itself would be a stall."""
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """What one thread was doing when the watchdog woke late."""
+
+    thread_id: int
+    stack: tuple[Place, ...]
+    cpu: float
+    """CPU seconds since the watchdog last looked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """One late wake-up."""
+
+    planned: float
+    woke: float
+    gil_waits: int | None
+    """Voluntary context switches meanwhile. While the watchdog waits for the GIL it wakes every 5 ms to ask
+    for it; while the process is stopped or has no CPU it does not."""
+    others: tuple[Other, ...]
+
+    def within(self, start: float, end: float) -> float:
+        """Return the seconds of lateness between two moments."""
+        return max(0.0, min(end, self.woke) - max(start, self.planned))
+
+
+class Lateness:
+    """Late wake-ups, kept for as long as a stall may ask for them."""
+
+    KEPT = 64
+
+    def __init__(self, clock: Clock, boundary: CodeType) -> None:
+        self._clock = clock
+        self._boundary = boundary
+        self._late: deque[Late] = deque(maxlen=self.KEPT)
+        self._cpu: dict[int, float] = {}
+        self._switches: int | None = None
+
+    def look(self, planned: float, woke: float, frames: dict[int, FrameType], own_id: int) -> None:
+        """Note a wake-up; if it was late, also what all other threads do. First thing after waking."""
+        late = woke - planned > LATE
+        # Copied first: what follows may release the GIL, and the hog would run on.
+        stacks = {
+            ident: places(frame, self._boundary)
+            for ident, frame in (list(frames.items())[:THREADS] if late else ())
+            if ident != own_id
+        }
+        switches = _voluntary_switches()
+        if late:
+            before = self._cpu
+            self._read_cpu()
+            self._late.append(
+                Late(planned, woke, self._gil_waits(switches), tuple(self._others(stacks, before)))
+            )
+        self._switches = switches
+
+    def refresh(self) -> None:
+        """Read the CPU clocks of all threads, so that the next late wake-up shows who moved since."""
+        self._read_cpu()
+
+    def within(self, start: float, end: float) -> tuple[float, int | None]:
+        """Return the seconds late between two moments, and how often the watchdog asked for the GIL then."""
+        spans = [late for late in list(self._late) if late.within(start, end) > 0]
+        waits = [late.gil_waits for late in spans if late.gil_waits is not None]
+        total = sum(late.within(start, end) for late in spans)
+        return total, sum(waits) if len(waits) == len(spans) else None
+
+    def held_from(self, start: float, end: float) -> float | None:
+        """Return since when the watchdog could not run, at the first of its late wake-ups in a span."""
+        return min((late.planned for late in list(self._late) if late.within(start, end) > 0), default=None)
+
+    def hog(self, start: float, end: float, victim: int) -> tuple[Place, ...]:
+        """Return the stack of the thread, other than ``victim``, that computed most while we were late."""
+        others = (
+            other
+            for late in list(self._late)
+            if late.within(start, end) > 0
+            for other in late.others
+            if other.thread_id != victim and other.stack
+        )
+        return max(others, key=lambda other: other.cpu, default=Other(0, (), 0.0)).stack
+
+    def _gil_waits(self, switches: int | None) -> int | None:
+        if switches is None or self._switches is None:
+            return None
+        return max(0, switches - self._switches - 1)  # one is the sleep itself
+
+    def _others(self, stacks: dict[int, tuple[Place, ...]], before: dict[int, float]) -> list[Other]:
+        now = self._cpu
+        return [
+            Other(ident, stack, now.get(ident, 0.0) - before.get(ident, 0.0))
+            for ident, stack in stacks.items()
+        ]
+
+    def _read_cpu(self) -> None:
+        read = self._clock.of_thread
+        if read is None:
+            return
+        cpu: dict[int, float] = {}
+        for ident, native_id in list(native_ids().items())[:THREADS]:
+            clock = cpu_clock(native_id)
+            if clock is None:
+                return
+            try:
+                cpu[ident] = read(clock)
+            except OSError:
+                continue  # ended between the two calls
+        self._cpu = cpu
+
+
+def _voluntary_switches() -> int | None:
+    """Return how often the calling thread has given up the CPU by itself (Linux)."""
+    if sys.platform != "linux":
+        return None
+    import resource  # absent on Windows
+
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw

@@ -1,0 +1,56 @@
+"""The log line of a stall, and how many of them may be written."""
+
+from __future__ import annotations
+
+import logging
+
+from loopwatch._clock import Clock
+from loopwatch._journal import Journal
+from loopwatch._records import Stall
+
+BURST = 10
+"""Lines per WINDOW. A loop that stalls all the time is told once every few seconds, not drowned in."""
+WINDOW = 60.0
+"""Seconds."""
+
+
+class StallReport:
+    """Logs one line for each stall, as WARNING on logger ``loopwatch``. The watchdog's thread."""
+
+    def __init__(self, clock: Clock, journal: Journal) -> None:
+        self._monotonic = clock.monotonic
+        self._journal = journal
+        self._window_began = -WINDOW
+        self._written = 0
+        self._withheld = 0
+        self.log_suppressed = 0
+        """Lines withheld since the start."""
+
+    def tell(self, stall: Stall) -> None:
+        """Log ``stall``, unless too many were of late; then the next line says how many were not."""
+        now = self._monotonic()
+        if now - self._window_began >= WINDOW:
+            self._window_began, self._written = now, 0
+        if self._written >= BURST:
+            self._withheld += 1
+            self.log_suppressed += 1
+            return
+        self._written += 1
+        withheld, self._withheld = self._withheld, 0
+        more = f" ({withheld} more stalls not logged)" if withheld else ""
+        self._journal.say(logging.WARNING, "loopwatch: %s%s", sentence(stall), more)
+
+
+def sentence(stall: Stall) -> str:
+    """Say a stall in one line: how long, where, why, in which task."""
+    if stall.culprit is None:
+        who = "no application code was seen"
+    elif stall.call is not None:
+        who = f"{stall.call} in {stall.culprit}"
+    else:
+        who = str(stall.culprit)
+    verb = "has been blocked for" if stall.in_progress else "was blocked for"
+    task = f"; task {stall.task_name!r} ({stall.coroutine})" if stall.task_name else ""
+    return (
+        f"event loop {stall.loop_name!r} {verb} {stall.duration * 1000:.0f} ms [{stall.cause}] by {who}{task}"
+    )

@@ -1,0 +1,120 @@
+"""Stacks taken of a loop's thread while it owes service, and which of them tells the story."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from types import CodeType, FrameType
+from typing import TypeVar
+
+from loopwatch._internals.base_loop import next_ready
+from loopwatch._internals.interpreter import Place, places
+from loopwatch._store.loop_state import LoopState
+
+from .evidence import Reading
+
+T = TypeVar("T", bound=Hashable)
+
+EVERY = 0.01
+"""Seconds between samples of one stall at first."""
+DENSE = 50
+"""Samples taken at that pace; from then on each comes after twice the time, up to SLOWEST."""
+SLOWEST = 0.25
+LIMIT = 200
+"""Samples kept of one stall: with the pace above, those of its first half minute."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One look at a loop's thread."""
+
+    stack: tuple[Place, ...]
+    """Innermost first; empty when no Python code of the loop's was running."""
+    next_ready: int | None
+    """Identity of the callback that waits first in line."""
+    callback: int
+    """Identity of the outermost frame of the callback; 0 when none ran. May repeat for another frame."""
+
+
+@dataclass(slots=True)
+class Suspicion:
+    """A step, or a wait, that goes on for longer than half the threshold. Written by the watchdog."""
+
+    since: float
+    """``busy_since`` when it was first seen, and thereby the name of the step."""
+    before: Reading | None
+    """The last reading before it began."""
+    samples: list[Sample] = field(default_factory=list)
+    states: Counter[str] = field(default_factory=Counter)
+    """How often the thread was seen in which of the scheduler's states."""
+    inside: tuple[Reading, ...] = ()
+    """The first and the latest reading within."""
+    task_name: str | None = None
+    coroutine: str | None = None
+    next_at: float = 0.0
+
+    @property
+    def pace(self) -> float:
+        """Seconds until the next sample."""
+        return min(EVERY * 2.0 ** max(0, len(self.samples) - DENSE), SLOWEST)
+
+
+def take(state: LoopState, suspicion: Suspicion, frame: FrameType | None, boundary: CodeType) -> bool:
+    """Add a sample to ``suspicion``; False when its step is over, so that the frame belongs to another.
+
+    To be called right after the frames were frozen and before anything that can release the GIL: otherwise
+    the loop runs on, ends the stall, and a call that holds the GIL to its end would show no sample at all.
+    """
+    if state.busy_since != suspicion.since:
+        return False
+    stack, callback = _inside(frame, boundary)
+    loop = state.loop() if state.loop is not None else None
+    if loop is None:
+        return False
+    if len(suspicion.samples) < LIMIT:
+        suspicion.samples.append(Sample(stack, next_ready(loop), callback))
+    task = asyncio.current_task(loop)
+    if task is not None:
+        suspicion.task_name = task.get_name()
+        suspicion.coroutine = _qualname(task.get_coro())
+    return True
+
+
+def _inside(frame: FrameType | None, boundary: CodeType) -> tuple[tuple[Place, ...], int]:
+    """Return the stack inwards of ``boundary`` and the identity of its outermost frame."""
+    stack = places(frame, boundary)
+    outermost = 0
+    while frame is not None and frame.f_code is not boundary:
+        outermost = id(frame)
+        frame = frame.f_back
+    return stack, outermost
+
+
+def _qualname(coro: object) -> str | None:
+    name = getattr(coro, "__qualname__", None)
+    return name if isinstance(name, str) else type(coro).__qualname__
+
+
+def busy(frame: FrameType | None, boundary: CodeType) -> bool:
+    """Whether a loop without a selector runs Python code: then a frame stands above ``run_forever``."""
+    return frame is not None and frame.f_code is not boundary
+
+
+def most_seen(samples: list[Sample]) -> tuple[Place, ...]:
+    """Return the stack seen most, ties to the latest; innermost first; empty without samples.
+
+    Stacks count as one when the same functions are on them, wherever in those they stood: a long loop shows
+    another line each time. Of the most seen the most seen variant is returned.
+    """
+    stacks = [sample.stack for sample in samples if sample.stack]
+    if not stacks:
+        return ()
+    functions = _winner([tuple(place[0] for place in stack) for stack in stacks])
+    return _winner([stack for stack in stacks if tuple(place[0] for place in stack) == functions])
+
+
+def _winner(seen: list[T]) -> T:
+    counts = Counter(seen)
+    return max(reversed(seen), key=counts.__getitem__)

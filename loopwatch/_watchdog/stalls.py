@@ -1,0 +1,163 @@
+"""Follows one loop: suspects a step that takes long, samples it, and records it once it is over."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import CodeType, FrameType
+
+from loopwatch._clock import Clock
+from loopwatch._records import Stall
+from loopwatch._store.loop_state import LoopState
+from loopwatch._store.pauses import Pauses
+
+from .code_owner import CodeOwner
+from .evidence import Evidence, Reading
+from .lateness import Lateness
+from .samples import Suspicion, busy, take
+from .verdict import Ended, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Witness:
+    """What the trackers share: where evidence comes from, and how code is told apart."""
+
+    clock: Clock
+    threshold: float
+    pauses: Pauses
+    lateness: Lateness
+    evidence: Evidence
+    owner: CodeOwner
+    boundary: CodeType
+    tell: Callable[[Stall], None]
+    """Takes each stall that is over, once."""
+
+
+class Tracker:
+    """The watchdog's view of one loop. Used by the watchdog's thread alone, but for ``in_progress``.
+
+    A tick goes ``note`` - (frames are frozen) - ``look`` - ``settle``, in this order for all loops: what may
+    release the GIL, such as opening a file, comes only in ``settle``.
+    """
+
+    def __init__(self, state: LoopState, witness: Witness) -> None:
+        self.state = state
+        self._w = witness
+        self._verdict = Verdict(state, witness.clock, witness.pauses, witness.lateness, witness.owner)
+        self._readings: deque[Reading] = deque(maxlen=16)
+        self._suspicion: Suspicion | None = None
+        self._past: dict[float, Suspicion] = {}
+        self._since = 0.0
+        self._run: float | None = None
+        self._looked_at = 0.0
+        self._seen_idle = 0.0
+        self._first_busy: float | None = None
+
+    @property
+    def suspicious(self) -> float | None:
+        """Seconds until the next sample is due while a step is suspected; None while all is well."""
+        return None if self._suspicion is None else self._suspicion.pace
+
+    def note(self) -> None:
+        """Note which step the frames about to be frozen belong to."""
+        self._since = self.state.busy_since
+
+    def look(self, now: float, frame: FrameType | None) -> None:
+        """Sample the step if it goes on for long."""
+        state, since = self.state, self._since
+        if not state.has_selector and state.running:
+            self._look_blind(now, busy(frame, self._w.boundary))
+        if self._suspicion is not None and self._suspicion.since != since:
+            self._past[self._suspicion.since] = self._suspicion
+            self._suspicion = None
+        if now - since <= self._w.threshold / 2 or (state.leaves_unseen and not self._runs()):
+            return
+        suspicion = self._suspicion or Suspicion(since, self._before(since))
+        if now >= suspicion.next_at and take(state, suspicion, frame, self._w.boundary):
+            suspicion.next_at = now + suspicion.pace
+            self._suspicion = suspicion
+
+    def settle(self) -> None:
+        """Read the clocks, and record the stalls that are over."""
+        state = self.state
+        over = [state.ended.popleft() for _ in range(len(state.ended))]
+        if state.entered_at != self._run:
+            self._run = state.entered_at
+            if not over:
+                self._readings.clear()  # another thread, maybe: its clocks are no continuation
+        if self._run is not None or over:
+            self._read(fresh=bool(over))  # after the end of all that is over, so that all is booked
+        for start, end, in_callback in over:
+            suspicion = self._suspected(start)
+            ended = Ended(start, end, in_callback, self._readings[-1], self._bounds(start))
+            self._w.tell(self._verdict.on(ended, suspicion, in_progress=False))
+        self._past.clear()
+
+    def _suspected(self, start: float) -> Suspicion:
+        """Return what was seen of the step that began at ``start``, and be done with it."""
+        if self._suspicion is not None and self._suspicion.since == start:
+            suspicion, self._suspicion = self._suspicion, None  # it ended since the last look
+            return suspicion
+        return self._past.pop(start, None) or Suspicion(start, self._before(start))
+
+    def in_progress(self, now: float) -> Stall | None:
+        """Return the stall going on now, if there is one. Any thread."""
+        suspicion = self._suspicion
+        if suspicion is None or self.state.busy_since != suspicion.since:
+            return None
+        latest = suspicion.inside[-1] if suspicion.inside else None
+        if latest is None or now - suspicion.since <= self._w.threshold:
+            return None
+        in_callback = not self.state.waiting_since
+        ended = Ended(suspicion.since, now, in_callback, latest, self._bounds(suspicion.since))
+        return self._verdict.on(ended, suspicion, in_progress=True)
+
+    def _runs(self) -> bool:
+        """Whether a loop that was attached in mid-run still runs; if not, settle its accounts for it."""
+        loop = self.state.loop() if self.state.loop is not None else None
+        if loop is not None and loop.is_running():
+            return True
+        self.state.leave(self._w.clock.monotonic(), self.state.cpu_time_at_enter)
+        return False
+
+    def _look_blind(self, now: float, is_busy: bool) -> None:
+        """Without a selector, ticks are all there is to tell busy from idle, and when a callback began."""
+        state = self.state
+        elapsed = now - max(self._looked_at, state.entered_at or now)
+        self._looked_at = now
+        if is_busy:
+            state.sampled_active += elapsed
+            self._first_busy = self._first_busy or now
+        else:
+            state.idle_time += elapsed
+            self._seen_idle, self._first_busy = now, None
+
+    def _read(self, fresh: bool) -> None:
+        state, suspicion = self.state, self._suspicion
+        before = self._readings[-1] if self._readings else None
+        reading = self._w.evidence.read(state, before, fresh=fresh or suspicion is not None)
+        if before is not None and before.runqueue is not None and reading.runqueue is not None:
+            state.runqueue_time = (state.runqueue_time or 0.0) + max(0.0, reading.runqueue - before.runqueue)
+        if suspicion is not None:
+            suspicion.states[self._w.evidence.system.state(state.native_id)] += 1
+            suspicion.inside = (*suspicion.inside[:1], reading)
+        self._readings.append(reading)
+
+    def _before(self, start: float) -> Reading | None:
+        """Return the last reading before ``start``, or else the first there is."""
+        readings = list(self._readings)
+        earlier = [reading for reading in readings if reading.at <= start]
+        return earlier[-1] if earlier else readings[0] if readings else None
+
+    def _bounds(self, start: float) -> tuple[float, float] | None:
+        """Return the bounds between which a stall known from a late beat began; None where that is exact.
+
+        Without a selector a callback may have begun at any time since the previous beat, after the last tick
+        that saw the loop idle and before the first that saw it busy.
+        """
+        if self.state.has_selector:
+            return None
+        busy_at = self._first_busy
+        upper = min(start, busy_at) if busy_at is not None and busy_at > self._seen_idle else start
+        return max(start - self.state.beat_interval, min(self._seen_idle, upper)), upper

@@ -1,0 +1,144 @@
+"""The watchdog: one thread that wakes a few times a second and looks at every loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+from loopwatch._clock import Clock
+from loopwatch._internals.interpreter import current_frames
+from loopwatch._journal import Journal
+from loopwatch._store.loop_state import LoopStates
+
+from .lateness import Lateness
+from .stalls import Tracker
+
+SLOW = 0.1
+"""Seconds between two readings of the CPU clocks of all threads."""
+CHORES_EVERY = 1.0
+"""Seconds between two rounds of chores: things that are nobody's hurry."""
+
+
+class Watchdog:
+    """Looks every ``tick`` seconds while all is well, and as often as samples are due while it is not.
+
+    Never takes a lock that user code may hold, and never calls user code: no repr, no log handler.
+    """
+
+    def __init__(
+        self,
+        states: LoopStates,
+        make_tracker: Callable[..., Tracker],
+        lateness: Lateness,
+        tick: float,
+        clock: Clock,
+        journal: Journal,
+        chores: Iterable[Callable[[], None]],
+    ) -> None:
+        self._states = states
+        self._make_tracker = make_tracker
+        self._lateness = lateness
+        self._tick = tick
+        self._clock = clock
+        self._journal = journal
+        self._chores = tuple(chores)
+        self._trackers: dict[str, Tracker] = {}
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._planned = float("inf")
+        self._slow_at = self._chores_at = 0.0
+        self.cpu_time = 0.0
+        """CPU seconds of this thread so far."""
+        self._earlier_cpu = 0.0
+        """Of threads of ours that ended."""
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._stopping = False
+        self._wake.clear()
+        self._planned = float("inf")
+        self._earlier_cpu = self.cpu_time
+        self._thread = threading.Thread(target=self._run, name="loopwatch-watchdog", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float = 1.0) -> None:
+        """End the thread and take one last look, so that no stall that is over stays untold."""
+        self._stopping = True
+        self._wake.set()
+        thread, self._thread = self._thread, None
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+        self._guarded(self.step)
+
+    def forget_thread(self) -> None:
+        """Be as before the first start: in a forked child, where the parent's thread does not run."""
+        self._thread = None
+        self._wake = threading.Event()  # the parent's may have been held at the fork
+        self._trackers = {}
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs, or was asked to stop."""
+        return self._thread is None or self._thread.is_alive()
+
+    def trackers(self) -> list[Tracker]:
+        """Return the trackers of all loops seen so far."""
+        return list(self._trackers.values())
+
+    def nudge(self) -> None:
+        """Wake the watchdog: a loop has begun to run."""
+        self._wake.set()
+
+    def _run(self) -> None:
+        while not self._stopping:
+            if self._wake.wait(self._pause()):
+                self._wake.clear()
+                self._planned = float("inf")  # woken before its time: not late
+            self._guarded(self.step)
+            self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
+
+    def _pause(self) -> float | None:
+        """Return how long to sleep, None for until nudged, and remember when that should be over."""
+        paces = [pace for tracker in self.trackers() if (pace := tracker.suspicious) is not None]
+        if not paces and not any(state.running or state.ended for state in self._states.all()):
+            self._planned = float("inf")
+            return None
+        pause = min([self._tick, *paces])
+        self._planned = self._clock.monotonic() + pause
+        return pause
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - whatever fails here, the watchdog looks on
+            self._journal.failure("watchdog", error)
+
+    def step(self) -> None:
+        """Look once. What may release the GIL comes after all frames have been copied."""
+        trackers = self._all_trackers()
+        for tracker in trackers:
+            tracker.note()
+        now = self._clock.monotonic()
+        frames = current_frames()
+        try:
+            self._lateness.look(self._planned, now, frames, threading.get_ident())
+            for tracker in trackers:
+                tracker.look(now, frames.get(tracker.state.thread_id))
+        finally:
+            frames.clear()
+        for tracker in trackers:
+            tracker.settle()
+        if now >= self._slow_at:
+            self._slow_at = now + SLOW
+            self._lateness.refresh()
+        if now >= self._chores_at:
+            self._chores_at = now + CHORES_EVERY
+            for chore in self._chores:
+                self._guarded(chore)
+
+    def _all_trackers(self) -> list[Tracker]:
+        for state in self._states.all():
+            if state.name not in self._trackers or self._trackers[state.name].state is not state:
+                self._trackers[state.name] = self._make_tracker(state)
+        return self.trackers()

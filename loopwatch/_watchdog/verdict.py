@@ -1,0 +1,176 @@
+"""From what was seen of a stall to the record of it: its extent, its cause, its culprit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+from loopwatch._clock import Clock
+from loopwatch._internals.interpreter import Place
+from loopwatch._records import Cause, Stall
+from loopwatch._store.loop_state import LoopState
+from loopwatch._store.pauses import Pauses
+
+from .cause import Measured, decide
+from .code_owner import CodeOwner
+from .culprit import call_of, find, shape
+from .evidence import Reading
+from .lateness import Lateness
+from .samples import Sample, Suspicion, most_seen
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The extent of a stall: of one in progress, up to now."""
+
+    start: float
+    end: float
+    in_callback: bool
+    """Whether a callback ran, as opposed to a wait that ended late."""
+    after: Reading
+    """The first reading after the end; of one in progress, the latest."""
+    began_within: tuple[float, float] | None
+    """Bounds of the true start where ``start`` is only when it was noticed."""
+
+
+class Verdict:
+    """Judges the stalls of one loop. Off the loop's thread; reads, and changes nothing."""
+
+    def __init__(
+        self, state: LoopState, clock: Clock, pauses: Pauses, lateness: Lateness, owner: CodeOwner
+    ) -> None:
+        self._state = state
+        self._clock = clock
+        self._pauses = pauses
+        self._lateness = lateness
+        self._owner = owner
+
+    def on(self, ended: Ended, suspicion: Suspicion, *, in_progress: bool) -> Stall:
+        """Return the record of a stall."""
+        samples = list(suspicion.samples)
+        measured = self._measure(ended, suspicion, samples)
+        cause = decide(measured)
+        began = self._began(ended, suspicion.before, measured)
+        stack, culprit = self._blame(ended, cause, samples, measured)
+        return Stall(
+            duration=ended.end - began,
+            started_at=self._clock.wall() - (self._clock.monotonic() - began),
+            cause=cause,
+            culprit=shape(culprit) if culprit is not None else None,
+            call=call_of(culprit),
+            stack=tuple(shape(place) for place in reversed(stack)),
+            task_name=suspicion.task_name,
+            coroutine=suspicion.coroutine,
+            evidence=_evidence(measured, suspicion, stack),
+            in_progress=in_progress,
+            samples=len(samples),
+            loop_name=self._state.name,
+        )
+
+    def _measure(self, ended: Ended, suspicion: Suspicion, samples: list[Sample]) -> Measured:
+        start, end, after = ended.start, ended.end, ended.after
+        before = suspicion.before or after
+        late, gil_waits = self._lateness.within(start, end)
+        in_callback = ended.in_callback
+        if not self._state.has_selector and samples:
+            in_callback = any(sample.stack for sample in samples)
+        inside = (before, *suspicion.inside, after)
+        return Measured(
+            duration=end - start,
+            gc=self._pauses.within(start, end),
+            cpu=_spent(inside, start, end, lambda reading: reading.thread_cpu),
+            process_cpu=_spent(inside, start, end, lambda reading: reading.process_cpu) or 0.0,
+            runqueue=_grown(before.runqueue, after.runqueue),
+            throttled=_grown(before.throttled, after.throttled),
+            late=late,
+            gil_waits=gil_waits,
+            asleep=max(0.0, after.asleep - before.asleep),
+            samples=len(samples),
+            callbacks=_changes(samples),
+            in_callback=in_callback,
+        )
+
+    def _blame(
+        self, ended: Ended, cause: Cause, samples: list[Sample], measured: Measured
+    ) -> tuple[tuple[Place, ...], Place | None]:
+        """Return the stack to show and the place in it to name."""
+        stack = most_seen(samples)
+        if cause == "gil":
+            hog = self._lateness.hog(ended.start, ended.end, self._state.thread_id)
+            return hog or stack, find(hog, self._owner)
+        if cause == "suspended" or not measured.in_callback:
+            return stack, None  # whatever stands there did not do it
+        return stack, find(stack, self._owner)
+
+    def _began(self, ended: Ended, before: Reading | None, measured: Measured) -> float:
+        """Return when the stall began: exact where a step was seen to begin, else the middle of the bounds.
+
+        While the whole process was held, by the GIL or a stop, the last tick of the watchdog bounds it too:
+        the loop was out of service from the hold on, not only from when it would have woken.
+        """
+        if ended.began_within is None and measured.in_callback:
+            return ended.start
+        lower, upper = ended.began_within or (ended.start, ended.start)
+        if not measured.in_callback and before is not None:
+            held_from = self._lateness.held_from(ended.start, ended.end)
+            if held_from is not None and held_from <= ended.start:
+                lower, upper = before.at, min(held_from, upper)
+        return (min(lower, upper) + upper) / 2
+
+
+def _spent(
+    readings: tuple[Reading, ...], start: float, end: float, clock: Callable[[Reading], float | None]
+) -> float | None:
+    """Return how far a CPU clock moved between ``start`` and ``end``.
+
+    From readings within the stall when they span half of it: then exact. Otherwise from the last one before
+    it to the first one after: then what may have been spent outside counts half.
+    """
+    inside = [reading for reading in readings if start <= reading.at <= end]
+    if inside and inside[-1].at - inside[0].at >= (end - start) / 2:
+        first, last = inside[0], inside[-1]
+    else:
+        first, last = readings[0], readings[-1]
+    began, stopped = clock(first), clock(last)
+    if began is None or stopped is None or last.at <= first.at:
+        return None
+    spent = stopped - began
+    if first.at >= start and last.at <= end:
+        return spent * (end - start) / (last.at - first.at)
+    outside = max(0.0, start - first.at) + max(0.0, last.at - end)
+    return (max(0.0, spent - outside) + min(spent, end - start)) / 2
+
+
+def _grown(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else max(0.0, after - before)
+
+
+def _changes(samples: list[Sample]) -> int:
+    """Count the samples that show another callback than the one before them."""
+    return sum(
+        a.next_ready != b.next_ready
+        if a.next_ready is not None
+        else a.callback != b.callback or not b.callback
+        for a, b in pairwise(samples)
+    )
+
+
+def _evidence(measured: Measured, suspicion: Suspicion, stack: tuple[Place, ...]) -> dict[str, float]:
+    """Return the numbers of ``measured`` that are known, under the names the docs explain."""
+    known: dict[str, float | None] = {
+        "cpu_s": measured.cpu,
+        "process_cpu_s": measured.process_cpu,
+        "gc_s": measured.gc,
+        "runqueue_s": measured.runqueue,
+        "throttled_s": measured.throttled,
+        "asleep_s": measured.asleep,
+        "watchdog_late_s": measured.late,
+        "watchdog_gil_waits": measured.gil_waits,
+        "samples_of_new_callbacks": measured.callbacks,
+        "samples_running": suspicion.states["R"],
+        "samples_sleeping": suspicion.states["S"],
+        "samples_in_disk_wait": suspicion.states["D"],
+        "importing": any(code.co_name == "_find_and_load" for code, _, _ in stack),
+    }
+    return {name: round(float(value), 6) for name, value in known.items() if value is not None}
