@@ -1,0 +1,28 @@
+"""From the LLM's answers to a report: plain functions that only compute."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+from itertools import pairwise
+
+
+def parse(answers: Iterable[bytes]) -> list[list[str]]:
+    """Return what the LLM found in each section. ValueError or KeyError if it was cut short."""
+    found = []
+    for answer in answers:
+        choice = json.loads(answer)["choices"][0]
+        found.append(json.loads(choice["message"]["content"])["findings"])
+    return found
+
+
+def merge(found: list[list[str]]) -> str:
+    """Write the report: all findings, those left out that the section before has in similar words."""
+    kept = list(found[0])
+    for before, here in pairwise(found):
+        for finding in here:
+            likeness = [difflib.SequenceMatcher(None, finding, other).ratio() for other in before]
+            if max(likeness, default=0.0) < 0.9:
+                kept.append(finding)
+    return "\n".join(f"- {finding}" for finding in kept)

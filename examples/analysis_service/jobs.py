@@ -1,0 +1,39 @@
+"""Background tasks, and what becomes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any
+
+from .settings import Fault
+
+logger = logging.getLogger(__name__)
+
+
+class Jobs:
+    """Starts background tasks, holds them until they end, and says so when one fails."""
+
+    def __init__(self, faults: frozenset[Fault]) -> None:
+        self._faults = faults
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None], context: Context | None = None) -> None:
+        """Run ``work`` in the background, in ``context`` if given, else in a copy of the caller's."""
+        task = asyncio.create_task(work, context=context)
+        if Fault.FORGET in self._faults:
+            return
+        self._running.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("%s failed", task.get_name(), exc_info=error)
+
+    async def finish(self, timeout: float) -> None:
+        """Wait until the running jobs have ended, for ``timeout`` seconds at most."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=timeout)

@@ -1,0 +1,38 @@
+"""Asks the LLM, over httpx."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import httpx
+
+from .settings import Fault, Settings
+
+
+class LLM:
+    """A client of the LLM's completion endpoint; waits and asks again when told to slow down."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._faults = settings.faults
+        self._client = httpx.AsyncClient(
+            base_url=settings.llm_url,
+            limits=httpx.Limits(max_connections=10 if Fault.POOL in settings.faults else 400),
+            timeout=httpx.Timeout(120.0, pool=30.0 / settings.scale),
+        )
+
+    async def ask(self, section: str, *, logprobs: bool) -> bytes:
+        """Return the LLM's answer on ``section``, as JSON not yet parsed."""
+        question = {"messages": [{"role": "user", "content": section}], "logprobs": logprobs}
+        while True:
+            response = await self._client.post("/v1/chat/completions", json=question)
+            if response.status_code != httpx.codes.TOO_MANY_REQUESTS:
+                return response.raise_for_status().content
+            delay = int(response.headers["retry-after-ms"]) / 1000
+            if Fault.RETRY in self._faults:
+                time.sleep(delay)
+            else:
+                await asyncio.sleep(delay)
+
+    async def close(self) -> None:
+        await self._client.aclose()

@@ -1,0 +1,96 @@
+"""The work behind a 202: ask, parse, report, store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import multiprocessing
+import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import TypeVar, TypeVarTuple, Unpack
+
+from . import answers
+from .documents import Document, request_id
+from .index import Index
+from .jobs import Jobs
+from .llm import LLM
+from .settings import Fault, Settings
+from .store import Store
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+Arguments = TypeVarTuple("Arguments")
+
+
+class Workflow:
+    """Takes documents and brings each to its end, in the background."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.store = Store(settings.database)
+        self._faults = settings.faults
+        self._jobs = Jobs(settings.faults)
+        self._llm = LLM(settings)
+        self._index = Index(self.store, self._jobs, settings.faults)
+        # Ctrl-C reaches the workers too; they leave it to us to end them.
+        self._workers = ProcessPoolExecutor(
+            max_workers=2,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=signal.signal,
+            initargs=(signal.SIGINT, signal.SIG_IGN),
+        )
+
+    async def serve(self) -> None:
+        """Run what runs for as long as the service does."""
+        await self._index.work()
+
+    async def close(self) -> None:
+        """Let the jobs under way come to their end, then let go of everything."""
+        if Fault.DEPLOY not in self._faults:
+            await self._jobs.finish(timeout=30)
+        await self._llm.close()
+        self._workers.shutdown(wait=False, cancel_futures=True)
+
+    async def accept(self, document: Document) -> None:
+        """Note ``document`` down and begin to work on it."""
+        await asyncio.to_thread(self.store.add, document)
+        self._jobs.start(self._index_once_settled(document))
+        self._jobs.start(self._run(document))
+
+    async def _run(self, document: Document) -> None:
+        try:
+            document.report = await self._analyse(document)
+            await self._settle(document, "Done")
+        except Exception as error:
+            if Fault.FORGET in self._faults:
+                raise
+            logger.warning("request %s: document %s: %r", request_id.get(), document.id, error)
+            await self._settle(document, "Failed")
+
+    async def _analyse(self, document: Document) -> str:
+        submission = document.submission
+        asked = [self._llm.ask(section, logprobs=submission.deep) for section in submission.sections]
+        found = await self._compute(Fault.JSON, answers.parse, await asyncio.gather(*asked))
+        return await self._compute(Fault.REPORT, answers.merge, found)
+
+    async def _compute(
+        self, fault: Fault, function: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments
+    ) -> Result:
+        """Call ``function`` in another process; with ``fault``, right here on the event loop."""
+        if fault in self._faults:
+            return function(*arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
+
+    async def _settle(self, document: Document, status: str) -> None:
+        if Fault.CONTEXT in self._faults:
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(None, self.store.settle, document, status)
+        else:
+            await asyncio.to_thread(self.store.settle, document, status)
+        document.settled.set()
+
+    async def _index_once_settled(self, document: Document) -> None:
+        await document.settled.wait()
+        if document.report:
+            self._index.add(document)

@@ -1,0 +1,29 @@
+"""The ``loopwatch`` command, also as ``python -m loopwatch``."""
+
+from __future__ import annotations
+
+import sys
+
+from . import install
+
+
+def main() -> None:
+    """Run the command line; say which extra is missing if it cannot.
+
+    ``run`` works without any extra: it lives in the environment of the application.
+    """
+    if sys.argv[1:2] == ["run"]:
+        from ._cli import run
+
+        sys.exit(run.main(sys.argv[2:]))
+    try:
+        from ._cli.commands import cli
+    except ModuleNotFoundError as missing:
+        if missing.name not in ("click", "rich"):
+            raise
+        sys.exit(f"loopwatch: this command needs {missing.name}. Run: pip install 'loopwatch[cli]'")
+    cli(prog_name="loopwatch", obj=install)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""The subcommands, as one click group."""
+
+from __future__ import annotations
+
+import click
+
+from .demo import demo
+
+
+@click.group()
+@click.version_option(package_name="loopwatch")
+def cli() -> None:
+    """See what an asyncio program is doing: what stalls its event loop, where, and why."""
+
+
+@cli.command(add_help_option=False)
+def run() -> None:
+    """Run any Python program under the agent, with no change to its code."""
+    raise NotImplementedError("listed for --help only: __main__ answers `run` itself, without click")
+
+
+cli.add_command(demo)

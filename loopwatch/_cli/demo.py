@@ -1,0 +1,100 @@
+"""``loopwatch demo``: a service with faults, its clients and its LLM, and what the agent says of them.
+
+The service runs in this process, with ``loopwatch.install()`` as its only mention of us; the LLM's stand-in
+and the clients run in processes of their own. Everything listens on free loopback ports.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from .demo_stage import Stage
+from .demo_view import Agent, View
+
+NEEDED = ("fastapi", "uvicorn", "httpx")
+PIPED_WIDTH = 120
+"""Columns where there is no terminal to ask: rich would assume 80 and break the tables."""
+
+
+@click.command()
+@click.option(
+    "--seconds",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(min=1),
+    help="How long to run.",
+)
+@click.option(
+    "--faults",
+    default="all",
+    show_default=True,
+    metavar="NAMES",
+    help="The mistakes the service makes: all, none, or names with commas between them.",
+)
+@click.option(
+    "--factor",
+    default=30.0,
+    show_default=True,
+    type=click.FloatRange(1, 100),
+    help="The LLM takes 2 to 90 s to answer, divided by this.",
+)
+@click.option("--list-faults", is_flag=True, help="Say what the faults are, and end.")
+@click.pass_obj
+def demo(install: Callable[[], Agent], seconds: float, faults: str, factor: float, list_faults: bool) -> None:
+    """Run a document-analysis service that makes mistakes, and show what loopwatch says about it.
+
+    Needs no server and no network. Ctrl-C ends it early, with the summary.
+    """
+    home = _find_service()
+    from analysis_service.settings import Fault
+
+    if list_faults:
+        for fault in Fault:
+            click.echo(f"{fault.name.lower():8} the service {fault.value}")
+        return
+    try:
+        count = len(Fault.parse(faults))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--faults") from None
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=PIPED_WIDTH)
+    with Stage(home, factor, faults) as stage:
+        agent = install()  # the one that the service has installed by now
+        view = View(agent, console)
+        view.introduce(f"{stage.url}/documents: a document-analysis service with {count} faults")
+        _play(stage, view, seconds)
+        view.summary()
+
+
+def _play(stage: Stage, view: View, seconds: float) -> None:
+    """Serve for ``seconds`` or until Ctrl-C, while ``view`` shows."""
+    ended = threading.Event()
+    showing = threading.Thread(target=view.run, args=(ended,), name="demo-view", daemon=True)
+    showing.start()
+    try:
+        stage.serve(seconds, hear=view.hear)
+    finally:
+        ended.set()
+        showing.join()
+
+
+def _find_service() -> Path:
+    """Make ``analysis_service`` importable; return the directory it lies in, in the wheel or a checkout."""
+    missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        needed = ", ".join(missing)
+        raise click.ClickException(f"the demo needs {needed}. Run: pip install 'loopwatch[demo]'")
+    here = Path(__file__).parent
+    for home in (here / "examples", here.parents[1] / "examples"):
+        if (home / "analysis_service").is_dir():
+            sys.path.append(str(home))
+            return home
+    raise click.ClickException(f"the demo's service is missing; it belongs in {here / 'examples'}")

@@ -1,0 +1,120 @@
+"""What the demo's service needs around it: a directory, an environment, an LLM, clients."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self, cast
+
+import click
+
+APP = "analysis_service.app:create_app"
+
+
+class Stage:
+    """Sets everything up on entry, the service imported and its agent installed; clears it away on exit."""
+
+    def __init__(self, home: Path, factor: float, faults: str) -> None:
+        self._home = home
+        self._factor = factor
+        self._faults = faults
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        with ExitStack() as opened:
+            directory = opened.enter_context(tempfile.TemporaryDirectory(prefix="loopwatch-demo-"))
+            _log_to(Path(directory) / "service.log")
+            llm = self._start(opened, "standin", "--port=0", f"--scale={self._factor}", "--until-eof")
+            os.environ |= {
+                "ANALYSIS_LLM_URL": _first_line(llm),
+                "ANALYSIS_DATABASE": str(Path(directory) / "analysis.db"),
+                "ANALYSIS_SCALE": str(self._factor),
+                "ANALYSIS_FAULTS": self._faults,
+            }
+            # In the wheel the service lies within site-packages, among the libraries.
+            os.environ.setdefault("LOOPWATCH_APP_PACKAGES", "analysis_service")
+            os.environ.setdefault("LOOPWATCH_SERVICE_NAME", "analysis-service")
+            os.environ.setdefault("LOOPWATCH_PROMETHEUS_PORT", "0")
+            import analysis_service.app  # noqa: F401 - installs the agent
+
+            self._listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
+            self._open = opened.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    @property
+    def url(self) -> str:
+        """The service's address."""
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+
+    def serve(self, seconds: float, hear: Callable[[str], None]) -> None:
+        """Run the service in this thread under its clients' load, until ``seconds`` are over or Ctrl-C.
+
+        Each line that the clients print goes to ``hear``.
+        """
+        import uvicorn
+
+        server = uvicorn.Server(uvicorn.Config(APP, factory=True, log_config=None))
+        clients = self._start(self._open, "load", self.url)
+        threading.Thread(target=_hear, args=(clients, hear), daemon=True).start()
+        end = threading.Timer(seconds, setattr, (server, "should_exit", True))
+        end.start()
+        # uvicorn ends in good order on both signals, then raises the signal once more.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            server.run(sockets=[self._listener])
+        except KeyboardInterrupt:
+            pass
+        finally:
+            end.cancel()
+
+    def _start(self, opened: ExitStack, part: str, *arguments: str) -> IO[str]:
+        """Start one of the service's other programs until ``opened`` closes; return what it prints.
+
+        It has a session of its own, so that Ctrl-C ends the service first; should we be killed, it ends with
+        its standard input.
+        """
+        path = os.pathsep.join(filter(None, (str(self._home), os.environ.get("PYTHONPATH"))))
+        process = opened.enter_context(
+            subprocess.Popen(  # noqa: S603 - our own interpreter, our own modules
+                [sys.executable, "-m", f"analysis_service.{part}", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"PYTHONPATH": path},
+                start_new_session=True,
+            )
+        )
+        opened.callback(process.kill)
+        return cast("IO[str]", process.stdout)
+
+
+def _first_line(output: IO[str]) -> str:
+    line = output.readline().strip()
+    if not line:
+        raise click.ClickException("the LLM's stand-in did not start; what it printed stands above")
+    return line
+
+
+def _hear(output: IO[str], hear: Callable[[str], None]) -> None:
+    for line in output:
+        hear(line.strip())
+
+
+def _log_to(file: Path) -> None:
+    """Keep the log out of the picture: the agent's lines on stalls are in it, and the view shows those."""
+    logging.basicConfig(filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

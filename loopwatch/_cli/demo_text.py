@@ -1,0 +1,138 @@
+"""What the agent's records look like on a terminal, and in a file that ``loopwatch demo`` is piped to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import dropwhile
+from pathlib import Path
+
+from rich import box
+from rich.console import JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from .._records import Cause, Frame, Loop, Stall
+
+CAUSE_STYLE: Mapping[Cause, str] = {"cpu": "red", "blocking": "magenta", "unknown": "dim"}
+"""The others are yellow: mostly they are not the fault of the code that stood there."""
+STACK_SHOWN = 10
+
+
+def span(seconds: float | None) -> str:
+    """Write a span of time with its unit, short; a dash for what is not known."""
+    if seconds is None:
+        return "-"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
+
+
+def place(frame: Frame) -> str:
+    """Write where ``frame`` is: file and line. The function's name beside it says in which module."""
+    return f"{Path(frame.file).name}:{frame.line}"
+
+
+def function(stall: Stall) -> str:
+    """Name the function that caused ``stall``."""
+    return stall.culprit.name if stall.culprit else "(no application code seen)"
+
+
+def headline(stall: Stall) -> Text:
+    """Say in one line how long, why and where the loop stood."""
+    tense = "has been stalled for" if stall.in_progress else "stalled"
+    line = Text(f"{stall.loop_name} {tense} ")
+    line.append(span(stall.duration), "bold")
+    line.append("  ")
+    line.append(stall.cause, CAUSE_STYLE.get(stall.cause, "yellow"))
+    line.append("  ")
+    line.append(function(stall), "bold")
+    if stall.call:
+        line.append(f" in {stall.call}")
+    return line
+
+
+def details(stall: Stall) -> Text:
+    """Show the task, the evidence, and the stack from the callback of the loop inwards."""
+    lines = Text()
+    if stall.task_name:
+        lines.append(f"task {stall.task_name}, coroutine {stall.coroutine}\n", "dim")
+    evidence = ", ".join(f"{name} {value:.3g}" for name, value in stall.evidence.items())
+    lines.append(f"evidence: {evidence}; {stall.samples} stacks taken\n", "dim")
+    stack = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stall.stack))[-STACK_SHOWN:]
+    width = max((len(frame.name) for frame in stack), default=0)
+    for frame in stack:
+        guilty = frame == stall.culprit
+        style = "bold" if guilty else ""
+        lines.append(f"{'>' if guilty else ' '} {frame.name:{width}}  {place(frame)}\n", style)
+    lines.rstrip()
+    return lines
+
+
+def status(loop: Loop) -> str:
+    """Write one loop's health in a line."""
+    busy = "" if loop.utilization is None else f", {loop.utilization:.0%} busy"
+    delay = f"delay p50 {span(loop.delay_p50)}, p99 {span(loop.delay_p99)}, max {span(loop.delay_max)}"
+    return f"{loop.name}: {delay}{busy}"
+
+
+def loops_table(loops: Iterable[Loop]) -> Table:
+    """Show the health of all loops, one a row."""
+    health = ("=busy", "=delay p50", "=p99", "=max 60 s", "=blocked now", "=ready", "=timers")
+    table = _table("loop", "kind", *health)
+    for loop in loops:
+        table.add_row(
+            loop.name,
+            loop.kind,
+            "-" if loop.utilization is None else f"{loop.utilization:.0%}",
+            span(loop.delay_p50),
+            span(loop.delay_p99),
+            span(loop.delay_max),
+            Text(span(loop.blocked), "bold red") if loop.blocked >= 0.1 else "no",
+            "-" if loop.ready is None else str(loop.ready),
+            "-" if loop.timers is None else str(loop.timers),
+        )
+    return table
+
+
+@dataclass(slots=True)
+class Culprit:
+    """The stalls that have function, call and cause in common."""
+
+    last: Stall
+    count: int = 0
+    total: float = 0.0
+    worst: float = 0.0
+
+    def add(self, stall: Stall) -> None:
+        """Take one more."""
+        self.last = stall
+        self.count += 1
+        self.total += stall.duration
+        self.worst = max(self.worst, stall.duration)
+
+
+def culprits_table(culprits: Iterable[Culprit]) -> Table:
+    """Show who blocked the loop, worst first."""
+    table = _table("stalled by", "in", "cause", "=times", "=in all", "=worst", "where")
+    for culprit in sorted(culprits, key=lambda culprit: -culprit.total):
+        stall = culprit.last
+        table.add_row(
+            Text(function(stall), "bold"),
+            stall.call or "",
+            Text(stall.cause, CAUSE_STYLE.get(stall.cause, "yellow")),
+            str(culprit.count),
+            span(culprit.total),
+            span(culprit.worst),
+            place(stall.culprit) if stall.culprit else "",
+        )
+    return table
+
+
+def _table(*headings: str) -> Table:
+    """Make a table; a heading that begins with ``=`` stands over numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading in headings:
+        justify: JustifyMethod = "right" if heading.startswith("=") else "left"
+        table.add_column(heading.lstrip("="), justify=justify, overflow="fold")
+    return table

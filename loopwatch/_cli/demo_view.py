@@ -1,0 +1,133 @@
+"""Shows what the agent says while it says it. Every line about a fault comes from the agent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.text import Text
+
+from .._clock import SYSTEM, Clock
+from .._records import Loop, Stall
+from . import demo_text
+
+REFRESH = 0.2
+"""Seconds between two looks at the agent: often enough to show a stall while it goes on."""
+STATUS_EVERY = 5.0
+"""Seconds between two lines on the loops' health where no live table can be drawn."""
+
+
+class Agent(Protocol):
+    """The part of the agent that is shown."""
+
+    @property
+    def prometheus_url(self) -> str | None:
+        """Where the metrics are."""
+
+    def loops(self) -> Sequence[Loop]:
+        """Return the loops' health."""
+
+    def stalls(self) -> Sequence[Stall]:
+        """Return the last stalls, those in progress at the end."""
+
+
+class View:
+    """Prints each stall once, the first of a kind with its stack; below, where it can, a live table.
+
+    The agent's word alone is printed about the service, and the clients' own about themselves.
+    """
+
+    def __init__(self, agent: Agent, console: Console, clock: Clock = SYSTEM) -> None:
+        self._agent = agent
+        self._console = console
+        self._clock = clock
+        self._start = clock.monotonic()
+        self._status_at = self._start
+        self._told: set[tuple[str, float]] = set()
+        self._culprits: dict[tuple[str, str | None, str], demo_text.Culprit] = {}
+        self._clients = ""
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return self._clock.monotonic() - self._start
+
+    def hear(self, clients: str) -> None:
+        """Note what the clients say of themselves, to be shown with the rest. Any thread."""
+        self._clients = clients
+
+    def introduce(self, service: str) -> None:
+        """Print what is about to run and where its metrics are."""
+        self._print(service)
+        self._print(f"Its metrics: {self._agent.prometheus_url or 'not served'}")
+        self._print("It says loopwatch.install() and no more of it. All that follows, the agent says.\n")
+
+    def run(self, ended: threading.Event) -> None:
+        """Look and show until ``ended``."""
+        if not self._console.is_terminal:
+            while not ended.wait(REFRESH):
+                self.step()
+            return
+        with Live(console=self._console, auto_refresh=False, transient=True) as live:
+            while not ended.wait(REFRESH):
+                self._tell_new()
+                live.update(self._picture(), refresh=True)
+
+    def step(self) -> None:
+        """Print what is new, and at times how the loops are."""
+        self._tell_new()
+        if self._clock.monotonic() - self._status_at >= STATUS_EVERY:
+            self._status_at = self._clock.monotonic()
+            said = [demo_text.status(loop) for loop in self._agent.loops()]
+            self._print(self._stamp(f"{'; '.join(said)} {self._of_clients()}".strip()))
+
+    def summary(self) -> None:
+        """Print what there was in all."""
+        self._tell_new()
+        self._print(Text(f"\nAfter {self.elapsed:.0f} s the agent says:", "bold"))
+        loops = self._agent.loops()
+        for part in (demo_text.loops_table(loops), demo_text.culprits_table(self._culprits.values())):
+            if part.row_count:
+                self._console.print(Padding(part, (1, 0, 0, 2), expand=False))
+        if not self._culprits:
+            self._print("  no stall" if loops else "  nothing: it watches no event loop")
+
+    def _tell_new(self) -> None:
+        for stall in self._agent.stalls():
+            key = (stall.loop_name, stall.started_at)
+            if not stall.in_progress and key not in self._told:
+                self._told.add(key)
+                self._tell(stall)
+
+    def _tell(self, stall: Stall) -> None:
+        """Print one stall, with its stack if it is the first of its kind."""
+        key = (demo_text.function(stall), stall.call, stall.cause)
+        first = key not in self._culprits
+        self._culprits.setdefault(key, demo_text.Culprit(stall)).add(stall)
+        self._print(self._stamp(demo_text.headline(stall)))
+        if first:
+            self._console.print(Padding(demo_text.details(stall), (0, 0, 0, 12), expand=False))
+
+    def _picture(self) -> Group:
+        """Draw the live table: the loops, the stalls in progress, the culprits so far."""
+        now = [demo_text.headline(stall) for stall in self._agent.stalls() if stall.in_progress]
+        return Group(
+            Text(),
+            demo_text.loops_table(self._agent.loops()),
+            *now or [Text()],
+            demo_text.culprits_table(self._culprits.values()),
+            Text(f"{self.elapsed:.0f} s {self._of_clients()}", "dim"),
+        )
+
+    def _stamp(self, said: str | Text) -> Text:
+        return Text.assemble(f"{self.elapsed:6.1f} s  ", said)
+
+    def _of_clients(self) -> str:
+        return f"(clients: {self._clients})" if self._clients else ""
+
+    def _print(self, line: str | Text) -> None:
+        self._console.print(line, soft_wrap=True)
