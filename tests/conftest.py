@@ -14,6 +14,8 @@ import pytest
 
 import loopwatch
 
+pytest_plugins = ["pytester"]
+
 LOOP_KINDS = ("stock", "eager", "uvloop")
 
 NEEDS = "needs: "
