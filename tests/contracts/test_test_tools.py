@@ -37,7 +37,9 @@ def test_an_agent_left_installed_fails_its_test_and_no_other(run_tests: RunTests
         """
     )
     result.assert_outcomes(passed=2, errors=1)
-    result.stdout.fnmatch_lines(["*teardown of test_leaves_the_agent*", "*left something of loopwatch behind*"])
+    result.stdout.fnmatch_lines(
+        ["*teardown of test_leaves_the_agent*", "*left something of loopwatch behind*"]
+    )
 
 
 def test_an_agent_taken_away_passes(run_tests: RunTests) -> None:
