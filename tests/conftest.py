@@ -1,0 +1,83 @@
+"""For all tests: nothing of loopwatch may stay behind, and nothing a test needs may be missed silently."""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import gc
+import os
+import sys
+import threading
+from collections.abc import Generator, Iterator
+
+import pytest
+
+import loopwatch
+
+pytest_plugins = ["pytester"]
+
+LOOP_KINDS = ("stock", "eager", "uvloop")
+
+NEEDS = "needs: "
+"""How a skip begins whose reason is the machine: ``pytest.skip("needs: uvloop")``."""
+
+REQUIRE_ALL = os.environ.get("TEST_REQUIRE_ALL") == "1"
+"""Set where everything is installed (.ci/run): there such a skip is a failure."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--loop", choices=LOOP_KINDS, default="stock", help="the kind of event loop that tests/loops runs on"
+    )
+
+
+def _is_ours(hook: object) -> bool:
+    module = getattr(hook, "__module__", None) or type(hook).__module__
+    return module.partition(".")[0] == "loopwatch"
+
+
+def _hooks() -> dict[str, object]:
+    """Every place in the process that loopwatch hooks into, with what stands there now."""
+    uvloop = sys.modules.get("uvloop")
+    return {
+        "run_forever of asyncio": asyncio.BaseEventLoop.run_forever,
+        "run_forever of uvloop": uvloop and uvloop.Loop.__dict__.get("run_forever"),
+        "faulthandler.dump_traceback_later": faulthandler.dump_traceback_later,
+        "faulthandler.cancel_dump_traceback_later": faulthandler.cancel_dump_traceback_later,
+        "gc.callbacks": [callback for callback in gc.callbacks if _is_ours(callback)],
+        "sys.meta_path": [finder for finder in sys.meta_path if _is_ours(finder)],
+        "threads": {thread for thread in threading.enumerate() if thread.name.startswith("loopwatch")},
+    }
+
+
+@pytest.fixture(autouse=True)
+def leave_nothing_behind() -> Iterator[None]:
+    """Fail the test after which something of loopwatch is still hooked or running, and take it away."""
+    before = _hooks()
+    yield
+    after = _hooks()
+    if after != before:
+        loopwatch.uninstall()
+    assert after == before, "the test left something of loopwatch behind"
+
+
+def _fail_if_needed(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if REQUIRE_ALL and report.skipped and isinstance(report.longrepr, tuple):
+        file, line, reason = report.longrepr
+        if NEEDS in reason:
+            report.outcome = "failed"
+            report.longrepr = f"{file}:{line}: {reason}, and TEST_REQUIRE_ALL=1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    _fail_if_needed(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    _fail_if_needed(report)
+    return report

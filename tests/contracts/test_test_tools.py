@@ -1,0 +1,78 @@
+"""The checks in ``tests/conftest.py`` are checked themselves: one that never fails would hold nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CONFTEST = Path(__file__).parents[1] / "conftest.py"
+
+RunTests = Callable[[str], pytest.RunResult]
+
+
+@pytest.fixture
+def run_tests(pytester: pytest.Pytester) -> RunTests:
+    """Return a function that runs a module of tests under our conftest, in a process of its own."""
+    pytester.makeconftest(CONFTEST.read_text())
+
+    def run(module: str) -> pytest.RunResult:
+        pytester.makepyfile(module)
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider")
+
+    return run
+
+
+def test_an_agent_left_installed_fails_its_test_and_no_other(run_tests: RunTests) -> None:
+    result = run_tests(
+        """
+        import loopwatch
+
+        def test_leaves_the_agent():
+            loopwatch.install(prometheus_port=None)
+
+        def test_comes_afterwards():
+            pass
+        """
+    )
+    result.assert_outcomes(passed=2, errors=1)
+    result.stdout.fnmatch_lines(
+        ["*teardown of test_leaves_the_agent*", "*left something of loopwatch behind*"]
+    )
+
+
+def test_an_agent_taken_away_passes(run_tests: RunTests) -> None:
+    result = run_tests(
+        """
+        import loopwatch
+
+        def test_takes_it_away():
+            loopwatch.install(prometheus_port=None)
+            loopwatch.uninstall()
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
+NEEDY = """
+    import pytest
+
+    def test_lacks_a_thing():
+        pytest.skip("needs: a thing")
+
+    def test_is_not_for_this_version():
+        pytest.skip("came with Python 99")
+    """
+
+
+def test_a_missing_thing_skips_in_a_checkout(run_tests: RunTests, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_REQUIRE_ALL", raising=False)
+    run_tests(NEEDY).assert_outcomes(skipped=2)
+
+
+def test_a_missing_thing_fails_where_all_is_required(
+    run_tests: RunTests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEST_REQUIRE_ALL", "1")
+    run_tests(NEEDY).assert_outcomes(failed=1, skipped=1)
