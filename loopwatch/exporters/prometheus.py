@@ -1,0 +1,102 @@
+"""A snapshot as Prometheus metric families: one loop over the catalogue of facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, GCCollector, Metric, ProcessCollector
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+
+from loopwatch import facts
+from loopwatch._errors import Failures
+from loopwatch._records import Distribution, Point, Snapshot
+
+COMPONENT = "prometheus"
+"""What failures of rendering are counted under."""
+
+
+class SnapshotCollector:
+    """Takes a snapshot for each collection and renders it: what loopwatch's own endpoint serves."""
+
+    def __init__(self, source: Callable[[], Snapshot], failures: Failures) -> None:
+        self._source = source
+        self._failures = failures
+
+    def describe(self) -> list[Metric]:
+        """Name the families without taking a snapshot: a registry asks when it is given the collector."""
+        return [_family(fact, ()) for fact in facts.ALL]
+
+    def collect(self) -> list[Metric]:
+        """Render a new snapshot. Raises nothing: other collectors of the registry would be lost with it."""
+        try:
+            return rendered(self._source(), self._failures)
+        except Exception as error:  # noqa: BLE001 - counted; the rest of the registry is still shown
+            self._failures.count(COMPONENT, error)
+            return []
+
+
+def own_registry(collector: Collector) -> CollectorRegistry:
+    """Build the registry of our endpoint: ``collector``, and prometheus_client's own on process and GC.
+
+    All are bound to it alone: the default registry belongs to the program.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def rendered(snapshot: Snapshot, failures: Failures) -> list[Metric]:
+    """Render each fact that ``snapshot`` has points for; one that cannot be is counted and left out."""
+    families = []
+    for fact in facts.ALL:
+        points = snapshot.points.get(fact.stem)
+        if not points:
+            continue
+        try:
+            families.append(_family(fact, points))
+        except Exception as error:  # noqa: BLE001 - counted; the other facts are still shown
+            failures.count(COMPONENT, error)
+    return families
+
+
+def _family(fact: facts.Fact, points: Iterable[Point]) -> Metric:
+    name, text, labels = fact.prometheus_name, fact.help, fact.prometheus_labels
+    if fact.kind == "histogram":
+        histogram = HistogramMetricFamily(name, text, labels=labels)
+        for point in points:
+            distribution = _distribution(fact, point)
+            histogram.add_metric(_texts(point), _buckets(distribution), distribution.sum)
+        return histogram
+    family = (CounterMetricFamily if fact.kind == "counter" else GaugeMetricFamily)(name, text, labels=labels)
+    for point in points:
+        family.add_metric(_texts(point), _number(fact, point))
+    return family
+
+
+def _number(fact: facts.Fact, point: Point) -> float:
+    """Check here what the exposition would trip over later, where it costs the whole scrape."""
+    if isinstance(point.value, int | float):
+        return point.value
+    raise TypeError(f"{fact.stem} is a {fact.kind} and takes numbers, got {point.value!r}")
+
+
+def _distribution(fact: facts.Fact, point: Point) -> Distribution:
+    if isinstance(point.value, Distribution):
+        return point.value
+    raise TypeError(f"{fact.stem} is a histogram and takes distributions, got {point.value!r}")
+
+
+def _buckets(distribution: Distribution) -> Sequence[tuple[str, float]]:
+    """Cumulate the counts under their upper bounds, the last of which is infinity."""
+    bounds = [*map(floatToGoString, distribution.bounds), "+Inf"]
+    return list(zip(bounds, accumulate(distribution.counts), strict=True))
+
+
+def _texts(point: Point) -> list[str]:
+    """Spell out lone surrogates, which names of files and functions can hold and UTF-8 cannot."""
+    return [text.encode("utf-8", "backslashreplace").decode() for text in point.labels]
