@@ -1,0 +1,100 @@
+"""Renderings made ahead on the watchdog thread, so that reading them costs the reader next to nothing.
+
+A program that serves its metrics itself usually does so in its event loop, where a rendering of a few
+milliseconds would be a small stall of our making.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Generic, TypeVar
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+from loopwatch._clock import SYSTEM, Clock
+from loopwatch._errors import Failures
+from loopwatch._records import Snapshot
+
+from .exposition import OPENMETRICS, TEXT, Form
+from .prometheus import SnapshotCollector
+
+WANTED = 180.0
+"""Seconds for which a rendering is kept up after it was last read: longer than any usual scrape interval."""
+FRESH = 5.0
+"""Seconds after which a kept rendering is no longer given out; the watchdog renews it every second."""
+
+T = TypeVar("T")
+
+
+class Kept(Generic[T]):
+    """The last value of ``make``, renewed by ``refresh()`` as long as somebody reads it.
+
+    Read and refreshed on different threads without a lock: the value and its time are replaced as one.
+    """
+
+    def __init__(self, make: Callable[[], T], clock: Clock = SYSTEM) -> None:
+        self._make = make
+        self._now = clock.monotonic
+        self._read_at = -math.inf
+        self._made: tuple[float, T] | None = None
+
+    def read(self) -> T:
+        """Return the kept value; made here and now if there is none, or none fresh enough.
+
+        That is so on the first read, on the first one after a long pause, and when the watchdog is gone.
+        """
+        now = self._read_at = self._now()
+        made = self._made
+        if made is None or now - made[0] > FRESH:
+            return self._renew(now)
+        return made[1]
+
+    def refresh(self) -> None:
+        """Renew the value if somebody has read it lately. For the watchdog, about once a second."""
+        now = self._now()
+        if now - self._read_at <= WANTED:
+            self._renew(now)
+
+    def _renew(self, now: float) -> T:
+        value = self._make()
+        self._made = (now, value)
+        return value
+
+
+class KeptCollector:
+    """A collector for the program's own registry: gives out metric families rendered by the watchdog."""
+
+    def __init__(self, source: Callable[[], Snapshot], failures: Failures, clock: Clock = SYSTEM) -> None:
+        self._collector = SnapshotCollector(source, failures)
+        self._families = Kept(self._collector.collect, clock)
+
+    def describe(self) -> list[Metric]:
+        """Name the families, so that registering the collector takes no snapshot."""
+        return self._collector.describe()
+
+    def collect(self) -> list[Metric]:
+        """Return the kept families. Raises nothing."""
+        return self._families.read()
+
+    def refresh(self) -> None:
+        """Render anew if anybody has collected lately."""
+        self._families.refresh()
+
+
+class KeptExposition:
+    """The exposition of a registry in each form, for the apps mounted in the program's own service."""
+
+    def __init__(self, registry: Collector, clock: Clock = SYSTEM) -> None:
+        self._texts = {form: Kept(partial(form.write, registry), clock) for form in (TEXT, OPENMETRICS)}
+
+    def read(self, form: Form) -> bytes:
+        """Return the kept text."""
+        return self._texts[form].read()
+
+    def refresh(self) -> None:
+        """Write anew the forms that anybody has read lately."""
+        for text in self._texts.values():
+            text.refresh()
