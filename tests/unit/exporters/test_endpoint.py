@@ -1,0 +1,341 @@
+"""The endpoint answers scrapes from its one thread, whatever its other clients and the program do."""
+
+import gzip
+import http.client
+import logging
+import socket
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.metrics_core import GaugeMetricFamily
+
+from loopwatch._clock import SYSTEM, Clock
+from loopwatch._errors import Failures
+from loopwatch.exporters import endpoint as module
+from loopwatch.exporters.endpoint import MAX_CLIENTS, MAX_REQUEST, PATIENCE, Endpoint
+from loopwatch.testing import FakeClock
+
+TIMEOUT = 30.0
+"""Seconds; only a failing test waits as long."""
+
+
+class OneGauge:
+    """A registry with one family; ``before`` runs first in each collection."""
+
+    def __init__(self, before: Callable[[], None] = lambda: None) -> None:
+        self.before = before
+
+    def collect(self) -> Iterable[Metric]:
+        self.before()
+        return [GaugeMetricFamily("answer", "The answer.", value=42.0)]
+
+
+class Serving:
+    """An endpoint with what it reported."""
+
+    def __init__(self, registry: OneGauge, clock: Clock = SYSTEM, host: str = "127.0.0.1") -> None:
+        self.failures = Failures()
+        self.costs: list[float] = []
+        self.endpoint = Endpoint(host, 0, registry, self.failures, clock=clock, on_cost=self.costs.append)
+        self.port = int(self.endpoint.url.rpartition(":")[2].partition("/")[0])
+        self.endpoint.start()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
+
+    def ask(self, request: bytes) -> bytes:
+        """Send raw bytes and return all that comes back until the endpoint closes."""
+        with closing(self.connect()) as client:
+            client.sendall(request)
+            with client.makefile("rb") as reply:
+                return reply.read()
+
+    def get(
+        self, path: str = "/metrics", method: str = "GET", **headers: str
+    ) -> tuple[http.client.HTTPResponse, bytes]:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT)) as connection:
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, path, headers=sent)
+            response = connection.getresponse()
+            return response, response.read()
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Serving]]:
+    started: list[Serving] = []
+
+    def start(registry: OneGauge | None = None, **options: object) -> Serving:
+        started.append(Serving(registry or OneGauge(), **options))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for serving in started:
+        serving.endpoint.stop()
+    assert "loopwatch-endpoint" not in {thread.name for thread in threading.enumerate()}
+
+
+Serve = Callable[..., Serving]
+
+
+def test_it_answers_a_scrape_at_its_url(serve: Serve) -> None:
+    with urllib.request.urlopen(serve().endpoint.url, timeout=TIMEOUT) as response:
+        assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+        assert response.read() == b"# HELP answer The answer.\n# TYPE answer gauge\nanswer 42.0\n"
+
+
+@pytest.mark.parametrize(
+    ("accept", "openmetrics"),
+    [
+        ("application/openmetrics-text", True),
+        ("application/openmetrics-text;version=1.0.0;q=0.8,text/plain;version=0.0.4;q=0.3,*/*;q=0.2", True),
+        ("text/html, Application/OpenMetrics-Text; version=nonsense", True),
+        ("text/html,*/*", False),
+        ("text/plain;version=nonsense", False),
+        ("", False),
+    ],
+)
+def test_openmetrics_is_for_those_who_accept_it(serve: Serve, accept: str, openmetrics: bool) -> None:
+    response, body = serve().get(accept=accept)
+    assert response.status == 200
+    assert body.endswith(b"# EOF\n") == openmetrics
+    form = "application/openmetrics-text; version=1.0.0" if openmetrics else "text/plain; version=0.0.4"
+    assert response.headers["Content-Type"] == f"{form}; charset=utf-8"
+
+
+def test_gzip_is_for_those_who_accept_it(serve: Serve) -> None:
+    response, body = serve().get(accept_encoding="br, gzip;q=0.5")
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert int(response.headers["Content-Length"]) == len(body)
+    assert gzip.decompress(body).endswith(b"answer 42.0\n")
+
+
+def test_head_gets_the_headers_of_get(serve: Serve) -> None:
+    serving = serve()
+    get, body = serving.get()
+    head, nothing = serving.get(method="HEAD")
+    assert head.headers.items() == get.headers.items()
+    assert (len(body), nothing) == (int(head.headers["Content-Length"]), b"")
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status"),
+    [
+        ("GET /metrics?name=x HTTP/1.1", 200),
+        ("GET /metrics HTTP/1.0", 200),
+        ("GET / HTTP/1.1", 200),
+        ("GET /favicon.ico HTTP/1.1", 404),
+        ("GET /metrics/ HTTP/1.1", 404),
+        ("POST /metrics HTTP/1.1", 405),
+        ("GET /metrics SPDY/3", 400),
+        ("\x16\x03\x01\x02", 400),
+    ],
+)
+def test_every_request_gets_a_fitting_status(serve: Serve, request_line: str, status: int) -> None:
+    serving = serve()
+    reply = serving.ask(f"{request_line}\r\nhost: test\r\n\r\n".encode())
+    assert reply.startswith(f"HTTP/1.1 {status} ".encode())
+    assert serving.failures.by_component() == {}
+
+
+def test_a_request_without_end_is_refused(serve: Serve) -> None:
+    assert serve().ask(b"x" * MAX_REQUEST).startswith(b"HTTP/1.1 400 ")
+
+
+def test_other_pages_say_where_the_metrics_are(serve: Serve) -> None:
+    serving = serve()
+    assert serving.get("/")[1] == b"loopwatch: the metrics are at /metrics\n"
+    assert serving.get("/x")[1] == b"Nothing here; the metrics are at /metrics\n"
+    response, _ = serving.get(method="DELETE")
+    assert response.headers["Allow"] == "GET, HEAD"
+
+
+def test_a_failing_registry_is_a_500_of_one_line_and_counted(serve: Serve) -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    serving = serve(OneGauge(fail))
+    for _ in range(2):
+        response, body = serving.get()
+        assert (response.status, body.count(b"\n")) == (500, 1)
+        assert b"ZeroDivisionError" in body
+    assert serving.failures.by_component() == {"prometheus": 2}
+
+
+def test_slow_clients_cost_no_threads_and_keep_no_scrape_out(serve: Serve) -> None:
+    serving = serve()
+    threads = threading.active_count()
+    slow = [serving.connect() for _ in range(MAX_CLIENTS + 5)]
+    try:
+        assert serving.get()[0].status == 200
+        assert threading.active_count() == threads
+        for oldest in slow[:5]:
+            assert oldest.recv(1) == b""
+        slow[-1].sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert slow[-1].recv(8) == b"HTTP/1.1"
+    finally:
+        for client in slow:
+            client.close()
+
+
+def test_a_client_that_takes_too_long_is_let_go(serve: Serve) -> None:
+    fake = FakeClock()
+    serving = serve(clock=fake.clock)
+    with closing(serving.connect()) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.1\r\n")
+        serving.get()
+        fake.advance(PATIENCE)
+        serving.get()
+        assert slow.recv(1) == b""
+
+
+def test_a_large_answer_reaches_a_client_that_reads_slowly(serve: Serve) -> None:
+    class Large(OneGauge):
+        def collect(self) -> Iterable[Metric]:
+            return [GaugeMetricFamily("large", "x" * 16_000_000, value=1.0)]
+
+    serving = serve(Large(), clock=FakeClock().clock)
+    with closing(serving.connect()) as slow:
+        slow.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert serving.get(method="HEAD")[0].status == 200
+        with slow.makefile("rb") as reply:
+            assert reply.read().endswith(b"\nlarge 1.0\n")
+
+
+def test_a_client_that_hangs_up_is_no_failure(serve: Serve) -> None:
+    serving = serve()
+    serving.connect().close()
+    with closing(serving.connect()) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        client.sendall(b"GET")
+    assert serving.get()[0].status == 200
+    assert serving.failures.by_component() == {}
+
+
+def test_it_answers_while_another_thread_computes_in_pure_python(serve: Serve) -> None:
+    serving = serve()
+    answered = threading.Event()
+
+    def scrape() -> None:
+        if serving.get()[0].status == 200:
+            answered.set()
+
+    client = threading.Thread(target=scrape)
+    client.start()
+    ends = SYSTEM.monotonic() + TIMEOUT
+    while not answered.is_set() and SYSTEM.monotonic() < ends:
+        sum(range(100))
+    client.join()
+    assert answered.is_set()
+
+
+def test_its_own_cpu_time_is_reported(serve: Serve) -> None:
+    fake = FakeClock()
+    serving = serve(OneGauge(before=lambda: fake.spend(0.25)), clock=fake.clock)
+    serving.get()
+    serving.get()
+    serving.endpoint.stop()
+    assert sum(serving.costs) == 0.5
+
+
+def test_it_logs_nothing_per_request(
+    serve: Serve, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    serving = serve()
+    serving.get()
+    serving.get("/nowhere")
+    serving.ask(b"nonsense\r\n\r\n")
+    serving.endpoint.stop()
+    assert caplog.records == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_failure_of_the_server_is_counted_and_survived(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    broken = [OSError(24, "Too many open files"), OSError(24, "Too many open files")]
+    admit = Endpoint._admit
+
+    def fail_first(endpoint: Endpoint) -> None:
+        if broken:
+            raise broken.pop()
+        admit(endpoint)
+
+    monkeypatch.setattr(Endpoint, "_admit", fail_first)
+    serving = serve()
+    assert serving.get()[0].status == 200
+    assert serving.failures.by_component() == {"endpoint": 2}
+    assert len(caplog.records) == 1
+
+
+def test_a_failure_with_one_client_costs_the_others_nothing(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = Endpoint._reply
+
+    def fail_for_some(endpoint: Endpoint, request: bytes) -> bytes:
+        if b"bad" in request:
+            raise ZeroDivisionError
+        return reply(endpoint, request)
+
+    monkeypatch.setattr(Endpoint, "_reply", fail_for_some)
+    serving = serve()
+    assert serving.ask(b"GET /bad HTTP/1.1\r\n\r\n") == b""
+    assert serving.get()[0].status == 200
+    assert serving.failures.by_component() == {"endpoint": 1}
+
+
+def test_stopping_waits_for_no_client_and_frees_the_port(serve: Serve) -> None:
+    serving = serve()
+    with closing(serving.connect()) as idle:
+        serving.get()
+        serving.endpoint.stop()
+        assert idle.recv(1) == b""
+    serving.endpoint.stop()
+    with socket.create_server(("127.0.0.1", serving.port)):
+        pass
+
+
+def test_one_that_was_never_started_can_be_stopped() -> None:
+    endpoint = Endpoint("127.0.0.1", 0, OneGauge(), Failures())
+    endpoint.stop()
+
+
+def test_a_taken_port_is_an_error_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            Endpoint("127.0.0.1", port, OneGauge(), Failures())
+
+
+def test_its_own_name_is_not_looked_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look_up(*_: object) -> str:
+        raise AssertionError("the DNS was asked")
+
+    for name in ("getfqdn", "gethostbyaddr", "gethostbyname", "gethostname"):
+        monkeypatch.setattr(socket, name, look_up)
+    assert serve().get()[0].status == 200
+
+
+def test_a_wildcard_address_is_shown_as_loopback(serve: Serve) -> None:
+    serving = serve(host="0.0.0.0")
+    assert serving.endpoint.url == f"http://127.0.0.1:{serving.port}/metrics"
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_an_ipv6_address_is_served_and_stands_in_brackets(serve: Serve, host: str) -> None:
+    serving = serve(host=host)
+    assert serving.endpoint.url == f"http://[::1]:{serving.port}/metrics"
+    with urllib.request.urlopen(serving.endpoint.url, timeout=TIMEOUT) as response:
+        assert response.status == 200
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs dual-stack sockets")
+def test_the_ipv6_wildcard_serves_ipv4_as_well(serve: Serve) -> None:
+    assert serve(host="::").get()[0].status == 200
