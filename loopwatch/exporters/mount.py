@@ -1,0 +1,63 @@
+"""``/metrics`` inside the program's own service: an ASGI and a WSGI app over the kept exposition.
+
+They answer on whatever path they are mounted at. Compression is left to the service.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from loopwatch._errors import Failures
+
+from .exposition import Answer, answer
+from .kept import KeptExposition
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApplication = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
+
+
+def asgi_app(kept: KeptExposition, failures: Failures) -> ASGIApplication:
+    """Build an ASGI app, to be mounted in another or served alone."""
+
+    async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            accept = ",".join(v.decode("latin-1") for k, v in scope["headers"] if k.lower() == b"accept")
+            response = answer(scope["method"], accept, kept.read, failures)
+            await _respond(response, scope["method"], send)
+
+    return metrics
+
+
+def wsgi_app(kept: KeptExposition, failures: Failures) -> WSGIApplication:
+    """Build a WSGI app."""
+
+    def metrics(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        response = answer(environ["REQUEST_METHOD"], environ.get("HTTP_ACCEPT", ""), kept.read, failures)
+        start_response(f"{response.status.value} {response.status.phrase}", response.all_headers)
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+
+    return metrics
+
+
+async def _respond(response: Answer, method: str, send: Send) -> None:
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.all_headers]
+    await send({"type": "http.response.start", "status": response.status.value, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Take part in the start and the end of a server that serves this app alone; there is nothing to do."""
+    while True:
+        event = await receive()
+        await send({"type": f"{event['type']}.complete"})
+        if event["type"] == "lifespan.shutdown":
+            return
