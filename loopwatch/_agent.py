@@ -185,10 +185,10 @@ class Agent:
 
     def _serve(self, host: str, port: int) -> None:
         from .exporters.endpoint import Endpoint
-        from .exporters.prometheus import registry_of
+        from .exporters.prometheus import SnapshotCollector, registry_of
 
         try:
-            registry = registry_of(self.snapshot, self._journal)
+            registry = registry_of(SnapshotCollector(self.snapshot, self._journal))
             endpoint = Endpoint(
                 host, port, registry, self._journal, clock=self._clock, on_cost=self._endpoint_cost
             )

@@ -20,7 +20,7 @@ from prometheus_client.exposition import gzip_accepted
 from prometheus_client.registry import Collector
 
 from loopwatch._clock import SYSTEM, Clock
-from loopwatch._errors import Failures
+from loopwatch._journal import Journal
 
 from .exposition import Answer, Form, answer
 
@@ -60,13 +60,13 @@ class Endpoint:
         host: str,
         port: int,
         registry: Collector,
-        failures: Failures,
+        journal: Journal,
         *,
         clock: Clock = SYSTEM,
         on_cost: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._registry = registry
-        self._failures = failures
+        self._journal = journal
         self._clock = clock
         self._on_cost = on_cost
         self._clients: list[_Client] = []
@@ -107,7 +107,7 @@ class Endpoint:
             try:
                 self._turn()
             except Exception as error:  # noqa: BLE001 - counted, and the endpoint goes on
-                self._failures.count(COMPONENT, error)
+                self._journal.failure(COMPONENT, error)
                 self._stopping.wait(PAUSE)
 
     def _turn(self) -> None:
@@ -144,7 +144,7 @@ class Endpoint:
         except (StopIteration, OSError):
             self._dismiss(client)  # all is said, or the client has gone away
         except Exception as error:  # noqa: BLE001 - counted, and the other clients are served
-            self._failures.count(COMPONENT, error)
+            self._journal.failure(COMPONENT, error)
             self._dismiss(client)
         else:
             self._selector.modify(client.socket, event, client)
@@ -179,7 +179,7 @@ class Endpoint:
         except ValueError:
             return _message(Answer(HTTPStatus.BAD_REQUEST, b"This is no HTTP request.\n"))
         if path == PATH:
-            response = answer(method, headers["accept"], self._write, self._failures)
+            response = answer(method, headers["accept"], self._write, self._journal)
             if response.status is HTTPStatus.OK and gzip_accepted(headers["accept-encoding"]):
                 response = _compressed(response)
         elif path == "/":

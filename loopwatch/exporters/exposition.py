@@ -9,7 +9,7 @@ from http import HTTPStatus
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from loopwatch._errors import Failures
+from loopwatch._journal import Journal
 
 from .prometheus import COMPONENT
 
@@ -55,7 +55,7 @@ class Answer:
         return [("Content-Type", self.content_type), ("Content-Length", length), *self.headers]
 
 
-def answer(method: str, accept: str, write: Callable[[Form], bytes], failures: Failures) -> Answer:
+def answer(method: str, accept: str, write: Callable[[Form], bytes], journal: Journal) -> Answer:
     """Answer a request for the metrics with what ``write`` makes of the form the client gets."""
     if method not in METHODS:
         allow = (("Allow", ", ".join(METHODS)),)
@@ -64,6 +64,6 @@ def answer(method: str, accept: str, write: Callable[[Form], bytes], failures: F
     try:
         return Answer(HTTPStatus.OK, write(form), form.content_type)
     except Exception as error:  # noqa: BLE001 - counted; the client learns that it was not its fault
-        failures.count(COMPONENT, error)
+        journal.failure(COMPONENT, error)
         message = f"loopwatch failed to render its metrics ({type(error).__name__}); its log says more.\n"
         return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, message.encode())

@@ -12,14 +12,13 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from prometheus_client import Metric
-from prometheus_client.registry import Collector
 
 from loopwatch._clock import SYSTEM, Clock
-from loopwatch._errors import Failures
+from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 
-from .exposition import OPENMETRICS, TEXT, Form
-from .prometheus import SnapshotCollector
+from .exposition import OPENMETRICS, TEXT, Answer, answer
+from .prometheus import SnapshotCollector, registry_of
 
 WANTED = 180.0
 """Seconds for which a rendering is kept up after it was last read: longer than any usual scrape interval."""
@@ -65,11 +64,14 @@ class Kept(Generic[T]):
 
 
 class KeptCollector:
-    """A collector for the program's own registry: gives out metric families rendered by the watchdog."""
+    """A collector for the program's own registry, and the exposition for its own service, kept ready."""
 
-    def __init__(self, source: Callable[[], Snapshot], failures: Failures, clock: Clock = SYSTEM) -> None:
-        self._collector = SnapshotCollector(source, failures)
+    def __init__(self, source: Callable[[], Snapshot], journal: Journal, clock: Clock = SYSTEM) -> None:
+        self._journal = journal
+        self._collector = SnapshotCollector(source, journal)
         self._families = Kept(self._collector.collect, clock)
+        registry = registry_of(self)
+        self._texts = {form: Kept(partial(form.write, registry), clock) for form in (TEXT, OPENMETRICS)}
 
     def describe(self) -> list[Metric]:
         """Name the families, so that registering the collector takes no snapshot."""
@@ -79,22 +81,12 @@ class KeptCollector:
         """Return the kept families. Raises nothing."""
         return self._families.read()
 
+    def answer(self, method: str, accept: str) -> Answer:
+        """Answer a scrape with the kept text of what the endpoint of loopwatch serves."""
+        return answer(method, accept, lambda form: self._texts[form].read(), self._journal)
+
     def refresh(self) -> None:
-        """Render anew if anybody has collected lately."""
+        """Render anew what anybody has read lately; the texts then hold the families just rendered."""
         self._families.refresh()
-
-
-class KeptExposition:
-    """The exposition of a registry in each form, for the apps mounted in the program's own service."""
-
-    def __init__(self, registry: Collector, clock: Clock = SYSTEM) -> None:
-        self._texts = {form: Kept(partial(form.write, registry), clock) for form in (TEXT, OPENMETRICS)}
-
-    def read(self, form: Form) -> bytes:
-        """Return the kept text."""
-        return self._texts[form].read()
-
-    def refresh(self) -> None:
-        """Write anew the forms that anybody has read lately."""
         for text in self._texts.values():
             text.refresh()

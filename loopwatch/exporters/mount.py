@@ -9,10 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMap
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from loopwatch._errors import Failures
-
-from .exposition import Answer, answer
-from .kept import KeptExposition
+from .exposition import Answer
+from .kept import KeptCollector
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -21,7 +19,7 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApplication = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 
-def asgi_app(kept: KeptExposition, failures: Failures) -> ASGIApplication:
+def asgi_app(kept: KeptCollector) -> ASGIApplication:
     """Build an ASGI app, to be mounted in another or served alone."""
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
@@ -31,17 +29,17 @@ def asgi_app(kept: KeptExposition, failures: Failures) -> ASGIApplication:
             await send({"type": "websocket.close"})
         else:
             accept = ",".join(v.decode("latin-1") for k, v in scope["headers"] if k.lower() == b"accept")
-            response = answer(scope["method"], accept, kept.read, failures)
+            response = kept.answer(scope["method"], accept)
             await _respond(response, scope["method"], send)
 
     return metrics
 
 
-def wsgi_app(kept: KeptExposition, failures: Failures) -> WSGIApplication:
+def wsgi_app(kept: KeptCollector) -> WSGIApplication:
     """Build a WSGI app."""
 
     def metrics(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        response = answer(environ["REQUEST_METHOD"], environ.get("HTTP_ACCEPT", ""), kept.read, failures)
+        response = kept.answer(environ["REQUEST_METHOD"], environ.get("HTTP_ACCEPT", ""))
         start_response(f"{response.status.value} {response.status.phrase}", response.all_headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
 

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from loopwatch import facts
-from loopwatch._errors import Failures
+from loopwatch._journal import Journal
 from loopwatch._records import Distribution, Point, Snapshot
 
 COMPONENT = "prometheus"
@@ -21,9 +21,9 @@ COMPONENT = "prometheus"
 class SnapshotCollector:
     """Takes a snapshot for each collection and renders it: what loopwatch's own endpoint serves."""
 
-    def __init__(self, source: Callable[[], Snapshot], failures: Failures) -> None:
+    def __init__(self, source: Callable[[], Snapshot], journal: Journal) -> None:
         self._source = source
-        self._failures = failures
+        self._journal = journal
 
     def describe(self) -> list[Metric]:
         """Name the families without taking a snapshot: a registry asks when it is given the collector."""
@@ -32,13 +32,13 @@ class SnapshotCollector:
     def collect(self) -> list[Metric]:
         """Render a new snapshot. Raises nothing: other collectors of the registry would be lost with it."""
         try:
-            return rendered(self._source(), self._failures)
+            return rendered(self._source(), self._journal)
         except Exception as error:  # noqa: BLE001 - counted; the rest of the registry is still shown
-            self._failures.count(COMPONENT, error)
+            self._journal.failure(COMPONENT, error)
             return []
 
 
-def own_registry(collector: Collector) -> CollectorRegistry:
+def registry_of(collector: Collector) -> CollectorRegistry:
     """Build the registry of our endpoint: ``collector``, and prometheus_client's own on process and GC.
 
     All are bound to it alone: the default registry belongs to the program.
@@ -50,7 +50,7 @@ def own_registry(collector: Collector) -> CollectorRegistry:
     return registry
 
 
-def rendered(snapshot: Snapshot, failures: Failures) -> list[Metric]:
+def rendered(snapshot: Snapshot, journal: Journal) -> list[Metric]:
     """Render each fact that ``snapshot`` has points for; one that cannot be is counted and left out."""
     families = []
     for fact in facts.ALL:
@@ -60,7 +60,7 @@ def rendered(snapshot: Snapshot, failures: Failures) -> list[Metric]:
         try:
             families.append(_family(fact, points))
         except Exception as error:  # noqa: BLE001 - counted; the other facts are still shown
-            failures.count(COMPONENT, error)
+            journal.failure(COMPONENT, error)
     return families
 
 

@@ -14,7 +14,7 @@ from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily
 
 from loopwatch._clock import SYSTEM, Clock
-from loopwatch._errors import Failures
+from loopwatch._journal import Journal
 from loopwatch.exporters import endpoint as module
 from loopwatch.exporters.endpoint import MAX_CLIENTS, MAX_REQUEST, PATIENCE, Endpoint
 from loopwatch.testing import FakeClock
@@ -38,9 +38,9 @@ class Serving:
     """An endpoint with what it reported."""
 
     def __init__(self, registry: OneGauge, clock: Clock = SYSTEM, host: str = "127.0.0.1") -> None:
-        self.failures = Failures()
+        self.journal = Journal()
         self.costs: list[float] = []
-        self.endpoint = Endpoint(host, 0, registry, self.failures, clock=clock, on_cost=self.costs.append)
+        self.endpoint = Endpoint(host, 0, registry, self.journal, clock=clock, on_cost=self.costs.append)
         self.port = int(self.endpoint.url.rpartition(":")[2].partition("/")[0])
         self.endpoint.start()
 
@@ -138,7 +138,7 @@ def test_every_request_gets_a_fitting_status(serve: Serve, request_line: str, st
     serving = serve()
     reply = serving.ask(f"{request_line}\r\nhost: test\r\n\r\n".encode())
     assert reply.startswith(f"HTTP/1.1 {status} ".encode())
-    assert serving.failures.by_component() == {}
+    assert serving.journal.failures() == {}
 
 
 def test_a_request_without_end_is_refused(serve: Serve) -> None:
@@ -162,7 +162,7 @@ def test_a_failing_registry_is_a_500_of_one_line_and_counted(serve: Serve) -> No
         response, body = serving.get()
         assert (response.status, body.count(b"\n")) == (500, 1)
         assert b"ZeroDivisionError" in body
-    assert serving.failures.by_component() == {"prometheus": 2}
+    assert serving.journal.failures() == {"prometheus": 2}
 
 
 def test_slow_clients_cost_no_threads_and_keep_no_scrape_out(serve: Serve) -> None:
@@ -212,7 +212,7 @@ def test_a_client_that_hangs_up_is_no_failure(serve: Serve) -> None:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         client.sendall(b"GET")
     assert serving.get()[0].status == 200
-    assert serving.failures.by_component() == {}
+    assert serving.journal.failures() == {}
 
 
 def test_it_answers_while_another_thread_computes_in_pure_python(serve: Serve) -> None:
@@ -269,7 +269,7 @@ def test_a_failure_of_the_server_is_counted_and_survived(
     monkeypatch.setattr(Endpoint, "_admit", fail_first)
     serving = serve()
     assert serving.get()[0].status == 200
-    assert serving.failures.by_component() == {"endpoint": 2}
+    assert serving.journal.failures() == {"endpoint": 2}
     assert len(caplog.records) == 1
 
 
@@ -287,7 +287,7 @@ def test_a_failure_with_one_client_costs_the_others_nothing(
     serving = serve()
     assert serving.ask(b"GET /bad HTTP/1.1\r\n\r\n") == b""
     assert serving.get()[0].status == 200
-    assert serving.failures.by_component() == {"endpoint": 1}
+    assert serving.journal.failures() == {"endpoint": 1}
 
 
 def test_stopping_waits_for_no_client_and_frees_the_port(serve: Serve) -> None:
@@ -302,7 +302,7 @@ def test_stopping_waits_for_no_client_and_frees_the_port(serve: Serve) -> None:
 
 
 def test_one_that_was_never_started_can_be_stopped() -> None:
-    endpoint = Endpoint("127.0.0.1", 0, OneGauge(), Failures())
+    endpoint = Endpoint("127.0.0.1", 0, OneGauge(), Journal())
     endpoint.stop()
 
 
@@ -310,7 +310,7 @@ def test_a_taken_port_is_an_error_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
-            Endpoint("127.0.0.1", port, OneGauge(), Failures())
+            Endpoint("127.0.0.1", port, OneGauge(), Journal())
 
 
 def test_its_own_name_is_not_looked_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

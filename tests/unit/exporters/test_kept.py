@@ -1,9 +1,13 @@
 """What the watchdog keeps ahead is given out without work, and never when it is old."""
 
-from loopwatch._errors import Failures
+import pytest
+
+from loopwatch._journal import Journal
 from loopwatch._records import Point, Snapshot
-from loopwatch.exporters.exposition import OPENMETRICS, TEXT
-from loopwatch.exporters.kept import FRESH, WANTED, Kept, KeptCollector, KeptExposition
+from loopwatch.exporters import exposition
+from loopwatch.exporters import kept as module
+from loopwatch.exporters.exposition import Form
+from loopwatch.exporters.kept import FRESH, WANTED, Kept, KeptCollector
 from loopwatch.testing import FakeClock
 
 
@@ -61,8 +65,8 @@ def test_an_old_value_is_not_given_out() -> None:
 
 
 def test_the_collector_renders_once_for_many_collections() -> None:
-    fake, source, failures = FakeClock(), Counting(), Failures()
-    collector = KeptCollector(source.snapshot, failures, fake.clock)
+    fake, source, journal = FakeClock(), Counting(), Journal()
+    collector = KeptCollector(source.snapshot, journal, fake.clock)
     assert [family.name for family in collector.describe()][:1] == ["asyncio_eventloop_info"]
     assert source.made == 0
     for _ in range(3):
@@ -73,21 +77,29 @@ def test_the_collector_renders_once_for_many_collections() -> None:
     assert (family.samples[0].value, source.made) == (2.0, 2)
 
 
-def test_only_the_forms_that_are_read_are_written_again() -> None:
+def test_the_text_holds_the_families_just_rendered_and_more() -> None:
     fake, source = FakeClock(), Counting()
-    kept = KeptExposition(KeptCollector(source.snapshot, Failures(), fake.clock), fake.clock)
-    assert b"iterations_total" in kept.read(TEXT)
-    collections = []
-
-    class Registry:
-        def collect(self) -> list[object]:
-            collections.append(self)
-            return []
-
-    kept = KeptExposition(Registry(), fake.clock)  # type: ignore[arg-type]
-    kept.read(TEXT)
+    kept = KeptCollector(source.snapshot, Journal(), fake.clock)
+    first = kept.answer("GET", "").body
+    assert b'iterations_total{asyncio_eventloop_name="main"} 1.0' in first
+    assert b"python_gc_collections_total" in first
     kept.refresh()
-    assert len(collections) == 2
-    assert kept.read(OPENMETRICS) == b"# EOF\n"
+    assert b'iterations_total{asyncio_eventloop_name="main"} 2.0' in kept.answer("GET", "").body
+    assert source.made == 2
+
+
+def test_only_the_forms_that_are_read_are_written_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+
+    def form(name: str) -> Form:
+        return Form(lambda registry: written.append(name) or b"", name)  # type: ignore[func-returns-value]
+
+    monkeypatch.setattr(module, "TEXT", text := form("text"))
+    monkeypatch.setattr(module, "OPENMETRICS", form("openmetrics"))
+    monkeypatch.setattr(exposition, "TEXT", text)
+    kept = KeptCollector(Counting().snapshot, Journal(), FakeClock().clock)
     kept.refresh()
-    assert len(collections) == 5
+    assert written == []
+    kept.answer("GET", "")
+    kept.refresh()
+    assert written == ["text", "text"]

@@ -10,39 +10,39 @@ from wsgiref.util import setup_testing_defaults
 from wsgiref.validate import validator
 
 import pytest
-from prometheus_client import Metric
-from prometheus_client.metrics_core import GaugeMetricFamily
 
-from loopwatch._errors import Failures
-from loopwatch.exporters.kept import KeptExposition
+from loopwatch._journal import Journal
+from loopwatch._records import Point, Snapshot
+from loopwatch.exporters.exposition import Form
+from loopwatch.exporters.kept import Kept, KeptCollector
 from loopwatch.exporters.mount import ASGIApplication, Message, asgi_app, wsgi_app
 
 TIMEOUT = 30.0
-TEXT = b"# HELP answer The answer.\n# TYPE answer gauge\nanswer 42.0\n"
+LINE = b'asyncio_eventloop_iterations_total{asyncio_eventloop_name="main"} 42.0\n'
 
 
-class OneGauge:
-    """A registry with one family; counts how often it is collected."""
+class Source:
+    """Gives a snapshot with one series, and counts how often."""
 
     def __init__(self) -> None:
-        self.collections = 0
+        self.snapshots = 0
 
-    def collect(self) -> Iterable[Metric]:
-        self.collections += 1
-        return [GaugeMetricFamily("answer", "The answer.", value=42.0)]
+    def __call__(self) -> Snapshot:
+        self.snapshots += 1
+        points = {"iterations": (Point(("main",), 42.0),)}
+        return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
 
 
-class Broken(OneGauge):
-    def collect(self) -> Iterable[Metric]:
+def kept() -> KeptCollector:
+    return KeptCollector(Source(), Journal())
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, journal: Journal) -> KeptCollector:
+    def fail(form: Form) -> bytes:
         raise ZeroDivisionError
 
-
-def asgi(registry: OneGauge, failures: Failures | None = None) -> ASGIApplication:
-    return asgi_app(KeptExposition(registry), failures or Failures())
-
-
-def wsgi(registry: OneGauge, failures: Failures | None = None) -> WSGIApplication:
-    return wsgi_app(KeptExposition(registry), failures or Failures())
+    monkeypatch.setattr(Kept, "read", fail)
+    return KeptCollector(Source(), journal)
 
 
 def run_asgi(app: ASGIApplication, scope: dict[str, object], events: Iterable[str] = ()) -> list[Message]:
@@ -82,33 +82,33 @@ def run_wsgi(app: WSGIApplication, method: str = "GET", **environ: str) -> tuple
 
 
 def test_asgi_answers_get_with_the_text() -> None:
-    start, body = run_asgi(asgi(OneGauge()), http())
+    start, body = run_asgi(asgi_app(kept()), http())
     assert (start["type"], start["status"]) == ("http.response.start", 200)
     assert start["headers"] == [
         (b"content-type", b"text/plain; version=0.0.4; charset=utf-8"),
-        (b"content-length", b"%d" % len(TEXT)),
+        (b"content-length", b"%d" % len(body["body"])),
     ]
-    assert body == {"type": "http.response.body", "body": TEXT}
+    assert body["type"] == "http.response.body"
+    assert LINE in body["body"]
 
 
 def test_asgi_answers_openmetrics_to_those_who_accept_it() -> None:
-    start, body = run_asgi(asgi(OneGauge()), http(accept=b"application/openmetrics-text;version=1.0.0"))
+    start, body = run_asgi(asgi_app(kept()), http(accept=b"application/openmetrics-text;version=1.0.0"))
     assert start["headers"][0][1].startswith(b"application/openmetrics-text; version=1.0.0")
     assert body["body"].endswith(b"# EOF\n")
 
 
 def test_asgi_answers_head_without_a_body_and_refuses_the_rest() -> None:
-    app = asgi(OneGauge())
-    start, body = run_asgi(app, http("HEAD"))
-    assert (start["status"], body["body"]) == (200, b"")
-    assert (b"content-length", b"%d" % len(TEXT)) in start["headers"]
+    app = asgi_app(kept())
+    start, _ = run_asgi(app, http("GET"))
+    assert run_asgi(app, http("HEAD")) == [start, {"type": "http.response.body", "body": b""}]
     start, _ = run_asgi(app, http("POST"))
     assert start["status"] == 405
     assert (b"allow", b"GET, HEAD") in start["headers"]
 
 
 def test_asgi_served_alone_takes_part_in_the_lifespan() -> None:
-    sent = run_asgi(asgi(OneGauge()), {"type": "lifespan"}, ["lifespan.startup", "lifespan.shutdown"])
+    sent = run_asgi(asgi_app(kept()), {"type": "lifespan"}, ["lifespan.startup", "lifespan.shutdown"])
     assert [message["type"] for message in sent] == [
         "lifespan.startup.complete",
         "lifespan.shutdown.complete",
@@ -116,39 +116,42 @@ def test_asgi_served_alone_takes_part_in_the_lifespan() -> None:
 
 
 def test_asgi_closes_websockets() -> None:
-    assert run_asgi(asgi(OneGauge()), {"type": "websocket"}) == [{"type": "websocket.close"}]
+    assert run_asgi(asgi_app(kept()), {"type": "websocket"}) == [{"type": "websocket.close"}]
 
 
 def test_serving_renders_nothing_anew() -> None:
-    registry = OneGauge()
-    asgi_metrics, wsgi_metrics = asgi(registry), wsgi(registry)
+    source = Source()
+    collector = KeptCollector(source, Journal())
+    asgi_metrics, wsgi_metrics = asgi_app(collector), wsgi_app(collector)
     for _ in range(3):
         run_asgi(asgi_metrics, http())
         run_wsgi(wsgi_metrics)
-    assert registry.collections == 2
+    assert source.snapshots == 1
 
 
-def test_a_failure_is_a_500_and_counted() -> None:
-    failures = Failures()
-    start, body = run_asgi(asgi(Broken(), failures), http())
+def test_a_failure_is_a_500_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal()
+    collector = failing(monkeypatch, journal)
+    start, body = run_asgi(asgi_app(collector), http())
     assert (start["status"], body["body"].count(b"\n")) == (500, 1)
-    status, _, _ = run_wsgi(wsgi(Broken(), failures))
+    status, _, _ = run_wsgi(wsgi_app(collector))
     assert status == "500 Internal Server Error"
-    assert failures.by_component() == {"prometheus": 2}
+    assert journal.failures() == {"prometheus": 2}
 
 
 def test_wsgi_answers_get_and_head() -> None:
-    app = wsgi(OneGauge())
+    app = wsgi_app(kept())
     status, headers, body = run_wsgi(app)
-    assert (status, body) == ("200 OK", TEXT)
-    assert headers["Content-Length"] == str(len(TEXT))
+    assert status == "200 OK"
+    assert LINE in body
+    assert headers["Content-Length"] == str(len(body))
     assert run_wsgi(app, "HEAD") == (status, headers, b"")
     status, headers, _ = run_wsgi(app, "PUT")
     assert (status, headers["Allow"]) == ("405 Method Not Allowed", "GET, HEAD")
 
 
 def test_wsgi_answers_openmetrics_to_those_who_accept_it() -> None:
-    _, headers, body = run_wsgi(wsgi(OneGauge()), HTTP_ACCEPT="application/openmetrics-text")
+    _, headers, body = run_wsgi(wsgi_app(kept()), HTTP_ACCEPT="application/openmetrics-text")
     assert headers["Content-Type"].startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
 
@@ -158,11 +161,11 @@ def test_wsgi_behind_a_real_server() -> None:
         def log_request(self, *_: object) -> None:
             pass
 
-    with make_server("127.0.0.1", 0, wsgi(OneGauge()), handler_class=Quiet) as server:
+    with make_server("127.0.0.1", 0, wsgi_app(kept()), handler_class=Quiet) as server:
         one_request = threading.Thread(target=server.handle_request)
         one_request.start()
         with urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/", timeout=TIMEOUT) as response:
-            assert response.read() == TEXT
+            assert LINE in response.read()
         one_request.join()
 
 
@@ -197,9 +200,13 @@ def scrape_under_uvicorn(app: object, path: str) -> tuple[bytes, str]:
 def test_asgi_mounted_in_fastapi_behind_uvicorn() -> None:
     fastapi = pytest.importorskip("fastapi")
     service = fastapi.FastAPI()
-    service.mount("/metrics", asgi(OneGauge()))
-    assert scrape_under_uvicorn(service, "/metrics") == (TEXT, "text/plain; version=0.0.4; charset=utf-8")
+    service.mount("/metrics", asgi_app(kept()))
+    body, content_type = scrape_under_uvicorn(service, "/metrics")
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert LINE in body
 
 
 def test_asgi_alone_behind_uvicorn() -> None:
-    assert scrape_under_uvicorn(asgi(OneGauge()), "/") == (TEXT, "text/plain; version=0.0.4; charset=utf-8")
+    body, content_type = scrape_under_uvicorn(asgi_app(kept()), "/")
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+    assert LINE in body

@@ -8,10 +8,10 @@ from pathlib import Path
 PROGRAM = """
 from prometheus_client import Counter
 
-from loopwatch._errors import Failures
+from loopwatch._journal import Journal
 from loopwatch._records import Distribution, Point, Snapshot
 from loopwatch.exporters.exposition import OPENMETRICS, TEXT
-from loopwatch.exporters.prometheus import SnapshotCollector, own_registry
+from loopwatch.exporters.prometheus import SnapshotCollector, registry_of
 
 Counter("of_the_program", "A metric of the program's own.").inc()
 points = {
@@ -19,7 +19,7 @@ points = {
     "delay": (Point(("main",), Distribution((0.1, 1.0), (5, 2, 1), 7.5)),),
 }
 snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
-registry = own_registry(SnapshotCollector(lambda: snapshot, Failures()))
+registry = registry_of(SnapshotCollector(lambda: snapshot, Journal()))
 for form in (TEXT, OPENMETRICS):
     for line in form.write(registry).decode().splitlines():
         print(line if "asyncio_" in line else line.rpartition(" ")[0])

@@ -11,10 +11,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from loopwatch import facts
-from loopwatch._errors import Failures
+from loopwatch._journal import Journal
 from loopwatch._records import Distribution, Point, Snapshot
 from loopwatch.exporters.exposition import OPENMETRICS, TEXT, Form
-from loopwatch.exporters.prometheus import SnapshotCollector, own_registry
+from loopwatch.exporters.prometheus import SnapshotCollector, registry_of
 
 Points = Mapping[str, tuple[Point, ...]]
 
@@ -23,8 +23,8 @@ def snapshot_of(points: Points) -> Snapshot:
     return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
 
 
-def expose(points: Points, failures: Failures, form: Form = TEXT) -> str:
-    return form.write(SnapshotCollector(lambda: snapshot_of(points), failures)).decode()
+def expose(points: Points, journal: Journal, form: Form = TEXT) -> str:
+    return form.write(SnapshotCollector(lambda: snapshot_of(points), journal)).decode()
 
 
 def samples(text: str) -> set[str]:
@@ -39,7 +39,7 @@ def test_each_kind_of_fact_has_its_series() -> None:
             "ready": (Point(("main",), 3.0),),
             "block_duration": (Point(("main",), Distribution((0.1, 1.0), (0, 2, 1), 7.5)),),
         },
-        Failures(),
+        Journal(),
     )
     assert samples(text) == {
         'asyncio_eventloop_iterations_total{asyncio_eventloop_name="main"} 42.0',
@@ -58,7 +58,7 @@ def test_each_kind_of_fact_has_its_series() -> None:
 
 
 def test_a_fact_without_points_is_absent_rather_than_zero() -> None:
-    text = expose({"iterations": (), "log_suppressed": (Point((), 0.0),)}, Failures())
+    text = expose({"iterations": (), "log_suppressed": (Point((), 0.0),)}, Journal())
     assert samples(text) == {"loopwatch_log_suppressed_total 0.0"}
     assert "iterations" not in text
 
@@ -72,38 +72,38 @@ def test_a_fact_without_points_is_absent_rather_than_zero() -> None:
     ],
 )
 def test_a_fact_that_cannot_be_rendered_costs_no_other(broken: Point) -> None:
-    failures = Failures()
-    text = expose({"iterations": (broken,), "blocked": (Point(("main",), 1.5),)}, failures)
+    journal = Journal()
+    text = expose({"iterations": (broken,), "blocked": (Point(("main",), 1.5),)}, journal)
     assert samples(text) == {'asyncio_eventloop_blocked_seconds{asyncio_eventloop_name="main"} 1.5'}
-    assert failures.by_component() == {"prometheus": 1}
+    assert journal.failures() == {"prometheus": 1}
 
 
 def test_a_histogram_takes_no_plain_number() -> None:
-    failures = Failures()
-    assert expose({"delay": (Point(("main",), 1.0),)}, failures) == ""
-    assert failures.by_component() == {"prometheus": 1}
+    journal = Journal()
+    assert expose({"delay": (Point(("main",), 1.0),)}, journal) == ""
+    assert journal.failures() == {"prometheus": 1}
 
 
 def test_a_source_that_raises_costs_the_registry_only_our_families() -> None:
     def source() -> Snapshot:
         raise RuntimeError("no snapshot")
 
-    failures = Failures()
-    text = TEXT.write(own_registry(SnapshotCollector(source, failures))).decode()
+    journal = Journal()
+    text = TEXT.write(registry_of(SnapshotCollector(source, journal))).decode()
     assert "python_gc_collections_total" in text
     assert "asyncio_" not in text
-    assert failures.by_component() == {"prometheus": 1}
+    assert journal.failures() == {"prometheus": 1}
 
 
 def test_registering_names_every_family_and_takes_no_snapshot() -> None:
     def source() -> Snapshot:
         raise AssertionError("a snapshot was taken")
 
-    failures = Failures()
-    collector = SnapshotCollector(source, failures)
-    registry = own_registry(collector)
+    journal = Journal()
+    collector = SnapshotCollector(source, journal)
+    registry = registry_of(collector)
     assert [family.name for family in collector.describe()] == [fact.prometheus_name for fact in facts.ALL]
-    assert failures.by_component() == {}
+    assert journal.failures() == {}
     with pytest.raises(ValueError, match="Duplicated timeseries"):
         registry.register(collector)
 
@@ -111,13 +111,13 @@ def test_registering_names_every_family_and_takes_no_snapshot() -> None:
 def test_names_that_utf8_cannot_hold_are_spelled_out() -> None:
     function = 'app.\udcff.<locals>."quoted"\nfunc\\tion'
     points = {"block_time": (Point(("main", function, "cpu"), 2.0),)}
-    (family,) = parse_text(expose(points, Failures()))
+    (family,) = parse_text(expose(points, Journal()))
     assert family.samples[0].labels["code_function_name"] == 'app.\\udcff.<locals>."quoted"\nfunc\\tion'
 
 
 def test_the_default_registry_stays_as_it_was() -> None:
     before = {family.name for family in prometheus_client.REGISTRY.collect()}
-    text = TEXT.write(own_registry(SnapshotCollector(lambda: snapshot_of({}), Failures()))).decode()
+    text = TEXT.write(registry_of(SnapshotCollector(lambda: snapshot_of({}), Journal()))).decode()
     assert "python_gc_objects_collected_total" in text
     assert {family.name for family in prometheus_client.REGISTRY.collect()} == before
     assert not any(name.startswith(("asyncio_", "loopwatch_")) for name in before)
@@ -173,8 +173,8 @@ def expected(points: Points) -> dict[tuple[str, tuple[str, ...], str], float]:
 def test_any_snapshot_reads_back_to_the_same_magnitudes(
     form: Form, parse: Callable[[str], Iterable[Metric]], points: Points
 ) -> None:
-    failures = Failures()
-    text = expose(points, failures, form)
+    journal = Journal()
+    text = expose(points, journal, form)
     names = {fact.prometheus_name: fact.prometheus_labels for fact in facts.ALL}
     found = {}
     for family in parse(text):
@@ -183,4 +183,4 @@ def test_any_snapshot_reads_back_to_the_same_magnitudes(
             labels = tuple(sample.labels[name] for name in names[family.name])
             found[sample.name, labels, bound and str(float(bound))] = sample.value
     assert found == expected(points)
-    assert failures.by_component() == {}
+    assert journal.failures() == {}
