@@ -27,13 +27,17 @@ def run_tests(pytester: pytest.Pytester) -> RunTests:
 def test_an_agent_left_installed_fails_its_test_and_no_other(run_tests: RunTests) -> None:
     result = run_tests(
         """
+        import asyncio
+        import threading
+
         import loopwatch
 
         def test_leaves_the_agent():
             loopwatch.install(prometheus_port=None)
+            asyncio.run(asyncio.sleep(0))
 
         def test_comes_afterwards():
-            pass
+            assert threading.enumerate() == [threading.main_thread()]
         """
     )
     result.assert_outcomes(passed=2, errors=1)
