@@ -97,5 +97,5 @@ class HoldDump:
     def _stand_back(self) -> None:
         self._journal.say(
             logging.INFO,
-            "loopwatch: this program uses faulthandler's timer itself, so long holds of the GIL are not dumped",
+            "loopwatch: this program uses faulthandler's timer, so long holds of the GIL are not dumped",
         )
