@@ -210,7 +210,8 @@ class Agent:
         self._endpoint_time += seconds
 
     def _tell(self, stall: Stall) -> None:
-        self._stall_log.add(stall)
+        if not stall.in_progress:
+            self._stall_log.add(stall)
         self._report.tell(stall)
 
     def _check(self) -> None:

@@ -54,6 +54,8 @@ class Suspicion:
     task_name: str | None = None
     coroutine: str | None = None
     next_at: float = 0.0
+    told: bool = False
+    """Whether it has been logged already, while it went on."""
 
     @property
     def pace(self) -> float:

@@ -31,7 +31,11 @@ class Witness:
     owner: CodeOwner
     boundary: CodeType
     tell: Callable[[Stall], None]
-    """Takes each stall that is over, once."""
+    """Takes each stall that is over, once, and before that one that goes on for STILL seconds, once."""
+
+
+STILL = 5.0
+"""Seconds after which a stall is told though it is not over: this one may never be."""
 
 
 class Tracker:
@@ -93,6 +97,16 @@ class Tracker:
             ended = Ended(start, end, in_callback, self._readings[-1], self._bounds(start))
             self._w.tell(self._verdict.on(ended, suspicion, in_progress=False))
         self._past.clear()
+        self._tell_still()
+
+    def _tell_still(self) -> None:
+        suspicion = self._suspicion
+        if suspicion is None or suspicion.told or len(suspicion.samples) < 2:
+            return  # seen only once, it is just ending: a hold of the GIL
+        now = self._w.clock.monotonic()
+        if now - suspicion.since >= STILL and (stall := self.in_progress(now)) is not None:
+            suspicion.told = True
+            self._w.tell(stall)
 
     def _suspected(self, start: float) -> Suspicion:
         """Return what was seen of the step that began at ``start``, and be done with it."""
