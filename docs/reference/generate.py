@@ -33,7 +33,7 @@ AREAS = {
 
 LABELS = {
     facts.LOOP: "`main` for the loop of the main thread, else the name of the loop's thread",
-    facts.FUNCTION: f"module and qualified name of the function at fault; `{facts.NOBODY}` if it was not seen",
+    facts.FUNCTION: f"module and qualified name of the function at fault, `{facts.NOBODY}` if not seen",
     facts.CAUSE: "; ".join(f"`{cause}`" for cause in get_args(Cause)),
     facts.COMPONENT: "the part of loopwatch concerned",
     "asyncio.eventloop.type": "`asyncio`, `uvloop` or `other`",
