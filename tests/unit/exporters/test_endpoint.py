@@ -327,7 +327,7 @@ def test_a_wildcard_address_is_shown_as_loopback(serve: Serve) -> None:
     assert serving.endpoint.url == f"http://127.0.0.1:{serving.port}/metrics"
 
 
-@pytest.mark.skipif(not socket.has_ipv6, reason="needs IPv6")
+@pytest.mark.skipif(not socket.has_ipv6, reason="needs: IPv6")
 @pytest.mark.parametrize("host", ["::1", "::"])
 def test_an_ipv6_address_is_served_and_stands_in_brackets(serve: Serve, host: str) -> None:
     serving = serve(host=host)
@@ -336,6 +336,6 @@ def test_an_ipv6_address_is_served_and_stands_in_brackets(serve: Serve, host: st
         assert response.status == 200
 
 
-@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs dual-stack sockets")
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs: dual-stack sockets")
 def test_the_ipv6_wildcard_serves_ipv4_as_well(serve: Serve) -> None:
     assert serve(host="::").get()[0].status == 200

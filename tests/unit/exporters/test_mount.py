@@ -171,7 +171,7 @@ def test_wsgi_behind_a_real_server() -> None:
 
 def scrape_under_uvicorn(app: object, path: str) -> tuple[bytes, str]:
     """Serve ``app`` with uvicorn, lifespan included, and return what a scrape of ``path`` gets."""
-    uvicorn = pytest.importorskip("uvicorn")
+    uvicorn = pytest.importorskip("uvicorn", reason="needs: uvicorn")
 
     class Server(uvicorn.Server):  # type: ignore[misc, name-defined]
         async def startup(self, sockets: object = None) -> None:
@@ -198,7 +198,7 @@ def scrape_under_uvicorn(app: object, path: str) -> tuple[bytes, str]:
 
 
 def test_asgi_mounted_in_fastapi_behind_uvicorn() -> None:
-    fastapi = pytest.importorskip("fastapi")
+    fastapi = pytest.importorskip("fastapi", reason="needs: fastapi")
     service = fastapi.FastAPI()
     service.mount("/metrics", asgi_app(kept()))
     body, content_type = scrape_under_uvicorn(service, "/metrics")
