@@ -1,0 +1,78 @@
+"""Every fact is born, kept, exported and documented under one stem."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import loopwatch
+from loopwatch import facts
+from loopwatch._journal import Journal
+from loopwatch._records import Distribution, Point, Snapshot
+from loopwatch.exporters.exposition import TEXT
+from loopwatch.exporters.prometheus import SnapshotCollector
+
+PACKAGE = Path(loopwatch.__file__).parent
+GENERATOR = PACKAGE.parent / "docs" / "reference" / "generate.py"
+
+BORN = ("_probes", "_watchdog", "_collectors", "_jobs")
+KEPT = ("_store", "_reader")
+OF_OURSELVES = {"overhead", "dropped", "internal_errors", "log_suppressed"}
+"""What loopwatch counts about itself, where it happens; the agent collects it for the reader."""
+
+BORN_AS = {"loop_time": "idle_time", "block_duration": "Stall", "block_time": "Stall"}
+"""Facts that the store or the reader derives from what is born under another word."""
+
+
+def spelled(stem: str, parts: tuple[str, ...]) -> bool:
+    """Whether the stem stands as a word in the source of one of these parts of the package."""
+    files = [
+        path
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0].removesuffix(".py") in parts
+    ]
+    return any(re.search(rf"\b{stem}\b", path.read_text(encoding="utf-8")) for path in files)
+
+
+@pytest.fixture(scope="module")
+def exposition() -> str:
+    """Render a snapshot that holds one point of every fact."""
+    distribution = Distribution(facts.BUCKETS, (1,) * (len(facts.BUCKETS) + 1), 1.0)
+    points = {
+        fact.stem: (Point(fact.labels, distribution if fact.kind == "histogram" else 1.0),)
+        for fact in facts.ALL
+    }
+    snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
+    return TEXT.write(SnapshotCollector(lambda: snapshot, Journal())).decode()
+
+
+@pytest.mark.parametrize("fact", facts.ALL, ids=lambda fact: fact.stem)
+class TestFact:
+    """The way of each fact through the layers."""
+
+    def test_it_is_born(self, fact: facts.Fact) -> None:
+        parts = (*BORN, "_agent") if fact.stem in OF_OURSELVES else BORN
+        assert spelled(BORN_AS.get(fact.stem, fact.stem), parts)
+
+    def test_it_is_kept(self, fact: facts.Fact) -> None:
+        assert spelled(fact.stem, KEPT)
+
+    def test_it_is_exported(self, fact: facts.Fact, exposition: str) -> None:
+        suffix = {"counter": "_total", "histogram": "_bucket"}.get(fact.kind, "")
+        labels = "".join(rf".*{name}=" for name in sorted(fact.prometheus_labels))
+        assert re.search(rf"^{fact.prometheus_name}{suffix}\b{labels}", exposition, re.MULTILINE)
+
+    def test_its_name_is_one_in_opentelemetry_too(self, fact: facts.Fact) -> None:
+        assert re.fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)+", fact.name)
+        assert fact.unit != "1"
+
+
+def test_stems_and_names_are_unique() -> None:
+    assert len(facts.BY_STEM) == len(facts.ALL) == len({fact.prometheus_name for fact in facts.ALL})
+
+
+def test_the_reference_is_up_to_date() -> None:
+    done = subprocess.run([sys.executable, GENERATOR, "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

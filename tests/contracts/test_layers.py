@@ -1,0 +1,144 @@
+"""The house rules that a reader relies on: who imports whom, and who may touch what."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import loopwatch
+
+PACKAGE = Path(loopwatch.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+VOCABULARY = {"facts", "_settings", "_records", "_clock", "_errors", "_journal", "_version"}
+BASE = {"_internals", "_store", "_context"}
+SOURCES = {"_probes", "_watchdog", "_collectors", "_jobs", "_blackbox"}
+READERS = {"_reader", "_rules"}
+FACES = {"exporters", "_console", "_cli"}
+
+MAY_IMPORT = {
+    **dict.fromkeys(VOCABULARY, VOCABULARY),
+    **dict.fromkeys(BASE, VOCABULARY),
+    **dict.fromkeys(SOURCES, VOCABULARY | BASE),
+    **dict.fromkeys(READERS, VOCABULARY | BASE | SOURCES),
+    **dict.fromkeys(FACES, VOCABULARY),
+    "_agent": VOCABULARY | BASE | SOURCES | READERS | FACES,
+    "__init__": VOCABULARY | {"_agent"},
+    "__main__": {"__init__"} | FACES,
+    "integrations": {"__init__"},
+    "testing": {"__init__", "_clock"},
+}
+"""What each part of the package may import besides itself."""
+
+THIRD_PARTY_AT_TOP = FACES
+LONGEST = 400
+
+
+def part_of(path: Path) -> str:
+    """Return the file or folder directly below the package that ``path`` belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def parts_imported(node: ast.AST, path: Path) -> Iterator[str]:
+    """Name the parts of loopwatch that ``node`` imports, if it is an import."""
+    if isinstance(node, ast.Import):
+        targets = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        package = ["loopwatch", *path.relative_to(PACKAGE).parts[:-1]]
+        above = package[: len(package) - node.level + 1] if node.level else []
+        base = ".".join([*above, *([node.module] if node.module else [])])
+        targets = [f"{base}.{alias.name}" for alias in node.names]
+    else:
+        return
+    for target in targets:
+        name, *rest = target.split(".")
+        if name == "loopwatch":
+            yield rest[0] if rest and rest[0] in MAY_IMPORT else "__init__"
+
+
+def nodes_run_at_import(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield what runs when the module is imported: no bodies of functions, nothing for type checkers."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for child in ast.iter_child_nodes(node):
+            typing_only = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            if not typing_only and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef):
+                waiting.append(child)
+
+
+def names_imported(node: ast.AST) -> list[str]:
+    """Return what ``node`` imports from outside the package, if it is an import."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and not node.level:
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+    else:
+        names = []
+    return [name for name in names if name.partition(".")[0] != "loopwatch"]
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not (name.startswith("__") and name.endswith("__")) and name != "_"
+
+
+def names_defined(tree: ast.Module) -> set[str]:
+    """Collect every name that the module defines: functions, classes, variables, attributes of ``self``."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            owner, _, name = ast.unparse(node).rpartition(".")
+            if owner in ("", "self"):
+                names.add(name)
+    return names
+
+
+def private_names_touched(tree: ast.Module) -> Iterator[str]:
+    """Yield private names reached by attribute, by ``getattr`` and its like, or by import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            yield node.attr
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+            if node.func.id in ("getattr", "setattr", "hasattr", "delattr"):
+                asked = node.args[1]
+                if isinstance(asked, ast.Constant) and is_private(str(asked.value)):
+                    yield str(asked.value)
+        else:
+            for name in names_imported(node):
+                yield from filter(is_private, name.split("."))
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+class TestModule:
+    """Each rule, for each module."""
+
+    def test_imports_point_one_way(self, path: Path) -> None:
+        part = part_of(path)
+        imported = {name for node in ast.walk(parse(path)) for name in parts_imported(node, path)}
+        assert imported - {part} <= MAY_IMPORT[part]
+
+    def test_private_names_of_others_are_touched_in_internals_alone(self, path: Path) -> None:
+        tree = parse(path)
+        if part_of(path) != "_internals":
+            assert set(private_names_touched(tree)) - names_defined(tree) == set()
+
+    def test_only_the_clock_imports_time(self, path: Path) -> None:
+        imported = {name for node in ast.walk(parse(path)) for name in names_imported(node)}
+        assert path.name == "_clock.py" or "time" not in {name.partition(".")[0] for name in imported}
+
+    def test_third_parties_are_imported_by_the_functions_that_need_them(self, path: Path) -> None:
+        imported = {name for node in nodes_run_at_import(parse(path)) for name in names_imported(node)}
+        third_party = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
+        assert third_party == set() or part_of(path) in THIRD_PARTY_AT_TOP
+
+    def test_it_is_short_enough_to_read(self, path: Path) -> None:
+        assert path.read_text(encoding="utf-8").count("\n") <= LONGEST
+
+
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
