@@ -1,4 +1,4 @@
-"""In prometheus_client's multiprocess mode the endpoint's registry shows what it shows without."""
+"""In prometheus_client's multiprocess mode the endpoint shows what it shows without."""
 
 import os
 import subprocess
