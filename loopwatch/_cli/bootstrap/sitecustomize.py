@@ -9,7 +9,7 @@ import os
 import sys
 
 if sys.version_info >= (3, 11):  # noqa: UP036  (see above)
-    import loopwatch_bootstrap
+    import loopwatch_bootstrap  # type: ignore[import-not-found]  # found beside this file at run time
 
     loopwatch_bootstrap.prepare()
 

@@ -139,7 +139,7 @@ def test_the_agent_is_there_once_asyncio_is() -> None:
         assert importlib.util.find_spec("asyncio")  # to look is not to import
         before = "loopwatch" in sys.modules
         import asyncio
-        hooks = [hook for hook in sys.meta_path if "loopwatch" in type(hook).__module__]
+        hooks = [hook for hook in sys.meta_path if type(hook).__module__ == "loopwatch_import_hook"]
         print(before, "loopwatch" in sys.modules, hooks, vars(asyncio.__spec__.loader).keys())
         """
     )
