@@ -193,7 +193,8 @@ class Agent:
                 host, port, registry, self._journal, clock=self._clock, on_cost=self._endpoint_cost
             )
         except OSError as error:
-            level = logging.DEBUG if _below_another_agent() else logging.WARNING
+            # Under ``loopwatch run`` the holder is a process of the same program, or has been complained of.
+            level = logging.DEBUG if _settings.RUN in os.environ else logging.WARNING
             self._journal.say(
                 level,
                 "loopwatch: no /metrics endpoint, since %s:%d cannot be had: %s. Everything else works; give "
@@ -248,12 +249,6 @@ class Agent:
         if self._endpoint is not None:
             self._endpoint.close()
             self._endpoint = None
-
-
-def _below_another_agent() -> bool:
-    """Whether this is a child of a process under ``loopwatch run``, whose port is then taken by design."""
-    runner = os.environ.get(_settings.RUN)
-    return runner is not None and runner != str(os.getpid())
 
 
 _agent: Agent | None = None

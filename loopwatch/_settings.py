@@ -20,7 +20,8 @@ logger = logging.getLogger("loopwatch")
 PREFIX = "LOOPWATCH_"
 DISABLED = PREFIX + "DISABLED"
 RUN = PREFIX + "RUN"
-"""Set by ``loopwatch run`` to the process id of the program it starts; its children inherit it."""
+"""Set by ``loopwatch run``, to the pid of the program: marks that program's processes. What concerns them all
+(an unknown setting, a port that another program holds) it has said before they start, so they need not."""
 
 
 class Unset(Enum):
@@ -178,7 +179,8 @@ def load(arguments: Mapping[str, object], environ: Mapping[str, str] = os.enviro
 
     Raises ConfigurationError, naming the argument or variable, the value and what it may be.
     """
-    _warn_unknown(environ)
+    if RUN not in environ:
+        _warn_unknown(environ)
     chosen: dict[str, Any] = {}
     for field, check in _CHECKS.items():
         variable = PREFIX + field.upper()

@@ -3,18 +3,23 @@
 The trespass: ``exec_module`` of that one module's loader is replaced on the instance while it runs, and put
 back before the module's importer goes on. Loaders that refuse attributes are left alone (the hook then never
 fires: the module is used unwatched). Deletable when CPython offers import callbacks.
+
+``loopwatch run`` loads this file by itself as each Python of a program starts, so it imports next to nothing.
 """
 
 from __future__ import annotations
 
-import importlib.abc
 import sys
-from collections.abc import Callable, Sequence
-from importlib.machinery import ModuleSpec
-from types import ModuleType
+
+TYPE_CHECKING = False  # as typing has it, whose import alone costs what a short-lived child takes to start
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from importlib.abc import Loader
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
 
 
-class ImportHook(importlib.abc.MetaPathFinder):
+class ImportHook:
     """A finder that finds nothing itself: it lets the others find and watches their result."""
 
     def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
@@ -38,7 +43,7 @@ class ImportHook(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """See MetaPathFinder. Called for every import: the common answer is the first line."""
+        """See importlib.abc.MetaPathFinder. Called for every import: the common answer is the first line."""
         if fullname != self._name or self._searching:
             return None
         self._searching = True  # another finder may ask the whole path again
@@ -58,7 +63,7 @@ class ImportHook(importlib.abc.MetaPathFinder):
         find_spec = getattr(finder, "find_spec", None)
         return None if finder is self or find_spec is None else find_spec(fullname, path, target)
 
-    def _watch(self, loader: importlib.abc.Loader) -> None:
+    def _watch(self, loader: Loader) -> None:
         original = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:

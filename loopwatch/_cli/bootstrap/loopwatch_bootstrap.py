@@ -1,0 +1,66 @@
+"""Installs the agent as soon as the program imports asyncio, and not before.
+
+At start-up would be too early: a program or a child that never touches asyncio should not pay for the agent,
+and one that patches threads first (gevent) must find none running. Later would be too late: no event loop can
+exist before asyncio is imported. This file itself runs in every Python of the program, so it imports next to
+nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.machinery import SourceFileLoader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from loopwatch._internals.import_hook import ImportHook
+
+
+def prepare() -> None:
+    """Have the agent installed when asyncio has been imported; now, if a ``.pth`` file already did."""
+    hook = _import_hook()
+    # In two steps, since loopwatch imports asyncio: a program with a line about loopwatch of its own may get
+    # here from within that import, when there is no install() yet.
+    hook("loopwatch", _install).install()
+    hook("asyncio", _import_loopwatch).install()
+
+
+def _import_hook() -> type[ImportHook]:
+    """Load the class from its file: its package would bring all of loopwatch, and so asyncio, with it."""
+    package = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+    loader = SourceFileLoader("loopwatch_import_hook", os.path.join(package, "_internals", "import_hook.py"))
+    module = type(sys)(loader.name)
+    loader.exec_module(module)
+    found: type[ImportHook] = module.ImportHook
+    return found
+
+
+def _import_loopwatch(_: ModuleType) -> None:
+    try:
+        import loopwatch  # noqa: F401 - its own hook goes on from there
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with us, the program must run
+        _say_unless_foreign(error)
+
+
+def _install(loopwatch: ModuleType) -> None:
+    """Install the agent, with the settings ``loopwatch run`` left in the environment."""
+    try:
+        loopwatch.install()
+    except Exception as error:  # noqa: BLE001 - as above
+        _say_unless_foreign(error)
+
+
+def _say_unless_foreign(error: Exception) -> None:
+    if isinstance(error, ImportError) and os.environ.get("LOOPWATCH_RUN") != str(os.getpid()):
+        return  # a child on another interpreter, one without loopwatch: not ours to watch
+    line = (
+        f"loopwatch run: the agent could not start ({type(error).__name__}: {error}); "
+        "the program runs without it\n"
+    )
+    try:
+        sys.stderr.write(line)
+    except (AttributeError, OSError, ValueError):
+        return  # stderr is None or closed: there is nobody to tell

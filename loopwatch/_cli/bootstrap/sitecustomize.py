@@ -1,0 +1,21 @@
+"""Brings the agent into a program that ``loopwatch run`` started, and into its children.
+
+Python imports ``sitecustomize`` at start-up from the first directory on ``sys.path`` that has one;
+``loopwatch run`` puts this directory first on ``PYTHONPATH``. Children inherit the variable whatever their
+interpreter is, so this file keeps to what every Python can read, 2.7 included.
+"""
+
+import os
+import sys
+
+if sys.version_info >= (3, 11):  # noqa: UP036  (see above)
+    import loopwatch_bootstrap  # type: ignore[import-not-found]  # found beside this file at run time
+
+    loopwatch_bootstrap.prepare()
+
+# The program shall find its path, and the sitecustomize it would have had, as if we had never been here. When
+# it has none, the ImportError is the one that Python expects from this import and passes over.
+_here = os.path.dirname(__file__)
+sys.path[:] = [entry for entry in sys.path if entry != _here]
+del sys.modules["sitecustomize"]
+__import__("sitecustomize")
