@@ -1,4 +1,4 @@
-"""The event loop under test: one kind for each run, chosen with ``--loop``."""
+"""The event loop under test: of one kind in each run, chosen with ``--loop``."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
 
 
 @pytest.fixture
-def loop_factory(request: pytest.FixtureRequest) -> LoopFactory:
-    """What makes the loop, for ``asyncio.Runner(loop_factory=...)``."""
+def new_loop(request: pytest.FixtureRequest) -> LoopFactory:
+    """Make loops of that kind, also for ``asyncio.Runner(loop_factory=new_loop)``."""
     kind = request.config.getoption("--loop")
     if kind == "uvloop":
         uvloop = pytest.importorskip("uvloop", reason="needs: uvloop")
