@@ -1,0 +1,50 @@
+"""The pages say what is there: links lead somewhere, code compiles, metrics and settings exist."""
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from loopwatch import facts
+from loopwatch._settings import PREFIX, Settings
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as they are made of the titles."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@each_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        assert not anchor or anchor in anchors(there), target
+
+
+@each_page
+def test_python_compiles(page: Path) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        compile(block, str(page), "exec")
+
+
+@each_page
+def test_metrics_exist(page: Path) -> None:
+    known = {name for fact in facts.ALL for name in (fact.prometheus_name, *fact.prometheus_labels)}
+    for word in re.findall(r"\b(?:asyncio|loopwatch)_\w+", page.read_text(encoding="utf-8")):
+        assert {word, re.sub(r"_(total|bucket|sum|count)$", "", word)} & known, word
+
+
+def test_the_readme_lists_the_settings() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == [(field.name, PREFIX + field.name.upper()) for field in fields(Settings)]
