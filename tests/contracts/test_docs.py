@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+import loopwatch
 from loopwatch import facts
 from loopwatch._settings import PREFIX, Settings
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+TOUR = ROOT / "docs" / "explanation" / "architecture.md"
 PAGES = [README, ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -41,10 +43,16 @@ def test_python_compiles(page: Path) -> None:
 @each_page
 def test_metrics_exist(page: Path) -> None:
     known = {name for fact in facts.ALL for name in (fact.prometheus_name, *fact.prometheus_labels)}
-    for word in re.findall(r"\b(?:asyncio|loopwatch)_\w+", page.read_text(encoding="utf-8")):
+    for word in re.findall(r"(?<![/\w])(?:asyncio|loopwatch)_\w+", page.read_text(encoding="utf-8")):
         assert {word, re.sub(r"_(total|bucket|sum|count)$", "", word)} & known, word
 
 
 def test_the_readme_lists_the_settings() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert rows == [(field.name, PREFIX + field.name.upper()) for field in fields(Settings)]
+
+
+def test_the_tour_passes_through_every_module() -> None:
+    package = Path(loopwatch.__file__).parent
+    named = {name.rpartition("/")[2] for name in re.findall(r"`([\w/]+)`", TOUR.read_text(encoding="utf-8"))}
+    assert {path.stem for path in package.rglob("*.py")} <= named
