@@ -103,20 +103,19 @@ class Evidence:
         self.system = system
 
     def read(self, state: LoopState, before: Reading | None, fresh: bool) -> Reading:
-        """Read the counters for ``state``; the files only if ``fresh`` or long not read."""
+        """Read the counters for ``state``; the files only if ``fresh`` or long not read.
+
+        The clocks come first and together: opening a file releases the GIL, and may get it back late.
+        """
         now = self._clock.monotonic()
-        due = before is None or fresh or now - before.system_at >= self.SYSTEM_EVERY
-        runqueue = self.system.runqueue(state.native_id) if due else before.runqueue if before else None
-        throttled = self.system.throttled() if due else before.throttled if before else None
-        return Reading(
-            at=now,
-            process_cpu=self._clock.process_cpu(),
-            thread_cpu=self.thread_cpu(state),
-            asleep=self._clock.boottime() - now,
-            runqueue=runqueue,
-            throttled=throttled,
-            system_at=now if due or before is None else before.system_at,
-        )
+        asleep = self._clock.boottime() - now
+        thread_cpu, process_cpu = self.thread_cpu(state), self._clock.process_cpu()
+        if before is None or fresh or now - before.system_at >= self.SYSTEM_EVERY:
+            runqueue, throttled = self.system.runqueue(state.native_id), self.system.throttled()
+            system_at = now
+        else:
+            runqueue, throttled, system_at = before.runqueue, before.throttled, before.system_at
+        return Reading(now, process_cpu, thread_cpu, asleep, runqueue, throttled, system_at)
 
     def thread_cpu(self, state: LoopState) -> float | None:
         """Return the CPU seconds of the loop's thread; None if unknown or the thread has ended."""
