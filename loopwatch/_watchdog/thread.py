@@ -92,7 +92,10 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._stopping:
-            if self._wake.wait(self._pause()):
+            pause = self._pause()
+            if pause is None:
+                self._do_chores()  # nothing may wake us for long, and the dump's timer is still armed
+            if self._wake.wait(pause):
                 self._wake.clear()
                 self._planned = float("inf")  # woken before its time: not late
             self._guarded(self.step)
@@ -133,9 +136,12 @@ class Watchdog:
             self._slow_at = now + SLOW
             self._lateness.refresh()
         if now >= self._chores_at:
-            self._chores_at = now + CHORES_EVERY
-            for chore in self._chores:
-                self._guarded(chore)
+            self._do_chores()
+
+    def _do_chores(self) -> None:
+        self._chores_at = self._clock.monotonic() + CHORES_EVERY
+        for chore in self._chores:
+            self._guarded(chore)
 
     def _all_trackers(self) -> list[Tracker]:
         for state in self._states.all():
