@@ -111,9 +111,9 @@ class Watchdog:
         self._planned = self._clock.monotonic() + pause
         return pause
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[..., None], *args: object) -> None:
         try:
-            work()
+            work(*args)
         except Exception as error:  # noqa: BLE001 - whatever fails here, the watchdog looks on
             self._journal.failure("watchdog", error)
 
@@ -125,13 +125,13 @@ class Watchdog:
         now = self._clock.monotonic()
         frames = current_frames()
         try:
-            self._lateness.look(self._planned, now, frames, threading.get_ident())
+            self._guarded(self._lateness.look, self._planned, now, frames, threading.get_ident())
             for tracker in trackers:
-                tracker.look(now, frames.get(tracker.state.thread_id))
+                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id))
         finally:
             frames.clear()
         for tracker in trackers:
-            tracker.settle()
+            self._guarded(tracker.settle)
         if now >= self._slow_at:
             self._slow_at = now + SLOW
             self._lateness.refresh()
