@@ -80,7 +80,7 @@ class CodeOwner:
         """Whether ``module`` belongs to the package that was started as the program."""
         if self._program is None:
             self._program = _program() or ""
-        return bool(self._program) and module.partition(".")[0] == self._program
+        return bool(self._program) and module.partition(".")[0] in (self._program, "__main__")
 
 
 def _program() -> str | None:
