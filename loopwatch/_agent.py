@@ -308,7 +308,7 @@ def _install(settings: Settings) -> Agent:
     if not _settings.disabled():
         if settings.prometheus_port is not None:
             import prometheus_client  # noqa: F401 - now, in the caller's time, not when the first loop starts
-        _register_fork_hook()
+        _register_fork_hooks()
         agent._install()
     return agent
 
@@ -376,18 +376,32 @@ def _required() -> Agent:
     return _agent
 
 
-_fork_hook_registered = False
+_fork_hooks_registered = False
 
 
-def _register_fork_hook() -> None:
-    """Have forked children start afresh. Hooks cannot be removed: this one does nothing when uninstalled."""
-    global _fork_hook_registered
-    if not _fork_hook_registered and hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=_after_fork)
-        _fork_hook_registered = True
+def _register_fork_hooks() -> None:
+    """Have forked children start afresh. Hooks cannot be removed: these do nothing when uninstalled."""
+    global _fork_hooks_registered
+    if not _fork_hooks_registered and hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=_before_fork,
+            after_in_parent=_after_fork_in_parent,
+            after_in_child=_after_fork_in_child,
+        )
+        _fork_hooks_registered = True
 
 
-def _after_fork() -> None:
+def _before_fork() -> None:
+    if _agent is not None:
+        _agent._hold_dump.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    if _agent is not None:
+        _agent._hold_dump.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
     global _installing
     _installing = threading.Lock()
     if _agent is not None and _agent._installed:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import faulthandler
 import sys
+import threading
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ class FaultTimer:
         self._on_other_user = on_other_user
         self._originals: dict[str, Callable[..., Any]] = {}
         self._replaced: dict[str, Callable[..., Any]] = {}
+        self._arming = threading.Lock()
         self.available = True
 
     @staticmethod
@@ -48,13 +50,27 @@ class FaultTimer:
 
     def arm(self, seconds: float, file: IO[bytes]) -> None:
         """Dump all stacks into ``file`` unless armed again within ``seconds``."""
-        if self.available:
-            self._originals["dump_traceback_later"](seconds, file=file)
+        with self._arming:
+            if self.available:
+                self._originals["dump_traceback_later"](seconds, file=file)
 
     def cancel(self) -> None:
         """Disarm, unless the timer is another's."""
         if self.available:
             self._originals["cancel_dump_traceback_later"]()
+
+    def before_fork(self) -> None:
+        """Disarm, and stay so until ``after_fork_in_parent``.
+
+        The timer is a thread. A child does not inherit it, yet waits for its end as soon as it cancels the
+        timer or exits: for ever.
+        """
+        self._arming.acquire()
+        self.cancel()
+
+    def after_fork_in_parent(self) -> None:
+        """Allow arming again; in the child nobody does, who makes a timer of its own."""
+        self._arming.release()
 
     def _noticing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def function(*args: Any, **kwargs: Any) -> Any:

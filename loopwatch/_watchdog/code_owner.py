@@ -30,6 +30,12 @@ LAUNCHERS = frozenset(
 )
 """Programs started to run somebody else's code: being the started program makes them no application."""
 
+_CONSOLE_SCRIPT = re.compile(
+    r"^from (?P<module>[\w.]+) import (?P<name>\w+)$.*^ +sys\.exit\((?P=name)(\.\w+)*\(\)\)$",
+    re.MULTILINE | re.DOTALL,
+)
+"""What installers write. A program of the user's own may import from a library too, but is no part of it."""
+
 _LIBRARY_DIRS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
@@ -53,14 +59,14 @@ class CodeOwner:
 
     def of(self, file: str, module: str) -> Owner:
         """Return the owner of the code in ``file``, imported as ``module``."""
+        if file.startswith("<") or not module:
+            return "generated"  # and not kept: such names can be new each time
         owner = self._by_file.get(file)
         if owner is None:
             owner = self._by_file[file] = self._decide(file, module)
         return owner
 
     def _decide(self, file: str, module: str) -> Owner:
-        if file.startswith("<") or not module:
-            return "generated"
         if any(module == name or module.startswith(name + ".") for name in self._named):
             return "app"
         path = os.path.abspath(file)
@@ -74,14 +80,14 @@ class CodeOwner:
         """Whether ``module`` belongs to the package that was started as the program."""
         if self._program is None:
             self._program = _program() or ""
-        return bool(self._program) and module.partition(".")[0] == self._program
+        return bool(self._program) and module.partition(".")[0] in (self._program, "__main__")
 
 
 def _program() -> str | None:
     """Return the top-level package of the started program: of ``-m MODULE`` or of a console script.
 
-    A console script says ``from PACKAGE import ...``, so it is read: asking the installed distributions who
-    owns it takes a walk over all of them, a tenth of a second of GIL where many are installed.
+    A console script imports its function and exits with it, so it is read: asking the installed distributions
+    who owns it takes a walk over all of them, a tenth of a second of GIL where many are installed.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = str(spec.name) if spec is not None else _imported_by(sys.argv[0] if sys.argv else "")
@@ -90,11 +96,11 @@ def _program() -> str | None:
 
 
 def _imported_by(script: str) -> str | None:
-    """Return the module a console script imports its function from."""
+    """Return the module a console script takes its function from; None if ``script`` does more than that."""
     try:
         with open(script, encoding="utf-8", errors="replace") as lines:
             text = lines.read(4096)  # generated scripts are a few hundred bytes
     except (OSError, ValueError):
         return None
-    found = re.search(r"^from ([\w.]+) import ", text, re.MULTILINE)
-    return found[1] if found else None
+    found = _CONSOLE_SCRIPT.search(text)
+    return found["module"] if found else None

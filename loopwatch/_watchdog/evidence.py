@@ -31,12 +31,12 @@ class Reading:
     """When the files in /proc and /sys were read, which is not done at every tick."""
 
 
-def _first_line(path: Path) -> str | None:
+def _text(path: Path) -> str:
+    """Return what the file says; nothing if it cannot be read. Names in it may be cut within a character."""
     try:
-        with path.open() as lines:
-            return lines.readline()
+        return path.read_text("utf-8", errors="replace")
     except OSError:
-        return None
+        return ""
 
 
 class System:
@@ -53,7 +53,7 @@ class System:
         A kernel without the accounting shows zeros for ever; so zero counts as unknown until the first
         other number, which on a kernel with it comes within moments.
         """
-        fields = (_first_line(self._proc / f"task/{native_id}/schedstat") or "").split()
+        fields = _text(self._proc / f"task/{native_id}/schedstat").split()
         if len(fields) < 2:
             return None
         waited = int(fields[1]) * 1e-9
@@ -62,18 +62,11 @@ class System:
 
     def state(self, native_id: int) -> str:
         """Return the scheduler's one-letter state of a thread (R, S, D, T); empty when unknown."""
-        line = _first_line(self._proc / f"task/{native_id}/stat") or ""
-        return line.rpartition(") ")[2][:1]
+        return _text(self._proc / f"task/{native_id}/stat").rpartition(") ")[2][:1]
 
     def throttled(self) -> float | None:
         """Return the seconds the process's cgroup was throttled; None without a CPU controller."""
-        if self._cpu_stat is None:
-            return None
-        try:
-            text = self._cpu_stat.read_text()
-        except OSError:
-            return None
-        for line in text.splitlines():
+        for line in _text(self._cpu_stat).splitlines() if self._cpu_stat is not None else ():
             name, _, value = line.partition(" ")
             if name == "throttled_usec":  # cgroup v2
                 return int(value) * 1e-6
@@ -83,13 +76,9 @@ class System:
 
     def _find_cpu_stat(self, root: Path) -> Path | None:
         """Find cpu.stat of the process's own cgroup, v2 or v1, where such a file counts throttling."""
-        try:
-            groups = (self._proc / "cgroup").read_text().splitlines()
-        except OSError:
-            return None
         mount = root / "sys/fs/cgroup"
-        for group in groups:
-            _, controllers, path = group.split(":", 2)
+        for group in _text(self._proc / "cgroup").splitlines():
+            controllers, _, path = group.partition(":")[2].partition(":")
             inside = path.lstrip("/")
             if controllers == "":
                 candidates = [mount / inside, mount / "unified" / inside, mount]
@@ -98,9 +87,8 @@ class System:
             else:
                 continue
             for candidate in candidates:
-                stat = candidate / "cpu.stat"
-                if stat.is_file() and "throttled_" in stat.read_text():
-                    return stat
+                if "throttled_" in _text(candidate / "cpu.stat"):
+                    return candidate / "cpu.stat"
         return None
 
 
@@ -115,20 +103,19 @@ class Evidence:
         self.system = system
 
     def read(self, state: LoopState, before: Reading | None, fresh: bool) -> Reading:
-        """Read the counters for ``state``; the files only if ``fresh`` or long not read."""
+        """Read the counters for ``state``; the files only if ``fresh`` or long not read.
+
+        The clocks come first and together: opening a file releases the GIL, and may get it back late.
+        """
         now = self._clock.monotonic()
-        due = before is None or fresh or now - before.system_at >= self.SYSTEM_EVERY
-        runqueue = self.system.runqueue(state.native_id) if due else before.runqueue if before else None
-        throttled = self.system.throttled() if due else before.throttled if before else None
-        return Reading(
-            at=now,
-            process_cpu=self._clock.process_cpu(),
-            thread_cpu=self.thread_cpu(state),
-            asleep=self._clock.boottime() - now,
-            runqueue=runqueue,
-            throttled=throttled,
-            system_at=now if due or before is None else before.system_at,
-        )
+        asleep = self._clock.boottime() - now
+        thread_cpu, process_cpu = self.thread_cpu(state), self._clock.process_cpu()
+        if before is None or fresh or now - before.system_at >= self.SYSTEM_EVERY:
+            runqueue, throttled = self.system.runqueue(state.native_id), self.system.throttled()
+            system_at = now
+        else:
+            runqueue, throttled, system_at = before.runqueue, before.throttled, before.system_at
+        return Reading(now, process_cpu, thread_cpu, asleep, runqueue, throttled, system_at)
 
     def thread_cpu(self, state: LoopState) -> float | None:
         """Return the CPU seconds of the loop's thread; None if unknown or the thread has ended."""

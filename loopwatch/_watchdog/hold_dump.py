@@ -57,6 +57,16 @@ class HoldDump:
                     os.unlink(self._file.name)
             self._file = None
 
+    def before_fork(self) -> None:
+        """Disarm: a child forked while the timer runs could never exit."""
+        if self._timer is not None:
+            self._timer.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Allow the next round to arm again."""
+        if self._timer is not None:
+            self._timer.after_fork_in_parent()
+
     def forget(self) -> None:
         """Let go of the parent's file without touching it: in a forked child."""
         if self._timer is not None:

@@ -92,7 +92,10 @@ class Watchdog:
 
     def _run(self) -> None:
         while not self._stopping:
-            if self._wake.wait(self._pause()):
+            pause = self._pause()
+            if pause is None:
+                self._do_chores()  # nothing may wake us for long, and the dump's timer is still armed
+            if self._wake.wait(pause):
                 self._wake.clear()
                 self._planned = float("inf")  # woken before its time: not late
             self._guarded(self.step)
@@ -108,9 +111,9 @@ class Watchdog:
         self._planned = self._clock.monotonic() + pause
         return pause
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guarded(self, work: Callable[..., None], *args: object) -> None:
         try:
-            work()
+            work(*args)
         except Exception as error:  # noqa: BLE001 - whatever fails here, the watchdog looks on
             self._journal.failure("watchdog", error)
 
@@ -122,20 +125,23 @@ class Watchdog:
         now = self._clock.monotonic()
         frames = current_frames()
         try:
-            self._lateness.look(self._planned, now, frames, threading.get_ident())
+            self._guarded(self._lateness.look, self._planned, now, frames, threading.get_ident())
             for tracker in trackers:
-                tracker.look(now, frames.get(tracker.state.thread_id))
+                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id))
         finally:
             frames.clear()
         for tracker in trackers:
-            tracker.settle()
+            self._guarded(tracker.settle)
         if now >= self._slow_at:
             self._slow_at = now + SLOW
             self._lateness.refresh()
         if now >= self._chores_at:
-            self._chores_at = now + CHORES_EVERY
-            for chore in self._chores:
-                self._guarded(chore)
+            self._do_chores()
+
+    def _do_chores(self) -> None:
+        self._chores_at = self._clock.monotonic() + CHORES_EVERY
+        for chore in self._chores:
+            self._guarded(chore)
 
     def _all_trackers(self) -> list[Tracker]:
         for state in self._states.all():
