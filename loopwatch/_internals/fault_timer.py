@@ -9,9 +9,26 @@ another's call; from then on the timer is theirs for good. A timer armed before 
 from __future__ import annotations
 
 import faulthandler
+import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import IO, Any
+
+_arming = threading.Lock()
+"""Held while we arm the timer, and during every fork."""
+_latest: FaultTimer | None = None
+
+
+def _disarm_for_fork() -> None:
+    """Keep children from inheriting an armed timer. The next round of chores arms it again in the parent.
+
+    The timer is a thread, which a child does not have; touching it there, as exiting does, waits for that
+    thread for ever (CPython 3.11 to 3.15).
+    """
+    _arming.acquire()
+    if _latest is not None:
+        _latest.cancel()
 
 
 class FaultTimer:
@@ -31,7 +48,12 @@ class FaultTimer:
         )
 
     def install(self) -> None:
-        """Begin to notice others."""
+        """Begin to notice others, and forks."""
+        global _latest
+        if _latest is None and hasattr(os, "register_at_fork"):  # once: hooks of forks cannot be removed
+            release = _arming.release
+            os.register_at_fork(before=_disarm_for_fork, after_in_parent=release, after_in_child=release)
+        _latest = self
         for name in ("dump_traceback_later", "cancel_dump_traceback_later"):
             original = getattr(faulthandler, name)
             self._originals[name] = original
@@ -48,8 +70,9 @@ class FaultTimer:
 
     def arm(self, seconds: float, file: IO[bytes]) -> None:
         """Dump all stacks into ``file`` unless armed again within ``seconds``."""
-        if self.available:
-            self._originals["dump_traceback_later"](seconds, file=file)
+        with _arming:
+            if self.available:
+                self._originals["dump_traceback_later"](seconds, file=file)
 
     def cancel(self) -> None:
         """Disarm, unless the timer is another's."""
