@@ -27,18 +27,20 @@ MAY_IMPORT = {
     "_agent": VOCABULARY | BASE | SOURCES | READERS | FACES,
     "__init__": VOCABULARY | {"_agent"},
     "__main__": {"__init__"} | FACES,
+    "_cli/bootstrap": {"__init__", "_internals"},  # runs in the program, which it brings the agent into
     "integrations": {"__init__"},
     "testing": {"__init__", "_clock"},
 }
 """What each part of the package may import besides itself."""
 
-THIRD_PARTY_AT_TOP = FACES
+THIRD_PARTY_AT_TOP = FACES | {"_cli/bootstrap"}
 LONGEST = 400
 
 
 def part_of(path: Path) -> str:
-    """Return the file or folder directly below the package that ``path`` belongs to."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """Return the part of the package that ``path`` belongs to: mostly what lies directly below it."""
+    inside = path.relative_to(PACKAGE).with_suffix("")
+    return "_cli/bootstrap" if inside.is_relative_to("_cli/bootstrap") else inside.parts[0]
 
 
 def parts_imported(node: ast.AST, path: Path) -> Iterator[str]:

@@ -26,9 +26,28 @@ for form in (TEXT, OPENMETRICS):
 """
 
 
-def run(**environ: str) -> str:
+PROGRAM_OF_ITS_OWN = """
+from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
+
+from loopwatch._journal import Journal
+from loopwatch._records import Point, Snapshot
+from loopwatch.exporters.kept import KeptCollector
+
+Counter("of_the_program", "A metric of the program's own.").inc()
+registry = CollectorRegistry()
+multiprocess.MultiProcessCollector(registry)
+print(generate_latest(registry).decode())
+points = {"iterations": (Point(("main",), 42.0),)}
+snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
+registry.register(KeptCollector(lambda: snapshot, Journal()))
+print("--")
+print(generate_latest(registry).decode())
+"""
+
+
+def run(program: str, **environ: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", program],
         env={**os.environ, **environ},
         check=True,
         capture_output=True,
@@ -38,10 +57,18 @@ def run(**environ: str) -> str:
 
 
 def test_multiprocess_mode_changes_nothing(tmp_path: Path) -> None:
-    shown = run(PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    shown = run(PROGRAM, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     assert list(tmp_path.glob("counter_*.db"))
-    assert shown == run()
+    assert shown == run(PROGRAM)
     assert 'asyncio_eventloop_iterations_total{asyncio_eventloop_name="main"} 42.0' in shown
     assert 'asyncio_eventloop_delay_seconds_bucket{asyncio_eventloop_name="main",le="+Inf"} 8.0' in shown
     assert "process_cpu_seconds_total" in shown
     assert "python_gc_collections_total" in shown
+
+
+def test_a_multiprocess_registry_shows_this_worker_once_our_collector_is_in_it(tmp_path: Path) -> None:
+    before, after = run(PROGRAM_OF_ITS_OWN, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).split("--")
+    assert "of_the_program_total 1.0" in before
+    assert "asyncio_" not in before
+    assert "of_the_program_total 1.0" in after
+    assert 'asyncio_eventloop_iterations_total{asyncio_eventloop_name="main"} 42.0' in after
