@@ -12,7 +12,7 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from .._records import Cause, Frame, Loop, Stall
+from loopwatch._records import Cause, Frame, Loop, Stall
 
 CAUSE_STYLE: Mapping[Cause, str] = {"cpu": "red", "blocking": "magenta", "unknown": "dim"}
 """The others are yellow: mostly they are not the fault of the code that stood there."""

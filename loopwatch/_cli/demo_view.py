@@ -11,8 +11,9 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text
 
-from .._clock import SYSTEM, Clock
-from .._records import Loop, Stall
+from loopwatch._clock import SYSTEM, Clock
+from loopwatch._records import Loop, Stall
+
 from . import demo_text
 
 REFRESH = 0.2

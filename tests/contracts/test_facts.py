@@ -53,7 +53,7 @@ class TestFact:
     """The way of each fact through the layers."""
 
     def test_it_is_born(self, fact: facts.Fact) -> None:
-        parts = (*BORN, "_agent") if fact.stem in OF_OURSELVES else BORN
+        parts = (*BORN, "_engine") if fact.stem in OF_OURSELVES else BORN
         assert spelled(BORN_AS.get(fact.stem, fact.stem), parts)
 
     def test_it_is_kept(self, fact: facts.Fact) -> None:

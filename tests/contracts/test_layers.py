@@ -24,7 +24,8 @@ MAY_IMPORT = {
     **dict.fromkeys(SOURCES, VOCABULARY | BASE),
     **dict.fromkeys(READERS, VOCABULARY | BASE | SOURCES),
     **dict.fromkeys(FACES, VOCABULARY),
-    "_agent": VOCABULARY | BASE | SOURCES | READERS | FACES,
+    "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES,
+    "_agent": VOCABULARY | {"_engine", "exporters"},
     "__init__": VOCABULARY | {"_agent"},
     "__main__": {"__init__"} | FACES,
     "_cli/bootstrap": {"__init__", "_internals"},  # runs in the program, which it brings the agent into
