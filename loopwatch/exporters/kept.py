@@ -23,7 +23,10 @@ from .prometheus import SnapshotCollector, registry_of
 WANTED = 180.0
 """Seconds for which a rendering is kept up after it was last read: longer than any usual scrape interval."""
 FRESH = 5.0
-"""Seconds after which a kept rendering is no longer given out; the watchdog renews it every second."""
+"""Seconds after which a kept rendering is no longer given out."""
+LEAD = 2.0
+"""Seconds before the next read is due from which on the rendering is renewed, once a second. Not earlier,
+since each one holds the GIL for a few milliseconds, which the loop feels too."""
 
 T = TypeVar("T")
 
@@ -31,13 +34,15 @@ T = TypeVar("T")
 class Kept(Generic[T]):
     """The last value of ``make``, renewed by ``refresh()`` as long as somebody reads it.
 
-    Read and refreshed on different threads without a lock: the value and its time are replaced as one.
+    Read and refreshed on different threads without a lock: whatever belongs together is replaced as one.
     """
 
     def __init__(self, make: Callable[[], T], clock: Clock = SYSTEM) -> None:
         self._make = make
         self._now = clock.monotonic
         self._read_at = -math.inf
+        self._pauses: tuple[float, ...] = ()
+        """Between the last reads; the shortest says when the next is due, be there one scraper or a few."""
         self._made: tuple[float, T] | None = None
 
     def read(self) -> T:
@@ -45,16 +50,19 @@ class Kept(Generic[T]):
 
         That is so on the first read, on the first one after a long pause, and when the watchdog is gone.
         """
-        now = self._read_at = self._now()
+        now = self._now()
+        if self._read_at > -math.inf:
+            self._pauses = (*self._pauses[-3:], now - self._read_at)
+        self._read_at = now
         made = self._made
         if made is None or now - made[0] > FRESH:
             return self._renew(now)
         return made[1]
 
     def refresh(self) -> None:
-        """Renew the value if somebody has read it lately. For the watchdog, about once a second."""
+        """Renew the value if somebody is about to read it. For the watchdog, about once a second."""
         now = self._now()
-        if now - self._read_at <= WANTED:
+        if min(self._pauses, default=0.0) - LEAD <= now - self._read_at <= WANTED:
             self._renew(now)
 
     def _renew(self, now: float) -> T:
@@ -70,7 +78,7 @@ class KeptCollector:
         self._journal = journal
         self._collector = SnapshotCollector(source, journal)
         self._families = Kept(self._collector.collect, clock)
-        registry = registry_of(self)
+        registry = registry_of(self._collector)
         self._texts = {form: Kept(partial(form.write, registry), clock) for form in (TEXT, OPENMETRICS)}
 
     def describe(self) -> list[Metric]:
@@ -86,7 +94,7 @@ class KeptCollector:
         return answer(method, accept, lambda form: self._texts[form].read(), self._journal)
 
     def refresh(self) -> None:
-        """Render anew what anybody has read lately; the texts then hold the families just rendered."""
+        """Render anew what somebody is about to read."""
         self._families.refresh()
         for text in self._texts.values():
             text.refresh()

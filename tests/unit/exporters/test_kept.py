@@ -54,6 +54,33 @@ def test_refreshing_stops_some_time_after_the_last_reader() -> None:
     assert make.made == 2
 
 
+@pytest.mark.parametrize(
+    ("pauses", "made_each"),
+    [
+        ([15, 15, 15, 15], [15, 3, 3, 3]),
+        ([10, 5, 10, 5, 10, 5], [10, 0, 8, 3, 8, 3]),
+        ([1, 1, 1], [1, 1, 1]),
+    ],
+    ids=["one scraper", "two scrapers", "an eager one"],
+)
+def test_a_regular_reader_finds_it_fresh_though_it_is_seldom_renewed(
+    pauses: list[int], made_each: list[int]
+) -> None:
+    fake, make = FakeClock(), Counting()
+    kept = Kept(make, fake.clock)
+    kept.read()
+    made = []
+    for pause in pauses:
+        before = make.made
+        for _ in range(pause):
+            fake.advance(1.0)
+            kept.refresh()
+        made.append(make.made - before)
+        latest = make.made
+        assert kept.read() == latest
+    assert made == made_each
+
+
 def test_an_old_value_is_not_given_out() -> None:
     fake, make = FakeClock(), Counting()
     kept = Kept(make, fake.clock)
@@ -77,7 +104,7 @@ def test_the_collector_renders_once_for_many_collections() -> None:
     assert (family.samples[0].value, source.made) == (2.0, 2)
 
 
-def test_the_text_holds_the_families_just_rendered_and_more() -> None:
+def test_the_text_is_that_of_the_endpoint_and_kept_as_well() -> None:
     fake, source = FakeClock(), Counting()
     kept = KeptCollector(source.snapshot, Journal(), fake.clock)
     first = kept.answer("GET", "").body
