@@ -75,7 +75,6 @@ class Engine:
             lateness=lateness,
             evidence=Evidence(clock, System()),
             owner=CodeOwner(settings.app_packages),
-            boundary=BOUNDARY,
             tell=self._tell,
         )
         self._watchdog = Watchdog(
@@ -147,7 +146,7 @@ class Engine:
         if here:
             self._attach.watch(loop)
         else:
-            loop.call_soon_threadsafe(self._attach.watch, loop)
+            loop.call_soon_threadsafe(self._attach.watch, loop, True)
 
     def _loop_runs(self) -> None:
         """Start what needs a thread: with the first loop that runs, so that importing starts none."""

@@ -18,8 +18,9 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from loopwatch._clock import Clock
-from loopwatch._internals.base_loop import overridden, selector
+from loopwatch._internals.base_loop import RUN_FOREVER, overridden, selector
 from loopwatch._internals.import_hook import ImportHook
+from loopwatch._internals.interpreter import runner
 from loopwatch._internals.thread_clock import own_cpu_clock
 from loopwatch._journal import Journal
 from loopwatch._records import LoopKind
@@ -92,11 +93,15 @@ class Attach:
         """Drop all loops without touching them: in a forked child they belong to the parent's threads."""
         self._attached.clear()
 
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Attach to a loop that runs in the calling thread already, or whose class is not wrapped."""
+    def watch(self, loop: asyncio.AbstractEventLoop, by_loop: bool = False) -> None:
+        """Attach to a loop that runs in the calling thread already, or whose class is not wrapped.
+
+        ``by_loop`` says that this is called by the loop, as a callback of its own.
+        """
         probes = self.entering(loop)
         if probes is not None:
             probes.state.leaves_unseen = True
+            probes.state.boundary = runner(RUN_FOREVER, by_loop)
 
     def own_timers(self, loop: asyncio.AbstractEventLoop) -> int:
         """Return how many of the loop's timers are ours."""
@@ -150,6 +155,7 @@ class Attach:
         state.native_id = thread.native_id or 0
         state.cpu_clock = own_cpu_clock()
         state.cpu_time_at_enter = self._clock.thread_cpu()
+        state.boundary = BOUNDARY
         state.entered_at = state.last_tick = now
         probes.heartbeat.start(now)
         if state.has_selector:

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import deque
 from itertools import count
+from types import CodeType
 
 from loopwatch._records import LoopKind
 
@@ -29,6 +30,7 @@ class LoopState:
 
     __slots__ = (
         "beat_interval",
+        "boundary",
         "busy_since",
         "cpu_clock",
         "cpu_time",
@@ -100,6 +102,9 @@ class LoopState:
         self.leaves_unseen = False
         """Attached in mid-run: nobody will tell when this run of run_forever ends."""
         self.cpu_time_at_enter = 0.0
+        self.boundary: CodeType | None = None
+        """Code of the frame that runs the loop: from it inwards a stack shows what the loop runs. None where
+        it cannot be told."""
         self.thread_id = 0
         self.native_id = 0
         self.cpu_clock: int | None = None
