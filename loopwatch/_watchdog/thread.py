@@ -59,8 +59,9 @@ class Watchdog:
         self._wake.clear()
         self._planned = float("inf")
         self._earlier_cpu = self.cpu_time
-        self._thread = threading.Thread(target=self._run, name="loopwatch-watchdog", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="loopwatch-watchdog", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def stop(self, timeout: float = 1.0) -> None:
         """End the thread and take one last look, so that no stall that is over stays untold."""
