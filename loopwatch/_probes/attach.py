@@ -128,7 +128,7 @@ class Attach:
             return self._enter(loop)
         except Exception as error:  # noqa: BLE001 - the user's loop must start whatever happens to us
             self._journal.failure("attach", error)
-            return None
+            return self._attached.get(loop)  # it may have got as far as to need an end
 
     def leaving(self, probes: _Probes) -> None:
         """Settle accounts as the loop leaves ``run_forever``. Never raises."""
