@@ -239,6 +239,7 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
         self._states.clear()
+        self._stall_log.clear()
         self._attach.forget()
         self._started = False
         self._starting = threading.RLock()

@@ -154,12 +154,9 @@ class Attach:
         state.thread_id = thread.ident or 0
         state.native_id = thread.native_id or 0
         state.cpu_clock = own_cpu_clock()
-        state.cpu_time_at_enter = self._clock.thread_cpu()
         state.boundary = BOUNDARY
-        state.entered_at = state.last_tick = now
+        state.enter(now, self._clock.thread_cpu())
         probes.heartbeat.start(now)
-        if state.has_selector:
-            state.busy_since = now
         self._on_running()
         return probes
 
@@ -176,17 +173,27 @@ class Attach:
     def _attach(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
         if loop in self._refused:
             return None
-        base, kind = next(((b, k) for b, k in reversed(self._bases) if isinstance(loop, b)), (None, "other"))
+        base, kind = self._family(loop)
         method = overridden(loop, base) if base is not None else None
         if method is not None:
-            self._refused.add(loop)
-            self.unwatched[f"own_{method.lstrip('_')}"] += 1
+            self._refuse(loop, f"own_{method.lstrip('_')}")
             return None
         found = selector(loop) if kind == "asyncio" else None
-        state = self._states.claim(loop, kind, has_selector=found is not None)  # type: ignore[arg-type]
+        state = self._states.claim(loop, kind, has_selector=found is not None)
+        if state is None:
+            self._refuse(loop, "too_many")
+            return None
         heartbeat = Heartbeat(loop, state, self._threshold, self._clock, self._journal, self._check)
         unwrap = watch_iterations(found, state, self._threshold, self._clock.monotonic) if found else None
         return _Probes(state, heartbeat, unwrap)
+
+    def _family(self, loop: asyncio.AbstractEventLoop) -> tuple[type | None, LoopKind]:
+        """Return the class we wrapped that ``loop`` is of, and what kind of loop that makes it."""
+        return next((known for known in reversed(self._bases) if isinstance(loop, known[0])), (None, "other"))
+
+    def _refuse(self, loop: asyncio.AbstractEventLoop, reason: str) -> None:
+        self._refused.add(loop)
+        self.unwatched[reason] += 1
 
     def _take_off(self, loop: asyncio.AbstractEventLoop, probes: _Probes) -> None:
         if probes.unwrap_select is not None:

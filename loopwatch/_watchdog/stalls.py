@@ -94,7 +94,9 @@ class Tracker:
         for start, end, in_callback in over:
             suspicion = self._suspected(start)
             ended = Ended(start, end, in_callback, self._readings[-1], self._bounds(start))
-            self._w.tell(self._verdict.on(ended, suspicion, in_progress=False))
+            stall = self._verdict.on(ended, suspicion, in_progress=False)
+            state.add_stall(stall)
+            self._w.tell(stall)
         self._past.clear()
         self._tell_still()
 
@@ -140,7 +142,7 @@ class Tracker:
         elapsed = now - max(self._looked_at, state.entered_at or now)
         self._looked_at = now
         if is_busy:
-            state.sampled_active += elapsed
+            state.active_time += elapsed
             self._first_busy = self._first_busy or now
         else:
             state.idle_time += elapsed
