@@ -59,7 +59,7 @@ class Engine:
         self._endpoint_time = 0.0
         self.installed = False
         self._started = False
-        self._starting = threading.Lock()  # two loops may begin to run at once; never taken afterwards
+        self._starting = threading.RLock()  # loops begin to run at once, signal handlers uninstall
 
     def _build_watchdog(self) -> None:
         settings, clock = self.settings, self._clock
@@ -75,7 +75,6 @@ class Engine:
             lateness=lateness,
             evidence=Evidence(clock, System()),
             owner=CodeOwner(settings.app_packages),
-            boundary=BOUNDARY,
             tell=self._tell,
         )
         self._watchdog = Watchdog(
@@ -118,9 +117,10 @@ class Engine:
 
     def uninstall(self) -> None:
         """Undo all that was installed and started, last first."""
-        if not self.installed:
-            return
-        self.installed = False
+        with self._starting:  # a loop may begin to run in another thread
+            if not self.installed:
+                return
+            self.installed = False
         atexit.unregister(self.uninstall)
         self._attach.remove()
         self._gc_probe.remove()
@@ -147,15 +147,15 @@ class Engine:
         if here:
             self._attach.watch(loop)
         else:
-            loop.call_soon_threadsafe(self._attach.watch, loop)
+            loop.call_soon_threadsafe(self._attach.watch, loop, True)
 
     def _loop_runs(self) -> None:
         """Start what needs a thread: with the first loop that runs, so that importing starts none."""
         if not self._started:
             with self._starting:
-                if not self._started:
+                if self.installed and not self._started:
+                    self._started = True  # also if it fails: not to be tried at each run of a loop
                     self._start()
-                    self._started = True
         self._watchdog.nudge()
 
     def _start(self) -> None:
@@ -204,11 +204,14 @@ class Engine:
 
     def _check(self) -> None:
         """Start the watchdog again if something killed it. Asked at each heartbeat."""
-        if not self._watchdog.alive:
-            self._journal.failure(
-                "watchdog", LoopwatchError("the watchdog's thread was killed; started anew")
-            )
-            self._watchdog.start()
+        if self._watchdog.alive:
+            return
+        with self._starting:  # two loops may beat at once
+            if not self._watchdog.alive:
+                self._journal.failure(
+                    "watchdog", LoopwatchError("the watchdog's thread was killed; started anew")
+                )
+                self._watchdog.start()
 
     def _rearm_dump(self) -> None:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
@@ -236,9 +239,10 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
         self._states.clear()
+        self._stall_log.clear()
         self._attach.forget()
         self._started = False
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()

@@ -63,8 +63,9 @@ class Journal:
     def start(self) -> None:
         """Start the thread. Does nothing when it runs."""
         if self._thread is None:
-            self._thread = threading.Thread(target=self._write, name="loopwatch-journal", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._write, name="loopwatch-journal", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def stop(self, timeout: float) -> None:
         """Write what waits and end the thread, unless a handler blocks it for longer than ``timeout`` s."""

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from ._clock import Clock
 from ._internals.base_loop import ready_count, timer_count
 from ._records import Distribution, Loop, Point, Snapshot, Stall
-from ._store.cells import Histogram
 from ._store.loop_state import LoopState, LoopStates
 from ._store.stall_log import StallLog
 from ._version import __version__
@@ -55,7 +54,6 @@ class Reader:
         self._watchdog = watchdog
         self._own = own
         self._clock = clock
-        self._shown: dict[tuple[str, str], float] = {}
 
     def snapshot(self) -> Snapshot:
         """Return everything known now."""
@@ -76,8 +74,9 @@ class Reader:
     def stalls(self) -> tuple[Stall, ...]:
         """Return the stalls kept, oldest first, and after them those going on."""
         now = self._clock.monotonic()
+        over = self._stall_log.last()  # first: one that ends meanwhile must not show twice
         going_on = [tracker.in_progress(now) for tracker in self._watchdog.trackers()]
-        return (*self._stall_log.last(), *(stall for stall in going_on if stall is not None))
+        return (*over, *(stall for stall in going_on if stall is not None))
 
     def loops(self) -> tuple[Loop, ...]:
         """Return the health of each loop seen so far."""
@@ -111,7 +110,7 @@ class Reader:
         if times is not None:
             yield "loop_time", (state.name, "active"), times[0]
             yield "loop_time", (state.name, "idle"), times[1]
-        if state.has_selector:
+        if state.has_selector or state.iterations:
             yield "iterations", name, state.iterations
         yield "blocked", name, state.blocked(now)
         if state.last_tick is not None:
@@ -124,17 +123,7 @@ class Reader:
         for stem, count in (("ready", self._ready(state)), ("timers", self._timers(state))):
             if count is not None:
                 yield stem, name, count
-        yield from self._of_stalls(state.name)
-
-    def _of_stalls(self, name: str) -> Iterator[Measure]:
-        durations = self._stall_log.block_duration.get(name) or Histogram()
-        yield "block_duration", (name,), durations.read()
-        for (loop_name, cause), totals in list(self._stall_log.block_time.items()):
-            if loop_name == name:
-                for function, seconds in totals.items():
-                    yield "block_time", (name, function, cause), seconds
-                if totals.other:
-                    yield "block_time", (name, OTHER, cause), totals.other
+        yield from _of_stalls(state)
 
     def _of_ourselves(self) -> Iterator[Measure]:
         for component, seconds in self._own.overhead.items():
@@ -149,35 +138,22 @@ class Reader:
 
     def _loop_time(self, state: LoopState, now: float) -> tuple[float, float] | None:
         """Return the seconds active and idle; None while nothing is known of them."""
-        if not state.has_selector:
-            seen = state.sampled_active, state.idle_time
-            return seen if any(seen) else None
-        entered, waiting = state.entered_at, state.waiting_since
-        ran = state.ran_for + (now - entered if entered is not None else 0.0)
-        idle = state.idle_time
-        if waiting:
-            idle += max(0.0, min(now, state.busy_since) - waiting)
-        return (
-            self._never_falling("active", state.name, ran - idle),
-            self._never_falling("idle", state.name, idle),
-        )
+        active, idle = state.active_time, state.idle_time
+        entered_at, waiting_since = state.entered_at, state.waiting_since
+        if state.has_selector and entered_at is not None:
+            if waiting_since:
+                idle += max(0.0, min(now, state.busy_since) - waiting_since)
+            active += now - entered_at - (idle - state.idle_at_enter)
+        elif not active + idle:
+            return None
+        return _never_falling(state, "active", active), _never_falling(state, "idle", idle)
 
     def _cpu_time(self, state: LoopState) -> float:
         total, read, clock_id = state.cpu_time, self._clock.of_thread, state.cpu_clock
         if state.running and read is not None and clock_id is not None:
             with contextlib.suppress(OSError):  # the thread has just ended
                 total += max(0.0, read(clock_id) - state.cpu_time_at_enter)
-        return self._never_falling("cpu", state.name, total)
-
-    def _never_falling(self, what: str, name: str, value: float) -> float:
-        """Return ``value`` or the larger one returned before.
-
-        The loop's thread may be between two of its writes while we read, so that a wait or a run counts
-        twice for an instant. A counter that falls reads as a restart in Prometheus.
-        """
-        value = max(value, self._shown.get((what, name), 0.0))
-        self._shown[what, name] = value
-        return value
+        return _never_falling(state, "cpu", total)
 
     def _ready(self, state: LoopState) -> int | None:
         loop = state.loop() if state.loop is not None else None
@@ -187,3 +163,22 @@ class Reader:
         loop = state.loop() if state.loop is not None else None
         count = None if loop is None else timer_count(loop)
         return None if loop is None or count is None else max(0, count - self._own.own_timers(loop))
+
+
+def _of_stalls(state: LoopState) -> Iterator[Measure]:
+    yield "block_duration", (state.name,), state.block_duration.read()
+    for cause, totals in state.block_time.copy().items():
+        for function, seconds in totals.items():
+            yield "block_time", (state.name, function, cause), seconds
+        if totals.other:
+            yield "block_time", (state.name, OTHER, cause), totals.other
+
+
+def _never_falling(state: LoopState, counter: str, value: float) -> float:
+    """Return ``value`` or the larger one returned before.
+
+    The loop's thread may be between two of its writes while we read, so that a wait counts twice for an
+    instant, or a run not yet. A counter that falls reads as a restart in Prometheus.
+    """
+    state.shown[counter] = value = max(value, state.shown.get(counter, 0.0))
+    return value

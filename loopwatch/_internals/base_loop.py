@@ -7,10 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from inspect import unwrap
+from types import CodeType
 from typing import Any, Protocol
 
 OVERRIDES = ("time", "call_later", "call_at", "_run_once")
 """A loop class with one of these of its own has its own idea of time: mock and virtual-clock loops."""
+
+
+RUN_FOREVER: CodeType = unwrap(asyncio.BaseEventLoop.run_forever).__code__
+"""What stands on the stack of a running loop, under whatever wrappers."""
 
 
 class Selector(Protocol):

@@ -1,8 +1,9 @@
-"""``sys._current_frames``: the stacks of all threads, frozen at one instant. CPython 3.11 to 3.15."""
+"""``sys._current_frames`` and ``sys._getframe``: the stacks of threads. CPython 3.11 to 3.15."""
 
 from __future__ import annotations
 
 import sys
+from inspect import CO_COROUTINE
 from types import CodeType, FrameType
 
 Place = tuple[CodeType, int, str]
@@ -31,3 +32,20 @@ def places(frame: FrameType | None, outermost: CodeType | None = None) -> tuple[
         found.append((frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""))
         frame = frame.f_back
     return tuple(found)
+
+
+def runner(run_forever: CodeType, by_loop: bool) -> CodeType | None:
+    """Return the code of the function that runs the loop in which we are called; None if that is not seen.
+
+    It is asyncio's ``run_forever``. uvloop's has no frame: there it is what called into uvloop, the first
+    function outside of all coroutines, or whatever called our caller if that was done ``by_loop`` itself.
+    """
+    frame: FrameType | None = sys._getframe(1)
+    outside = frame.f_back if by_loop and frame is not None else None
+    while frame is not None:
+        if frame.f_code is run_forever:
+            return frame.f_code
+        if frame.f_code.co_flags & CO_COROUTINE:
+            outside = frame.f_back
+        frame = frame.f_back
+    return None if outside is None else outside.f_code

@@ -18,8 +18,9 @@ from types import CodeType, ModuleType
 from typing import Any
 
 from loopwatch._clock import Clock
-from loopwatch._internals.base_loop import overridden, selector
+from loopwatch._internals.base_loop import RUN_FOREVER, overridden, selector
 from loopwatch._internals.import_hook import ImportHook
+from loopwatch._internals.interpreter import runner
 from loopwatch._internals.thread_clock import own_cpu_clock
 from loopwatch._journal import Journal
 from loopwatch._records import LoopKind
@@ -92,11 +93,15 @@ class Attach:
         """Drop all loops without touching them: in a forked child they belong to the parent's threads."""
         self._attached.clear()
 
-    def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Attach to a loop that runs in the calling thread already, or whose class is not wrapped."""
+    def watch(self, loop: asyncio.AbstractEventLoop, by_loop: bool = False) -> None:
+        """Attach to a loop that runs in the calling thread already, or whose class is not wrapped.
+
+        ``by_loop`` says that this is called by the loop, as a callback of its own.
+        """
         probes = self.entering(loop)
         if probes is not None:
             probes.state.leaves_unseen = True
+            probes.state.boundary = runner(RUN_FOREVER, by_loop)
 
     def own_timers(self, loop: asyncio.AbstractEventLoop) -> int:
         """Return how many of the loop's timers are ours."""
@@ -123,7 +128,7 @@ class Attach:
             return self._enter(loop)
         except Exception as error:  # noqa: BLE001 - the user's loop must start whatever happens to us
             self._journal.failure("attach", error)
-            return None
+            return self._attached.get(loop)  # it may have got as far as to need an end
 
     def leaving(self, probes: _Probes) -> None:
         """Settle accounts as the loop leaves ``run_forever``. Never raises."""
@@ -149,11 +154,9 @@ class Attach:
         state.thread_id = thread.ident or 0
         state.native_id = thread.native_id or 0
         state.cpu_clock = own_cpu_clock()
-        state.cpu_time_at_enter = self._clock.thread_cpu()
-        state.entered_at = state.last_tick = now
+        state.boundary = BOUNDARY
+        state.enter(now, self._clock.thread_cpu())
         probes.heartbeat.start(now)
-        if state.has_selector:
-            state.busy_since = now
         self._on_running()
         return probes
 
@@ -170,17 +173,27 @@ class Attach:
     def _attach(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
         if loop in self._refused:
             return None
-        base, kind = next(((b, k) for b, k in reversed(self._bases) if isinstance(loop, b)), (None, "other"))
+        base, kind = self._family(loop)
         method = overridden(loop, base) if base is not None else None
         if method is not None:
-            self._refused.add(loop)
-            self.unwatched[f"own_{method.lstrip('_')}"] += 1
+            self._refuse(loop, f"own_{method.lstrip('_')}")
             return None
         found = selector(loop) if kind == "asyncio" else None
-        state = self._states.claim(loop, kind, has_selector=found is not None)  # type: ignore[arg-type]
+        state = self._states.claim(loop, kind, has_selector=found is not None)
+        if state is None:
+            self._refuse(loop, "too_many")
+            return None
         heartbeat = Heartbeat(loop, state, self._threshold, self._clock, self._journal, self._check)
         unwrap = watch_iterations(found, state, self._threshold, self._clock.monotonic) if found else None
         return _Probes(state, heartbeat, unwrap)
+
+    def _family(self, loop: asyncio.AbstractEventLoop) -> tuple[type | None, LoopKind]:
+        """Return the class we wrapped that ``loop`` is of, and what kind of loop that makes it."""
+        return next((known for known in reversed(self._bases) if isinstance(loop, known[0])), (None, "other"))
+
+    def _refuse(self, loop: asyncio.AbstractEventLoop, reason: str) -> None:
+        self._refused.add(loop)
+        self.unwatched[reason] += 1
 
     def _take_off(self, loop: asyncio.AbstractEventLoop, probes: _Probes) -> None:
         if probes.unwrap_select is not None:

@@ -48,6 +48,7 @@ class Heartbeat:
 
     def start(self, now: float) -> None:
         """Begin to beat. In the loop's thread, before its first iteration or within one."""
+        self.stop()  # the timer of a run that ended unseen would go on beside the new one
         self._schedule(now)
 
     def stop(self) -> None:

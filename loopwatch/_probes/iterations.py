@@ -7,6 +7,8 @@ the loop's own selector sees all callbacks, I/O ones included, at one clock read
 
 from __future__ import annotations
 
+import functools
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +25,9 @@ def watch_iterations(
     and no guard: nothing between the clock reads can raise but a KeyboardInterrupt, which is the user's.
     """
     inner = selector.select
+    shadows = "select" in vars(selector)  # somebody else's, on the instance already
 
+    @functools.wraps(inner)
     def select(timeout: float | None = None) -> Any:
         if timeout is not None and timeout <= 0:
             events = inner(timeout)
@@ -54,10 +58,18 @@ def watch_iterations(
         return events
 
     selector.select = select
+    # Held weakly, since it holds callbacks that hold the loop: a loop left unclosed has to be collected.
+    holder, ours = weakref.ref(selector), weakref.ref(select)
 
     def unwrap() -> None:
-        if vars(selector).get("select") is select:
+        selector, select = holder(), ours()
+        if selector is None or select is None:
+            return
+        if selector.select is not select:
+            return  # somebody wrapped ours: it stays below theirs, writing to a state nobody reads
+        if shadows:
+            selector.select = select.__wrapped__
+        else:
             del selector.select
-        # else somebody wrapped ours: it stays below theirs, writing to a state nobody reads
 
     return unwrap

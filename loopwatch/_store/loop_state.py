@@ -8,10 +8,12 @@ import threading
 import weakref
 from collections import deque
 from itertools import count
+from types import CodeType
 
-from loopwatch._records import LoopKind
+from loopwatch._records import Cause, LoopKind, Stall
+from loopwatch.facts import NOBODY, TOP
 
-from .cells import Histogram, WindowMax
+from .cells import Histogram, TopTotals, WindowMax
 
 NEVER = float("inf")
 """``busy_since`` of a loop that owes nothing: it is not running."""
@@ -28,7 +30,11 @@ class LoopState:
     """
 
     __slots__ = (
+        "active_time",
         "beat_interval",
+        "block_duration",
+        "block_time",
+        "boundary",
         "busy_since",
         "cpu_clock",
         "cpu_time",
@@ -41,6 +47,7 @@ class LoopState:
         "gc_pause",
         "has_selector",
         "heartbeat_time",
+        "idle_at_enter",
         "idle_time",
         "iterations",
         "kind",
@@ -49,9 +56,8 @@ class LoopState:
         "loop",
         "name",
         "native_id",
-        "ran_for",
         "runqueue_time",
-        "sampled_active",
+        "shown",
         "thread_id",
         "waiting_since",
     )
@@ -69,18 +75,23 @@ class LoopState:
         self.iterations = 0
         self.idle_time = 0.0
         """Seconds spent waiting in select. On loops without a selector the watchdog's estimate."""
-        self.ran_for = 0.0
-        """Seconds inside run_forever, finished runs only."""
+        self.active_time = 0.0
+        """Seconds spent running callbacks, finished runs only. On loops without a selector the watchdog's
+        estimate, of the running run too."""
         self.cpu_time = 0.0
         """CPU seconds of the thread inside run_forever, finished runs only."""
         self.runqueue_time: float | None = None
         """Written by the watchdog; None until the OS has offered a number."""
-        self.sampled_active = 0.0
-        """Seconds busy, as estimated by the watchdog on loops without a selector; else unused."""
         self.heartbeat_time = 0.0
         """Seconds our own heartbeat took in this loop."""
         self.last_tick: float | None = None
         """Monotonic time of the last heartbeat."""
+        self.block_duration = Histogram()
+        """Of its stalls. Written by the watchdog, as the next."""
+        self.block_time: dict[Cause, TopTotals[str]] = {}
+        """Seconds lost in stalls by the culprit's name, by cause."""
+        self.shown: dict[str, float] = {}
+        """The largest values of its counters that were read. Written by whoever reads."""
         self._detach()
 
     def _detach(self) -> None:
@@ -96,23 +107,29 @@ class LoopState:
         self.waiting_since = 0.0
         """When the running select began; 0.0 outside of one."""
         self.entered_at: float | None = None
-        """Monotonic time run_forever was entered; None while the loop does not run."""
+        """Monotonic time run_forever was entered; None while the loop does not run. Set last on entering
+        and reset first on leaving, so that no reader counts a run twice."""
+        self.idle_at_enter = 0.0
         self.leaves_unseen = False
         """Attached in mid-run: nobody will tell when this run of run_forever ends."""
         self.cpu_time_at_enter = 0.0
+        self.boundary: CodeType | None = None
+        """Code of the frame that runs the loop: from it inwards a stack shows what the loop runs. None where
+        it cannot be told."""
         self.thread_id = 0
         self.native_id = 0
         self.cpu_clock: int | None = None
 
     def leave(self, now: float, cpu_time: float) -> None:
         """Settle accounts at the end of a run of run_forever."""
+        entered_at, self.entered_at = self.entered_at, None
         self.busy_since = NEVER
         self.waiting_since = 0.0
-        if self.entered_at is not None:
-            self.ran_for += now - self.entered_at
-            self.cpu_time += cpu_time - self.cpu_time_at_enter
-        self.entered_at = None
         self.leaves_unseen = False
+        if entered_at is not None:
+            self.cpu_time += cpu_time - self.cpu_time_at_enter
+            if self.has_selector:
+                self.active_time += now - entered_at - (self.idle_time - self.idle_at_enter)
 
     def attach(self, loop: asyncio.AbstractEventLoop, kind: LoopKind, has_selector: bool) -> None:
         """Take up ``loop``; counters of an earlier loop of the same name go on from where they stood."""
@@ -121,12 +138,27 @@ class LoopState:
         self.kind = kind
         self.has_selector = has_selector
 
+    def enter(self, now: float, cpu_time: float) -> None:
+        """Begin to account for a run of run_forever."""
+        self.cpu_time_at_enter = cpu_time
+        self.idle_at_enter = self.idle_time
+        self.last_tick = now
+        if self.has_selector:
+            self.busy_since = now
+        self.entered_at = now
+
     def end_stall(self, start: float, end: float, in_callback: bool) -> None:
         """Hand a stall that is over to the watchdog."""
         if len(self.ended) < ENDED_LIMIT:
             self.ended.append((start, end, in_callback))
         else:
             self.ended_dropped += 1
+
+    def add_stall(self, stall: Stall) -> None:
+        """Add a stall that is over to the totals. The watchdog's thread."""
+        self.block_duration.observe(stall.duration)
+        function = stall.culprit.name if stall.culprit is not None else NOBODY
+        self.block_time.setdefault(stall.cause, TopTotals(TOP)).add(function, stall.duration)
 
     @property
     def running(self) -> bool:
@@ -150,11 +182,13 @@ class LoopState:
             self.gc_pause.setdefault(generation, Histogram()).absorb(pauses)
         self.iterations += gone.iterations
         self.idle_time += gone.idle_time
-        self.sampled_active += gone.sampled_active
-        self.ran_for += gone.ran_for
+        self.active_time += gone.active_time
         self.cpu_time += gone.cpu_time
         self.heartbeat_time += gone.heartbeat_time
-        self.ended_dropped += gone.ended_dropped
+        self.ended_dropped += gone.ended_dropped + len(gone.ended)
+        self.block_duration.absorb(gone.block_duration)
+        for cause, totals in gone.block_time.items():
+            self.block_time.setdefault(cause, TopTotals(TOP)).absorb(totals)
         if gone.runqueue_time is not None:
             self.runqueue_time = (self.runqueue_time or 0.0) + gone.runqueue_time
 
@@ -171,7 +205,8 @@ class LoopStates:
     """All loop states by name. Bounded: loops come and go by the thousand, names and series must not.
 
     A name is used again once its loop is gone. Two loops at a time in threads of one name are told apart by
-    ``-2``, ``-3``; beyond ``LIMIT`` names the oldest state whose loop is gone is added up under ``_other``.
+    ``-2``, ``-3``; beyond ``LIMIT`` names the oldest state whose loop is gone is added up under ``_other``,
+    and while all are in use a further loop gets none.
     """
 
     LIMIT = 64
@@ -179,17 +214,10 @@ class LoopStates:
 
     def __init__(self) -> None:
         self._states: dict[str, LoopState] = {}
-        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopState] = (
-            weakref.WeakKeyDictionary()
-        )
         self._lock = threading.Lock()  # taken when a loop is first seen, never afterwards
 
-    def of(self, loop: asyncio.AbstractEventLoop) -> LoopState | None:
-        """Return the state of ``loop`` if it is watched."""
-        return self._by_loop.get(loop)
-
-    def claim(self, loop: asyncio.AbstractEventLoop, kind: LoopKind, has_selector: bool) -> LoopState:
-        """Return a state for a loop not seen before, named after the calling thread."""
+    def claim(self, loop: asyncio.AbstractEventLoop, kind: LoopKind, has_selector: bool) -> LoopState | None:
+        """Return a state for a loop not seen before, named after the calling thread; None if none is left."""
         base = base_name(threading.current_thread())
         with self._lock:
             for number in count(1):
@@ -198,20 +226,21 @@ class LoopStates:
                 if state is None or state.free:
                     break
             if state is None:
-                self._make_room()
+                if not self._make_room():
+                    return None
                 state = self._states[name] = LoopState(name)
             state.attach(loop, kind, has_selector)
-            self._by_loop[loop] = state
             return state
 
-    def _make_room(self) -> None:
+    def _make_room(self) -> bool:
         if len(self._states) < self.LIMIT:
-            return
+            return True
         for name, state in self._states.items():
             if state.free and name != self.OTHER:
                 del self._states[name]
                 self._states.setdefault(self.OTHER, LoopState(self.OTHER)).absorb(state)
-                return
+                return True
+        return False
 
     def all(self) -> list[LoopState]:
         """Return the states seen so far, those of closed loops included."""
@@ -220,5 +249,4 @@ class LoopStates:
     def clear(self) -> None:
         """Forget everything: in a forked child, where the parent's loops do not run."""
         self._states.clear()
-        self._by_loop.clear()
         self._lock = threading.Lock()  # the parent's may have been held at the fork

@@ -16,17 +16,9 @@ OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 LAUNCHERS = frozenset(
     {"uvicorn", "gunicorn", "hypercorn", "granian", "daphne", "celery", "arq", "taskiq", "dramatiq"}
-    | {
-        "loopwatch",
-        "opentelemetry",
-        "ddtrace",
-        "newrelic",
-        "pytest",
-        "_pytest",
-        "coverage",
-        "debugpy",
-        "IPython",
-    }
+    | {"aiohttp", "django", "fastapi", "fastapi_cli", "flask", "litestar", "quart", "sanic"}
+    | {"loopwatch", "opentelemetry", "ddtrace", "newrelic", "pytest", "_pytest", "coverage", "debugpy"}
+    | {"IPython", "memray", "pyinstrument", "scalene", "viztracer"}
 )
 """Programs started to run somebody else's code: being the started program makes them no application."""
 

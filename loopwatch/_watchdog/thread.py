@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from loopwatch._clock import Clock
 from loopwatch._internals.interpreter import current_frames
 from loopwatch._journal import Journal
-from loopwatch._store.loop_state import LoopStates
+from loopwatch._store.loop_state import LoopState, LoopStates
 
 from .lateness import Lateness
 from .stalls import Tracker
@@ -42,7 +42,7 @@ class Watchdog:
         self._clock = clock
         self._journal = journal
         self._chores = tuple(chores)
-        self._trackers: dict[str, Tracker] = {}
+        self._trackers: dict[LoopState, Tracker] = {}
         self._wake = threading.Event()
         self._stopping = False
         self._thread: threading.Thread | None = None
@@ -59,8 +59,9 @@ class Watchdog:
         self._wake.clear()
         self._planned = float("inf")
         self._earlier_cpu = self.cpu_time
-        self._thread = threading.Thread(target=self._run, name="loopwatch-watchdog", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="loopwatch-watchdog", daemon=True)
+        thread.start()
+        self._thread = thread
 
     def stop(self, timeout: float = 1.0) -> None:
         """End the thread and take one last look, so that no stall that is over stays untold."""
@@ -83,7 +84,7 @@ class Watchdog:
         return self._thread is None or self._thread.is_alive()
 
     def trackers(self) -> list[Tracker]:
-        """Return the trackers of all loops seen so far."""
+        """Return the trackers of all loops known."""
         return list(self._trackers.values())
 
     def nudge(self) -> None:
@@ -144,7 +145,6 @@ class Watchdog:
             self._guarded(chore)
 
     def _all_trackers(self) -> list[Tracker]:
-        for state in self._states.all():
-            if state.name not in self._trackers or self._trackers[state.name].state is not state:
-                self._trackers[state.name] = self._make_tracker(state)
+        known, states = self._trackers, self._states.all()
+        self._trackers = {state: known.get(state) or self._make_tracker(state) for state in states}
         return self.trackers()
