@@ -195,7 +195,7 @@ class SlowImport(Sized):
 
     title = "slow import of a library"
     cause = "cpu"
-    call = "importlib.import_module"
+    call: str | None = "importlib.import_module"
     amount = 500
     tries = 0
 
