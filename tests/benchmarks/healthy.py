@@ -100,7 +100,8 @@ async def serve(seconds: float, share: float) -> bool:
     ticking.cancel()
     server.close()
     print(
-        f"Python {platform.python_version()}: {wall:.1f} s, {service.served} requests; {said.decode().strip()}\n"
+        f"Python {platform.python_version()}: {wall:.1f} s, {service.served} requests; "
+        f"{said.decode().strip()}\n"
         f"  CPU {reached:.1%} of a core in the loop's thread, {with_threads:.1%} in all; "
         f"longest gap in service {told(service.longest_gap)}"
     )
