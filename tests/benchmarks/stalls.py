@@ -169,6 +169,7 @@ def told(result: Result) -> str:
             f"\n    MISSED: {'; '.join(missed)}"
             f"\n    truth: {truth.cause}, {short(truth.culprit)}, call {truth.call}"
             f"\n    {len(result.reports)} reports; evidence: {evidence}"
+            f"\n    stack: {' > '.join(map(short, said.stack)) or 'none'}"
         )
     return line
 

@@ -31,6 +31,7 @@ class Report:
     culprit: str | None
     call: str | None
     samples: int
+    stack: list[str]
     evidence: dict[str, float]
 
     def overlaps(self, started_at: float, duration: float) -> bool:
@@ -76,6 +77,7 @@ async def _serve(kind: Kind, agent: loopwatch.Agent) -> list[tuple[float, float]
     ticking = asyncio.create_task(_tick(kind.threshold, gaps))
     await asyncio.sleep(LEAD)
     await kind.provoke()
+    await asyncio.sleep(0)  # end the step here: what follows is no part of the stall
     deadline = time.perf_counter() + DEADLINE
     while len(_reports(agent)) < len(kind.truths) and time.perf_counter() < deadline:
         await asyncio.sleep(0.02)
@@ -104,6 +106,7 @@ def _reports(agent: loopwatch.Agent) -> list[Report]:
             stall.culprit.name if stall.culprit else None,
             stall.call,
             stall.samples,
+            [f"{frame.name}:{frame.line}" for frame in stall.stack],
             dict(stall.evidence),
         )
         for stall in agent.stalls()
