@@ -1,0 +1,118 @@
+"""What a kind of stall is: work that blocks a loop, and the script's own truth about it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def full_name(function: Callable[..., object]) -> str:
+    """Name a function as a report names it: module and qualified name."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """One stall as the script made it, by the script's own clocks."""
+
+    started_at: float
+    """Unix time."""
+    duration: float
+    cpu_share: float
+    """CPU time of the blocked thread over the duration: shows whether the work was what it claims to be."""
+    cause: str
+    culprit: str | None
+    """Module and qualified name; None where no code of the application is at fault."""
+    call: str | None
+    """The call as written in the culprit; None where there is more than one right answer."""
+    loop_name: str = "main"
+
+
+class Kind:
+    """One way to stall a loop. A subclass blocks in ``work``, or says in ``culprit`` where it does."""
+
+    title: str
+    cause: str
+    call: str | None = None
+    culprit: str | None = "work"
+    """Qualified name within the class; None where no code of the application is at fault."""
+    seconds = 0.4
+    fits = (0.2, 0.8)
+    """The true duration must lie within these bounds, or the script has sized its own work badly."""
+    threshold = 0.1
+
+    def __init__(self, loop_factory: LoopFactory) -> None:
+        self.loop_factory = loop_factory
+        self.truths: list[Truth] = []
+
+    def prepare(self) -> None:
+        """Size the work and open what it needs, before the loop runs."""
+
+    def work(self) -> None:
+        """Block the calling thread for about ``seconds``."""
+        raise NotImplementedError
+
+    async def provoke(self) -> None:
+        """Stall the running loop once; return when it is over and its truth is kept."""
+        self.run()
+
+    def run(self) -> None:
+        """Work, by the clock."""
+        with self.timed():
+            self.work()
+
+    @contextmanager
+    def timed(self, **differing: Any) -> Iterator[None]:
+        """Keep the truth about the code under this, with what differs from the kind's own."""
+        started_at, cpu, start = time.time(), time.thread_time(), time.perf_counter()
+        yield
+        duration = time.perf_counter() - start
+        self.keep(started_at, duration, (time.thread_time() - cpu) / duration, **differing)
+
+    def keep(self, started_at: float, duration: float, cpu_share: float, **differing: Any) -> None:
+        """Keep one truth."""
+        truth = Truth(started_at, duration, cpu_share, self.cause, self.culprit_name(), self.call)
+        self.truths.append(replace(truth, **differing))
+
+    def culprit_name(self) -> str | None:
+        """Full name of the function at fault."""
+        return None if self.culprit is None else full_name(attrgetter(self.culprit)(type(self)))
+
+
+class Short:
+    """Mixed into a kind: a stall just over a low threshold."""
+
+    seconds = 0.03
+    fits = (0.022, 0.06)
+    threshold = 0.02
+
+
+class Sized(Kind):
+    """Work whose length follows from an amount; the amount is found by trying it out."""
+
+    amount: int
+    """Where the search starts; also the least amount to work on."""
+
+    def build(self, amount: int) -> None:
+        """Make ``work`` as long as ``amount`` says."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        amount = self.amount
+        while (took := self.tried(amount)) < self.seconds / 6:
+            amount *= 3
+        self.build(max(self.amount, round(amount * self.seconds / took)))
+
+    def tried(self, amount: int) -> float:
+        """Return how long ``amount`` takes."""
+        self.build(amount)
+        start = time.perf_counter()
+        self.work()
+        return time.perf_counter() - start
