@@ -75,7 +75,6 @@ class Engine:
             lateness=lateness,
             evidence=Evidence(clock, System()),
             owner=CodeOwner(settings.app_packages),
-            boundary=BOUNDARY,
             tell=self._tell,
         )
         self._watchdog = Watchdog(

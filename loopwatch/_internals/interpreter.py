@@ -1,4 +1,4 @@
-"""``sys._current_frames``: the stacks of all threads, frozen at one instant. CPython 3.11 to 3.15."""
+"""``sys._current_frames`` and ``sys._getframe``: stacks, frozen at one instant. CPython 3.11 to 3.15."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def current_frames() -> dict[int, FrameType]:
     The result holds the caller's own frame: clear it, or it keeps itself alive as a cycle.
     """
     return sys._current_frames()
+
+
+def code_below() -> CodeType:
+    """Return the code of the frame below the caller's: in a callback, of what called into the loop.
+
+    Below a callback of uvloop there are no frames of the loop's own.
+    """
+    return sys._getframe(2).f_code
 
 
 def places(frame: FrameType | None, outermost: CodeType | None = None) -> tuple[Place, ...]:

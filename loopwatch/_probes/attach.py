@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import threading
 import weakref
 from collections import Counter
@@ -97,6 +98,10 @@ class Attach:
         probes = self.entering(loop)
         if probes is not None:
             probes.state.leaves_unseen = True
+            # Our wrapper is not on the stack: what is there instead is known for stock loops alone, and
+            # learned from the first heartbeat for others.
+            original = inspect.unwrap(asyncio.BaseEventLoop.run_forever)
+            probes.state.boundary = original.__code__ if probes.state.has_selector else None
 
     def own_timers(self, loop: asyncio.AbstractEventLoop) -> int:
         """Return how many of the loop's timers are ours."""
@@ -149,6 +154,7 @@ class Attach:
         state.thread_id = thread.ident or 0
         state.native_id = thread.native_id or 0
         state.cpu_clock = own_cpu_clock()
+        state.boundary = BOUNDARY
         state.cpu_time_at_enter = self._clock.thread_cpu()
         state.entered_at = state.last_tick = now
         probes.heartbeat.start(now)

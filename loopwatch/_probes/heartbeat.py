@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Callable
 
 from loopwatch._clock import Clock
+from loopwatch._internals.interpreter import code_below
 from loopwatch._journal import Journal
 from loopwatch._store.loop_state import NEVER, LoopState
 
@@ -72,6 +73,8 @@ class Heartbeat:
 
     def _beat(self) -> None:
         try:
+            if self._state.boundary is None:
+                self._state.boundary = code_below()
             self._measure()
         except Exception as error:  # noqa: BLE001 - a probe that fails is set aside, the loop runs on
             self.stop()

@@ -8,6 +8,7 @@ import threading
 import weakref
 from collections import deque
 from itertools import count
+from types import CodeType
 
 from loopwatch._records import LoopKind
 
@@ -29,6 +30,7 @@ class LoopState:
 
     __slots__ = (
         "beat_interval",
+        "boundary",
         "busy_since",
         "cpu_clock",
         "cpu_time",
@@ -99,6 +101,9 @@ class LoopState:
         """Monotonic time run_forever was entered; None while the loop does not run."""
         self.leaves_unseen = False
         """Attached in mid-run: nobody will tell when this run of run_forever ends."""
+        self.boundary: CodeType | None = None
+        """Code of the frame that called into the loop: a stack shows what the loop runs from there inwards.
+        None until the first heartbeat of a loop that was attached in mid-run."""
         self.cpu_time_at_enter = 0.0
         self.thread_id = 0
         self.native_id = 0

@@ -63,7 +63,7 @@ class Suspicion:
         return min(EVERY * 2.0 ** max(0, len(self.samples) - DENSE), SLOWEST)
 
 
-def take(state: LoopState, suspicion: Suspicion, frame: FrameType | None, boundary: CodeType) -> bool:
+def take(state: LoopState, suspicion: Suspicion, frame: FrameType | None) -> bool:
     """Add a sample to ``suspicion``; False when its step is over, so that the frame belongs to another.
 
     To be called right after the frames were frozen and before anything that can release the GIL: otherwise
@@ -71,7 +71,7 @@ def take(state: LoopState, suspicion: Suspicion, frame: FrameType | None, bounda
     """
     if state.busy_since != suspicion.since:
         return False
-    stack, callback = _inside(frame, boundary)
+    stack, callback = _inside(frame, state.boundary)
     loop = state.loop() if state.loop is not None else None
     if loop is None:
         return False
@@ -84,7 +84,7 @@ def take(state: LoopState, suspicion: Suspicion, frame: FrameType | None, bounda
     return True
 
 
-def _inside(frame: FrameType | None, boundary: CodeType) -> tuple[tuple[Place, ...], int]:
+def _inside(frame: FrameType | None, boundary: CodeType | None) -> tuple[tuple[Place, ...], int]:
     """Return the stack inwards of ``boundary`` and the identity of its outermost frame."""
     stack = places(frame, boundary)
     outermost = 0
@@ -99,7 +99,7 @@ def _qualname(coro: object) -> str | None:
     return name if isinstance(name, str) else type(coro).__qualname__
 
 
-def busy(frame: FrameType | None, boundary: CodeType) -> bool:
+def busy(frame: FrameType | None, boundary: CodeType | None) -> bool:
     """Whether a loop without a selector runs Python code: then a frame stands above ``run_forever``."""
     return frame is not None and frame.f_code is not boundary
 

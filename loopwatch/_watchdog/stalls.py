@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType, FrameType
+from types import FrameType
 
 from loopwatch._clock import Clock
 from loopwatch._records import Stall
@@ -29,7 +29,6 @@ class Witness:
     lateness: Lateness
     evidence: Evidence
     owner: CodeOwner
-    boundary: CodeType
     tell: Callable[[Stall], None]
     """Takes each stall that is over, once, and before that one that goes on for STILL seconds, once."""
 
@@ -71,14 +70,14 @@ class Tracker:
         """Sample the step if it goes on for long."""
         state, since = self.state, self._since
         if not state.has_selector and state.running:
-            self._look_blind(now, busy(frame, self._w.boundary))
+            self._look_blind(now, busy(frame, state.boundary))
         if self._suspicion is not None and self._suspicion.since != since:
             self._past[self._suspicion.since] = self._suspicion
             self._suspicion = None
         if now - since <= self._w.threshold / 2 or (state.leaves_unseen and not self._runs()):
             return
         suspicion = self._suspicion or Suspicion(since, self._before(since))
-        if now >= suspicion.next_at and take(state, suspicion, frame, self._w.boundary):
+        if now >= suspicion.next_at and take(state, suspicion, frame):
             suspicion.next_at = now + suspicion.pace
             self._suspicion = suspicion
 
