@@ -1,4 +1,4 @@
-"""``install()`` inside a running loop: so it is when a server imports the application after its loop began."""
+"""``install()`` inside a running loop: some servers import the application after their loop has started."""
 
 from __future__ import annotations
 
