@@ -102,7 +102,7 @@ ALL: tuple[Fact, ...] = (
     ),
     Fact(
         "last_tick",
-        "asyncio.eventloop.last_tick",
+        "asyncio.eventloop.last_tick.timestamp",
         "gauge",
         "s",
         (LOOP,),

@@ -1,0 +1,64 @@
+"""``install()`` inside a running loop: some servers import the application after their loop has started."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+import loopwatch
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+IDLE = 1.0
+BLOCK = 0.3
+
+
+@dataclass
+class Seen:
+    """What the loop did, by the test's clock, and what the agent says."""
+
+    blocked: float
+    stall: loopwatch.Stall
+    loop: loopwatch.Loop
+
+
+async def wait_and_block() -> float:
+    """Return for how long it blocked."""
+    await asyncio.sleep(IDLE)
+    began = time.monotonic()
+    time.sleep(BLOCK)
+    blocked = time.monotonic() - began
+    await asyncio.sleep(0.05)
+    return blocked
+
+
+@pytest.fixture
+def seen(new_loop: LoopFactory) -> Seen:
+    """Install, wait and block within one run."""
+
+    async def main() -> tuple[loopwatch.Agent, float]:
+        return loopwatch.install(prometheus_port=None), await wait_and_block()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        agent, blocked = runner.run(main())
+        loopwatch.uninstall()
+        (loop,) = agent.loops()
+        return Seen(blocked, max(agent.stalls(), key=lambda stall: stall.duration), loop)
+
+
+def test_the_wait_before_a_stall_is_no_part_of_it(seen: Seen) -> None:
+    assert seen.stall.duration == pytest.approx(seen.blocked, abs=IDLE / 2)
+
+
+def test_waiting_is_not_busy(seen: Seen) -> None:
+    assert seen.loop.utilization == pytest.approx(seen.blocked / (IDLE + seen.blocked), abs=0.3)
+
+
+def test_the_stack_begins_at_the_loop(seen: Seen) -> None:
+    functions = [frame.function for frame in seen.stall.stack]
+    assert functions[-1] == "wait_and_block"
+    assert "seen" not in functions
