@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from .exporters.endpoint import Endpoint
     from .exporters.kept import KeptCollector
 
+COMPONENTS = ("attach", "endpoint", "gc", "heartbeat", "journal", "prometheus", "watchdog")
+"""Parts that may fail. Each shows as zero until it does, or its first failure would be no increase."""
+
 SHORTEST_TICK = 0.005
 """Seconds between two looks of the watchdog, however low the threshold: it costs some 20 us each."""
 
@@ -100,7 +103,7 @@ class Engine:
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
                 "journal": lambda: self._journal.dropped,
             },
-            internal_errors=self._journal.failures,
+            internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: self._report.log_suppressed,
             unwatched=self._attach.unwatched.copy,
             own_timers=self._attach.own_timers,

@@ -95,8 +95,9 @@ class Tracker:
             suspicion = self._suspected(start)
             ended = Ended(start, end, in_callback, self._readings[-1], self._bounds(start))
             stall = self._verdict.on(ended, suspicion, in_progress=False)
-            state.add_stall(stall)
-            self._w.tell(stall)
+            if stall.duration >= self._w.threshold:  # without a selector, a mere suspicion until now
+                state.add_stall(stall)
+                self._w.tell(stall)
         self._past.clear()
         self._tell_still()
 
