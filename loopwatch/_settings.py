@@ -159,11 +159,13 @@ def disabled(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def _warn_unknown(environ: Mapping[str, str]) -> None:
-    known = {PREFIX + field.name.upper() for field in fields(Settings)} | {DISABLED, RUN}
+    known = sorted([*(field.name.upper() for field in fields(Settings)), DISABLED.removeprefix(PREFIX)])
     for name in sorted(environ):
-        if name.startswith(PREFIX) and name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}."
+        rest = name.removeprefix(PREFIX)
+        if name.startswith(PREFIX) and rest not in known and name != RUN:
+            near = difflib.get_close_matches(rest, known, n=1)
+            all_known = ", ".join(PREFIX + each for each in known)
+            hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are {all_known}."
             logger.warning("loopwatch: %s is set but is no setting of loopwatch: %s", name, hint)
 
 
