@@ -126,7 +126,7 @@ def _parse(field: str, name: str, raw: str) -> object:
         except ValueError:
             raise _fail(name, raw, "not a number", "Write seconds, such as 0.1.") from None
     if field == "prometheus_port":
-        if text.lower() in ("none", "off", ""):
+        if text.lower() in ("none", "off"):
             return None
         try:
             return int(text)
@@ -188,7 +188,7 @@ def load(arguments: Mapping[str, object], environ: Mapping[str, str] = os.enviro
         variable = PREFIX + field.upper()
         if arguments.get(field, UNSET) is not UNSET:
             chosen[field] = check(field, arguments[field])
-        elif variable in environ:
+        elif environ.get(variable, "").strip():  # empty counts as not set, as for OTEL_*
             chosen[field] = check(variable, _parse(field, variable, environ[variable]))
     chosen.setdefault("service_name", environ.get("OTEL_SERVICE_NAME") or _program_name(sys.argv))
     return Settings(**chosen)
