@@ -101,6 +101,8 @@ def _hold_dump(name: str, value: object) -> bool | str:
             raise _fail(
                 name, str(value), f"there is no directory {path.parent}", "Create it, or name another file."
             )
+        if path.is_dir():
+            raise _fail(name, str(value), "that is a directory", "Name a file in it.")
         return str(path)
     raise _fail(
         name, value, "neither True, False nor a path", "Give True, False, or the path of the dump file."
