@@ -44,13 +44,12 @@ class StallReport:
 def sentence(stall: Stall) -> str:
     """Say a stall in one line: how long, where, why, in which task."""
     if stall.culprit is None:
-        who = "no application code was seen"
+        who = ", by no application code that was seen"
     elif stall.call is not None:
-        who = f"{stall.call} in {stall.culprit}"
+        who = f" by {stall.call} in {stall.culprit}"
     else:
-        who = str(stall.culprit)
+        who = f" by {stall.culprit}"
     verb = "has been blocked for" if stall.in_progress else "was blocked for"
     task = f"; task {stall.task_name!r} ({stall.coroutine})" if stall.task_name else ""
-    return (
-        f"event loop {stall.loop_name!r} {verb} {stall.duration * 1000:.0f} ms [{stall.cause}] by {who}{task}"
-    )
+    ms = stall.duration * 1000
+    return f"event loop {stall.loop_name!r} {verb} {ms:.0f} ms [{stall.cause}]{who}{task}"
