@@ -9,6 +9,7 @@ arguments. Without positions (``-X no_debug_ranges``) nothing is.
 from __future__ import annotations
 
 import dis
+from itertools import takewhile
 from types import CodeType
 
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
@@ -16,7 +17,7 @@ _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
 
 def call_at(code: CodeType, offset: int) -> str | None:
     """Name the call the frame of ``code`` stands in: ``json.loads``, ``import slow``; None if it is none."""
-    before = [ins for ins in dis.get_instructions(code) if ins.offset <= offset]
+    before = list(takewhile(lambda ins: ins.offset <= offset, dis.get_instructions(code)))
     if not before:
         return None
     here = before[-1]
