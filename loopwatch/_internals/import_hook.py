@@ -64,7 +64,9 @@ class ImportHook:
         return None if finder is self or find_spec is None else find_spec(fullname, path, target)
 
     def _watch(self, loader: Loader) -> None:
-        original = loader.exec_module
+        original = getattr(loader, "exec_module", None)  # loaders of old have load_module alone
+        if original is None:
+            return
 
         def exec_module(module: ModuleType) -> None:
             del loader.exec_module  # the instance attribute: the loader is as before

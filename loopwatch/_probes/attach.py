@@ -109,8 +109,9 @@ class Attach:
         return 1 if probes is not None and probes.heartbeat.scheduled else 0
 
     def _wrap_uvloop(self, module: ModuleType) -> None:
-        if self._active and hasattr(module, "Loop"):
-            self._wrap_class(module.Loop, "uvloop")
+        loop_class = getattr(module, "Loop", None)  # a test may have put a stand-in in uvloop's place
+        if self._active and isinstance(loop_class, type) and hasattr(loop_class, "run_forever"):
+            self._wrap_class(loop_class, "uvloop")
 
     def _wrap_class(self, cls: type, kind: LoopKind) -> None:
         inherited = "run_forever" not in cls.__dict__
