@@ -46,6 +46,8 @@ class Suspicion:
     """``busy_since`` when it was first seen, and thereby the name of the step."""
     before: Reading | None
     """The last reading before it began."""
+    began_within: tuple[float, float] | None
+    """Bounds of its true beginning where ``since`` is only when it was noticed; None where that is exact."""
     samples: list[Sample] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
     """How often the thread was seen in which of the scheduler's states."""

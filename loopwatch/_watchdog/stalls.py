@@ -76,7 +76,7 @@ class Tracker:
             self._suspicion = None
         if now - since <= self._w.threshold / 2 or (state.leaves_unseen and not self._runs()):
             return
-        suspicion = self._suspicion or Suspicion(since, self._before(since))
+        suspicion = self._suspicion or self._suspect(since)
         if now >= suspicion.next_at and take(state, suspicion, frame):
             suspicion.next_at = now + suspicion.pace
             self._suspicion = suspicion
@@ -93,7 +93,7 @@ class Tracker:
             self._read(fresh=bool(over))  # after the end of all that is over, so that all is booked
         for start, end, in_callback in over:
             suspicion = self._suspected(start)
-            ended = Ended(start, end, in_callback, self._readings[-1], self._bounds(start))
+            ended = Ended(start, end, in_callback, self._readings[-1])
             stall = self._verdict.on(ended, suspicion, in_progress=False)
             if stall.duration >= self._w.threshold:  # without a selector, a mere suspicion until now
                 state.add_stall(stall)
@@ -115,7 +115,10 @@ class Tracker:
         if self._suspicion is not None and self._suspicion.since == start:
             suspicion, self._suspicion = self._suspicion, None  # it ended since the last look
             return suspicion
-        return self._past.pop(start, None) or Suspicion(start, self._before(start))
+        return self._past.pop(start, None) or self._suspect(start)
+
+    def _suspect(self, start: float) -> Suspicion:
+        return Suspicion(start, self._before(start), self._bounds(start))
 
     def in_progress(self, now: float) -> Stall | None:
         """Return the stall going on now, if there is one. Any thread."""
@@ -126,7 +129,7 @@ class Tracker:
         if latest is None or now - suspicion.since <= self._w.threshold:
             return None
         in_callback = not self.state.waiting_since
-        ended = Ended(suspicion.since, now, in_callback, latest, self._bounds(suspicion.since))
+        ended = Ended(suspicion.since, now, in_callback, latest)
         return self._verdict.on(ended, suspicion, in_progress=True)
 
     def _runs(self) -> bool:
@@ -174,6 +177,9 @@ class Tracker:
         """
         if self.state.has_selector:
             return None
-        busy_at = self._first_busy
-        upper = min(start, busy_at) if busy_at is not None and busy_at > self._seen_idle else start
-        return max(start - self.state.beat_interval, min(self._seen_idle, upper)), upper
+        lower, upper = start - self.state.beat_interval, start
+        if self._first_busy is not None and self._first_busy > lower:
+            upper = min(self._first_busy, start)
+        if lower < self._seen_idle <= start:
+            lower = self._seen_idle
+        return min(lower, upper), upper

@@ -30,8 +30,6 @@ class Ended:
     """Whether a callback ran, as opposed to a wait that ended late."""
     after: Reading
     """The first reading after the end; of one in progress, the latest."""
-    began_within: tuple[float, float] | None
-    """Bounds of the true start where ``start`` is only when it was noticed."""
 
 
 class Verdict:
@@ -51,7 +49,7 @@ class Verdict:
         samples = list(suspicion.samples)
         measured = self._measure(ended, suspicion, samples)
         cause = decide(measured)
-        began = self._began(ended, suspicion.before, measured)
+        began = self._began(ended, suspicion, measured)
         stack, culprit = self._blame(ended, cause, samples, measured)
         return Stall(
             duration=ended.end - began,
@@ -103,15 +101,16 @@ class Verdict:
             return stack, None  # whatever stands there did not do it
         return stack, find(stack, self._owner)
 
-    def _began(self, ended: Ended, before: Reading | None, measured: Measured) -> float:
+    def _began(self, ended: Ended, suspicion: Suspicion, measured: Measured) -> float:
         """Return when the stall began: exact where a step was seen to begin, else the middle of the bounds.
 
         While the whole process was held, by the GIL or a stop, the last tick of the watchdog bounds it too:
         the loop was out of service from the hold on, not only from when it would have woken.
         """
-        if ended.began_within is None and measured.in_callback:
+        if suspicion.began_within is None and measured.in_callback:
             return ended.start
-        lower, upper = ended.began_within or (ended.start, ended.start)
+        lower, upper = suspicion.began_within or (ended.start, ended.start)
+        before = suspicion.before
         if not measured.in_callback and before is not None:
             held_from = self._lateness.held_from(ended.start, ended.end)
             if held_from is not None and held_from <= ended.start:
