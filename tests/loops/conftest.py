@@ -1,14 +1,27 @@
-"""The event loop under test: of one kind in each run, chosen with ``--loop``."""
+"""The event loop under test, of one kind in each run, chosen with ``--loop``; and an agent to watch it."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
+import loopwatch
+from loopwatch import Agent
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+T = TypeVar("T")
+
+PATIENCE = 30.0
+"""Seconds after which a test gives up waiting for what should come at once: a failure, never a pace."""
 
 
 def _eager_loop() -> asyncio.AbstractEventLoop:
@@ -29,3 +42,68 @@ def new_loop(request: pytest.FixtureRequest) -> LoopFactory:
             pytest.skip("eager tasks came with Python 3.12")
         return _eager_loop
     return asyncio.new_event_loop
+
+
+@pytest.fixture
+def blind(request: pytest.FixtureRequest) -> bool:
+    """Whether the loop has no selector to watch, so that what is measured of it is sampled."""
+    return request.config.getoption("--loop") == "uvloop"
+
+
+@pytest.fixture
+def run(new_loop: LoopFactory) -> Callable[[Coroutine[Any, Any, T]], T]:
+    """Run a coroutine in a new loop of that kind, as ``asyncio.run`` does."""
+
+    def run(main: Coroutine[Any, Any, T]) -> T:
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            return runner.run(main)
+
+    return run
+
+
+@pytest.fixture
+def install() -> Iterator[Callable[..., Agent]]:
+    """Install without an endpoint, and uninstall after the test."""
+    yield partial(loopwatch.install, prometheus_port=None)
+    loopwatch.uninstall()
+
+
+@pytest.fixture
+def agent(install: Callable[..., Agent]) -> Agent:
+    """An agent with the default settings. What it has to say is complete after ``loopwatch.uninstall()``."""
+    return install()
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], T]], T]:
+    """Return what a condition returns, as soon as that is true."""
+
+    def eventually(condition: Callable[[], T]) -> T:
+        never = threading.Event()  # its timeout is the pause between two questions
+        for _ in range(int(PATIENCE / 0.005)):
+            if found := condition():
+                return found
+            never.wait(0.005)
+        raise AssertionError("it never came")
+
+    return eventually
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run a program of its own in a directory of its own, and return what it said."""
+
+    def script(source: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+        program = tmp_path / "program.py"
+        program.write_text(source, encoding="utf-8")
+        return subprocess.run(
+            [sys.executable, *options, program],
+            env={**os.environ, "TMPDIR": str(tmp_path), **env},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+
+    return script
