@@ -44,6 +44,8 @@ def _callee(before: list[dis.Instruction]) -> str | None:
             names = ["super()", str(ins.argval)]
         elif ins.opname in _ATTRIBUTES:
             names.append(str(ins.argval))
+        elif ins.opname == "LOAD_CONST":
+            continue  # the text in "...".join(parts), or a keyword: no name, and not to be shown
         elif ins.opname.startswith("LOAD_") and isinstance(ins.argval, str):
             names = [ins.argval]
     return ".".join(names) or None
