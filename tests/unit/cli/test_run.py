@@ -150,11 +150,11 @@ def test_its_loops_are_on_metrics() -> None:
         async def main():
             return await asyncio.to_thread(scrape)
 
-        print([line for line in asyncio.run(main()).splitlines() if line.startswith("asyncio_eventloop_info")])
+        print([line for line in asyncio.run(main()).splitlines() if line.startswith("asyncio_eventloop")])
         """
     )
     done = run("--prometheus-port", str(free_port()), "--", "app.py")
-    assert 'asyncio_eventloop_name="main"' in done.stdout
+    assert 'asyncio_eventloop_info{asyncio_eventloop_name="main"' in done.stdout
     assert done.stderr == ""
 
 
