@@ -74,9 +74,10 @@ class Program:
         )
         if done.returncode:
             reason = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[-1]
+            of = "" if self.executable == self.interpreter else f"{self.executable}: its interpreter, "
             raise CannotRunError(
-                f"{self.executable}: its interpreter, {self.interpreter}, cannot import loopwatch "
-                f"({reason}). Install it there: {self.interpreter} -m pip install loopwatch"
+                f"{of}{self.interpreter} cannot import loopwatch ({reason}). "
+                f"Install it there: {self.interpreter} -m pip install loopwatch"
             )
 
 

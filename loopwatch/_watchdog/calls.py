@@ -12,7 +12,7 @@ import dis
 from itertools import takewhile
 from types import CodeType
 
-_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR")
+_ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
 
 
 def call_at(code: CodeType, offset: int) -> str | None:
@@ -39,9 +39,14 @@ def _callee(before: list[dis.Instruction]) -> str | None:
         if at is None or (at.lineno, at.col_offset) != (call.lineno, call.col_offset):
             continue
         if ins.opname.startswith("CALL") and ins is not before[-1]:
-            names = []  # the callee is an attribute of what this call returned
+            # The callee is an attribute of what this call returned.
+            names = ["super()"] if names == ["super"] else []
+        elif ins.opname == "LOAD_SUPER_ATTR":  # since 3.12 in one instruction
+            names = ["super()", str(ins.argval)]
         elif ins.opname in _ATTRIBUTES:
             names.append(str(ins.argval))
+        elif ins.opname == "LOAD_CONST":
+            continue  # the text in "...".join(parts), or a keyword: no name, and not to be shown
         elif ins.opname.startswith("LOAD_") and isinstance(ins.argval, str):
             names = [ins.argval]
     return ".".join(names) or None

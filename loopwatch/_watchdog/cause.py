@@ -80,6 +80,8 @@ def _late(m: Measured) -> Cause:
         return "suspended" if m.share(m.process_cpu) < 1 - MOST else "unknown"
     if m.share(m.process_cpu) >= MOST:
         return "gil"
+    if m.waited_for_gil and m.share(m.process_cpu - (m.cpu or 0.0)) > LITTLE:
+        return "gil"  # of a thread that had to wait for a CPU meanwhile, so it computed less than the stall
     if m.waited_for_gil is None:
         return "suspended" if m.share(m.process_cpu) < LITTLE else "unknown"
     # The GIL was held, yet nobody computed: a C function that sleeps without letting go of it.

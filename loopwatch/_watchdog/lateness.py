@@ -59,6 +59,7 @@ class Lateness:
         self._boundary = boundary
         self._late: deque[Late] = deque(maxlen=self.KEPT)
         self._cpu: dict[int, float] = {}
+        """By kernel id: a new thread may well get the id in Python of one that has ended."""
         self._switches: int | None = None
 
     def look(self, planned: float, woke: float, frames: dict[int, FrameType], own_id: int) -> None:
@@ -111,9 +112,9 @@ class Lateness:
         return max(0, switches - self._switches - 1)  # one is the sleep itself
 
     def _others(self, stacks: dict[int, tuple[Place, ...]], before: dict[int, float]) -> list[Other]:
-        now = self._cpu
+        now, native = self._cpu, native_ids()
         return [
-            Other(ident, stack, now.get(ident, 0.0) - before.get(ident, 0.0))
+            Other(ident, stack, now.get(native.get(ident, 0), 0.0) - before.get(native.get(ident, 0), 0.0))
             for ident, stack in stacks.items()
         ]
 
@@ -122,12 +123,12 @@ class Lateness:
         if read is None:
             return
         cpu: dict[int, float] = {}
-        for ident, native_id in list(native_ids().items())[:THREADS]:
+        for native_id in list(native_ids().values())[:THREADS]:
             clock = cpu_clock(native_id)
             if clock is None:
                 return
             try:
-                cpu[ident] = read(clock)
+                cpu[native_id] = read(clock)
             except OSError:
                 continue  # ended between the two calls
         self._cpu = cpu
