@@ -227,7 +227,7 @@ def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
         (["--prometheus-port", "70000", "app.py"], "--prometheus-port=70000: no such port. "),
         (["--", "nothing-of-this-name"], "nothing-of-this-name: there is no such program. "),
         (["--", "sh", "-c", "echo started"], "/sh: not a Python program (it is no script). "),
-        (["--", "python", "-I", "app.py"], "python -I ignores PYTHONPATH, "),
+        (["--", sys.executable, "-I", "app.py"], " -I ignores PYTHONPATH, "),
     ],
 )
 def test_what_cannot_work_is_one_line_and_nothing_started(words: list[str], line: str) -> None:
