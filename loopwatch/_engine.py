@@ -129,12 +129,12 @@ class Engine:
         self._gc_probe.remove()
         if self._started:
             self._started = False
-            self._hold_dump.stop()
-            self._watchdog.stop()
-            self._journal.stop(timeout=1.0)
             if self._endpoint is not None:
                 self._endpoint.stop()
                 self._endpoint = None
+            self._watchdog.stop()
+            self._hold_dump.stop()  # whose file the watchdog looks at
+            self._journal.stop(timeout=1.0)
 
     @property
     def prometheus_url(self) -> str | None:

@@ -90,7 +90,7 @@ class Heartbeat:
         state.delay_max.observe(now, late)
         state.last_tick = now
         if not state.has_selector and late > self._threshold - self._interval:
-            # It may have begun any time since the beat before: the watchdog, who saw more, decides its length.
+            # It may have begun any time since the beat before: the watchdog, who saw more, says how long.
             state.end_stall(self._due, now, True)
         self._check()
         self._schedule(now)

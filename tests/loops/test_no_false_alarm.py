@@ -23,18 +23,6 @@ PAUSE = 4 * THRESHOLD
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
-def _uvloop() -> asyncio.AbstractEventLoop:
-    loop: asyncio.AbstractEventLoop = pytest.importorskip("uvloop").new_event_loop()
-    return loop
-
-
-@pytest.fixture(params=[asyncio.new_event_loop, _uvloop], ids=["stock", "uvloop"])
-def new_loop(request: pytest.FixtureRequest) -> LoopFactory:
-    """Makes loops of one kind."""
-    factory: LoopFactory = request.param
-    return factory
-
-
 @pytest.fixture
 def agent() -> Iterator[loopwatch.Agent]:
     """An agent with an endpoint and a low threshold."""
@@ -209,7 +197,7 @@ class OwnSteps(asyncio.SelectorEventLoop):
 
 
 def _uvloop_with_own_time() -> asyncio.AbstractEventLoop:
-    uvloop = pytest.importorskip("uvloop")
+    uvloop = pytest.importorskip("uvloop", reason="needs: uvloop")
 
     class OwnTime(uvloop.Loop):  # type: ignore[misc, name-defined]
         def time(self) -> float:
