@@ -64,10 +64,11 @@ class WindowMax:
 class TopTotals(Generic[K]):
     """Running totals by key for the ``cap`` largest keys; all others add up to ``other``.
 
-    Nothing is lost and no exported total ever falls. A newcomer counts in ``other`` until its own total is
-    twice that of the smallest key shown; then it takes that place, starting from zero, since its past is in
-    ``other`` already, where now goes that of the key it replaces. Twice, so that two keys of like size do not
-    take turns. Keys waiting for a place are bounded too: of ``CANDIDATES`` the smallest is forgotten.
+    No exported total ever falls, and each amount is the increase of exactly one. A newcomer counts in
+    ``other`` until its own total is twice that of the smallest key shown; then it takes that place, starting
+    from zero, since its past is in ``other`` already. What the key it replaces has shown goes nowhere: added
+    to ``other`` it would read as lost twice, in one moment. Twice, so that two keys of like size do not take
+    turns. Keys waiting for a place are bounded too: of ``CANDIDATES`` the smallest is forgotten.
     """
 
     CANDIDATES = 200
@@ -89,7 +90,7 @@ class TopTotals(Generic[K]):
         self.other += amount
         smallest = min(self._shown, key=lambda shown: self._totals.get(shown, 0.0))
         if total > 2 * self._totals.get(smallest, 0.0):
-            self.other += self._shown.pop(smallest)
+            del self._shown[smallest]
             self._shown[key] = 0.0
         if len(self._totals) > self.CANDIDATES:
             waiting = (known for known in self._totals if known not in self._shown)
