@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import dropwhile
 
 from loopwatch._internals.interpreter import Place
 from loopwatch._records import Frame
@@ -32,6 +33,11 @@ def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:
         if whose == "library" and first_library is None:
             first_library = place
     return first_library
+
+
+def theirs(stack: Iterable[Place], owner: CodeOwner) -> tuple[Place, ...]:
+    """Return the stack without our own innermost frames: a probe that was called in the middle of theirs."""
+    return tuple(dropwhile(lambda place: owner.of(place[0].co_filename, place[2]) == "own", stack))
 
 
 def call_of(place: Place | None) -> str | None:

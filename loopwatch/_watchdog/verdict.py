@@ -14,7 +14,7 @@ from loopwatch._store.pauses import Pauses
 
 from .cause import Measured, decide
 from .code_owner import CodeOwner
-from .culprit import call_of, find, shape
+from .culprit import call_of, find, shape, theirs
 from .evidence import Reading
 from .lateness import Lateness
 from .samples import Sample, Suspicion, most_seen
@@ -93,9 +93,9 @@ class Verdict:
         self, ended: Ended, cause: Cause, samples: list[Sample], measured: Measured
     ) -> tuple[tuple[Place, ...], Place | None]:
         """Return the stack to show and the place in it to name."""
-        stack = most_seen(samples)
+        stack = theirs(most_seen(samples), self._owner)
         if cause == "gil":
-            hog = self._lateness.hog(ended.start, ended.end, self._state.thread_id)
+            hog = theirs(self._lateness.hog(ended.start, ended.end, self._state.thread_id), self._owner)
             return hog or stack, find(hog, self._owner)
         if cause == "suspended" or not measured.in_callback:
             return stack, None  # whatever stands there did not do it

@@ -1,0 +1,39 @@
+"""Which part of a stack is shown, and whose frame is named."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import loopwatch
+from loopwatch._internals.interpreter import Place
+from loopwatch._probes.gc import GcProbe
+from loopwatch._watchdog.code_owner import CodeOwner
+from loopwatch._watchdog.culprit import find, theirs
+
+
+def place(function: Any) -> Place:
+    return function.__code__, 0, function.__module__
+
+
+def application() -> None:
+    """Stand for the program's code."""
+
+
+PROBE, STDLIB, APP = place(GcProbe._on_gc), place(json.loads), place(application)
+
+
+def test_a_probe_called_in_the_middle_of_a_function_is_not_shown() -> None:
+    """The collector calls ours wherever it starts; the function it interrupted is what the loop ran."""
+    assert theirs((PROBE, STDLIB, APP), CodeOwner()) == (STDLIB, APP)
+    assert theirs((STDLIB, APP), CodeOwner()) == (STDLIB, APP)
+
+
+def test_an_api_of_ours_that_the_program_called_is_shown() -> None:
+    assert theirs((STDLIB, place(loopwatch.install), APP), CodeOwner())[1] == place(loopwatch.install)
+
+
+def test_the_innermost_application_frame_is_named() -> None:
+    outer = place(test_the_innermost_application_frame_is_named)
+    assert find((STDLIB, APP, outer), CodeOwner()) == APP
+    assert find((STDLIB,), CodeOwner()) is None
