@@ -115,14 +115,11 @@ class TestInsideARunningLoop:
         assert not {"Runner.run", "BaseEventLoop.run_forever", "<module>"} & set(functions)
         assert any(function.endswith("main") for function in functions)
 
-    def test_an_idle_one_is_seen_to_be_idle(
-        self, install: Callable[..., Agent], run: Run, eventually: Callable[..., Any]
-    ) -> None:
+    def test_an_idle_one_is_seen_to_be_idle(self, install: Callable[..., Agent], run: Run) -> None:
         async def main() -> float | None:
             agent = install()
             await asyncio.sleep(0.5)
-            utilization: float | None = eventually(lambda: agent.loops()[0].utilization)
-            return utilization
+            return agent.loops()[0].utilization
 
         assert 0.0 < run(main()) < 0.5
 
@@ -170,8 +167,7 @@ class TestWatch:
             loopwatch.watch(loop)
             eventually(agent.loops)
             assert [(seen.name, seen.running) for seen in agent.loops()] == [("backend", True)]
-            utilization = eventually(lambda: (agent.loops()[0].iterations or 9) > 5 and agent.loops()[0])
-            assert utilization.utilization is None or utilization.utilization < 0.9
+            eventually(lambda: 0.0 < (agent.loops()[0].utilization or 1.0) < 0.5)  # it only waits
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()

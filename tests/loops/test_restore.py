@@ -1,0 +1,267 @@
+"""uninstall() leaves the process as install() found it, whoever else was there meanwhile."""
+
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import logging
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+
+import loopwatch
+from loopwatch import Agent
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def traces(loop: asyncio.AbstractEventLoop) -> dict[str, object]:
+    """Return all that loopwatch could have left in ``loop``."""
+    selector = getattr(loop, "_selector", None)
+    scheduled = getattr(loop, "_scheduled", ())
+    return {
+        "loop": sorted(getattr(loop, "__dict__", {}).keys() - {"_ready", "_scheduled"}),
+        "select": "select" in vars(selector) if selector is not None else None,
+        "timers": [handle for handle in scheduled if not handle.cancelled()],
+        "ready": list(getattr(loop, "_ready", ())),
+    }
+
+
+def test_the_process_is_as_before(install: Callable[..., Agent], run: Run) -> None:
+    def places() -> dict[str, object]:
+        logger = logging.getLogger("loopwatch")
+        return {
+            "run_forever": asyncio.BaseEventLoop.__dict__["run_forever"],
+            "uvloop": "uvloop" in sys.modules and sys.modules["uvloop"].Loop.__dict__.get("run_forever"),
+            "gc": list(gc.callbacks),
+            "meta_path": list(sys.meta_path),
+            "faulthandler": (faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later),
+            "threads": set(threading.enumerate()),
+            "logger": (logger.handlers[:], logger.filters[:], logger.level, logger.propagate),
+            "policy": type(asyncio.get_event_loop_policy()) if sys.version_info < (3, 14) else None,
+            "excepthook": (sys.excepthook, threading.excepthook, sys.unraisablehook),
+        }
+
+    before = places()
+    for _ in range(3):
+        install()
+        run(asyncio.sleep(0))
+        loopwatch.uninstall()
+    assert places() == before
+
+
+def test_nothing_keeps_an_uninstalled_agent_alive(install: Callable[..., Agent], run: Run) -> None:
+    agent = install()
+    run(asyncio.sleep(0.01))
+    loopwatch.uninstall()
+    engine = weakref.ref(agent._engine)
+    del agent
+    gc.collect()
+    assert engine() is None
+
+
+def test_uninstalling_twice_or_without_install_does_nothing() -> None:
+    loopwatch.uninstall()
+    loopwatch.install(prometheus_port=None)
+    loopwatch.uninstall()
+    loopwatch.uninstall()
+
+
+def test_a_stopped_loop_is_as_before(agent: Agent, new_loop: LoopFactory) -> None:
+    with contextlib.closing(new_loop()) as loop:
+        before = traces(loop)
+        loop.run_until_complete(asyncio.sleep(0))
+        loopwatch.uninstall()
+        assert traces(loop) == before
+        loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_a_loop_uninstalled_from_within_goes_on_as_before(agent: Agent, new_loop: LoopFactory) -> None:
+    async def main() -> None:
+        await asyncio.sleep(0)
+        loopwatch.uninstall()
+        assert traces(loop) == before
+        await asyncio.sleep(0.01)
+
+    with contextlib.closing(new_loop()) as loop:
+
+        async def look() -> dict[str, object]:
+            return traces(loop)
+
+        loopwatch.uninstall()
+        before = loop.run_until_complete(look())
+        loopwatch.install(prometheus_port=None)
+        loop.run_until_complete(main())
+    assert agent.loops() == ()
+
+
+def test_a_loop_that_runs_in_another_thread_is_let_go(
+    agent: Agent, new_loop: LoopFactory, eventually: Callable[..., Any]
+) -> None:
+    loop = new_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        eventually(lambda: any(seen.running for seen in agent.loops()))
+        loopwatch.uninstall()
+        eventually(lambda: not agent.loops()[0].running)
+        assert traces(loop)["timers"] == []
+        assert traces(loop)["select"] in (False, None)
+        assert asyncio.run_coroutine_threadsafe(asyncio.sleep(0, "alive"), loop).result(30) == "alive"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_an_agent_can_be_installed_again_within_the_same_run(
+    install: Callable[..., Agent], run: Run, blind: bool
+) -> None:
+    async def main() -> tuple[Agent, Agent]:
+        first = install()
+        await asyncio.sleep(0.03)
+        loopwatch.uninstall()
+        second = install()
+        await asyncio.sleep(0.03)
+        return first, second
+
+    first, second = run(main())
+    assert first is not second
+    assert [loop.name for loop in first.loops()] == [loop.name for loop in second.loops()] == ["main"]
+    if not blind:
+        assert second.loops()[0].iterations == pytest.approx(3, abs=5)
+
+
+class TestSomebodyElseOnTop:
+    """Another library wrapped what we had wrapped: theirs stays, ours is quiet beneath it."""
+
+    @pytest.fixture
+    def agent(self, new_loop: LoopFactory) -> Iterator[Agent]:
+        """Put a wrapper of theirs over ours."""
+        with contextlib.closing(new_loop()) as loop:
+            self.cls = type(loop) if "uvloop" in type(loop).__module__ else asyncio.BaseEventLoop
+        before = vars(self.cls).get("run_forever")
+        agent = loopwatch.install(prometheus_port=None)
+        ours = self.cls.run_forever  # type: ignore[attr-defined]
+        self.calls: list[asyncio.AbstractEventLoop] = []
+
+        def theirs(loop: asyncio.AbstractEventLoop) -> None:
+            self.calls.append(loop)
+            ours(loop)
+
+        self.theirs = theirs
+        self.cls.run_forever = theirs  # type: ignore[attr-defined]
+        yield agent
+        loopwatch.uninstall()
+        if before is None:
+            del self.cls.run_forever  # type: ignore[attr-defined]
+        else:
+            self.cls.run_forever = before  # type: ignore[attr-defined]
+
+    def test_run_forever(self, agent: Agent, run: Run) -> None:
+        run(asyncio.sleep(0))
+        assert len(agent.loops()) == 1
+        loopwatch.uninstall()
+        assert vars(self.cls)["run_forever"] is self.theirs
+        run(asyncio.sleep(0))
+        assert len(self.calls) >= 2
+        assert len(agent.loops()) == 1
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("loopwatch")]
+
+    def test_and_install_again(self, agent: Agent, run: Run) -> None:
+        loopwatch.uninstall()
+        again = loopwatch.install(prometheus_port=None)
+        run(asyncio.sleep(0))
+        assert len(again.loops()) == 1
+        assert agent.loops() == ()
+        loopwatch.uninstall()
+        assert vars(self.cls)["run_forever"] is self.theirs
+
+    def test_select(self, agent: Agent) -> None:
+        with contextlib.closing(asyncio.new_event_loop()) as loop:
+            loop.run_until_complete(asyncio.sleep(0))
+            selector: Any = loop._selector  # type: ignore[attr-defined]
+            ours, calls = selector.select, []
+
+            def theirs(timeout: float | None = None) -> Any:
+                calls.append(timeout)
+                return ours(timeout)
+
+            selector.select = theirs
+            loopwatch.uninstall()
+            assert selector.select is theirs
+            loop.run_until_complete(asyncio.sleep(0))
+            assert calls
+
+    def test_select_that_was_there_before_us(self, agent: Agent) -> None:
+        with contextlib.closing(asyncio.new_event_loop()) as loop:
+            selector: Any = loop._selector  # type: ignore[attr-defined]
+            inner = selector.select
+
+            def theirs(timeout: float | None = None) -> Any:
+                return inner(timeout)
+
+            selector.select = theirs
+            loop.run_until_complete(asyncio.sleep(0))
+            assert selector.select is not theirs
+            loopwatch.uninstall()
+            assert selector.select is theirs
+
+    def test_gc_callbacks(self, agent: Agent) -> None:
+        def theirs(phase: str, info: dict[str, int]) -> None: ...
+
+        gc.callbacks.append(theirs)
+        loopwatch.uninstall()
+        assert gc.callbacks[-1] is theirs
+        gc.callbacks.remove(theirs)
+
+    def test_gc_callbacks_cleared(self, agent: Agent) -> None:
+        others = list(gc.callbacks[:-1])
+        gc.callbacks.clear()
+        loopwatch.uninstall()
+        assert gc.callbacks == []
+        gc.callbacks.extend(others)
+
+
+def test_an_unclosed_loop_is_collected_and_warned_of_as_ever(
+    agent: Agent, new_loop: LoopFactory, blind: bool
+) -> None:
+    if blind:
+        pytest.skip("uvloop keeps an unclosed loop for ever, by itself")
+    loop = new_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    gone = weakref.ref(loop)
+    del loop
+    with pytest.warns(ResourceWarning, match="unclosed event loop"):
+        gc.collect()
+    assert gone() is None
+
+
+def test_what_was_seen_can_still_be_asked_for_afterwards(agent: Agent, run: Run) -> None:
+    run(asyncio.sleep(0.2))
+    loopwatch.uninstall()
+    assert [loop.running for loop in agent.loops()] == [False]
+    assert agent.snapshot().points["delay"][0].value.count > 0
+
+
+def test_an_exit_without_uninstall_is_clean(script: Script) -> None:
+    done = script(
+        """
+import asyncio, loopwatch
+loopwatch.install(prometheus_port=0)
+asyncio.run(asyncio.sleep(0.01))
+print("done")
+""",
+        "-X",
+        "dev",
+        "-W",
+        "error",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
