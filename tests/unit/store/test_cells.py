@@ -69,9 +69,7 @@ class TestTopTotals:
     """Totals of the largest keys, and of the others as one."""
 
     @given(additions)
-    def test_each_amount_is_one_increase_and_nothing_falls_while_shown(
-        self, added: list[tuple[int, float]]
-    ) -> None:
+    def test_each_amount_is_one_increase_and_nothing_falls(self, added: list[tuple[int, float]]) -> None:
         totals: TopTotals[int] = TopTotals(3)
         before: dict[int, float] = {}
         other = 0.0
