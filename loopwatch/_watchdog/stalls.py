@@ -77,7 +77,7 @@ class Tracker:
         if now - since <= self._w.threshold / 2 or (state.leaves_unseen and not self._runs()):
             return
         suspicion = self._suspicion or self._suspect(since)
-        if now >= suspicion.next_at and take(state, suspicion, frame):
+        if now >= suspicion.next_at and take(state, suspicion, now, frame):
             suspicion.next_at = now + suspicion.pace
             self._suspicion = suspicion
 
