@@ -65,6 +65,8 @@ class Tracker:
     def note(self) -> None:
         """Note which step the frames about to be frozen belong to."""
         self._since = self.state.busy_since
+        if self._suspicion is not None and not self.state.has_selector:
+            self._suspicion.tell_frames_apart()
 
     def look(self, now: float, frame: FrameType | None) -> None:
         """Sample the step if it goes on for long."""
