@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import TypeVar
 
 from loopwatch._internals.base_loop import next_ready
-from loopwatch._internals.interpreter import Place, places
+from loopwatch._internals.interpreter import Place, occupy, places
 from loopwatch._store.loop_state import LoopState
 
 from .evidence import Reading
@@ -35,7 +36,10 @@ class Sample:
     next_ready: int | None
     """Identity of the callback that waits first in line."""
     callback: int
-    """Identity of the outermost frame of the callback; 0 when none ran. May repeat for another frame."""
+    """Identity of the outermost frame of the callback; 0 when none ran."""
+    stands_for: float
+    """Seconds since the sample before it, or since the step began. A sample at the end of a call that held
+    the GIL stands for all of that call; one of what came after it, 10 ms later, for those 10 ms."""
 
 
 @dataclass(slots=True)
@@ -55,7 +59,13 @@ class Suspicion:
     """The first and the latest reading within."""
     task_name: str | None = None
     coroutine: str | None = None
+    sampled_at: float = 0.0
+    """When the latest sample was taken; 0.0 before the first."""
     next_at: float = 0.0
+    frame_size: int = 0
+    """Bytes of the outermost frame in the latest sample."""
+    occupied: list[bytes] = field(default_factory=list)
+    """What keeps the next sample's outermost frame from the address of that one."""
     told: bool = False
     """Whether it has been logged already, while it went on."""
 
@@ -64,8 +74,12 @@ class Suspicion:
         """Seconds until the next sample."""
         return min(EVERY * 2.0 ** max(0, len(self.samples) - DENSE), SLOWEST)
 
+    def tell_frames_apart(self) -> None:
+        """Have the next sample show another identity for another callback. Before its frames are made."""
+        self.occupied = occupy(self.frame_size)
 
-def take(state: LoopState, suspicion: Suspicion, frame: FrameType | None) -> bool:
+
+def take(state: LoopState, suspicion: Suspicion, now: float, frame: FrameType | None) -> bool:
     """Add a sample to ``suspicion``; False when its step is over, so that the frame belongs to another.
 
     To be called right after the frames were frozen and before anything that can release the GIL: otherwise
@@ -73,12 +87,15 @@ def take(state: LoopState, suspicion: Suspicion, frame: FrameType | None) -> boo
     """
     if state.busy_since != suspicion.since:
         return False
-    stack, callback = _inside(frame, state.boundary)
+    stack, outermost = places(frame, state.boundary), _outermost(frame, state.boundary)
     loop = state.loop() if state.loop is not None else None
     if loop is None:
         return False
     if len(suspicion.samples) < LIMIT:
-        suspicion.samples.append(Sample(stack, next_ready(loop), callback))
+        stands_for = now - (suspicion.sampled_at or suspicion.since)
+        callback, size = (0, 0) if outermost is None else (id(outermost), sys.getsizeof(outermost))
+        suspicion.samples.append(Sample(stack, next_ready(loop), callback, stands_for))
+        suspicion.sampled_at, suspicion.frame_size = now, size
     task = asyncio.current_task(loop)
     if task is not None:
         suspicion.task_name = task.get_name()
@@ -86,14 +103,12 @@ def take(state: LoopState, suspicion: Suspicion, frame: FrameType | None) -> boo
     return True
 
 
-def _inside(frame: FrameType | None, boundary: CodeType | None) -> tuple[tuple[Place, ...], int]:
-    """Return the stack inwards of ``boundary`` and the identity of its outermost frame."""
-    stack = places(frame, boundary)
-    outermost = 0
+def _outermost(frame: FrameType | None, boundary: CodeType | None) -> FrameType | None:
+    """Return the frame next to that of ``boundary``: the callback's."""
+    outermost = None
     while frame is not None and frame.f_code is not boundary:
-        outermost = id(frame)
-        frame = frame.f_back
-    return stack, outermost
+        outermost, frame = frame, frame.f_back
+    return outermost
 
 
 def _qualname(coro: object) -> str | None:
@@ -107,18 +122,25 @@ def busy(frame: FrameType | None, boundary: CodeType) -> bool:
 
 
 def most_seen(samples: list[Sample]) -> tuple[Place, ...]:
-    """Return the stack seen most, ties to the latest; innermost first; empty without samples.
+    """Return the stack seen for the most time, ties to the latest; innermost first; empty without samples.
 
     Stacks count as one when the same functions are on them, wherever in those they stood: a long loop shows
     another line each time. Of the most seen the most seen variant is returned.
     """
-    stacks = [sample.stack for sample in samples if sample.stack]
-    if not stacks:
+    seen = [(sample.stack, sample.stands_for) for sample in samples if sample.stack]
+    if not seen:
         return ()
-    functions = _winner([tuple(place[0] for place in stack) for stack in stacks])
-    return _winner([stack for stack in stacks if tuple(place[0] for place in stack) == functions])
+    functions = _longest((_functions(stack), seconds) for stack, seconds in seen)
+    return _longest((stack, seconds) for stack, seconds in seen if _functions(stack) == functions)
 
 
-def _winner(seen: list[T]) -> T:
-    counts = Counter(seen)
-    return max(reversed(seen), key=counts.__getitem__)
+def _functions(stack: tuple[Place, ...]) -> tuple[CodeType, ...]:
+    return tuple(place[0] for place in stack)
+
+
+def _longest(seen: Iterable[tuple[T, float]]) -> T:
+    """Return the key with the largest sum of seconds, of equal ones that which came last."""
+    total: dict[T, float] = {}
+    for key, seconds in seen:
+        total[key] = total.pop(key, 0.0) + seconds  # popped, so that the order is that of the last time
+    return max(reversed(total), key=total.__getitem__)

@@ -65,6 +65,8 @@ class Tracker:
     def note(self) -> None:
         """Note which step the frames about to be frozen belong to."""
         self._since = self.state.busy_since
+        if self._suspicion is not None and not self.state.has_selector:
+            self._suspicion.tell_frames_apart()
 
     def look(self, now: float, frame: FrameType | None) -> None:
         """Sample the step if it goes on for long."""
@@ -77,7 +79,7 @@ class Tracker:
         if now - since <= self._w.threshold / 2 or (state.leaves_unseen and not self._runs()):
             return
         suspicion = self._suspicion or self._suspect(since)
-        if now >= suspicion.next_at and take(state, suspicion, frame):
+        if now >= suspicion.next_at and take(state, suspicion, now, frame):
             suspicion.next_at = now + suspicion.pace
             self._suspicion = suspicion
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
+COMPUTING = ("cpu", "flood", "gc")
+"""Causes for which the loop's thread computes, as long as the machine lets it."""
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
@@ -77,9 +80,12 @@ class Kind:
         self.keep(started_at, duration, (time.thread_time() - cpu) / duration, **differing)
 
     def keep(self, started_at: float, duration: float, cpu_share: float, **differing: Any) -> None:
-        """Keep one truth."""
+        """Keep one truth. Work that computes, but had no CPU for most of its time, was starved of it."""
         truth = Truth(started_at, duration, cpu_share, self.cause, self.culprit_name(), self.call)
-        self.truths.append(replace(truth, **differing))
+        truth = replace(truth, **differing)
+        if truth.cause in COMPUTING and cpu_share < 0.5:
+            truth = replace(truth, cause="starved")
+        self.truths.append(truth)
 
     def culprit_name(self) -> str | None:
         """Full name of the function at fault."""
@@ -90,6 +96,7 @@ class Short:
     """Mixed into a kind: a stall just over a low threshold."""
 
     seconds = 0.03
+    tries = 5
     fits = (0.022, 0.06)
     threshold = 0.02
 
@@ -99,6 +106,8 @@ class Sized(Kind):
 
     amount: int
     """Where the search starts; also the least amount to work on."""
+    tries = 1
+    """How often to try one amount out: the shorter the work, the more a busy machine can spoil the result."""
 
     def build(self, amount: int) -> None:
         """Make ``work`` as long as ``amount`` says."""
@@ -106,7 +115,7 @@ class Sized(Kind):
 
     def prepare(self) -> None:
         amount = self.amount
-        while (took := self.tried(amount)) < self.seconds / 6:
+        while (took := min(self.tried(amount) for _ in range(self.tries))) < self.seconds / 6:
             amount *= 3
         self.build(max(self.amount, round(amount * self.seconds / took)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,8 +12,8 @@ import loopwatch
 
 from ._kind import Kind, LoopFactory, Truth
 
-LEAD = 0.3
-"""Seconds of healthy service before the stall."""
+LEAD = (0.3, 0.4)
+"""Seconds of healthy service before the stall: at random, so that it falls between any two beats of ours."""
 DEADLINE = 2.0
 """Seconds after the stall within which it must have been reported."""
 SETTLE = 0.25
@@ -75,7 +76,7 @@ def observe(kind_class: type[Kind], loop_factory: LoopFactory) -> Observation:
 async def _serve(kind: Kind, agent: loopwatch.Agent) -> list[tuple[float, float]]:
     gaps: list[tuple[float, float]] = []
     ticking = asyncio.create_task(_tick(kind.threshold, gaps))
-    await asyncio.sleep(LEAD)
+    await asyncio.sleep(random.uniform(*LEAD))
     await kind.provoke()
     await asyncio.sleep(0)  # end the step here: what follows is no part of the stall
     deadline = time.perf_counter() + DEADLINE

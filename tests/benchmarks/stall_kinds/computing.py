@@ -197,7 +197,7 @@ class SlowImport(Sized):
     cause = "cpu"
     call: str | None = "importlib.import_module"
     amount = 500
-    tries = 0
+    builds = 0
 
     def __init__(self, loop_factory: LoopFactory) -> None:
         super().__init__(loop_factory)
@@ -207,8 +207,8 @@ class SlowImport(Sized):
         sys.path.append(str(self.path))
 
     def build(self, amount: int) -> None:
-        self.tries += 1
-        self.module = f"slow_module_{self.tries}"
+        self.builds += 1
+        self.module = f"slow_module_{self.builds}"
         Path(self.path, f"{self.module}.py").write_text(self.source(amount))
         importlib.invalidate_caches()
 
