@@ -71,7 +71,8 @@ def decide(m: Measured) -> Cause:
         return _late(m)
     if m.cpu is None or max(m.share(m.cpu), m.share(m.runqueue), m.share(m.gc), m.share(m.late)) > LITTLE:
         return "unknown"
-    return "blocking" if m.in_callback else "unknown"
+    # A call that sleeps lets the watchdog look. Where it saw nothing, threads were taking turns at the GIL.
+    return "blocking" if m.in_callback and m.samples else "unknown"
 
 
 def _late(m: Measured) -> Cause:

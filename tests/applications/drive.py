@@ -148,6 +148,9 @@ def running(command: list[str], port: int, directory: Path, environ: dict[str, s
         try:
             wait_for(port, process)
             yield run
+        except Exception:
+            print(*run.log, sep="\n")
+            raise
         finally:
             process.terminate()
             run.exit_status = process.wait(TIMEOUT)
@@ -204,6 +207,8 @@ def use(application: Application, port: int, metrics: Metrics | None) -> Iterato
 
     def send(method: str, path: str, body: bytes | None = None) -> Reply:
         response, content = request(port, method, path, body, dict(application.headers))
+        if response.status >= 400:
+            raise RuntimeError(f"{method} {path}: {response.status} {content[:1000]!r}")
         return Reply(response.status, response.headers["Content-Type"], json.loads(content), len(content))
 
     steps = application.use(send)
@@ -230,8 +235,6 @@ def differences(application: Application, bare: Run, watched: Run) -> Iterator[s
         return [stable(item) for item in value] if isinstance(value, list) else value
 
     for one, other in zip(bare.steps, watched.steps, strict=True):
-        if one.reply.status >= 400:
-            yield f"{one.title}: refused even without the agent: {one.reply.status} {one.reply.content}"
         for name in ("status", "content_type", "content"):
             if stable(getattr(one.reply, name)) != stable(getattr(other.reply, name)):
                 yield f"{one.title}: {name} differs"
@@ -294,7 +297,7 @@ def main() -> int:
             continue
         commands = environment(application, options.environments)
         for round_ in range(1, options.rounds + 1):
-            print(f"{application.requirement}, round {round_}")
+            print(f"{application.requirement}, round {round_}", flush=True)
             port = free_port()
             with tempfile.TemporaryDirectory() as directory:
                 runs = [

@@ -56,11 +56,7 @@ def _install(loopwatch: ModuleType) -> None:
 def _say_unless_foreign(error: Exception) -> None:
     if isinstance(error, ImportError) and os.environ.get("LOOPWATCH_RUN") != str(os.getpid()):
         return  # a child on another interpreter, one without loopwatch: not ours to watch
-    line = (
-        f"loopwatch run: the agent could not start ({type(error).__name__}: {error}); "
-        "the program runs without it\n"
-    )
     try:
-        sys.stderr.write(line)
+        sys.stderr.write(f"loopwatch run: the program runs unwatched: {error!r}\n")
     except (AttributeError, OSError, ValueError):
         return  # stderr is None or closed: there is nobody to tell

@@ -9,9 +9,13 @@ import os
 import sys
 
 if sys.version_info >= (3, 11):  # noqa: UP036  (see above)
-    import loopwatch_bootstrap  # type: ignore[import-not-found]  # found beside this file at run time
+    try:
+        import loopwatch_bootstrap  # type: ignore[import-not-found]  # found beside this file at run time
 
-    loopwatch_bootstrap.prepare()
+        loopwatch_bootstrap.prepare()
+    except Exception as error:  # noqa: BLE001  (whatever is wrong with us, the program must run)
+        if sys.stderr:
+            sys.stderr.write("loopwatch run: the program runs unwatched: %r\n" % error)  # noqa: UP031
 
 # The program shall find its path, and the sitecustomize it would have had, as if we had never been here. When
 # it has none, the ImportError is the one that Python expects from this import and passes over.

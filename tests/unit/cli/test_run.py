@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -314,7 +315,20 @@ def test_an_agent_that_cannot_start_costs_the_program_one_line() -> None:
     )
     done = run("--", "parent.py")
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (0, "ran\n", 1)
-    assert done.stderr.startswith("loopwatch run: the agent could not start (ConfigurationError: ")
+    assert done.stderr.startswith("loopwatch run: the program runs unwatched: ConfigurationError(")
+
+
+def test_a_broken_bootstrap_costs_the_program_one_line(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it cost the sitecustomize that the program would have had."""
+    shutil.copytree(PACKAGES / "loopwatch" / "_cli" / "bootstrap", "alone")  # no import hook where it looks
+    (directory / "site").mkdir()
+    program("print('customized')", "site/sitecustomize.py")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(["alone", "site"]))
+    done = python(program("import asyncio; print('ran')"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (0, "customized\nran\n", 1)
+    assert done.stderr.startswith("loopwatch run: the program runs unwatched: FileNotFoundError(")
 
 
 def test_a_child_on_an_interpreter_without_loopwatch_runs_unwatched_in_silence(directory: Path) -> None:
