@@ -22,7 +22,9 @@ def merge(found: list[list[str]]) -> str:
     kept = list(found[0])
     for before, here in pairwise(found):
         for finding in here:
-            likeness = [difflib.SequenceMatcher(None, finding, other).ratio() for other in before]
-            if max(likeness, default=0.0) < 0.9:
+            for other in before:
+                if difflib.SequenceMatcher(None, finding, other).ratio() > 0.9:
+                    break
+            else:
                 kept.append(finding)
     return "\n".join(f"- {finding}" for finding in kept)

@@ -31,7 +31,8 @@ class Workflow:
         self.store = Store(settings.database)
         self._faults = settings.faults
         self._jobs = Jobs(settings.faults)
-        self._llm = LLM(settings)
+        self._deep_llm = LLM(settings, connections=400)
+        self._quick_llm = LLM(settings, connections=5 if Fault.POOL in settings.faults else 400)
         self._index = Index(self.store, self._jobs, settings.faults)
         # Ctrl-C reaches the workers too; they leave it to us to end them.
         self._workers = ProcessPoolExecutor(
@@ -49,8 +50,10 @@ class Workflow:
         """Let the jobs under way come to their end, then let go of everything."""
         if Fault.DEPLOY not in self._faults:
             await self._jobs.finish(timeout=30)
-        await self._llm.close()
-        self._workers.shutdown(wait=False, cancel_futures=True)
+            await self._deep_llm.close()
+            await self._quick_llm.close()
+        # Once the server is done, SIGTERM ends this process on the spot: the workers would stay behind.
+        await asyncio.to_thread(self._workers.shutdown, cancel_futures=True)
 
     async def accept(self, document: Document) -> None:
         """Note ``document`` down and begin to work on it."""
@@ -70,7 +73,8 @@ class Workflow:
 
     async def _analyse(self, document: Document) -> str:
         submission = document.submission
-        asked = [self._llm.ask(section, logprobs=submission.deep) for section in submission.sections]
+        llm = self._deep_llm if submission.deep else self._quick_llm
+        asked = [llm.ask(section, logprobs=submission.deep) for section in submission.sections]
         found = await self._compute(Fault.JSON, answers.parse, await asyncio.gather(*asked))
         return await self._compute(Fault.REPORT, answers.merge, found)
 
