@@ -76,6 +76,7 @@ class Workflow:
         llm = self._deep_llm if submission.deep else self._quick_llm
         asked = [llm.ask(section, logprobs=submission.deep) for section in submission.sections]
         found = await self._compute(Fault.JSON, answers.parse, await asyncio.gather(*asked))
+        await asyncio.to_thread(self.store.add_findings, document, found)
         return await self._compute(Fault.REPORT, answers.merge, found)
 
     async def _compute(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -52,13 +52,22 @@ def headline(stall: Stall) -> Text:
     return line
 
 
+def evidence(stall: Stall) -> Iterator[str]:
+    """Yield the numbers the cause rests on, those that are nothing left out."""
+    for name, value in stall.evidence.items():
+        if name.endswith("_s") and value >= 0.001:
+            yield f"{name.removesuffix('_s')} {span(value)}"
+        elif value >= 1:
+            yield f"{name} {value:.0f}"
+    yield f"{stall.samples} stacks taken"
+
+
 def details(stall: Stall) -> Text:
     """Show the task, the evidence, and the stack from the callback of the loop inwards."""
     lines = Text()
     if stall.task_name:
         lines.append(f"task {stall.task_name}, coroutine {stall.coroutine}\n", "dim")
-    evidence = ", ".join(f"{name} {value:.3g}" for name, value in stall.evidence.items())
-    lines.append(f"evidence: {evidence}; {stall.samples} stacks taken\n", "dim")
+    lines.append(f"evidence: {', '.join(evidence(stall))}\n", "dim")
     stack = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stall.stack))[-STACK_SHOWN:]
     width = max((len(frame.name) for frame in stack), default=0)
     for frame in stack:

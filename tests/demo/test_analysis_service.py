@@ -82,9 +82,7 @@ class Situation:
             ANALYSIS_FAULTS=",".join(fault.name.lower() for fault in faults) or "none",
         )
         self.service.line("Uvicorn running")
-        self.clients = Program(
-            opened, "analysis_service.load", f"http://127.0.0.1:{port}", "--first-batch=0"
-        )
+        self.clients = Program(opened, "analysis_service.load", f"http://127.0.0.1:{port}", "--first-batch=0")
 
     def totals(self) -> dict[str, int]:
         """Count the documents in the database by status."""

@@ -29,6 +29,7 @@ HANDLE = Frame("Handle._run", "asyncio.events", "/usr/lib/python3/asyncio/events
 WORK = Frame("Service.work", "shop.service", "/srv/shop/service.py", 40)
 PARSE = Frame("parse", "shop.answers", "/srv/shop/answers.py", 12)
 LOADS = Frame("loads", "json", "/usr/lib/python3/json/__init__.py", 346)
+METRICS = "   0.0 s  metrics at http://127.0.0.1:9/metrics\n"
 STALL = Stall(
     duration=0.312,
     started_at=1000.0,
@@ -38,7 +39,7 @@ STALL = Stall(
     stack=(HANDLE, WORK, PARSE, LOADS),
     task_name="Task-7",
     coroutine="Service.work",
-    evidence={"cpu_s": 0.31},
+    evidence={"cpu_s": 0.31, "gc_s": 0.0, "late_s": 0.0001},
     in_progress=False,
     samples=14,
     loop_name="main",
@@ -91,7 +92,7 @@ def test_first_of_a_kind_comes_with_its_stack(screen: Screen) -> None:
     assert "  shop.service.Service.work  service.py:40" in screen.text
     assert "Handle._run" not in screen.text
     assert "task Task-7, coroutine Service.work" in screen.text
-    assert "cpu_s 0.31; 14 stacks taken" in screen.text
+    assert "evidence: cpu 310 ms, 14 stacks taken" in screen.text
 
 
 def test_each_stall_is_told_once_and_the_next_of_its_kind_in_a_line(screen: Screen) -> None:
@@ -106,26 +107,29 @@ def test_each_stall_is_told_once_and_the_next_of_its_kind_in_a_line(screen: Scre
     assert screen.text.removeprefix(before).count("\n") == 1
 
 
-def test_stall_in_progress_is_told_when_it_is_over(screen: Screen) -> None:
-    """It is not final before; where there is a terminal, the live table shows it meanwhile."""
-    screen.agent.said = [dataclasses.replace(STALL, in_progress=True)]
+def test_stall_in_progress_is_told_of_once_for_each_culprit(screen: Screen) -> None:
+    """It shows before it ends, and again with what is known then."""
+    screen.agent.said = [dataclasses.replace(STALL, in_progress=True, duration=0.2)]
     screen.view.step()
-    assert screen.text == ""
-    screen.agent.said = [STALL]
     screen.view.step()
-    assert "stalled 312 ms" in screen.text
+    line = "   0.0 s  main has been stalled for 200 ms  cpu  shop.answers.parse in json.loads\n"
+    assert screen.text.removeprefix(METRICS) == line
+    screen.agent.said = [STALL, dataclasses.replace(STALL, in_progress=True, started_at=1001.0)]
+    screen.view.step()
+    assert "main stalled 312 ms" in screen.text
+    assert screen.text.count("has been stalled") == 1
 
 
 def test_health_is_told_now_and_then(screen: Screen) -> None:
     """Piped, a line on the loops and the clients comes every few seconds, and not more often."""
     screen.view.hear("7 sent")
     screen.view.step()
-    assert screen.text == ""
+    assert screen.text == METRICS
     screen.now = STATUS_EVERY
     screen.view.step()
     screen.view.step()
     line = "   5.0 s  main: delay p50 1.2 ms, p99 250 ms, max 1.50 s, 42% busy (clients: 7 sent)\n"
-    assert screen.text == line
+    assert screen.text.removeprefix(METRICS) == line
 
 
 def test_summary_counts_by_culprit(screen: Screen) -> None:
