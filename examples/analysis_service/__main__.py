@@ -1,4 +1,4 @@
-"""The service by itself: ``python -m analysis_service --port 8000``, with ``ANALYSIS_*`` in the environment."""
+"""The service by itself: ``python -m analysis_service --port 8000``, set up by ``ANALYSIS_*``."""
 
 from __future__ import annotations
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
 from itertools import pairwise
 
 
-def parse(answers: Iterable[bytes]) -> list[list[str]]:
+def parse(answers: list[bytes]) -> list[list[str]]:
     """Return what the LLM found in each section. ValueError or KeyError if it was cut short."""
     found = []
     for answer in answers:

@@ -29,8 +29,8 @@ def span(seconds: float | None) -> str:
 
 
 def place(frame: Frame) -> str:
-    """Write where ``frame`` is: file and line. The function's name beside it says in which module."""
-    return f"{Path(frame.file).name}:{frame.line}"
+    """Write where ``frame`` is: directory, file and line, enough to find it."""
+    return f"{'/'.join(Path(frame.file).parts[-2:])}:{frame.line}"
 
 
 def function(stall: Stall) -> str:
@@ -123,17 +123,17 @@ class Culprit:
 
 def culprits_table(culprits: Iterable[Culprit]) -> Table:
     """Show who blocked the loop, worst first."""
-    table = _table("stalled by", "in", "cause", "=times", "=in all", "=worst", "where")
+    table = _table("stalled by", "=line", "in", "cause", "=times", "=in all", "=worst")
     for culprit in sorted(culprits, key=lambda culprit: -culprit.total):
         stall = culprit.last
         table.add_row(
             Text(function(stall), "bold"),
+            str(stall.culprit.line) if stall.culprit else "",
             stall.call or "",
             Text(stall.cause, CAUSE_STYLE.get(stall.cause, "yellow")),
             str(culprit.count),
             span(culprit.total),
             span(culprit.worst),
-            place(stall.culprit) if stall.culprit else "",
         )
     return table
 

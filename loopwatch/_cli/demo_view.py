@@ -65,9 +65,8 @@ class View:
 
     def introduce(self, service: str) -> None:
         """Print what is about to run."""
-        self._print(
-            f"{service}\nAll it says to loopwatch is loopwatch.install(); what follows comes from there.\n"
-        )
+        self._print(service)
+        self._print("All it says to loopwatch is loopwatch.install(); what follows is the answer.\n")
 
     def run(self, ended: threading.Event) -> None:
         """Look and show until ``ended``."""

@@ -88,8 +88,8 @@ def test_first_of_a_kind_comes_with_its_stack(screen: Screen) -> None:
     screen.agent.said = [STALL]
     screen.view.step()
     assert "   4.2 s  main stalled 312 ms  cpu  shop.answers.parse in json.loads\n" in screen.text
-    assert "> shop.answers.parse         answers.py:12" in screen.text
-    assert "  shop.service.Service.work  service.py:40" in screen.text
+    assert "> shop.answers.parse         shop/answers.py:12" in screen.text
+    assert "  shop.service.Service.work  shop/service.py:40" in screen.text
     assert "Handle._run" not in screen.text
     assert "task Task-7, coroutine Service.work" in screen.text
     assert "evidence: cpu 310 ms, 14 stacks taken" in screen.text
@@ -139,8 +139,8 @@ def test_summary_counts_by_culprit(screen: Screen) -> None:
     screen.view.summary()
     rows = [line.split() for line in screen.text.splitlines() if line.startswith("  shop.answers.parse")]
     assert rows == [
-        ["shop.answers.parse", "time.sleep", "blocking", "1", "2.00", "s", "2.00", "s", "answers.py:12"],
-        ["shop.answers.parse", "json.loads", "cpu", "2", "712", "ms", "400", "ms", "answers.py:12"],
+        ["shop.answers.parse", "12", "time.sleep", "blocking", "1", "2.00", "s", "2.00", "s"],
+        ["shop.answers.parse", "12", "json.loads", "cpu", "2", "712", "ms", "400", "ms"],
     ]
 
 
