@@ -1,16 +1,11 @@
 """The demo's service really makes the mistakes it is told to make, and otherwise gets it right.
 
-No agent is involved: the service's own log and database show it. Service, clients and the LLM's stand-in are
-processes, as in real life; what a test waits for is a line that one of them prints.
+No agent is involved: the service's own log and database show it.
 """
 
-import os
 import re
 import signal
 import socket
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,68 +16,33 @@ from analysis_service.settings import Fault
 from analysis_service.store import Store
 
 from .conftest import EXAMPLES
+from .programs import Program
 
-TIMEOUT = 90.0
 SCALE = "50"
-
-
-class Program:
-    """One of the example's programs, and what it prints."""
-
-    def __init__(self, opened: ExitStack, *words: str, **environ: str) -> None:
-        self._process = opened.enter_context(
-            subprocess.Popen(
-                [sys.executable, "-m", *words],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                cwd=EXAMPLES,
-                env=os.environ | environ,
-            )
-        )
-        opened.callback(self._process.kill)
-        overdue = threading.Timer(TIMEOUT, self._process.kill)
-        overdue.daemon = True
-        overdue.start()
-        opened.callback(overdue.cancel)
-
-    def line(self, pattern: str) -> str:
-        """Read on until a line has ``pattern`` in it; return the line."""
-        assert self._process.stdout is not None
-        read = []
-        for line in self._process.stdout:
-            read.append(line)
-            if re.search(pattern, line):
-                return line.strip()
-        pytest.fail(f"the program ended without a line with {pattern!r}; it printed:\n{''.join(read[-50:])}")
-
-    def end(self) -> str:
-        """Tell it to end; return what it prints until it has."""
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.communicate(timeout=TIMEOUT)[0]
 
 
 class Situation:
     """A service with faults, its clients and its LLM, all running."""
 
     def __init__(self, opened: ExitStack, directory: Path, faults: tuple[Fault, ...]) -> None:
-        llm = Program(opened, "analysis_service.standin", "--port=0", f"--scale={SCALE}")
+        llm = Program(opened, EXAMPLES, "analysis_service.standin", "--port=0", f"--scale={SCALE}")
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         self.database = directory / "analysis.db"
         self.service = Program(
             opened,
+            EXAMPLES,
             "analysis_service",
             f"--port={port}",
             LOOPWATCH_DISABLED="1",
-            PYTHONPATH=os.pathsep.join(sys.path),
-            ANALYSIS_LLM_URL=llm.line("http://"),
+            ANALYSIS_LLM_URL=llm.line("http://").strip(),
             ANALYSIS_DATABASE=str(self.database),
             ANALYSIS_SCALE=SCALE,
             ANALYSIS_FAULTS=",".join(fault.name.lower() for fault in faults) or "none",
         )
         self.service.line("Uvicorn running")
-        self.clients = Program(opened, "analysis_service.load", f"http://127.0.0.1:{port}", "--first-batch=0")
+        url = f"http://127.0.0.1:{port}"
+        self.clients = Program(opened, EXAMPLES, "analysis_service.load", url, "--first-batch=0")
 
     def totals(self) -> dict[str, int]:
         """Count the documents in the database by status."""
@@ -100,7 +60,7 @@ def test_does_it_right_without_faults(start: Callable[..., Situation]) -> None:
     running = start()
     running.service.line("request .{32}: document .* is searchable")
     running.service.line("JSONDecodeError")
-    running.service.end()
+    running.service.end(signal.SIGTERM)
     assert running.totals().keys() == {"Done", "Failed"}
 
 
@@ -114,22 +74,22 @@ def test_forgotten_tasks_are_lost(start: Callable[..., Situation]) -> None:
     running = start(Fault.FORGET)
     running.service.line("Task exception was never retrieved")
     running.service.line("Task was destroyed but it is pending")
-    running.service.end()
+    running.service.end(signal.SIGTERM)
     assert running.totals()["Processing"] > 0
 
 
 def test_context_is_lost_on_the_way(start: Callable[..., Situation]) -> None:
     """Neither what the executor runs nor what the queue worker starts knows the request id."""
     running = start(Fault.CONTEXT)
-    assert "request -:" in running.service.line("document .* is Done")
-    assert "request -:" in running.service.line("document .* is searchable")
+    read = running.service.line("document .* is Done", "document .* is searchable")
+    assert set(re.findall("request (.+): document .* is (?:Done|searchable)", read)) == {"-"}
 
 
 def test_shutdown_without_waiting_kills_jobs(start: Callable[..., Situation]) -> None:
     """What was under way stays in the database as if somebody were still at it."""
     running = start(Fault.DEPLOY)
     running.clients.line(" [1-9][0-9]* accepted")
-    running.service.end()
+    running.service.end(signal.SIGTERM)
     assert running.totals()["Processing"] > 0
 
 
