@@ -17,12 +17,15 @@ def test_help_lists_every_command() -> None:
     assert {"demo", "run"} <= set(shown.output.split())
 
 
-def test_without_click_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("words", "extra"), [(["demo"], "demo"), ([], "cli")])
+def test_without_click_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, words: list[str], extra: str
+) -> None:
     """The one line has the pip command; there is no traceback."""
     monkeypatch.setitem(sys.modules, "click", None)
     monkeypatch.delitem(sys.modules, "loopwatch._cli.commands")
-    monkeypatch.setattr(sys, "argv", ["loopwatch", "demo"])
-    with pytest.raises(SystemExit, match=r"needs click\. Run: pip install 'loopwatch\[cli\]'"):
+    monkeypatch.setattr(sys, "argv", ["loopwatch", *words])
+    with pytest.raises(SystemExit, match=rf"needs click\. Run: pip install 'loopwatch\[{extra}\]'"):
         entry.main()
 
 
