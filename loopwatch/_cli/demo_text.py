@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -17,6 +17,8 @@ from loopwatch._records import Cause, Frame, Loop, Stall
 CAUSE_STYLE: Mapping[Cause, str] = {"cpu": "red", "blocking": "magenta", "unknown": "dim"}
 """The others are yellow: mostly they are not the fault of the code that stood there."""
 STACK_SHOWN = 10
+BLOCKED_SHOWN = 0.1
+"""Seconds of a step beyond which it is worth a number."""
 
 
 def span(seconds: float | None) -> str:
@@ -68,7 +70,7 @@ def details(stall: Stall) -> Text:
     if stall.task_name:
         lines.append(f"task {stall.task_name}, coroutine {stall.coroutine}\n", "dim")
     lines.append(f"evidence: {', '.join(evidence(stall))}\n", "dim")
-    stack = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stall.stack))[-STACK_SHOWN:]
+    stack = stack_shown(stall)
     width = max((len(frame.name) for frame in stack), default=0)
     for frame in stack:
         guilty = frame == stall.culprit
@@ -76,6 +78,16 @@ def details(stall: Stall) -> Text:
         lines.append(f"{'>' if guilty else ' '} {frame.name:{width}}  {place(frame)}\n", style)
     lines.rstrip()
     return lines
+
+
+def stack_shown(stall: Stall) -> Sequence[Frame]:
+    """Cut the stack down to what is around the culprit, or to its end where there is none."""
+    stack = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stall.stack))
+    if stall.culprit not in stack:
+        return stack[-STACK_SHOWN:]
+    place_of_culprit = len(stack) - 1 - stack[::-1].index(stall.culprit)
+    first = max(0, place_of_culprit - STACK_SHOWN // 2)
+    return stack[first : first + STACK_SHOWN]
 
 
 def status(loop: Loop) -> str:
@@ -97,7 +109,7 @@ def loops_table(loops: Iterable[Loop]) -> Table:
             span(loop.delay_p50),
             span(loop.delay_p99),
             span(loop.delay_max),
-            Text(span(loop.blocked), "bold red") if loop.blocked >= 0.1 else "no",
+            Text(span(loop.blocked), "bold red") if loop.blocked >= BLOCKED_SHOWN else "no",
             "-" if loop.ready is None else str(loop.ready),
             "-" if loop.timers is None else str(loop.timers),
         )

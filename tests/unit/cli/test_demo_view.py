@@ -177,6 +177,16 @@ class Ends(threading.Event):
         return self._left < 0
 
 
+def test_long_stack_is_cut_around_the_culprit() -> None:
+    """What called it and what it called stay, however deep the library below it is."""
+    library = [Frame(f"deep_{depth}", "library", "/lib/library.py", depth) for depth in range(40)]
+    shown = demo_text.stack_shown(dataclasses.replace(STALL, stack=(*library, WORK, PARSE, LOADS, *library)))
+    assert len(shown) == demo_text.STACK_SHOWN
+    assert {WORK, PARSE, LOADS} <= set(shown)
+    unseen = dataclasses.replace(STALL, culprit=None, stack=(WORK, *library))
+    assert demo_text.stack_shown(unseen)[-1] == library[-1]
+
+
 def test_what_is_not_known_is_a_dash() -> None:
     """No delay yet, no culprit seen, no ready count: none of them turns into a number."""
     assert demo_text.span(None) == "-"
