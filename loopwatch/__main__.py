@@ -21,7 +21,8 @@ def main() -> None:
     except ModuleNotFoundError as missing:
         if missing.name not in ("click", "rich"):
             raise
-        sys.exit(f"loopwatch: this command needs {missing.name}. Run: pip install 'loopwatch[cli]'")
+        extra = "demo" if sys.argv[1:2] == ["demo"] else "cli"
+        sys.exit(f"loopwatch: this needs {missing.name}. Run: pip install 'loopwatch[{extra}]'")
     cli(prog_name="loopwatch", obj=install)
 
 

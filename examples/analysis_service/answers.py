@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
 from itertools import pairwise
 
 
-def parse(answers: Iterable[bytes]) -> list[list[str]]:
+def parse(answers: list[bytes]) -> list[list[str]]:
     """Return what the LLM found in each section. ValueError or KeyError if it was cut short."""
     found = []
     for answer in answers:
@@ -22,7 +21,9 @@ def merge(found: list[list[str]]) -> str:
     kept = list(found[0])
     for before, here in pairwise(found):
         for finding in here:
-            likeness = [difflib.SequenceMatcher(None, finding, other).ratio() for other in before]
-            if max(likeness, default=0.0) < 0.9:
+            for other in before:
+                if difflib.SequenceMatcher(None, finding, other).ratio() > 0.9:
+                    break
+            else:
                 kept.append(finding)
     return "\n".join(f"- {finding}" for finding in kept)

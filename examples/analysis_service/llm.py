@@ -13,12 +13,12 @@ from .settings import Fault, Settings
 class LLM:
     """A client of the LLM's completion endpoint; waits and asks again when told to slow down."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, connections: int) -> None:
         self._faults = settings.faults
         self._client = httpx.AsyncClient(
             base_url=settings.llm_url,
-            limits=httpx.Limits(max_connections=10 if Fault.POOL in settings.faults else 400),
-            timeout=httpx.Timeout(120.0, pool=30.0 / settings.scale),
+            limits=httpx.Limits(max_connections=connections),
+            timeout=httpx.Timeout(120.0, pool=5.0 / settings.scale),
         )
 
     async def ask(self, section: str, *, logprobs: bool) -> bytes:

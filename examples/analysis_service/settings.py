@@ -14,7 +14,7 @@ class Fault(Enum):
     JSON = "parses the answers, 2 MB each, on the event loop instead of in another process"
     REPORT = "compares the findings in pure Python on the event loop instead of in another process"
     RETRY = "waits with time.sleep when the LLM says 429"
-    POOL = "sends 200 jobs through an httpx pool of 10 connections"
+    POOL = "sends 200 jobs through an httpx pool of 5 connections"
     FORGET = "starts background tasks that nobody holds and whose exceptions nobody reads"
     CONTEXT = "loses the request id on the way through an executor and a queue worker"
     DEPLOY = "shuts down without waiting for background jobs"

@@ -15,6 +15,7 @@ logger = logging.getLogger(__name__)
 SCHEMA = """
 PRAGMA journal_mode = WAL;
 CREATE TABLE IF NOT EXISTS document (id TEXT PRIMARY KEY, title TEXT, status TEXT, report TEXT);
+CREATE TABLE IF NOT EXISTS finding (document TEXT, section INTEGER, finding TEXT);
 CREATE TABLE IF NOT EXISTS word (word TEXT, document TEXT);
 """
 
@@ -37,6 +38,11 @@ class Store:
         row = (document.id, document.submission.title, "Processing")
         with self._connection() as connection:
             connection.execute("INSERT INTO document (id, title, status) VALUES (?, ?, ?)", row)
+
+    def add_findings(self, document: Document, found: list[list[str]]) -> None:
+        rows = [(document.id, number, text) for number, texts in enumerate(found) for text in texts]
+        with self._connection() as connection:
+            connection.executemany("INSERT INTO finding VALUES (?, ?, ?)", rows)
 
     def settle(self, document: Document, status: str) -> None:
         with self._connection() as connection:

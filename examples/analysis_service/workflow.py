@@ -8,7 +8,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from typing import TypeVar, TypeVarTuple, Unpack
+from typing import TypeVar
 
 from . import answers
 from .documents import Document, request_id
@@ -20,8 +20,8 @@ from .store import Store
 
 logger = logging.getLogger(__name__)
 
+Argument = TypeVar("Argument")
 Result = TypeVar("Result")
-Arguments = TypeVarTuple("Arguments")
 
 
 class Workflow:
@@ -31,7 +31,8 @@ class Workflow:
         self.store = Store(settings.database)
         self._faults = settings.faults
         self._jobs = Jobs(settings.faults)
-        self._llm = LLM(settings)
+        self._deep_llm = LLM(settings, connections=400)
+        self._quick_llm = LLM(settings, connections=5 if Fault.POOL in settings.faults else 400)
         self._index = Index(self.store, self._jobs, settings.faults)
         # Ctrl-C reaches the workers too; they leave it to us to end them.
         self._workers = ProcessPoolExecutor(
@@ -49,8 +50,10 @@ class Workflow:
         """Let the jobs under way come to their end, then let go of everything."""
         if Fault.DEPLOY not in self._faults:
             await self._jobs.finish(timeout=30)
-        await self._llm.close()
-        self._workers.shutdown(wait=False, cancel_futures=True)
+            await self._deep_llm.close()
+            await self._quick_llm.close()
+        # Once the server is done, SIGTERM ends this process on the spot: the workers would stay behind.
+        await asyncio.to_thread(self._workers.shutdown, cancel_futures=True)
 
     async def accept(self, document: Document) -> None:
         """Note ``document`` down and begin to work on it."""
@@ -70,17 +73,26 @@ class Workflow:
 
     async def _analyse(self, document: Document) -> str:
         submission = document.submission
-        asked = [self._llm.ask(section, logprobs=submission.deep) for section in submission.sections]
-        found = await self._compute(Fault.JSON, answers.parse, await asyncio.gather(*asked))
-        return await self._compute(Fault.REPORT, answers.merge, found)
+        llm = self._deep_llm if submission.deep else self._quick_llm
+        asked = [llm.ask(section, logprobs=submission.deep) for section in submission.sections]
+        found = await self._parse(await asyncio.gather(*asked))
+        await asyncio.to_thread(self.store.add_findings, document, found)
+        return await self._merge(found)
 
-    async def _compute(
-        self, fault: Fault, function: Callable[[Unpack[Arguments]], Result], *arguments: *Arguments
-    ) -> Result:
-        """Call ``function`` in another process; with ``fault``, right here on the event loop."""
-        if fault in self._faults:
-            return function(*arguments)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
+    async def _parse(self, answered: list[bytes]) -> list[list[str]]:
+        if Fault.JSON in self._faults:
+            return answers.parse(answered)
+        # One at a time: to pickle them all at once for the other process would take 90 ms.
+        return [section for answer in answered for section in await self._in_worker(answers.parse, [answer])]
+
+    async def _merge(self, found: list[list[str]]) -> str:
+        if Fault.REPORT in self._faults:
+            return answers.merge(found)
+        return await self._in_worker(answers.merge, found)
+
+    async def _in_worker(self, function: Callable[[Argument], Result], argument: Argument) -> Result:
+        """Call ``function`` in another process: it computes for long, and would hold the GIL in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._workers, function, argument)
 
     async def _settle(self, document: Document, status: str) -> None:
         if Fault.CONTEXT in self._faults:

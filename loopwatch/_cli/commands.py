@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import click
 
+from loopwatch._version import __version__
+
 from .demo import demo
 
 
 @click.group()
-@click.version_option(package_name="loopwatch")
+@click.version_option(__version__)
 def cli() -> None:
     """See what an asyncio program is doing: what stalls its event loop, where, and why."""
 

@@ -69,7 +69,8 @@ def demo(install: Callable[[], Agent], seconds: float, faults: str, factor: floa
     with Stage(home, factor, faults) as stage:
         agent = install()  # the one that the service has installed by now
         view = View(agent, console)
-        view.introduce(f"{stage.url}/documents: a document-analysis service with {count} faults")
+        what = f"A document-analysis service with {count} faults"
+        view.introduce(f"{what}, for {seconds:g} s at {stage.url}/documents")
         _play(stage, view, seconds)
         view.summary()
 

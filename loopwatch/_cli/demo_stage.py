@@ -18,8 +18,6 @@ from typing import IO, Self, cast
 
 import click
 
-APP = "analysis_service.app:create_app"
-
 
 class Stage:
     """Sets everything up on entry, the service imported and its agent installed; clears it away on exit."""
@@ -67,8 +65,9 @@ class Stage:
         Each line that the clients print goes to ``hear``.
         """
         import uvicorn
+        from analysis_service.app import create_app
 
-        server = uvicorn.Server(uvicorn.Config(APP, factory=True, log_config=None))
+        server = uvicorn.Server(uvicorn.Config(create_app(), log_config=None))
         clients = self._start(self._open, "load", self.url)
         threading.Thread(target=_hear, args=(clients, hear), daemon=True).start()
         end = threading.Timer(seconds, setattr, (server, "should_exit", True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -17,6 +17,8 @@ from loopwatch._records import Cause, Frame, Loop, Stall
 CAUSE_STYLE: Mapping[Cause, str] = {"cpu": "red", "blocking": "magenta", "unknown": "dim"}
 """The others are yellow: mostly they are not the fault of the code that stood there."""
 STACK_SHOWN = 10
+BLOCKED_SHOWN = 0.1
+"""Seconds of a step beyond which it is worth a number."""
 
 
 def span(seconds: float | None) -> str:
@@ -29,8 +31,8 @@ def span(seconds: float | None) -> str:
 
 
 def place(frame: Frame) -> str:
-    """Write where ``frame`` is: file and line. The function's name beside it says in which module."""
-    return f"{Path(frame.file).name}:{frame.line}"
+    """Write where ``frame`` is: directory, file and line, enough to find it."""
+    return f"{'/'.join(Path(frame.file).parts[-2:])}:{frame.line}"
 
 
 def function(stall: Stall) -> str:
@@ -52,14 +54,23 @@ def headline(stall: Stall) -> Text:
     return line
 
 
+def evidence(stall: Stall) -> Iterator[str]:
+    """Yield the numbers the cause rests on, those that are nothing left out."""
+    for name, value in stall.evidence.items():
+        if name.endswith("_s") and value >= 0.001:
+            yield f"{name.removesuffix('_s')} {span(value)}"
+        elif value >= 1:
+            yield f"{name} {value:.0f}"
+    yield f"{stall.samples} stacks taken"
+
+
 def details(stall: Stall) -> Text:
     """Show the task, the evidence, and the stack from the callback of the loop inwards."""
     lines = Text()
     if stall.task_name:
         lines.append(f"task {stall.task_name}, coroutine {stall.coroutine}\n", "dim")
-    evidence = ", ".join(f"{name} {value:.3g}" for name, value in stall.evidence.items())
-    lines.append(f"evidence: {evidence}; {stall.samples} stacks taken\n", "dim")
-    stack = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stall.stack))[-STACK_SHOWN:]
+    lines.append(f"evidence: {', '.join(evidence(stall))}\n", "dim")
+    stack = stack_shown(stall)
     width = max((len(frame.name) for frame in stack), default=0)
     for frame in stack:
         guilty = frame == stall.culprit
@@ -67,6 +78,16 @@ def details(stall: Stall) -> Text:
         lines.append(f"{'>' if guilty else ' '} {frame.name:{width}}  {place(frame)}\n", style)
     lines.rstrip()
     return lines
+
+
+def stack_shown(stall: Stall) -> Sequence[Frame]:
+    """Cut the stack down to what is around the culprit, or to its end where there is none."""
+    stack = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stall.stack))
+    if stall.culprit not in stack:
+        return stack[-STACK_SHOWN:]
+    place_of_culprit = len(stack) - 1 - stack[::-1].index(stall.culprit)
+    first = max(0, place_of_culprit - STACK_SHOWN // 2)
+    return stack[first : first + STACK_SHOWN]
 
 
 def status(loop: Loop) -> str:
@@ -88,7 +109,7 @@ def loops_table(loops: Iterable[Loop]) -> Table:
             span(loop.delay_p50),
             span(loop.delay_p99),
             span(loop.delay_max),
-            Text(span(loop.blocked), "bold red") if loop.blocked >= 0.1 else "no",
+            Text(span(loop.blocked), "bold red") if loop.blocked >= BLOCKED_SHOWN else "no",
             "-" if loop.ready is None else str(loop.ready),
             "-" if loop.timers is None else str(loop.timers),
         )
@@ -114,17 +135,17 @@ class Culprit:
 
 def culprits_table(culprits: Iterable[Culprit]) -> Table:
     """Show who blocked the loop, worst first."""
-    table = _table("stalled by", "in", "cause", "=times", "=in all", "=worst", "where")
+    table = _table("stalled by", "=line", "in", "cause", "=times", "=in all", "=worst")
     for culprit in sorted(culprits, key=lambda culprit: -culprit.total):
         stall = culprit.last
         table.add_row(
             Text(function(stall), "bold"),
+            str(stall.culprit.line) if stall.culprit else "",
             stall.call or "",
             Text(stall.cause, CAUSE_STYLE.get(stall.cause, "yellow")),
             str(culprit.count),
             span(culprit.total),
             span(culprit.worst),
-            place(stall.culprit) if stall.culprit else "",
         )
     return table
 

@@ -50,7 +50,9 @@ class View:
         self._status_at = self._start
         self._told: set[tuple[str, float]] = set()
         self._culprits: dict[tuple[str, str | None, str], demo_text.Culprit] = {}
+        self._announced: set[str] = set()
         self._clients = ""
+        self._metrics: str | None = None
 
     @property
     def elapsed(self) -> float:
@@ -62,10 +64,9 @@ class View:
         self._clients = clients
 
     def introduce(self, service: str) -> None:
-        """Print what is about to run and where its metrics are."""
+        """Print what is about to run."""
         self._print(service)
-        self._print(f"Its metrics: {self._agent.prometheus_url or 'not served'}")
-        self._print("It says loopwatch.install() and no more of it. All that follows, the agent says.\n")
+        self._print("All it says to loopwatch is loopwatch.install(); what follows is the answer.\n")
 
     def run(self, ended: threading.Event) -> None:
         """Look and show until ``ended``."""
@@ -79,8 +80,12 @@ class View:
                 live.update(self._picture(), refresh=True)
 
     def step(self) -> None:
-        """Print what is new, and at times how the loops are."""
+        """Print what is new, and at times how the loops are: what a live table would show."""
         self._tell_new()
+        for stall in self._going_on():
+            if demo_text.function(stall) not in self._announced:
+                self._announced.add(demo_text.function(stall))
+                self._print(self._stamp(demo_text.headline(stall)))
         if self._clock.monotonic() - self._status_at >= STATUS_EVERY:
             self._status_at = self._clock.monotonic()
             said = [demo_text.status(loop) for loop in self._agent.loops()]
@@ -98,6 +103,9 @@ class View:
             self._print("  no stall" if loops else "  nothing: it watches no event loop")
 
     def _tell_new(self) -> None:
+        if self._metrics is None and (url := self._agent.prometheus_url):
+            self._metrics = url
+            self._print(self._stamp(f"metrics at {url}"))
         for stall in self._agent.stalls():
             key = (stall.loop_name, stall.started_at)
             if not stall.in_progress and key not in self._told:
@@ -115,7 +123,7 @@ class View:
 
     def _picture(self) -> Group:
         """Draw the live table: the loops, the stalls in progress, the culprits so far."""
-        now = [demo_text.headline(stall) for stall in self._agent.stalls() if stall.in_progress]
+        now = [demo_text.headline(stall) for stall in self._going_on()]
         return Group(
             Text(),
             demo_text.loops_table(self._agent.loops()),
@@ -123,6 +131,9 @@ class View:
             demo_text.culprits_table(self._culprits.values()),
             Text(f"{self.elapsed:.0f} s {self._of_clients()}", "dim"),
         )
+
+    def _going_on(self) -> list[Stall]:
+        return [stall for stall in self._agent.stalls() if stall.in_progress]
 
     def _stamp(self, said: str | Text) -> Text:
         return Text.assemble(f"{self.elapsed:6.1f} s  ", said)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import FrameType
 
 from loopwatch._clock import Clock
@@ -130,9 +130,11 @@ class Tracker:
         latest = suspicion.inside[-1] if suspicion.inside else None
         if latest is None or now - suspicion.since <= self._w.threshold:
             return None
-        in_callback = not self.state.waiting_since
-        ended = Ended(suspicion.since, now, in_callback, latest)
-        return self._verdict.on(ended, suspicion, in_progress=True)
+        # Judged as far as the evidence reaches: measured up to now, time not yet accounted for (the watchdog
+        # may be waiting for the GIL) would look like time spent asleep.
+        known = Ended(suspicion.since, latest.at, not self.state.waiting_since, latest)
+        stall = self._verdict.on(known, suspicion, in_progress=True)
+        return replace(stall, duration=stall.duration + now - latest.at)
 
     def _runs(self) -> bool:
         """Whether a loop that was attached in mid-run still runs; if not, settle its accounts for it."""

@@ -1,0 +1,60 @@
+"""Programs run as processes. What a test waits for is a line that one of them prints."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+TIMEOUT = 120.0
+
+
+class Program:
+    """A running ``python -m MODULE``, and what it prints. Ends with ``opened`` at the latest."""
+
+    def __init__(self, opened: ExitStack, directory: Path, *words: str, **environ: str) -> None:
+        path = os.pathsep.join(filter(None, sys.path))
+        self._process = opened.enter_context(
+            subprocess.Popen(
+                [sys.executable, "-m", *words],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=directory,
+                env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | environ,
+            )
+        )
+        opened.callback(self._process.kill)
+        overdue = threading.Timer(TIMEOUT, self._process.kill)
+        overdue.daemon = True
+        overdue.start()
+        opened.callback(overdue.cancel)
+
+    def line(self, *patterns: str) -> str:
+        """Read on until each pattern was found in a line; return what was read."""
+        assert self._process.stdout is not None
+        missing = set(patterns)
+        read = ""
+        for line in self._process.stdout:
+            read += line
+            missing = {pattern for pattern in missing if not re.search(pattern, line)}
+            if not missing:
+                return read
+        pytest.fail(f"the program ended without a line with {missing}; it printed:\n{read[-5000:]}")
+
+    def end(self, number: signal.Signals | None = None) -> str:
+        """Wait for its end, after sending it a signal if one is given; return what it prints until then."""
+        if number is not None:
+            self._process.send_signal(number)
+        return self._process.communicate(timeout=TIMEOUT)[0]
+
+    @property
+    def status(self) -> int:
+        """Its exit status, once it has ended."""
+        return self._process.wait(TIMEOUT)

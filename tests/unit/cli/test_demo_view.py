@@ -1,0 +1,208 @@
+"""What ``loopwatch demo`` prints for what an agent says. The agent here is a stand-in with a script."""
+
+import dataclasses
+import io
+import threading
+
+import pytest
+from rich.console import Console
+
+from loopwatch._cli import demo_text
+from loopwatch._cli.demo_view import STATUS_EVERY, View
+from loopwatch._clock import Clock
+from loopwatch._records import Frame, Loop, Stall
+
+LOOP = Loop(
+    name="main",
+    kind="asyncio",
+    running=True,
+    delay_p50=0.0012,
+    delay_p99=0.25,
+    delay_max=1.5,
+    utilization=0.42,
+    iterations=100,
+    blocked=0.0,
+    ready=3,
+    timers=5,
+)
+HANDLE = Frame("Handle._run", "asyncio.events", "/usr/lib/python3/asyncio/events.py", 88)
+WORK = Frame("Service.work", "shop.service", "/srv/shop/service.py", 40)
+PARSE = Frame("parse", "shop.answers", "/srv/shop/answers.py", 12)
+LOADS = Frame("loads", "json", "/usr/lib/python3/json/__init__.py", 346)
+METRICS = "   0.0 s  metrics at http://127.0.0.1:9/metrics\n"
+STALL = Stall(
+    duration=0.312,
+    started_at=1000.0,
+    cause="cpu",
+    culprit=PARSE,
+    call="json.loads",
+    stack=(HANDLE, WORK, PARSE, LOADS),
+    task_name="Task-7",
+    coroutine="Service.work",
+    evidence={"cpu_s": 0.31, "gc_s": 0.0, "late_s": 0.0001},
+    in_progress=False,
+    samples=14,
+    loop_name="main",
+)
+
+
+class ScriptedAgent:
+    """Says what the test told it to."""
+
+    prometheus_url: str | None = "http://127.0.0.1:9/metrics"
+
+    def __init__(self) -> None:
+        self.said: list[Stall] = []
+        self.watched: list[Loop] = [LOOP]
+
+    def loops(self) -> list[Loop]:
+        return self.watched
+
+    def stalls(self) -> list[Stall]:
+        return self.said
+
+
+class Screen:
+    """A view, its scripted agent, its clock, and what it has printed."""
+
+    def __init__(self, *, terminal: bool = False) -> None:
+        self.now = 0.0
+        self.agent = ScriptedAgent()
+        self._file = io.StringIO()
+        console = Console(file=self._file, width=120, force_terminal=terminal, color_system=None)
+        self.view = View(self.agent, console, Clock(monotonic=lambda: self.now))
+
+    @property
+    def text(self) -> str:
+        return self._file.getvalue()
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return Screen()
+
+
+def test_first_of_a_kind_comes_with_its_stack(screen: Screen) -> None:
+    """The culprit is marked, the loop's own frames are left out, the evidence is there."""
+    screen.now = 4.2
+    screen.agent.said = [STALL]
+    screen.view.step()
+    assert "   4.2 s  main stalled 312 ms  cpu  shop.answers.parse in json.loads\n" in screen.text
+    assert "> shop.answers.parse         shop/answers.py:12" in screen.text
+    assert "  shop.service.Service.work  shop/service.py:40" in screen.text
+    assert "Handle._run" not in screen.text
+    assert "task Task-7, coroutine Service.work" in screen.text
+    assert "evidence: cpu 310 ms, 14 stacks taken" in screen.text
+
+
+def test_each_stall_is_told_once_and_the_next_of_its_kind_in_a_line(screen: Screen) -> None:
+    """A look at the same stalls prints nothing; a second one of the same culprit has no stack."""
+    screen.agent.said = [STALL]
+    screen.view.step()
+    before = screen.text
+    screen.view.step()
+    assert screen.text == before
+    screen.agent.said.append(dataclasses.replace(STALL, started_at=1001.0, duration=0.4))
+    screen.view.step()
+    assert screen.text.removeprefix(before).count("\n") == 1
+
+
+def test_stall_in_progress_is_told_of_once_for_each_culprit(screen: Screen) -> None:
+    """It shows before it ends, and again with what is known then."""
+    screen.agent.said = [dataclasses.replace(STALL, in_progress=True, duration=0.2)]
+    screen.view.step()
+    screen.view.step()
+    line = "   0.0 s  main has been stalled for 200 ms  cpu  shop.answers.parse in json.loads\n"
+    assert screen.text.removeprefix(METRICS) == line
+    screen.agent.said = [STALL, dataclasses.replace(STALL, in_progress=True, started_at=1001.0)]
+    screen.view.step()
+    assert "main stalled 312 ms" in screen.text
+    assert screen.text.count("has been stalled") == 1
+
+
+def test_health_is_told_now_and_then(screen: Screen) -> None:
+    """Piped, a line on the loops and the clients comes every few seconds, and not more often."""
+    screen.view.hear("7 sent")
+    screen.view.step()
+    assert screen.text == METRICS
+    screen.now = STATUS_EVERY
+    screen.view.step()
+    screen.view.step()
+    line = "   5.0 s  main: delay p50 1.2 ms, p99 250 ms, max 1.50 s, 42% busy (clients: 7 sent)\n"
+    assert screen.text.removeprefix(METRICS) == line
+
+
+def test_summary_counts_by_culprit(screen: Screen) -> None:
+    """Stalls with function, call and cause in common are one row, the costliest first."""
+    sleep = dataclasses.replace(STALL, started_at=1002.0, cause="blocking", call="time.sleep", duration=2.0)
+    screen.agent.said = [STALL, dataclasses.replace(STALL, started_at=1001.0, duration=0.4), sleep]
+    screen.view.summary()
+    rows = [line.split() for line in screen.text.splitlines() if line.startswith("  shop.answers.parse")]
+    assert rows == [
+        ["shop.answers.parse", "12", "time.sleep", "blocking", "1", "2.00", "s", "2.00", "s"],
+        ["shop.answers.parse", "12", "json.loads", "cpu", "2", "712", "ms", "400", "ms"],
+    ]
+
+
+def test_summary_of_a_good_run_and_of_no_agent(screen: Screen) -> None:
+    """Nothing found differs from nothing watched."""
+    screen.view.summary()
+    assert "no stall" in screen.text
+    screen.agent.watched = []
+    screen.view.summary()
+    assert "watches no event loop" in screen.text
+
+
+def test_terminal_gets_a_live_table() -> None:
+    """It shows loops, what is stalled right now, and who did it so far; the end takes it away."""
+    screen = Screen(terminal=True)
+    ended = Ends(after=2)
+    screen.agent.said = [STALL, dataclasses.replace(STALL, started_at=1001.0, in_progress=True, call=None)]
+    screen.view.run(ended)
+    assert "blocked now" in screen.text
+    assert "main has been stalled for 312 ms  cpu  shop.answers.parse\n" in screen.text
+    assert "stalled by" in screen.text
+
+
+class Ends(threading.Event):
+    """Is set at the given look."""
+
+    def __init__(self, after: int) -> None:
+        super().__init__()
+        self._left = after
+
+    def wait(self, timeout: float | None = None) -> bool:
+        del timeout
+        self._left -= 1
+        return self._left < 0
+
+
+def test_long_stack_is_cut_around_the_culprit() -> None:
+    """What called it and what it called stay, however deep the library below it is."""
+    library = [Frame(f"deep_{depth}", "library", "/lib/library.py", depth) for depth in range(40)]
+    shown = demo_text.stack_shown(dataclasses.replace(STALL, stack=(*library, WORK, PARSE, LOADS, *library)))
+    assert len(shown) == demo_text.STACK_SHOWN
+    assert {WORK, PARSE, LOADS} <= set(shown)
+    unseen = dataclasses.replace(STALL, culprit=None, stack=(WORK, *library))
+    assert demo_text.stack_shown(unseen)[-1] == library[-1]
+
+
+def test_what_is_not_known_is_a_dash() -> None:
+    """No delay yet, no culprit seen, no ready count: none of them turns into a number."""
+    assert demo_text.span(None) == "-"
+    unseen = dataclasses.replace(STALL, culprit=None, call=None, stack=(), samples=0)
+    assert "(no application code seen)" in demo_text.headline(unseen).plain
+    loop = dataclasses.replace(LOOP, delay_p50=None, utilization=None, ready=None, timers=None)
+    console = Console(file=io.StringIO(), width=120)
+    with console.capture() as captured:
+        console.print(demo_text.loops_table([loop]))
+    assert captured.get().splitlines()[-1].split() == [
+        "main", "asyncio", "-", "-", "250", "ms", "1.50", "s", "no", "-", "-",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.0012, "1.2 ms"), (0.0123, "12 ms"), (0.999, "999 ms"), (1.5, "1.50 s")]
+)
+def test_spans_are_short(seconds: float, text: str) -> None:
+    assert demo_text.span(seconds) == text
