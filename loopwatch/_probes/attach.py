@@ -225,5 +225,10 @@ def _wrap(attach: Attach, original: Callable[[Any], None]) -> Any:
     return run_forever
 
 
-BOUNDARY: CodeType = next(const for const in _wrap.__code__.co_consts if isinstance(const, CodeType))
+BOUNDARY: CodeType = next(
+    # By name: since Python 3.14 the wrapper's annotations are a code object, too.
+    const
+    for const in _wrap.__code__.co_consts
+    if isinstance(const, CodeType) and const.co_name == "run_forever"
+)
 """Code of the wrapper: its frame is the one from which inwards a stack shows what the loop runs."""
