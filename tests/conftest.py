@@ -6,6 +6,7 @@ import asyncio
 import faulthandler
 import gc
 import os
+import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator
@@ -23,6 +24,12 @@ NEEDS = "needs: "
 
 REQUIRE_ALL = os.environ.get("TEST_REQUIRE_ALL") == "1"
 """Set where everything is installed (.ci/run): there such a skip is a failure."""
+
+
+def pytest_configure() -> None:
+    """Let SIGINT interrupt, also where it is ignored: a job in a shell's background inherits that."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
