@@ -7,6 +7,7 @@ and the clients run in processes of their own. Everything listens on free loopba
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -66,6 +67,7 @@ def demo(install: Callable[[], Agent], seconds: float, faults: str, factor: floa
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPED_WIDTH)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in good order too, as with Ctrl-C
     with Stage(home, factor, faults) as stage:
         agent = install()  # the one that the service has installed by now
         view = View(agent, console)

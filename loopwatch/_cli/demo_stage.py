@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -31,7 +30,8 @@ class Stage:
     def __enter__(self) -> Self:
         with ExitStack() as opened:
             directory = opened.enter_context(tempfile.TemporaryDirectory(prefix="loopwatch-demo-"))
-            _log_to(Path(directory) / "service.log")
+            self._log = Path(directory) / "service.log"
+            _log_to(self._log)
             llm = self._start(opened, "standin", "--port=0", f"--scale={self._factor}", "--until-eof")
             os.environ |= {
                 "ANALYSIS_LLM_URL": _first_line(llm),
@@ -72,20 +72,20 @@ class Stage:
         threading.Thread(target=_hear, args=(clients, hear), daemon=True).start()
         end = threading.Timer(seconds, setattr, (server, "should_exit", True))
         end.start()
-        # uvicorn ends in good order on both signals, then raises the signal once more.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             server.run(sockets=[self._listener])
         except KeyboardInterrupt:
-            pass
+            pass  # uvicorn has ended the service in good order before it let the signal through
         finally:
             end.cancel()
+        if not server.started:
+            raise click.ClickException(f"the service did not start:\n{self._log.read_text()}")
 
     def _start(self, opened: ExitStack, part: str, *arguments: str) -> IO[str]:
         """Start one of the service's other programs until ``opened`` closes; return what it prints.
 
-        It has a session of its own, so that Ctrl-C ends the service first; should we be killed, it ends with
-        its standard input.
+        It has a session of its own, so that Ctrl-C ends the service first. Should we be killed, the stand-in
+        ends with its standard input, and the clients with the service.
         """
         path = os.pathsep.join(filter(None, (str(self._home), os.environ.get("PYTHONPATH"))))
         process = opened.enter_context(

@@ -9,6 +9,7 @@ from typing import Protocol
 from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from loopwatch._clock import SYSTEM, Clock
@@ -95,12 +96,10 @@ class View:
         """Print what there was in all."""
         self._tell_new()
         self._print(Text(f"\nAfter {self.elapsed:.0f} s the agent says:", "bold"))
-        loops = self._agent.loops()
-        for part in (demo_text.loops_table(loops), demo_text.culprits_table(self._culprits.values())):
-            if part.row_count:
-                self._console.print(Padding(part, (1, 0, 0, 2), expand=False))
+        for table in self._tables():
+            self._console.print(Padding(table, (1, 0, 0, 2), expand=False))
         if not self._culprits:
-            self._print("  no stall" if loops else "  nothing: it watches no event loop")
+            self._print("  no stall" if self._agent.loops() else "  nothing: it watches no event loop")
 
     def _tell_new(self) -> None:
         if self._metrics is None and (url := self._agent.prometheus_url):
@@ -122,15 +121,19 @@ class View:
             self._console.print(Padding(demo_text.details(stall), (0, 0, 0, 12), expand=False))
 
     def _picture(self) -> Group:
-        """Draw the live table: the loops, the stalls in progress, the culprits so far."""
+        """Draw the live table: what the summary has, as of now, and the stalls in progress."""
+        tables = [Padding(table, (1, 0, 0, 0)) for table in self._tables()]
         now = [demo_text.headline(stall) for stall in self._going_on()]
-        return Group(
-            Text(),
+        foot = Text(f"{self.elapsed:.0f} s {self._of_clients()}", "dim")
+        return Group(*tables, Text(), *now or [Text("no stall right now", "dim")], foot)
+
+    def _tables(self) -> list[Table]:
+        """Draw everything the agent knows that fits a table; empty ones are left out."""
+        tables = (
             demo_text.loops_table(self._agent.loops()),
-            *now or [Text()],
             demo_text.culprits_table(self._culprits.values()),
-            Text(f"{self.elapsed:.0f} s {self._of_clients()}", "dim"),
         )
+        return [table for table in tables if table.row_count]
 
     def _going_on(self) -> list[Stall]:
         return [stall for stall in self._agent.stalls() if stall.in_progress]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-TIMEOUT = 120.0
+TIMEOUT = 240.0
 
 
 class Program:
