@@ -70,13 +70,14 @@ class Engine:
         self._gc_probe = GcProbe(self._states, pauses, clock, self._journal)
         self._report = StallReport(clock, self._journal)
         self._hold_dump = HoldDump(settings.hold_dump, self._journal)
-        lateness = Lateness(clock, BOUNDARY)
+        system = System()
+        lateness = Lateness(clock, BOUNDARY, system.runqueue)
         witness = Witness(
             clock=clock,
             threshold=settings.stall_threshold,
             pauses=pauses,
             lateness=lateness,
-            evidence=Evidence(clock, System()),
+            evidence=Evidence(clock, system),
             owner=CodeOwner(settings.app_packages),
             tell=self._tell,
         )

@@ -13,6 +13,7 @@ from itertools import takewhile
 from types import CodeType
 
 _ATTRIBUTES = ("LOAD_ATTR", "LOAD_METHOD")
+_VARIABLES = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF")
 
 
 def call_at(code: CodeType, offset: int) -> str | None:
@@ -34,7 +35,7 @@ def _callee(before: list[dis.Instruction]) -> str | None:
     if call is None or call.lineno is None:
         return None
     names: list[str] = []
-    for ins in before:
+    for index, ins in enumerate(before):
         at = ins.positions
         if at is None or (at.lineno, at.col_offset) != (call.lineno, call.col_offset):
             continue
@@ -44,9 +45,25 @@ def _callee(before: list[dis.Instruction]) -> str | None:
         elif ins.opname == "LOAD_SUPER_ATTR":  # since 3.12 in one instruction
             names = ["super()", str(ins.argval)]
         elif ins.opname in _ATTRIBUTES:
-            names.append(str(ins.argval))
+            names = [*(names or _operand(before, index)), str(ins.argval)]
+        elif ins.opname.startswith("BINARY_"):
+            names = []  # the callee, or what it is an attribute of, is an item of something
         elif ins.opname == "LOAD_CONST":
             continue  # the text in "...".join(parts), or a keyword: no name, and not to be shown
         elif ins.opname.startswith("LOAD_") and isinstance(ins.argval, str):
             names = [ins.argval]
     return ".".join(names) or None
+
+
+def _operand(before: list[dis.Instruction], index: int) -> list[str]:
+    """Name what the attribute at ``index`` is looked up on, where that is loaded right before it.
+
+    It is elsewhere in the source than the call when the call goes over several lines, or when the compiler
+    has made one instruction of two.
+    """
+    ins = before[index - 1] if index else None
+    if ins is not None and ins.opname in _ATTRIBUTES:
+        return [*_operand(before, index - 1), str(ins.argval)]
+    if ins is None or not ("LOAD_FAST" in ins.opname or ins.opname in _VARIABLES):
+        return []
+    return [str(ins.argval[-1] if isinstance(ins.argval, tuple) else ins.argval)]

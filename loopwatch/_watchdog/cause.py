@@ -31,8 +31,10 @@ class Measured:
     throttled: float | None
     late: float
     """Time by which the watchdog was late."""
-    gil_waits: int | None
+    gil_waits: float | None
     """How often the watchdog, in that time, woke to ask for the GIL."""
+    late_queued: float | None
+    """Time of it that the watchdog was ready to run but had no CPU."""
     asleep: float
     samples: int
     callbacks: int
@@ -52,6 +54,15 @@ class Measured:
         return self.gil_waits * SWITCH_INTERVAL >= self.late * LITTLE
 
     @property
+    def held(self) -> float:
+        """Time by which the watchdog was late for a reason that concerns the loop too.
+
+        A watchdog that had no CPU says nothing of a loop's thread that asked for none.
+        """
+        starved = self.late_queued is not None and self.late_queued >= self.late * MOST
+        return 0.0 if starved and not self.waited_for_gil else self.late
+
+    @property
     def flooded(self) -> bool:
         """Whether many callbacks ran and none for long: nearly every sample shows another one."""
         return self.samples >= 3 and self.callbacks >= 0.75 * (self.samples - 1)
@@ -67,9 +78,9 @@ def decide(m: Measured) -> Cause:
         return "suspended"
     if m.share(m.cpu) >= MOST:
         return "flood" if m.flooded else "cpu"
-    if m.share(m.late) >= MOST:
+    if m.share(m.held) >= MOST:
         return _late(m)
-    if m.cpu is None or max(m.share(m.cpu), m.share(m.runqueue), m.share(m.gc), m.share(m.late)) > LITTLE:
+    if m.cpu is None or max(m.share(m.cpu), m.share(m.runqueue), m.share(m.gc), m.share(m.held)) > LITTLE:
         return "unknown"
     # A call that sleeps lets the watchdog look. Where it saw nothing, threads were taking turns at the GIL.
     return "blocking" if m.in_callback and m.samples else "unknown"

@@ -8,8 +8,10 @@ whose CPU clock moved most is the hog.
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from types import CodeType, FrameType
 
 from loopwatch._clock import Clock
@@ -43,10 +45,24 @@ class Late:
     """Voluntary context switches meanwhile. While the watchdog waits for the GIL it wakes every 5 ms to ask
     for it; while the process is stopped or has no CPU it does not."""
     others: tuple[Other, ...]
+    queued: float | None
+    """Seconds of it that the watchdog was ready to run but had no CPU; None where the OS does not tell."""
 
     def within(self, start: float, end: float) -> float:
         """Return the seconds of lateness between two moments."""
         return max(0.0, min(end, self.woke) - max(start, self.planned))
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """What kept the watchdog in a stretch of time. None: unknown here."""
+
+    late: float
+    """Seconds by which it was late."""
+    gil_waits: float | None
+    """How often, in that time, it woke to ask for the GIL."""
+    queued: float | None
+    """Seconds of that time that it was ready to run but had no CPU."""
 
 
 class Lateness:
@@ -54,9 +70,12 @@ class Lateness:
 
     KEPT = 64
 
-    def __init__(self, clock: Clock, boundary: CodeType) -> None:
+    def __init__(self, clock: Clock, boundary: CodeType, runqueue: Callable[[int], float | None]) -> None:
         self._clock = clock
         self._boundary = boundary
+        self._runqueue = runqueue
+        self._queued: float | None = None
+        self._woke_late: Late | None = None
         self._late: deque[Late] = deque(maxlen=self.KEPT)
         self._cpu: dict[int, float] = {}
         """By kernel id: a new thread may well get the id in Python of one that has ended."""
@@ -75,21 +94,33 @@ class Lateness:
         if late:
             before = self._cpu
             self._read_cpu()
-            self._late.append(
-                Late(planned, woke, self._gil_waits(switches), tuple(self._others(stacks, before)))
-            )
+            others = tuple(self._others(stacks, before))
+            self._woke_late = Late(planned, woke, self._gil_waits(switches), others, None)
         self._switches = switches
 
-    def refresh(self) -> None:
-        """Read the CPU clocks of all threads, so that the next late wake-up shows who moved since."""
-        self._read_cpu()
+    def settle(self) -> None:
+        """Complete what ``look`` noted with what takes a file to read, which may release the GIL."""
+        late, self._woke_late = self._woke_late, None
+        if late is not None:
+            before = self._queued
+            self._read_queued()
+            if before is not None and self._queued is not None:
+                late = replace(late, queued=min(self._queued - before, late.woke - late.planned))
+            self._late.append(late)
 
-    def within(self, start: float, end: float) -> tuple[float, int | None]:
-        """Return the seconds late between two moments, and how often the watchdog asked for the GIL then."""
+    def refresh(self) -> None:
+        """Read the clocks of all threads, so that the next late wake-up shows who moved since."""
+        self._read_cpu()
+        self._read_queued()
+
+    def within(self, start: float, end: float) -> Lag:
+        """Return what kept the watchdog between two moments."""
         spans = [late for late in list(self._late) if late.within(start, end) > 0]
-        waits = [late.gil_waits for late in spans if late.gil_waits is not None]
-        total = sum(late.within(start, end) for late in spans)
-        return total, sum(waits) if len(waits) == len(spans) else None
+        return Lag(
+            late=sum(late.within(start, end) for late in spans),
+            gil_waits=_sum(late.gil_waits for late in spans),
+            queued=_sum(late.queued for late in spans),
+        )
 
     def held_from(self, start: float, end: float) -> float | None:
         """Return since when the watchdog could not run, at the first of its late wake-ups in a span."""
@@ -132,6 +163,19 @@ class Lateness:
             except OSError:
                 continue  # ended between the two calls
         self._cpu = cpu
+
+    def _read_queued(self) -> None:
+        self._queued = self._runqueue(threading.get_native_id())
+
+
+def _sum(numbers: Iterable[float | None]) -> float | None:
+    """Return the sum; None if one is unknown."""
+    total = 0.0
+    for number in numbers:
+        if number is None:
+            return None
+        total += number
+    return total
 
 
 def _voluntary_switches() -> int | None:

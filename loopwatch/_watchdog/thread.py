@@ -131,6 +131,7 @@ class Watchdog:
                 self._guarded(tracker.look, now, frames.get(tracker.state.thread_id))
         finally:
             frames.clear()
+        self._guarded(self._lateness.settle)
         for tracker in trackers:
             self._guarded(tracker.settle)
         if now >= self._slow_at:

@@ -69,7 +69,7 @@ class Verdict:
     def _measure(self, ended: Ended, suspicion: Suspicion, samples: list[Sample]) -> Measured:
         start, end, after = ended.start, ended.end, ended.after
         before = suspicion.before or after
-        late, gil_waits = self._lateness.within(start, end)
+        lag = self._lateness.within(start, end)
         in_callback = ended.in_callback
         if not self._state.has_selector and samples:
             in_callback = any(sample.stack for sample in samples)
@@ -81,8 +81,9 @@ class Verdict:
             process_cpu=_spent(inside, start, end, lambda reading: reading.process_cpu) or 0.0,
             runqueue=_grown(before.runqueue, after.runqueue),
             throttled=_grown(before.throttled, after.throttled),
-            late=late,
-            gil_waits=gil_waits,
+            late=lag.late,
+            gil_waits=lag.gil_waits,
+            late_queued=lag.queued,
             asleep=max(0.0, after.asleep - before.asleep),
             samples=len(samples),
             callbacks=_changes(samples),
@@ -166,6 +167,7 @@ def _evidence(measured: Measured, suspicion: Suspicion, stack: tuple[Place, ...]
         "asleep_s": measured.asleep,
         "watchdog_late_s": measured.late,
         "watchdog_gil_waits": measured.gil_waits,
+        "watchdog_runqueue_s": measured.late_queued,
         "samples_of_new_callbacks": measured.callbacks,
         "samples_running": suspicion.states["R"],
         "samples_sleeping": suspicion.states["S"],

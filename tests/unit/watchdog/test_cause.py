@@ -1,6 +1,9 @@
 """The verdict on measured numbers."""
 
 import dataclasses
+from typing import Any
+
+import pytest
 
 from loopwatch._watchdog.cause import Measured, decide
 
@@ -13,6 +16,7 @@ QUIET = Measured(
     throttled=0.0,
     late=0.0,
     gil_waits=0,
+    late_queued=0.0,
     asleep=0.0,
     samples=0,
     callbacks=0,
@@ -36,3 +40,48 @@ def test_a_sleep_that_was_looked_at_is_blocking() -> None:
 def test_a_sleep_that_nobody_saw_is_not_called_one() -> None:
     """As measured while a worker thread compiled a schema and the loop's thread waited for its turns."""
     assert decide(dataclasses.replace(QUIET, duration=0.046, cpu=0.007, process_cpu=0.044)) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("cause", "numbers"),
+    [
+        ("gc", {"gc": 0.05, "cpu": 0.1, "process_cpu": 0.1, "late": 0.1, "samples": 3}),
+        ("gc", {"gc": 0.1, "runqueue": 0.09}),
+        ("cpu", {"gc": 0.049, "cpu": 0.1}),
+        ("starved", {"runqueue": 0.05, "cpu": 0.05}),
+        ("starved", {"throttled": 0.05, "cpu": 0.05}),
+        ("starved", {"runqueue": None, "throttled": 0.05}),
+        ("suspended", {"asleep": 0.05, "late": 0.1, "cpu": 0.05}),
+        ("cpu", {"cpu": 0.05}),
+        ("cpu", {"cpu": 0.05, "samples": 8, "callbacks": 1}),
+        ("cpu", {"cpu": 0.1, "samples": 2, "callbacks": 1}),
+        ("flood", {"cpu": 0.05, "samples": 3, "callbacks": 2}),
+        ("flood", {"cpu": 0.1, "samples": 9, "callbacks": 6}),
+        ("cpu", {"cpu": 0.1, "samples": 9, "callbacks": 5}),
+        ("gil", {"late": 0.05, "gil_waits": 20, "process_cpu": 0.05}),
+        ("gil", {"late": 0.09, "gil_waits": None, "process_cpu": 0.08}),
+        ("blocking", {"late": 0.09, "gil_waits": 18, "process_cpu": 0.0, "samples": 1}),
+        ("gil", {"late": 0.09, "gil_waits": 18, "process_cpu": 0.0, "in_callback": False}),
+        ("suspended", {"late": 0.09, "gil_waits": 0, "process_cpu": 0.0}),
+        ("suspended", {"late": 0.09, "gil_waits": 0, "process_cpu": 0.0, "in_callback": False}),
+        ("suspended", {"late": 0.09, "gil_waits": None, "process_cpu": 0.03}),
+        ("unknown", {"late": 0.09, "gil_waits": None, "process_cpu": 0.04}),
+        ("unknown", {"late": 0.09, "gil_waits": 0, "process_cpu": 0.06}),
+        ("blocking", {"late": 0.09, "gil_waits": 0, "late_queued": 0.05, "samples": 2}),
+        ("unknown", {"late": 0.09, "gil_waits": 0, "late_queued": 0.05, "samples": 0}),
+        ("suspended", {"late": 0.09, "gil_waits": 0, "late_queued": 0.04, "samples": 2}),
+        ("suspended", {"late": 0.09, "gil_waits": 0, "late_queued": None, "samples": 2}),
+        ("gil", {"late": 0.09, "gil_waits": 18, "late_queued": 0.08, "process_cpu": 0.09}),
+        ("blocking", {"cpu": 0.03, "runqueue": 0.03, "gc": 0.03, "late": 0.03, "samples": 1}),
+        ("unknown", {"cpu": 0.04, "samples": 1}),
+        ("unknown", {"runqueue": 0.04, "samples": 1}),
+        ("unknown", {"gc": 0.04, "samples": 1}),
+        ("unknown", {"late": 0.04, "samples": 1}),
+        ("unknown", {"cpu": None, "samples": 5}),
+        ("unknown", {"in_callback": False, "samples": 5}),
+        ("blocking", {"runqueue": None, "throttled": None, "gil_waits": None, "samples": 5}),
+    ],
+    ids=str,
+)
+def test_each_cause_has_its_numbers(cause: str, numbers: dict[str, Any]) -> None:
+    assert decide(dataclasses.replace(QUIET, **numbers)) == cause

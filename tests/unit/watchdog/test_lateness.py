@@ -28,12 +28,14 @@ def test_a_thread_with_the_id_of_one_that_ended_counts_from_zero(monkeypatch: py
     spent = {cpu_clock(70): 5.0, cpu_clock(80): 0.01}
     monkeypatch.setattr(lateness, "native_ids", lambda: kernel_ids)
     clock = dataclasses.replace(SYSTEM, of_thread=lambda id_: spent[id_])
-    seen = Lateness(clock, boundary=test_a_thread_with_the_id_of_one_that_ended_counts_from_zero.__code__)
+    boundary = test_a_thread_with_the_id_of_one_that_ended_counts_from_zero.__code__
+    seen = Lateness(clock, boundary, runqueue=lambda native_id: None)
     seen.refresh()
     kernel_ids[7] = 71
     spent[cpu_clock(71)] = 0.3
 
     seen.look(1.0, 1.4, {7: frame_of_a_hog(), 8: frame_of_an_idler()}, own_id=WATCHDOG)
+    seen.settle()
 
     stack = seen.hog(1.0, 1.4, victim=9)
     assert stack[0][0].co_name == "frame_of_a_hog"

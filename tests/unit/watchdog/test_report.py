@@ -1,0 +1,81 @@
+"""The log line of a stall."""
+
+import dataclasses
+import logging
+from typing import Any
+
+import pytest
+
+from loopwatch._journal import Journal
+from loopwatch._records import Frame, Stall
+from loopwatch._watchdog.report import BURST, WINDOW, StallReport, sentence
+from loopwatch.testing import FakeClock
+
+WHERE = "shop.orders.Orders.parse (/srv/shop/orders.py:42)"
+
+STALL = Stall(
+    duration=0.2504,
+    started_at=1_700_000_000.0,
+    cause="cpu",
+    culprit=Frame("Orders.parse", "shop.orders", "/srv/shop/orders.py", 42),
+    call="json.loads",
+    stack=(),
+    task_name="invoice 7",
+    coroutine="Orders.invoice",
+    evidence={},
+    in_progress=False,
+    samples=5,
+    loop_name="main",
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        (
+            {},
+            f"was blocked for 250 ms [cpu] by json.loads in {WHERE}; task 'invoice 7' (Orders.invoice)",
+        ),
+        (
+            {"call": None, "task_name": None, "coroutine": None},
+            f"was blocked for 250 ms [cpu] by {WHERE}",
+        ),
+        (
+            {"culprit": None, "call": None, "cause": "suspended", "task_name": None},
+            "was blocked for 250 ms [suspended], by no application code that was seen",
+        ),
+        (
+            {"in_progress": True, "duration": 5.02, "task_name": None, "call": None},
+            f"has been blocked for 5020 ms [cpu] by {WHERE}",
+        ),
+    ],
+    ids=["whole", "callback", "suspended", "in progress"],
+)
+def test_a_stall_is_one_sentence(changes: dict[str, Any], line: str) -> None:
+    assert sentence(dataclasses.replace(STALL, **changes)) == f"event loop 'main' {line}"
+
+
+def test_a_burst_is_cut_and_the_next_line_says_how_many_were_left_out(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fake = FakeClock()
+    report = StallReport(fake.clock, Journal(fake.clock))
+    for _ in range(BURST + 7):
+        report.tell(STALL)
+        fake.advance(0.5)
+    assert len(caplog.messages) == BURST
+    assert report.log_suppressed == 7
+    fake.advance(WINDOW)
+    report.tell(STALL)
+    report.tell(STALL)
+    assert caplog.messages[BURST].endswith(" (7 more stalls not logged)")
+    assert not caplog.messages[BURST + 1].endswith("not logged)")
+    assert report.log_suppressed == 7
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+    assert all(message.startswith("loopwatch: ") for message in caplog.messages)
+
+
+def test_a_machine_that_has_just_booted_is_told_of_too(caplog: pytest.LogCaptureFixture) -> None:
+    fake = FakeClock(monotonic=0.5)
+    StallReport(fake.clock, Journal(fake.clock)).tell(STALL)
+    assert len(caplog.messages) == 1
