@@ -14,6 +14,8 @@ MOST = 0.5
 """Share of a stall from which something explains it."""
 LITTLE = 0.35
 """Share below which something played no part that could change the verdict."""
+CLOSE = 0.15
+"""Difference of two shares up to which neither is the reason."""
 SWITCH_INTERVAL = 0.005
 """Seconds after which a thread that waits for the GIL wakes to ask for it (``sys.getswitchinterval``)."""
 
@@ -72,11 +74,15 @@ def decide(m: Measured) -> Cause:
     """Return the first cause that explains most of the stall, ``unknown`` if none does."""
     if m.share(m.gc) >= MOST:
         return "gc"
-    if max(m.share(m.runqueue), m.share(m.throttled)) >= MOST:
+    computed = m.share(m.cpu)
+    kept_waiting = max(m.share(m.runqueue), m.share(m.throttled))
+    if max(computed, kept_waiting) >= MOST and abs(computed - kept_waiting) < CLOSE:
+        return "unknown"
+    if kept_waiting >= MOST:
         return "starved"
     if m.share(m.asleep) >= MOST:
         return "suspended"
-    if m.share(m.cpu) >= MOST:
+    if computed >= MOST:
         return "flood" if m.flooded else "cpu"
     if m.share(m.held) >= MOST:
         return _late(m)
@@ -96,5 +102,7 @@ def _late(m: Measured) -> Cause:
         return "gil"  # of a thread that had to wait for a CPU meanwhile, so it computed less than the stall
     if m.waited_for_gil is None:
         return "suspended" if m.share(m.process_cpu) < LITTLE else "unknown"
+    if max(m.share(m.process_cpu), m.share(m.runqueue)) > LITTLE:
+        return "unknown"
     # The GIL was held, yet nobody computed: a C function that sleeps without letting go of it.
     return "blocking" if m.in_callback else "gil"

@@ -74,13 +74,16 @@ class Verdict:
         if not self._state.has_selector and samples:
             in_callback = any(sample.stack for sample in samples)
         inside = (before, *suspicion.inside, after)
+        cpu = _spent(inside, start, end, lambda reading: reading.thread_cpu)
+        # Of these the readings lie further apart than the stall was long: it cannot have waited while it ran.
+        longest_wait = end - start - (cpu or 0.0)
         return Measured(
             duration=end - start,
             gc=self._pauses.within(start, end),
-            cpu=_spent(inside, start, end, lambda reading: reading.thread_cpu),
+            cpu=cpu,
             process_cpu=_spent(inside, start, end, lambda reading: reading.process_cpu) or 0.0,
-            runqueue=_grown(before.runqueue, after.runqueue),
-            throttled=_grown(before.throttled, after.throttled),
+            runqueue=_grown(before.runqueue, after.runqueue, longest_wait),
+            throttled=_grown(before.throttled, after.throttled, longest_wait),
             late=lag.late,
             gil_waits=lag.gil_waits,
             late_queued=lag.queued,
@@ -142,8 +145,8 @@ def _spent(
     return (max(0.0, spent - outside) + min(spent, end - start)) / 2
 
 
-def _grown(before: float | None, after: float | None) -> float | None:
-    return None if before is None or after is None else max(0.0, after - before)
+def _grown(before: float | None, after: float | None, most: float) -> float | None:
+    return None if before is None or after is None else max(0.0, min(after - before, most))
 
 
 def _changes(samples: list[Sample]) -> int:

@@ -253,9 +253,9 @@ def test_our_own_work(agent: loopwatch.Agent, new_loop: LoopFactory) -> None:
 
     async def serve() -> None:
         reading = asyncio.create_task(asyncio.to_thread(read))
-        while not reading.done():
-            await asyncio.sleep(THRESHOLD / 10)
-            time.sleep(1.2 * THRESHOLD)
+        for _ in range(5):
+            time.sleep(2 * THRESHOLD)
+            await asyncio.sleep(THRESHOLD)
         await reading
 
     with asyncio.Runner(loop_factory=new_loop) as runner:

@@ -48,8 +48,8 @@ def test_a_sleep_that_nobody_saw_is_not_called_one() -> None:
         ("gc", {"gc": 0.05, "cpu": 0.1, "process_cpu": 0.1, "late": 0.1, "samples": 3}),
         ("gc", {"gc": 0.1, "runqueue": 0.09}),
         ("cpu", {"gc": 0.049, "cpu": 0.1}),
-        ("starved", {"runqueue": 0.05, "cpu": 0.05}),
-        ("starved", {"throttled": 0.05, "cpu": 0.05}),
+        ("starved", {"runqueue": 0.05, "cpu": 0.03}),
+        ("starved", {"throttled": 0.05, "cpu": 0.03}),
         ("starved", {"runqueue": None, "throttled": 0.05}),
         ("suspended", {"asleep": 0.05, "late": 0.1, "cpu": 0.05}),
         ("cpu", {"cpu": 0.05}),
@@ -85,3 +85,39 @@ def test_a_sleep_that_nobody_saw_is_not_called_one() -> None:
 )
 def test_each_cause_has_its_numbers(cause: str, numbers: dict[str, Any]) -> None:
     assert decide(dataclasses.replace(QUIET, **numbers)) == cause
+
+
+SLEPT = dataclasses.replace(QUIET, duration=1.0, samples=20)
+
+
+@pytest.mark.parametrize(
+    ("measured", "cause"),
+    [
+        pytest.param({}, "blocking", id="slept in a call"),
+        pytest.param({"in_callback": False}, "unknown", id="slept, but not in a callback"),
+        pytest.param({"gc": 0.6, "cpu": 1.0}, "gc", id="collected, which computes"),
+        pytest.param({"cpu": 0.9}, "cpu", id="computed"),
+        pytest.param({"cpu": 0.9, "callbacks": 18}, "flood", id="computed in many callbacks"),
+        pytest.param({"cpu": 0.9, "callbacks": 1, "samples": 2}, "cpu", id="too few samples for a flood"),
+        pytest.param({"cpu": 0.2, "runqueue": 0.8}, "starved", id="ready, but without a CPU"),
+        pytest.param({"cpu": 0.2, "throttled": 0.8}, "starved", id="throttled by the cgroup"),
+        pytest.param({"cpu": 0.52, "runqueue": 0.48}, "unknown", id="half computed, half without a CPU"),
+        pytest.param({"cpu": 0.48, "runqueue": 0.52}, "unknown", id="half without a CPU, half computed"),
+        pytest.param({"cpu": 0.4}, "unknown", id="computed for some of it"),
+        pytest.param({"cpu": None}, "unknown", id="no CPU clock"),
+        pytest.param({"asleep": 1.0}, "suspended", id="the machine slept"),
+        pytest.param({"late": 0.9, "in_callback": False}, "suspended", id="the process was stopped"),
+        pytest.param(
+            {"late": 0.9, "process_cpu": 0.9, "gil_waits": 180}, "gil", id="another thread had the GIL"
+        ),
+        pytest.param({"late": 0.9, "gil_waits": 180}, "blocking", id="slept with the GIL"),
+        pytest.param(
+            {"late": 0.8, "process_cpu": 0.47, "cpu": 0.44, "runqueue": 0.45, "gil_waits": 160},
+            "unknown",
+            id="computed with the GIL, and waited for a CPU, by halves",
+        ),
+    ],
+)
+def test_cause(measured: dict[str, object], cause: str) -> None:
+    """Each cause follows from the numbers that stand for it."""
+    assert decide(dataclasses.replace(SLEPT, **measured)) == cause  # type: ignore[arg-type]
