@@ -1,0 +1,71 @@
+"""``/metrics`` while the loop cannot run: it answers, and says for how long the loop has been blocked."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import loopwatch
+from loopwatch import Agent
+
+from .conftest import PATIENCE
+
+SCRAPES = 4
+BLOCKED = re.compile(
+    rb'^asyncio_eventloop_blocked_seconds\{asyncio_eventloop_name="main"\} (\S+)', re.MULTILINE
+)
+
+
+def _waits(over: threading.Event) -> None:
+    """Block in a call that lets go of the GIL, as ``time.sleep`` does."""
+    over.wait(PATIENCE)
+
+
+def _computes(over: threading.Event) -> None:
+    """Block in pure Python."""
+    until = time.monotonic() + PATIENCE
+    while not over.is_set() and time.monotonic() < until:
+        pass
+
+
+@pytest.mark.parametrize("block", [_waits, _computes])
+def test_a_blocked_loop_is_on_metrics_before_it_runs_again(
+    install: Callable[..., Agent], run: Callable[..., Any], block: Callable[[threading.Event], None]
+) -> None:
+    agent = install(prometheus_port=0)
+    over = threading.Event()
+    seen: list[tuple[float, float]] = []
+    in_progress: list[str | None] = []
+
+    def scrape() -> None:
+        try:
+            while len(seen) < SCRAPES:
+                began = time.monotonic()
+                with urllib.request.urlopen(str(agent.prometheus_url), timeout=PATIENCE) as answer:
+                    found = BLOCKED.search(answer.read())
+                if found and float(found[1]) > 0.2:  # twice the threshold: it is the block, and known as one
+                    seen.append((float(found[1]), time.monotonic() - began))
+            in_progress.extend(s.culprit and s.culprit.function for s in agent.stalls() if s.in_progress)
+        finally:
+            over.set()
+
+    async def main() -> None:
+        scraper = threading.Thread(target=scrape)
+        scraper.start()
+        block(over)
+        scraper.join(PATIENCE)
+
+    run(main())
+    ages = [age for age, _ in seen]
+    assert len(ages) == SCRAPES
+    assert ages == sorted(ages)
+    assert max(took for _, took in seen) < 1.0
+    assert in_progress == [block.__name__]
+    loopwatch.uninstall()
+    assert max(stall.duration for stall in agent.stalls() if not stall.in_progress) >= max(ages)
