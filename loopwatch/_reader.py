@@ -73,10 +73,8 @@ class Reader:
 
     def stalls(self) -> tuple[Stall, ...]:
         """Return the stalls kept, oldest first, and after them those going on."""
-        now = self._clock.monotonic()
         over = self._stall_log.last()  # first: one that ends meanwhile must not show twice
-        going_on = [tracker.in_progress(now) for tracker in self._watchdog.trackers()]
-        return (*over, *(stall for stall in going_on if stall is not None))
+        return (*over, *self._watchdog.in_progress())
 
     def loops(self) -> tuple[Loop, ...]:
         """Return the health of each loop seen so far."""

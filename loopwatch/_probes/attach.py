@@ -165,9 +165,8 @@ class Attach:
         state = probes.state
         probes.heartbeat.stop()
         now = self._clock.monotonic()
-        if state.entered_at is None:
-            return
-        if now - state.busy_since > self._threshold:  # the last step never reaches select again
+        slack = 0.0 if state.has_selector else state.beat_interval  # as in the heartbeat
+        if state.blocked(now) > self._threshold - slack:  # the last step never reaches select again
             state.end_stall(state.busy_since, now, True)
         state.leave(now, self._clock.thread_cpu())
 

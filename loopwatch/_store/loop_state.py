@@ -167,7 +167,7 @@ class LoopState:
 
     def blocked(self, now: float) -> float:
         """Return for how long the loop has owed service; 0.0 while it does not. Any thread."""
-        return max(0.0, now - self.busy_since)
+        return max(0.0, now - self.busy_since) if self.running else 0.0
 
     @property
     def free(self) -> bool:

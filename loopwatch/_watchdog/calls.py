@@ -46,8 +46,8 @@ def _callee(before: list[dis.Instruction]) -> str | None:
             names = ["super()", str(ins.argval)]
         elif ins.opname in _ATTRIBUTES:
             names = [*(names or _operand(before, index)), str(ins.argval)]
-        elif ins.opname.startswith("BINARY_"):
-            names = []  # the callee, or what it is an attribute of, is an item of something
+        elif ins.opname.startswith(("BINARY_", "LOAD_SPECIAL")):
+            names = []  # what is called is an item of something, or __enter__ of a with statement
         elif ins.opname == "LOAD_CONST":
             continue  # the text in "...".join(parts), or a keyword: no name, and not to be shown
         elif ins.opname.startswith("LOAD_") and isinstance(ins.argval, str):

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 from loopwatch._clock import Clock
 from loopwatch._internals.interpreter import current_frames
 from loopwatch._journal import Journal
+from loopwatch._records import Stall
 from loopwatch._store.loop_state import LoopState, LoopStates
 
 from .lateness import Lateness
 from .stalls import Tracker
+
+T = TypeVar("T")
 
 SLOW = 0.1
 """Seconds between two readings of the CPU clocks of all threads."""
@@ -83,9 +87,11 @@ class Watchdog:
         """Whether the thread runs, or was asked to stop."""
         return self._thread is None or self._thread.is_alive()
 
-    def trackers(self) -> list[Tracker]:
-        """Return the trackers of all loops known."""
-        return list(self._trackers.values())
+    def in_progress(self) -> list[Stall]:
+        """Return the stalls going on now. Any thread."""
+        now = self._clock.monotonic()
+        stalls = [self._guarded(tracker.in_progress, now) for tracker in list(self._trackers.values())]
+        return [stall for stall in stalls if stall is not None]
 
     def nudge(self) -> None:
         """Wake the watchdog: a loop has begun to run."""
@@ -104,7 +110,7 @@ class Watchdog:
 
     def _pause(self) -> float | None:
         """Return how long to sleep, None for until nudged, and remember when that should be over."""
-        paces = [pace for tracker in self.trackers() if (pace := tracker.suspicious) is not None]
+        paces = [pace for tracker in self._trackers.values() if (pace := tracker.suspicious) is not None]
         if not paces and not any(state.running or state.ended for state in self._states.all()):
             self._planned = float("inf")
             return None
@@ -112,11 +118,12 @@ class Watchdog:
         self._planned = self._clock.monotonic() + pause
         return pause
 
-    def _guarded(self, work: Callable[..., None], *args: object) -> None:
+    def _guarded(self, work: Callable[..., T], *args: object) -> T | None:
         try:
-            work(*args)
+            return work(*args)
         except Exception as error:  # noqa: BLE001 - whatever fails here, the watchdog looks on
             self._journal.failure("watchdog", error)
+            return None
 
     def step(self) -> None:
         """Look once. What may release the GIL comes after all frames have been copied."""
@@ -148,4 +155,4 @@ class Watchdog:
     def _all_trackers(self) -> list[Tracker]:
         known, states = self._trackers, self._states.all()
         self._trackers = {state: known.get(state) or self._make_tracker(state) for state in states}
-        return self.trackers()
+        return list(self._trackers.values())

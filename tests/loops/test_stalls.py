@@ -171,7 +171,7 @@ def test_a_callback_has_no_task(agent: Agent, new_loop: LoopFactory, kind: str) 
 
 
 def test_a_collection_is_the_collectors(agent: Agent, run: Run) -> None:
-    heap: list[Any] = []
+    heap = [[number] for number in range(1_000_000)]
 
     def collects() -> None:
         began = time.monotonic()
@@ -180,12 +180,12 @@ def test_a_collection_is_the_collectors(agent: Agent, run: Run) -> None:
 
     async def main() -> list[float]:
         gc.disable()
-        heap.extend([number] for number in range(1_000_000))
         happened = await thrice(collects)
         gc.enable()
         return happened
 
     observed = Observed(agent, run(main()))
+    assert heap
     for seconds, stall in observed.pairs():
         assert stall.duration == pytest.approx(seconds, abs=0.03)
         assert stall.culprit is not None

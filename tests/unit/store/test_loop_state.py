@@ -211,6 +211,7 @@ class TestRuns:
 
     def test_waiting_for_what_is_still_to_come_is_no_debt(self) -> None:
         state = LoopState("main")
+        state.enter(99.0, 0.0)
         state.busy_since = 105.0
         assert state.blocked(100.0) == 0.0
         assert state.blocked(106.0) == 1.0

@@ -1,0 +1,344 @@
+"""Whatever of ours breaks is counted and logged once; the program goes on, watched as far as can be."""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import logging
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+import pytest
+
+import loopwatch
+from loopwatch import Agent
+from loopwatch._engine import Engine
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+Script = Callable[..., subprocess.CompletedProcess[str]]
+Eventually = Callable[..., Any]
+
+
+class BrokenError(Exception):
+    """Raised in our own parts by these tests."""
+
+
+def broken(*args: object, **kwargs: object) -> NoReturn:
+    raise BrokenError("injected")
+
+
+def failures(agent: Agent) -> dict[str, float]:
+    points = agent.snapshot().points["internal_errors"]
+    return {point.labels[0]: point.value for point in points if point.value}  # type: ignore[misc]
+
+
+def engine(agent: Agent) -> Engine:
+    return agent._engine
+
+
+def told(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+
+
+async def work() -> str:
+    for _ in range(10):
+        await asyncio.sleep(0.01)
+    return "done"
+
+
+@pytest.fixture(autouse=True)
+def told_once(caplog: pytest.LogCaptureFixture) -> Any:
+    """Fail a test in which a failure was logged twice."""
+    yield
+    lines = [line.splitlines()[0] for line in told(caplog)]
+    assert len(lines) == len(set(lines))
+
+
+class TestProbes:
+    """What runs in the loop's thread."""
+
+    def test_a_heartbeat_that_raises_is_set_aside(
+        self, agent: Agent, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        monkeypatch.setattr("loopwatch._store.cells.WindowMax.observe", broken)
+        assert run(work()) == "done"
+        loopwatch.uninstall()
+        assert failures(agent) == {"heartbeat": 1}
+        [line] = told(caplog)
+        assert line.startswith("loopwatch: heartbeat failed and was set aside")
+        assert line.endswith("BrokenError: injected")
+
+    def test_without_a_heartbeat_a_loop_with_a_selector_is_still_watched(
+        self, agent: Agent, run: Run, monkeypatch: pytest.MonkeyPatch, blind: bool
+    ) -> None:
+        if blind:
+            pytest.skip("the heartbeat is all there is")
+
+        async def main() -> None:
+            await asyncio.sleep(0.1)
+            time.sleep(0.2)
+            await asyncio.sleep(0)
+
+        monkeypatch.setattr("loopwatch._store.cells.WindowMax.observe", broken)
+        run(main())
+        loopwatch.uninstall()
+        assert max(stall.duration for stall in agent.stalls()) == pytest.approx(0.2, abs=0.03)
+
+    def test_a_gc_probe_that_raises_is_set_aside(
+        self, agent: Agent, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def main() -> None:
+            gc.collect()
+            gc.collect()
+
+        monkeypatch.setattr("loopwatch._store.pauses.Pauses.end", broken)
+        run(main())
+        loopwatch.uninstall()
+        assert failures(agent) == {"gc": 1}
+        assert not [callback for callback in gc.callbacks if "loopwatch" in str(callback)]
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            "loopwatch._store.loop_state.LoopStates.claim",
+            "loopwatch._store.loop_state.LoopState.enter",
+            "loopwatch._probes.heartbeat.Heartbeat.start",
+            "loopwatch._probes.attach.overridden",
+        ],
+    )
+    def test_a_loop_that_cannot_be_attached_runs_unwatched(
+        self, agent: Agent, run: Run, monkeypatch: pytest.MonkeyPatch, part: str
+    ) -> None:
+        monkeypatch.setattr(part, broken)
+        assert run(work()) == "done"
+        loopwatch.uninstall()
+        assert failures(agent).keys() == {"attach"}
+        assert agent.stalls() == ()
+        assert not [loop for loop in agent.loops() if loop.running or loop.blocked]
+
+    def test_a_loop_that_cannot_be_left_in_order_is_left(
+        self, agent: Agent, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("loopwatch._store.loop_state.LoopState.leave", broken)
+        assert run(work()) == "done"
+        assert failures(agent).keys() == {"attach"}
+
+    def test_threads_that_cannot_be_started_are_done_without(
+        self, agent: Agent, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        start = threading.Thread.start
+
+        def refuse(thread: threading.Thread) -> None:
+            if thread.name.startswith("loopwatch"):
+                raise RuntimeError("can't start new thread")
+            start(thread)
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        assert run(work()) == "done"
+        assert run(work()) == "done"
+        assert failures(agent) == {"attach": 1}
+        assert agent.snapshot().points["delay"][0].value.count > 0
+        loopwatch.uninstall()
+
+
+class TestWatchdog:
+    """The one thread that looks."""
+
+    @pytest.mark.parametrize("exception", [SystemExit, KeyboardInterrupt])
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    def test_killed_it_is_started_again(
+        self,
+        agent: Agent,
+        run: Run,
+        eventually: Eventually,
+        caplog: pytest.LogCaptureFixture,
+        exception: type[BaseException],
+    ) -> None:
+        async def main() -> None:
+            for _ in range(2):
+                await asyncio.sleep(0.05)
+                thread = engine(agent)._watchdog._thread
+                assert thread is not None
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(thread.ident or 0), ctypes.py_object(exception)
+                )
+                while engine(agent)._watchdog._thread is thread:
+                    await asyncio.sleep(0.01)
+            time.sleep(0.2)
+            await asyncio.sleep(0.05)
+
+        run(asyncio.wait_for(main(), 30))
+        loopwatch.uninstall()
+        assert failures(agent) == {"watchdog": 2}
+        [line] = told(caplog)
+        assert "killed; started anew" in line
+        [longest] = [stall for stall in agent.stalls() if stall.duration > 0.15]
+        assert longest.duration == pytest.approx(0.2, abs=0.04)
+        assert longest.culprit is not None
+
+    @pytest.mark.parametrize(
+        "part",
+        [
+            "loopwatch._watchdog.stalls.Tracker.look",
+            "loopwatch._watchdog.stalls.take",
+            "loopwatch._watchdog.evidence.Evidence.read",
+            "loopwatch._watchdog.evidence.System.runqueue",
+            "loopwatch._watchdog.lateness.Lateness.look",
+            "loopwatch._watchdog.lateness.Lateness.refresh",
+            "loopwatch._watchdog.verdict.decide",
+            "loopwatch._watchdog.hold_dump.HoldDump.chore",
+            "loopwatch._watchdog.thread.current_frames",
+        ],
+    )
+    def test_raising_it_goes_on(
+        self,
+        agent: Agent,
+        run: Run,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        part: str,
+        eventually: Eventually,
+    ) -> None:
+        async def main() -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(part, broken)
+                await asyncio.sleep(0.05)
+                time.sleep(0.2)
+                while not failures(agent):
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            time.sleep(0.3)
+            await asyncio.sleep(0.05)
+
+        run(asyncio.wait_for(main(), 30))
+        loopwatch.uninstall()
+        assert failures(agent).keys() == {"watchdog"}
+        assert len(told(caplog)) == 1
+        assert max(stall.duration for stall in agent.stalls()) == pytest.approx(0.3, abs=0.03)
+
+    def test_a_tracker_that_raises_hides_no_other_loop(
+        self, agent: Agent, new_loop: LoopFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from loopwatch._watchdog.stalls import Tracker
+
+        settle = Tracker.settle
+
+        def settle_some(self: Tracker) -> None:
+            if self.state.name.startswith("bad"):
+                raise BrokenError
+            settle(self)
+
+        monkeypatch.setattr(Tracker, "settle", settle_some)
+        together = threading.Barrier(2)
+
+        async def main() -> None:
+            together.wait(30)
+            await asyncio.sleep(0.05)
+            time.sleep(0.2)
+            await asyncio.sleep(0.05)
+
+        def thread() -> None:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
+                runner.run(main())
+
+        threads = [threading.Thread(target=thread, name=name) for name in ("bad side", "good side")]
+        for each in threads:
+            each.start()
+        for each in threads:
+            each.join()
+        loopwatch.uninstall()
+        assert {stall.loop_name for stall in agent.stalls()} == {"good side"}
+
+
+class TestLogging:
+    """Handlers are the program's, and may do anything."""
+
+    @pytest.fixture
+    def handler(self) -> Any:
+        handler = logging.Handler()
+        logging.getLogger("loopwatch").addHandler(handler)
+        yield handler
+        logging.getLogger("loopwatch").removeHandler(handler)
+
+    def test_one_that_blocks_does_not_stop_detection(
+        self, agent: Agent, run: Run, handler: logging.Handler, eventually: Eventually
+    ) -> None:
+        entered, release = threading.Event(), threading.Event()
+
+        def emit(record: logging.LogRecord) -> None:
+            entered.set()
+            release.wait(30)
+
+        async def main() -> bool:
+            for _ in range(3):
+                await asyncio.sleep(0.05)
+                time.sleep(0.15)
+            await asyncio.sleep(0.05)
+            return entered.is_set()
+
+        handler.emit = emit  # type: ignore[method-assign]
+        assert run(main())
+        assert eventually(lambda: len(agent.stalls()) >= 3)
+        release.set()
+        loopwatch.uninstall()
+
+    def test_one_that_raises_does_not_stop_detection(
+        self, agent: Agent, run: Run, handler: logging.Handler, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def main() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0.05)
+                time.sleep(0.15)
+
+        monkeypatch.setattr(logging, "raiseExceptions", False)
+        handler.emit = broken  # type: ignore[method-assign]
+        run(main())
+        loopwatch.uninstall()
+        assert len([stall for stall in agent.stalls() if stall.duration > 0.14]) == 3
+        assert failures(agent) == {"journal": len(agent.stalls())}
+
+
+def test_an_exporter_that_raises_fails_its_scrape_alone(
+    install: Callable[..., Agent], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent = install(prometheus_port=0)
+
+    def scrape() -> bytes:
+        with contextlib.closing(urllib.request.urlopen(agent.prometheus_url or "", timeout=30)) as answer:
+            body: bytes = answer.read()
+        return body
+
+    async def main() -> tuple[bytes, bytes]:
+        with monkeypatch.context() as patch:
+            patch.setattr("loopwatch.exporters.prometheus.rendered", broken)
+            first = await asyncio.to_thread(scrape)
+        return first, await asyncio.to_thread(scrape)
+
+    first, second = run(main())
+    assert b"asyncio_eventloop" not in first
+    assert b"python_info" in first or b"python_gc" in first
+    assert b"asyncio_eventloop_delay_seconds_bucket" in second
+    assert b'loopwatch_internal_errors_total{loopwatch_component="prometheus"} 1.0' in second
+
+
+def test_a_program_that_cannot_write_its_dump_file_is_told_and_watched(script: Script) -> None:
+    done = script(
+        """
+import asyncio, os, loopwatch
+os.environ["TMPDIR"] = "/no/such/place"
+import tempfile
+tempfile.tempdir = "/no/such/place"
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(asyncio.sleep(0.1))
+print(agent.snapshot().points["delay"][0].value.count > 0)
+"""
+    )
+    assert done.stdout == "True\n"
+    [line] = done.stderr.splitlines()
+    assert line.startswith("loopwatch: long holds of the GIL will not be dumped: ")
+    assert "/no/such/place" in line
