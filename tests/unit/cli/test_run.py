@@ -37,16 +37,26 @@ sys.exit(7)
 
 @pytest.fixture(autouse=True)
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty current directory, loopwatch importable, no endpoint unless a test wants one."""
+    """An empty current directory, loopwatch importable, no endpoint unless a test wants one.
+
+    Nor a word of stalls, which a busy machine may cause in any program.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(PACKAGES))
     monkeypatch.setenv("LOOPWATCH_PROMETHEUS_PORT", "none")
+    monkeypatch.setenv("LOOPWATCH_STALL_THRESHOLD", "60")
     return tmp_path
 
 
 def program(text: str, name: str = "app.py") -> str:
     Path(name).write_text(textwrap.dedent(text))
     return name
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
 
 
 def python(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -131,6 +141,26 @@ print(asyncio.run(main()))
 def test_a_program_with_a_line_of_its_own_gets_the_agent_that_is_there() -> None:
     done = run("--", program(LOOPS))
     assert (done.stdout, done.stderr) == ("['main']\n", "")
+
+
+def test_its_loops_are_on_metrics() -> None:
+    program(
+        """
+        import asyncio, os, urllib.request
+
+        def scrape():
+            url = f"http://127.0.0.1:{os.environ['LOOPWATCH_PROMETHEUS_PORT']}/metrics"
+            return urllib.request.urlopen(url).read().decode()
+
+        async def main():
+            return await asyncio.to_thread(scrape)
+
+        print([line for line in asyncio.run(main()).splitlines() if line.startswith("asyncio_eventloop")])
+        """
+    )
+    done = run("--prometheus-port", str(free_port()), "--", "app.py")
+    assert 'asyncio_eventloop_info{asyncio_eventloop_name="main"' in done.stdout
+    assert done.stderr == ""
 
 
 def test_the_agent_is_there_once_asyncio_is() -> None:
@@ -296,9 +326,7 @@ def test_a_port_held_by_a_process_of_the_same_run_is_not_worth_a_word() -> None:
         asyncio.run(main())
         """
     )
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    done = run("--prometheus-port", str(port), "--", "app.py")
+    done = run("--prometheus-port", str(free_port()), "--", "app.py")
     assert (done.returncode, done.stderr) == (0, "")
 
 
