@@ -114,7 +114,7 @@ def report(agent: loopwatch.Agent, service: Service) -> bool:
         print(
             f"  agent: loop {loop.name} ({loop.kind}), delay p50 {told(loop.delay_p50)}, "
             f"p99 {told(loop.delay_p99)}, max {told(loop.delay_max)}, "
-            f"utilization {loop.utilization}, {loop.iterations} iterations"
+            f"utilization {loop.utilization or 0.0:.1%}, {loop.iterations} iterations"
         )
     stalls = agent.stalls()
     false_alarms = [stall for stall in stalls if not service.felt(stall)]

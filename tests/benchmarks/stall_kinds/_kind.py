@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any
 
-COMPUTING = ("cpu", "flood", "gc")
+COMPUTING = ("cpu", "flood")
 """Causes for which the loop's thread computes, as long as the machine lets it."""
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -46,7 +46,7 @@ class Kind:
     call: str | None = None
     culprit: str | None = "work"
     """Qualified name within the class; None where no code of the application is at fault."""
-    seconds = 0.4
+    seconds = 0.3
     fits = (0.2, 0.8)
     """The true duration must lie within these bounds, or the script has sized its own work badly."""
     threshold = 0.1
@@ -107,7 +107,9 @@ class Sized(Kind):
     amount: int
     """Where the search starts; also the least amount to work on."""
     tries = 1
-    """How often to try one amount out: the shorter the work, the more a busy machine can spoil the result."""
+    """How often to try one amount out: the shorter the work, the less sure its length."""
+    clock = staticmethod(time.thread_time)
+    """What to size the work by: CPU time is the same however busy the machine is."""
 
     def build(self, amount: int) -> None:
         """Make ``work`` as long as ``amount`` says."""
@@ -122,6 +124,6 @@ class Sized(Kind):
     def tried(self, amount: int) -> float:
         """Return how long ``amount`` takes."""
         self.build(amount)
-        start = time.perf_counter()
+        start = self.clock()
         self.work()
-        return time.perf_counter() - start
+        return self.clock() - start

@@ -127,6 +127,7 @@ class Fsync(Sized):
     call = "os.fsync"
     amount = 20
     most = 4_000
+    clock = staticmethod(time.perf_counter)
     megabyte = os.urandom(1_000_000)
 
     def __init__(self, loop_factory: LoopFactory) -> None:
