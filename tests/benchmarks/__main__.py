@@ -1,0 +1,49 @@
+"""``python -m tests.benchmarks [SECTION...]``: measure, print, and exit 1 if a budget is missed."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from . import environment, idle, imports, instructions, memory, server
+from .report import CannotRunError
+
+SECTIONS = {
+    "instructions": instructions.run,
+    "server": server.run,
+    "idle": idle.run,
+    "memory": memory.run,
+    "import": imports.run,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all without any"
+    )
+    chosen = parser.parse_args().sections or list(SECTIONS)
+    unknown = sorted(set(chosen) - {*SECTIONS, "all"})
+    if unknown:
+        parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)} and all")
+    try:
+        skip = environment.prepare()
+        verdicts = []
+        print(environment.describe())
+        for name in SECTIONS if "all" in chosen else chosen:
+            began = time.perf_counter()
+            print(f"\n== {name}", flush=True)
+            verdicts += SECTIONS[name](skip)
+            print(f"({time.perf_counter() - began:.0f} s)", flush=True)
+    except CannotRunError as reason:
+        print(f"cannot run: {reason}", file=sys.stderr)
+        return 2
+    print("\n== budgets")
+    for verdict in verdicts:
+        print(verdict)
+    return 0 if all(verdict.kept for verdict in verdicts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""Counts the instructions a process executes between the marks it sets, with valgrind's callgrind.
+
+callgrind executes a program some fifty to a hundred times slower than the machine does, while clocks do
+not slow down: what an agent does by the clock, heartbeats and the ticks of its threads, would come that
+many times too often for the work done. So the clocks of the process are slowed down too (``slowclock.c``),
+as are all its waits.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from .report import CannotRunError
+
+MARK = "getloadavg"
+"""The C function whose calls part the count: ``os.getloadavg`` reaches it and nothing else does."""
+
+SLOWDOWN = 75
+"""What bare CPython is slowed down by on an idle machine, measured. Where it is slower still, timers come too
+often, which counts against the agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one process did."""
+
+    parts: list[int]
+    """Instructions of all its threads in each part between two marks, the first ending with the first mark.
+    What follows the last mark is left out."""
+    stdout: str
+
+
+class Callgrind:
+    """callgrind with the clock library that goes with it. Use as a context manager."""
+
+    def __enter__(self) -> Self:
+        for tool, package in (("valgrind", "valgrind"), ("cc", "gcc")):
+            if shutil.which(tool) is None:
+                raise CannotRunError(
+                    f"no {tool} here, which counting instructions needs (Debian: apt install {package})"
+                )
+        self._directory = tempfile.TemporaryDirectory()
+        self._clock = Path(self._directory.name) / "slowclock.so"
+        source = Path(__file__).with_name("slowclock.c")
+        options = ["-O2", "-shared", "-fPIC", f"-DSLOWDOWN={SLOWDOWN}"]
+        subprocess.run(["cc", *options, str(source), "-o", str(self._clock), "-ldl"], check=True)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._directory.cleanup()
+
+    def count(self, command: Sequence[str], env: Mapping[str, str]) -> Counts:
+        """Run ``command`` and count. Raises CannotRunError when it fails."""
+        out = Path(tempfile.mkdtemp(dir=self._directory.name)) / "counts"
+        valgrind = ["valgrind", "--tool=callgrind", f"--dump-before={MARK}", f"--callgrind-out-file={out}"]
+        done = subprocess.run(
+            [*valgrind, *command],
+            env={**env, "LD_PRELOAD": str(self._clock)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise CannotRunError(f"{' '.join(command)} failed: {done.stderr.strip()[-2000:]}")
+        parts = sorted(out.parent.glob("counts.*"), key=lambda part: int(part.suffix[1:]))
+        return Counts([_total(part) for part in parts], done.stdout)
+
+
+def _total(part: Path) -> int:
+    found = re.search(r"^totals: (\d+)", part.read_text(), re.MULTILINE)
+    if found is None:
+        raise CannotRunError(
+            f"callgrind wrote no line 'totals:' to {part.name}; is this valgrind 3.19 or later?"
+        )
+    return int(found[1])

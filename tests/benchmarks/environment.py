@@ -1,0 +1,73 @@
+"""The benchmarks' own virtual environment: the agent's dependencies, a server, and the peers."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import tomllib
+import venv
+from pathlib import Path
+
+from .report import CannotRunError
+from .subjects import SUBJECTS
+
+ROOT = Path(__file__).parents[2]
+HOME = ROOT / ".ci" / "cache" / "benchmarks" / platform.python_version()
+PYTHON = HOME / "bin" / "python"
+
+
+def prepare() -> dict[str, str]:
+    """Make the environment if it is not there; return why, by name, some peers are missing from it."""
+    if not PYTHON.exists():
+        print(f"making {HOME.relative_to(ROOT)} ...", flush=True)
+        venv.create(HOME, with_pip=True)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    demo = [need for need in project["optional-dependencies"]["demo"] if not need.startswith("loopwatch")]
+    reason = _install([*project["dependencies"], *demo, "uvloop", "httptools"])
+    if reason is not None:
+        raise CannotRunError(f"the agent and a server to watch cannot be installed: {reason}")
+    missing = {
+        name: _install([subject.requirement])
+        for name, subject in SUBJECTS.items()
+        if subject.requirement is not None
+    }
+    return {name: reason for name, reason in missing.items() if reason is not None}
+
+
+def _install(requirements: list[str]) -> str | None:
+    """Install; return what pip said last if it failed."""
+    stamp = HOME / ("installed-" + "-".join(sorted(requirements)).replace("/", "_")[:150])
+    if stamp.exists():
+        return None
+    pip = [str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *requirements]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return (done.stderr.strip().splitlines() or ["pip failed"])[-1]
+    stamp.touch()
+    return None
+
+
+def variables(**more: str) -> dict[str, str]:
+    """Return the environment variables of measured processes: few, and the same on every run."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", **more}
+
+
+def module(name: str, *arguments: str) -> list[str]:
+    """Return the command that runs ``tests.benchmarks.<name>`` in the environment."""
+    return [str(PYTHON), "-m", f"{__package__}.{name}", *arguments]
+
+
+def describe() -> str:
+    """Return one line on what the figures were measured with."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    system = f"{platform.system()} {platform.release()}"
+    return f"CPython {platform.python_version()}, {os.cpu_count()} cores ({model}), {system}"

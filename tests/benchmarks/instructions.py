@@ -1,0 +1,162 @@
+"""Instructions per unit of work, bare and under each agent.
+
+Wall time on a shared machine says little about a cost of a few per cent; instructions repeat to a few in a
+thousand. Each agent runs every unit N times and then 3N times in one process under callgrind, each between
+two marks; the difference over 2N is the cost of one unit. Start-up, warm-up and the marks themselves
+cancel out. All threads count, and the clock is slowed down along with the code (``callgrind``), so that
+the agents' timers come as often per unit as they do natively. User-space instructions only: what an agent
+makes the kernel do shows in ``server`` and ``idle``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from .callgrind import SLOWDOWN, Callgrind
+from .environment import module, variables
+from .report import CannotRunError, Verdict, table
+from .subjects import SUBJECTS
+from .units import TIMES, UNITS
+
+BUDGETS = {"iteration": 1.10, "echo": 1.08, "request": 1.02}
+AFTER_STALLS = 1.10
+MEASURED = ("iteration", "task", "echo", "protocol echo", "request")
+WITH_STALLS = (*MEASURED, "stalls", "iteration")
+"""What loopwatch does: everybody's units, then stalls, then the first unit again."""
+
+LEFT_OUT = {"livekit monitor"}
+"""Comes with its whole framework, whose import takes minutes under callgrind; ``idle`` has it."""
+
+NATIVE_SCALE = 5.0
+NATIVE_RUNS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one unit costs."""
+
+    instructions: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What one agent was measured to cost."""
+
+    counted: dict[str, Cost]
+    """By unit, under callgrind; seconds as the process felt them."""
+    after_stalls: Cost | None
+    native: dict[str, float]
+    """Seconds by unit."""
+
+
+def run(missing: dict[str, str]) -> list[Verdict]:
+    """Measure everyone, print the tables, judge loopwatch."""
+    names = [name for name in SUBJECTS if name not in missing and name not in LEFT_OUT]
+    with Callgrind() as callgrind, ThreadPoolExecutor(os.cpu_count()) as pool:
+        turns = _calibrate()
+        native = [_natively(name, turns) for name in names]
+        counted = pool.map(lambda name: _counted(callgrind, name, turns), names)
+        subjects = {
+            name: Subject(costs, after, seconds)
+            for name, (costs, after), seconds in zip(names, counted, native, strict=True)
+        }
+    _print(subjects, missing)
+    ours, bare = subjects["loopwatch"].counted, subjects["bare"].counted
+    verdicts = [
+        Verdict(f"instructions per {unit}", ours[unit].instructions / bare[unit].instructions, budget)
+        for unit, budget in BUDGETS.items()
+    ]
+    return [*verdicts, _after_stalls(subjects["loopwatch"])]
+
+
+def _calibrate() -> int:
+    """Return how many turns of ``units.work`` take 100 us in the fastest of many runs."""
+    timing = "min(timeit.repeat(lambda: work(1000), number=20, repeat=50)) / 20"
+    program = f"import timeit; from {__package__}.units import work; print({timing})"
+    python = module("units")[0]
+    done = subprocess.run(
+        [python, "-c", program], env=variables(), capture_output=True, text=True, check=True
+    )
+    return round(1000 * 100e-6 / float(done.stdout))
+
+
+def _command(name: str, scale: float, turns: int, plan: tuple[str, ...]) -> list[str]:
+    return module("units", name, str(scale), str(turns), *plan)
+
+
+def _units(unit: str, scale: float = 1.0) -> int:
+    return int(UNITS[unit][1] * scale) * (TIMES[1] - TIMES[0])
+
+
+def _natively(name: str, turns: int) -> dict[str, float]:
+    """Return seconds per unit, the fastest of a few runs."""
+    best: dict[str, float] = {}
+    for _ in range(NATIVE_RUNS):
+        command = _command(name, NATIVE_SCALE, turns, MEASURED)
+        done = subprocess.run(command, env=variables(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise CannotRunError(f"{name}: {done.stderr.strip()[-2000:]}")
+        seconds = json.loads(done.stdout.splitlines()[-1])
+        for i, unit in enumerate(MEASURED):
+            each = (seconds[2 * i + 1] - seconds[2 * i]) / _units(unit, NATIVE_SCALE)
+            best[unit] = min(each, best.get(unit, each))
+    return best
+
+
+def _counted(callgrind: Callgrind, name: str, turns: int) -> tuple[dict[str, Cost], Cost | None]:
+    """Return the cost of each unit, and of an iteration after the stalls if there were any."""
+    plan = WITH_STALLS if name == "loopwatch" else MEASURED
+    counts = callgrind.count(_command(name, 1.0, turns, plan), variables())
+    seconds = json.loads(counts.stdout.splitlines()[-1])
+    between_marks = counts.parts[1::2]
+    costs = [
+        Cost(
+            instructions=(between_marks[2 * i + 1] - between_marks[2 * i]) / _units(unit),
+            seconds=(seconds[2 * i + 1] - seconds[2 * i]) / _units(unit),
+        )
+        for i, unit in enumerate(plan)
+    ]
+    return dict(zip(MEASURED, costs, strict=False)), costs[-1] if plan is WITH_STALLS else None
+
+
+def _print(subjects: dict[str, Subject], missing: dict[str, str]) -> None:
+    def show(title: str, value: Callable[[Subject, str], float], digits: int) -> None:
+        bare = subjects["bare"]
+        rows = [
+            [
+                name,
+                *(
+                    f"{value(it, unit):,.{digits}f} {value(it, unit) / value(bare, unit):6.3f}x"
+                    for unit in MEASURED
+                ),
+            ]
+            for name, it in subjects.items()
+        ]
+        rows += [[name, *["not installable"] * len(MEASURED)] for name in missing if name not in LEFT_OUT]
+        print(f"\n{title}")
+        table(["", *MEASURED], rows)
+
+    show("instructions per unit", lambda it, unit: it.counted[unit].instructions, 0)
+    show(
+        "microseconds per unit natively, fastest run; indicative only",
+        lambda it, unit: it.native[unit] * 1e6,
+        2,
+    )
+    speed = ", ".join(
+        f"{unit} {subjects['bare'].counted[unit].seconds / subjects['bare'].native[unit]:.1f}"
+        for unit in MEASURED
+    )
+    print(f"\nthe clock, slowed down {SLOWDOWN}-fold, ran faster than the code by a factor of: {speed}")
+
+
+def _after_stalls(ours: Subject) -> Verdict:
+    assert ours.after_stalls is not None
+    before, after = ours.counted["iteration"].instructions, ours.after_stalls.instructions
+    print(f"instructions per iteration before stalls {before:,.0f}, after them {after:,.0f}")
+    return Verdict("instructions per iteration after stalls, against before", after / before, AFTER_STALLS)

@@ -1,0 +1,56 @@
+"""``python -m tests.benchmarks.served SUBJECT``: the server of ``server``. Prints its URL, ends by SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+
+from .subjects import SUBJECTS
+
+
+class Item(BaseModel):
+    """What the one route takes and gives."""
+
+    name: str
+    price: float
+    tags: list[str] = []
+
+
+def application(name: str) -> FastAPI:
+    """Build the application, with the subject attached as it starts."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        SUBJECTS[name].attach(asyncio.get_running_loop())
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.get("/items/{number}")
+    async def read_item(number: int, q: str | None = None) -> Item:
+        await asyncio.sleep(0)
+        return Item(name=f"item {number}", price=number / 7, tags=[q or "none", "some"])
+
+    return app
+
+
+def main() -> None:
+    name = sys.argv[1]
+    SUBJECTS[name].prepare()
+    listener = socket.create_server(("127.0.0.1", 0))
+    print(f"http://127.0.0.1:{listener.getsockname()[1]}/items/7?q=x", flush=True)
+    config = uvicorn.Config(
+        application(name), log_level="error", access_log=False, loop="asyncio", http="httptools"
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

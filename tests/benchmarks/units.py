@@ -1,0 +1,171 @@
+"""The units of work whose instructions are counted, and the child process that repeats them.
+
+Run as ``python -m tests.benchmarks.units SUBJECT SCALE WORK UNIT...``: each unit is warmed up, then
+repeated N and 3N times, each repetition between two marks. The seconds of each repetition go to stdout as
+JSON, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import Awaitable, Callable
+
+from .subjects import SUBJECTS
+
+mark = os.getloadavg
+"""Ends one part of the count: callgrind writes its counters out before it enters this function of the C
+library (``callgrind.MARK``), which nothing else calls."""
+
+PAYLOAD = b"x" * 64
+STALL = 0.12
+SETTLE = 0.05
+
+
+async def iteration(n: int) -> None:
+    """Go round the loop ``n`` times for one callback that does nothing but ask to be called again."""
+    loop = asyncio.get_running_loop()
+    finished = loop.create_future()
+    left = n
+
+    def again() -> None:
+        nonlocal left
+        left -= 1
+        if left:
+            loop.call_soon(again)
+        else:
+            finished.set_result(None)
+
+    loop.call_soon(again)
+    await finished
+
+
+async def nothing() -> None:
+    """Be a task's whole work."""
+
+
+async def task(n: int) -> None:
+    """Create and await ``n`` empty tasks, one after the other."""
+    for _ in range(n):
+        await asyncio.create_task(nothing())
+
+
+async def serve_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Send back what is received until the other side has gone."""
+    while data := await reader.read(len(PAYLOAD)):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+async def echo(n: int) -> None:
+    """Make ``n`` round trips over loopback with asyncio's streams; both ends live on this loop."""
+    server = await asyncio.start_server(serve_echo, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    for _ in range(n):
+        writer.write(PAYLOAD)
+        await writer.drain()
+        await reader.readexactly(len(PAYLOAD))
+    writer.close()
+    server.close()
+    await server.wait_closed()
+
+
+class Echo(asyncio.Protocol):
+    """Sends back what it receives, ``n`` times if told so."""
+
+    def __init__(self, n: float = float("inf")) -> None:
+        self.left = n
+        self.finished = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.left -= 1
+        if self.left:
+            self.transport.write(data)
+        else:
+            self.transport.close()
+            self.finished.set_result(None)
+
+
+async def protocol_echo(n: int) -> None:
+    """Make ``n`` round trips with bare protocols: the least that asyncio can do for one."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Echo, "127.0.0.1", 0)
+    transport, client = await loop.create_connection(lambda: Echo(n), *server.sockets[0].getsockname())
+    transport.write(PAYLOAD)
+    await client.finished
+    server.close()
+    await server.wait_closed()
+
+
+def work(n: int) -> None:
+    """Compute; ``WORK`` turns take about 100 us natively."""
+    for i in range(n):
+        i * i
+
+
+async def child() -> None:
+    """Wait one turn, as a call to another service would."""
+    await asyncio.sleep(0)
+
+
+async def request(n: int) -> None:
+    """Serve ``n`` requests, each with two child tasks, a timeout and 100 us of work."""
+    turns = int(sys.argv[3])
+    for _ in range(n):
+        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+            group.create_task(child())
+            group.create_task(child())
+            work(turns)
+
+
+async def stalls(n: int) -> None:
+    """Stall the loop ``n`` times, then let whatever watches finish its report."""
+    for _ in range(n):
+        time.sleep(STALL)
+        await asyncio.sleep(SETTLE)
+
+
+UNITS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
+    "iteration": (iteration, 4000),
+    "task": (task, 1500),
+    "echo": (echo, 200),
+    "protocol echo": (protocol_echo, 700),
+    "request": (request, 150),
+    "stalls": (stalls, 1),
+}
+"""Each unit of work and how often it is done for N."""
+
+TIMES = (1, 3)
+
+
+async def measure(subject: str, scale: float, names: list[str]) -> list[float]:
+    """Run each named unit N and 3N times between marks; return the seconds each took, in order."""
+    SUBJECTS[subject].attach(asyncio.get_running_loop())
+    seconds = []
+    for name in names:
+        unit, n = UNITS[name]
+        n = max(1, int(n * scale))
+        await unit(max(1, n // 4))
+        for times in TIMES:
+            gc.collect()
+            mark()
+            began = time.perf_counter()
+            await unit(n * times)
+            seconds.append(time.perf_counter() - began)
+            mark()
+    return seconds
+
+
+if __name__ == "__main__":
+    _, subject, scale, _, *names = sys.argv
+    SUBJECTS[subject].prepare()
+    print(json.dumps(asyncio.run(measure(subject, float(scale), names))), flush=True)
+    os._exit(0)  # some peers leave threads that never end
