@@ -1,1 +1,1 @@
-"""What the agent costs: ``python -m tests.benchmarks`` prints each figure beside its budget and the peers'."""
+"""What the agent costs: ``python -m tests.benchmarks`` prints all figures beside budgets and peers."""

@@ -1,4 +1,4 @@
-"""CPU time of a process whose loop has nothing to do, bare and under each agent. All wait at the same time."""
+"""CPU time of a process whose loop has nothing to do, bare and under each agent. All wait at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.served SUBJECT``: the server of ``server``. Prints its URL, ends by SIGTERM."""
+"""``python -m tests.benchmarks.served SUBJECT``: the server of ``server``. Prints its URL, ends on SIGTERM."""
 
 from __future__ import annotations
 
