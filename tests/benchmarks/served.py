@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.served SUBJECT``: the server of ``server``. Prints its URL, ends on SIGTERM."""
+"""``python -m tests.benchmarks.served SUBJECT``: what ``server`` loads. Prints its URL; SIGTERM ends it."""
 
 from __future__ import annotations
 
