@@ -1,0 +1,182 @@
+"""A forked child is a process of its own: it watches its own loops, and takes nothing of its parent's."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+
+HEAD = """
+import asyncio, os, sys, time, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what is tested here
+import loopwatch
+
+def stalls():
+    return [(stall.culprit.function, round(stall.duration, 1)) for stall in agent.stalls()]
+
+def in_child():
+    pid = os.fork()
+    if not pid:
+        return True
+    if (status := os.waitpid(pid, 0)[1]) != 0:
+        sys.exit(f"the child ended with {status}")
+    return False
+
+async def block(seconds):
+    await asyncio.sleep(0.05)
+    time.sleep(seconds)
+    await asyncio.sleep(0.05)
+"""
+
+
+def run(script: Script, body: str) -> list[str]:
+    done = script(HEAD + body)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "was blocked" not in line]) == (
+        0,
+        [],
+    )
+    return done.stdout.splitlines()
+
+
+def test_a_fork_before_any_loop(script: Script) -> None:
+    out = run(
+        script,
+        """
+agent = loopwatch.install(prometheus_port=None)
+child = in_child()
+asyncio.run(block(0.2))
+loopwatch.uninstall()
+print("child" if child else "parent", stalls(), flush=True)
+""",
+    )
+    assert out == ["child [('block', 0.2)]", "parent [('block', 0.2)]"]
+
+
+def test_a_fork_between_two_runs_with_threads_going(script: Script) -> None:
+    out = run(
+        script,
+        """
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(block(0.3))
+child = in_child()
+asyncio.run(block(0.2))
+name = "child" if child else "parent"
+[loop] = agent.loops()
+[delays] = agent.snapshot().points["delay"]
+loopwatch.uninstall()
+print(name, stalls(), flush=True)
+""",
+    )
+    assert out == ["child [('block', 0.2)]", "parent [('block', 0.3), ('block', 0.2)]"]
+
+
+def test_a_fork_from_within_a_running_loop(script: Script) -> None:
+    out = run(
+        script,
+        """
+async def main():
+    await asyncio.sleep(1.2)  # until the dump's timer runs
+    return in_child()
+
+agent = loopwatch.install(prometheus_port=None)
+if asyncio.run(main()):
+    asyncio.run(block(0.2))
+    loopwatch.uninstall()
+    print("child", [loop.name for loop in agent.loops()], stalls(), flush=True)
+    sys.exit(0)
+print("parent", [loop.name for loop in agent.loops()], flush=True)
+""",
+    )
+    assert out == ["child ['main'] [('block', 0.2)]", "parent ['main']"]
+
+
+def test_a_child_begins_all_counters_from_nothing(script: Script) -> None:
+    out = run(
+        script,
+        """
+def sums():
+    points = agent.snapshot().points
+    active, idle = (point.value for point in points["loop_time"])
+    return active + idle < 0.5, points["iterations"][0].value < 50, points["cpu_time"][0].value < 0.5
+
+async def busy():
+    for _ in range(500):
+        await asyncio.sleep(0.002)
+
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(busy())
+agent.snapshot()
+if in_child():
+    asyncio.run(asyncio.sleep(0.1))
+    print(sums(), flush=True)
+else:
+    print(sums(), flush=True)
+""",
+    )
+    assert out == ["(True, True, True)", "(False, False, True)"]
+
+
+def test_the_endpoint_stays_the_parents(script: Script) -> None:
+    out = run(
+        script,
+        """
+import urllib.request
+
+def scrape(url):
+    return "asyncio_eventloop_delay" in urllib.request.urlopen(url, timeout=10).read().decode()
+
+async def own():
+    return await asyncio.to_thread(scrape, agent.prometheus_url)
+
+agent = loopwatch.install(prometheus_port=0)
+asyncio.run(asyncio.sleep(0))
+url = agent.prometheus_url
+if in_child():
+    open_files = [os.readlink(link) for link in map("/proc/self/fd/{}".format, os.listdir("/proc/self/fd"))
+                  if os.path.islink(link)]
+    print("child", agent.prometheus_url, [name for name in open_files if name.startswith("socket:")])
+    print("child", asyncio.run(own()), agent.prometheus_url != url, flush=True)
+else:
+    print("parent", scrape(url), agent.prometheus_url == url, flush=True)
+""",
+    )
+    assert out == ["child None []", "child True True", "parent True True"]
+
+
+def test_children_of_multiprocessing_are_watched(script: Script) -> None:
+    out = run(
+        script,
+        """
+import multiprocessing
+
+def child(number):
+    asyncio.run(block(0.2))
+    loopwatch.uninstall()
+    return stalls()
+
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(block(0.3))
+with multiprocessing.get_context("fork").Pool(2) as pool:
+    print(pool.map(child, range(2)), flush=True)
+""",
+    )
+    assert out == ["[[('block', 0.2)], [('block', 0.2)]]"]
+
+
+def test_nothing_is_taken_along_after_uninstall(script: Script) -> None:
+    out = run(
+        script,
+        """
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(asyncio.sleep(0))
+loopwatch.uninstall()
+if in_child():
+    asyncio.run(block(0.2))
+    print([loop.iterations is None for loop in agent.loops()], stalls(), flush=True)
+""",
+    )
+    assert out == ["[False] []"]

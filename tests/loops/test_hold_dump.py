@@ -1,0 +1,178 @@
+"""The dump of a long hold of the GIL: written while it goes on, told of after it, no one's timer hurt.
+
+In programs of their own: the timer is not used under pytest.
+"""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Script = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="ctypes.PyDLL(None)")
+
+HEAD = """
+import asyncio, ctypes, faulthandler, glob, os, sys, time
+import loopwatch
+from loopwatch._watchdog import hold_dump
+hold_dump.HOLD = 0.25  # seconds, not the real 5
+from loopwatch._watchdog import thread
+thread.CHORES_EVERY = 0.05
+
+libc = ctypes.PyDLL(None)  # whose functions keep the GIL
+
+def holds_the_gil(seconds):
+    libc.usleep(int(seconds * 1e6))
+
+async def main():
+    await asyncio.sleep(0.1)
+    holds_the_gil(0.5)
+    await asyncio.sleep(0.1)
+
+def dumps():
+    return glob.glob(os.environ["TMPDIR"] + "/loopwatch-*.dump")
+"""
+
+
+def test_the_stack_of_a_hold_is_written_and_told(script: Script, tmp_path: Path) -> None:
+    done = script(HEAD + "loopwatch.install(prometheus_port=None); asyncio.run(main())")
+    assert done.returncode == 0
+    [dump] = tmp_path.glob("loopwatch-*.dump")
+    [told] = [line for line in done.stderr.splitlines() if "could run Python" in line]
+    assert told.endswith(f"the stacks of all threads at that time are in {dump}")
+    text = dump.read_text()
+    assert "Timeout (0:00:00.250000)!" in text
+    assert "in holds_the_gil" in text
+    assert "in main" in text
+    [stall] = [line for line in done.stderr.splitlines() if "was blocked for" in line]
+    assert " by libc.usleep in __main__.holds_the_gil (" in stall
+
+
+def test_the_stall_appears_at_once_after_it(script: Script) -> None:
+    done = script(
+        HEAD
+        + """
+async def ask():
+    await main()
+    return agent.stalls()
+
+agent = loopwatch.install(prometheus_port=None)
+[stall] = [stall for stall in asyncio.run(ask()) if stall.duration > 0.3]
+print(stall.culprit.function, stall.call, 0.45 < stall.duration < 0.7, stall.in_progress)
+"""
+    )
+    assert done.stdout == "holds_the_gil libc.usleep True False\n"
+
+
+def test_an_empty_file_is_taken_away(script: Script, tmp_path: Path) -> None:
+    done = script(
+        HEAD
+        + """
+async def well():
+    await asyncio.sleep(0.4)
+    print(len(dumps()), [os.stat(path).st_size for path in dumps()])
+
+loopwatch.install(prometheus_port=None)
+asyncio.run(well())
+time.sleep(0.5)  # no loop runs: not held, though nothing is served
+asyncio.run(well())
+"""
+    )
+    assert (done.stdout, done.stderr) == ("1 [0]\n1 [0]\n", "")
+    assert not list(tmp_path.glob("*.dump"))
+
+
+def test_a_file_of_the_users_is_appended_to_and_kept(script: Script, tmp_path: Path) -> None:
+    chosen = tmp_path / "held.txt"
+    chosen.write_text("before\n")
+    body = "loopwatch.install(prometheus_port=None); asyncio.run(main())"
+    done = script(HEAD + body, LOOPWATCH_HOLD_DUMP=str(chosen))
+    assert done.returncode == 0
+    assert chosen.read_text().startswith("before\n")
+    assert "in holds_the_gil" in chosen.read_text()
+    assert not list(tmp_path.glob("*.dump"))
+    script(
+        HEAD + "loopwatch.install(prometheus_port=None); asyncio.run(asyncio.sleep(0.01))",
+        LOOPWATCH_HOLD_DUMP=str(chosen),
+    )
+    assert "in holds_the_gil" in chosen.read_text()
+
+
+def test_switched_off_nothing_is_touched(script: Script, tmp_path: Path) -> None:
+    done = script(
+        HEAD
+        + """
+original = faulthandler.dump_traceback_later
+loopwatch.install(prometheus_port=None, hold_dump=False)
+asyncio.run(main())
+print(faulthandler.dump_traceback_later is original, dumps())
+"""
+    )
+    assert done.stdout == "True []\n"
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        "faulthandler.dump_traceback_later(0.4, file=theirs)",
+        "faulthandler.cancel_dump_traceback_later()",
+    ],
+)
+def test_once_somebody_else_uses_the_timer_it_is_theirs_for_good(script: Script, use: str) -> None:
+    done = script(
+        HEAD
+        + f"""
+import logging
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+theirs = open(os.environ["TMPDIR"] + "/theirs.txt", "w+b", buffering=0)
+
+async def users():
+    await asyncio.sleep(0.1)
+    {use}
+    {use}
+    await main()
+
+loopwatch.install(prometheus_port=None)
+asyncio.run(users())
+print([os.stat(path).st_size for path in dumps()])
+theirs.seek(0)
+print(theirs.read().count(b"Timeout"))
+"""
+    )
+    sizes, timeouts = done.stdout.splitlines()
+    assert sizes in ("[0]", "[]")
+    assert timeouts == ("1" if "dump_traceback_later(0.4" in use else "0")
+    assert len([line for line in done.stderr.splitlines() if "uses faulthandler's timer" in line]) == 1
+
+
+def test_uninstall_disarms_and_puts_the_functions_back(script: Script) -> None:
+    done = script(
+        HEAD
+        + """
+originals = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
+loopwatch.install(prometheus_port=None)
+asyncio.run(asyncio.sleep(0.1))
+print(faulthandler.dump_traceback_later.__name__, faulthandler.dump_traceback_later is originals[0])
+loopwatch.uninstall()
+print((faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later) == originals)
+holds_the_gil(0.4)
+print(dumps())
+"""
+    )
+    assert (done.stdout, done.stderr) == ("dump_traceback_later False\nTrue\n[]\n", "")
+
+
+def test_it_is_never_armed_under_a_debugger(script: Script) -> None:
+    done = script(
+        HEAD
+        + """
+sys.settrace(lambda *args: None)
+loopwatch.install(prometheus_port=None)
+asyncio.run(asyncio.sleep(0.1))
+print(dumps())
+"""
+    )
+    assert done.stdout == "[]\n"
