@@ -92,7 +92,7 @@ class Reader:
             delay_p99=delay.quantile(0.99),
             delay_max=max(state.delay_max.read(now), state.blocked(now)),
             utilization=times[0] / sum(times) if times and sum(times) else None,
-            iterations=state.iterations if state.has_selector else None,
+            iterations=int(state.iterations) if state.has_selector else None,
             blocked=state.blocked(now),
             ready=self._ready(state),
             timers=self._timers(state),

@@ -184,7 +184,11 @@ class Attach:
             self._refuse(loop, "too_many")
             return None
         heartbeat = Heartbeat(loop, state, self._threshold, self._clock, self._journal, self._check)
-        unwrap = watch_iterations(found, state, self._threshold, self._clock.monotonic) if found else None
+        unwrap = (
+            watch_iterations(found, state, self._threshold, self._clock.monotonic, heartbeat.fall_due)
+            if found
+            else None
+        )
         return _Probes(state, heartbeat, unwrap)
 
     def _family(self, loop: asyncio.AbstractEventLoop) -> tuple[type | None, LoopKind]:

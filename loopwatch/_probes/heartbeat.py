@@ -41,6 +41,7 @@ class Heartbeat:
         self._interval = min(threshold / 2, INTERVAL if state.has_selector else INTERVAL_BLIND)
         state.beat_interval = self._interval
         self._due = 0.0
+        self._beating = False
         self._timer: asyncio.TimerHandle | None = None
         # An empty context of its own: the default, a copy of the current one, would keep the values of
         # whoever started the loop alive. One per loop, since a context cannot be entered twice at a time.
@@ -49,10 +50,12 @@ class Heartbeat:
     def start(self, now: float) -> None:
         """Begin to beat. In the loop's thread, before its first iteration or within one."""
         self.stop()  # the timer of a run that ended unseen would go on beside the new one
+        self._beating = True
         self._schedule(now)
 
     def stop(self) -> None:
         """Stop beating, leaving no timer in the loop. In the loop's thread."""
+        self._beating = False
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()
@@ -67,21 +70,39 @@ class Heartbeat:
         if loop is None or loop.is_closed():
             return
         self._due = now + self._interval
-        self._timer = loop.call_later(self._interval, self._beat, context=self._context)
-        if not self._state.has_selector:
+        if self._state.has_selector:
+            self._state.beat_due = self._due
+        else:
+            self._timer = loop.call_later(self._interval, self._beat, context=self._context)
             self._state.busy_since = self._due
+
+    def fall_due(self, now: float) -> bool:
+        """Have the loop beat in this iteration; return whether it will. Called by what wraps ``select``."""
+        self._state.beat_due = now + self._interval  # stalls are looked for at this pace, beat or no beat
+        loop = self._loop()
+        if loop is None or not self._beating:
+            return False
+        try:
+            loop.call_soon(self._beat, context=self._context)
+        except Exception as error:  # noqa: BLE001 - somebody's own call_soon; the loop waits for us to return
+            self._fail(error)
+            return False
+        return True
 
     def _beat(self) -> None:
         try:
             self._measure()
         except Exception as error:  # noqa: BLE001 - a probe that fails is set aside, the loop runs on
-            self.stop()
-            if not self._state.has_selector:
-                self._state.busy_since = NEVER
-            self._journal.failure("heartbeat", error)
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.stop()
+        if not self._state.has_selector:
+            self._state.busy_since = NEVER
+        self._journal.failure("heartbeat", error)
 
     def _measure(self) -> None:
-        if self._timer is None:
+        if not self._beating:
             return
         now = self._monotonic()
         state = self._state

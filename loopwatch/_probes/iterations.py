@@ -10,53 +10,95 @@ from __future__ import annotations
 import functools
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from loopwatch._internals.base_loop import Selector, shadowed
-from loopwatch._store.loop_state import NEVER, LoopState
+from loopwatch._store.loop_state import LoopState
 
 
-def watch_iterations(
-    selector: Selector, state: LoopState, threshold: float, monotonic: Callable[[], float]
-) -> Callable[[], None]:
-    """Wrap ``selector.select`` so that it keeps ``state``; return a function that takes the wrapper off.
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """What is to be done when a step or a wait ends and a heartbeat is due: some twenty times a second."""
 
-    The budget is 10 % of the instructions of an empty iteration, hence one function, no call to a method
-    and no guard: nothing between the clock reads can raise but a KeyboardInterrupt, which is the user's.
+    state: LoopState
+    threshold: float
+    fall_due: Callable[[float], bool]
+
+    def of_step(self, now: float) -> bool:
+        """Note the step if it was a stall; return whether a beat is to run in this iteration."""
+        if now - self.state.busy_since > self.threshold:
+            self.state.end_stall(self.state.busy_since, now, True)
+        return self.fall_due(now)
+
+    def of_wait(self, began: float, due: float, woke: float) -> None:
+        """Note the wait if it ended far too late: it was short, so that was the GIL, the run queue or a
+        suspended process. The excess was not idle: the loop was wanted."""
+        late = woke - due > self.threshold
+        if late:
+            self.state.end_stall(due, woke, False)
+        self.state.idle_time += (due if late else woke) - began
+        self.fall_due(woke)
+
+
+def _keeping(
+    state: LoopState,
+    inner: Callable[[float | None], Any],
+    monotonic: Callable[[], float],
+    end_step: Callable[[float], bool],
+    end_wait: Callable[[float, float, float], None],
+) -> Any:
+    """Return ``inner``, a ``select``, so that it keeps ``state``.
+
+    It keeps the time of the heartbeat too, letting no wait last beyond the next: a timer in the loop's heap
+    would cost each iteration a look at the heap and each wait the computation of its timeout.
+
+    The budget is 10 % of the instructions of an empty iteration, hence one comparison for all that is rare,
+    and no guard: nothing between the clock reads can raise but a KeyboardInterrupt, which is the user's. No
+    stall passes by that comparison, since beats are due more often than a stall is long.
     """
-    inner = selector.select
-    shadows = shadowed(selector, "select")  # somebody else's, on the instance already
 
     @functools.wraps(inner)
     def select(timeout: float | None = None) -> Any:
-        if timeout is not None and timeout <= 0:
-            events = inner(timeout)
-            now = monotonic()
-            if now - state.busy_since > threshold:
-                state.end_stall(state.busy_since, now, True)
-            state.busy_since = now
-            state.iterations += 1
-            return events
+        state.iterations += 1.0
         now = monotonic()
-        if now - state.busy_since > threshold:
-            state.end_stall(state.busy_since, now, True)
-        state.waiting_since = now
-        due = NEVER if timeout is None else now + timeout
-        state.busy_since = due
-        events = inner(timeout)
-        woke = monotonic()
-        if woke - due > threshold:
-            # The heartbeat keeps every timeout short, so this is no long wait but a late wake-up: the GIL,
-            # the run queue or a suspended process. Its excess was not idle: the loop was wanted.
-            state.end_stall(due, woke, False)
-            state.idle_time += due - now
-        else:
-            state.idle_time += woke - now
-        state.waiting_since = 0.0
-        state.busy_since = woke
-        state.iterations += 1
-        return events
+        if now >= state.beat_due and end_step(now):
+            timeout = 0
+        if timeout or timeout is None:
+            left = state.beat_due - now
+            if timeout is None or timeout > left:
+                timeout = left
+            state.waiting_since = now
+            state.busy_since = due = now + timeout
+            events = inner(timeout)
+            woke = monotonic()
+            state.waiting_since = 0.0
+            state.busy_since = woke
+            if woke >= state.beat_due:
+                end_wait(now, due, woke)
+            else:
+                state.idle_time += woke - now
+            return events
+        state.busy_since = now
+        return inner(timeout)
 
+    return select
+
+
+def watch_iterations(
+    selector: Selector,
+    state: LoopState,
+    threshold: float,
+    monotonic: Callable[[], float],
+    fall_due: Callable[[float], bool],
+) -> Callable[[], None]:
+    """Wrap ``selector.select`` so that it keeps ``state``; return a function that takes the wrapper off.
+
+    ``fall_due`` is called when a heartbeat is due and returns whether the loop is to beat.
+    """
+    shadows = shadowed(selector, "select")  # somebody else's, on the instance already
+    ends = _Ends(state, threshold, fall_due)
+    select: Any = _keeping(state, selector.select, monotonic, ends.of_step, ends.of_wait)
     selector.select = select
     # Held weakly, since it holds callbacks that hold the loop: a loop left unclosed has to be collected.
     holder, ours = weakref.ref(selector), weakref.ref(select)
@@ -68,7 +110,7 @@ def watch_iterations(
         if selector.select is not select:
             return  # somebody wrapped ours: it stays below theirs, writing to a state nobody reads
         if shadows:
-            selector.select = select.__wrapped__
+            selector.select = select.__wrapped__  # type: ignore[attr-defined]
         else:
             del selector.select
 

@@ -31,6 +31,7 @@ class LoopState:
 
     __slots__ = (
         "active_time",
+        "beat_due",
         "beat_interval",
         "block_duration",
         "block_time",
@@ -72,7 +73,8 @@ class LoopState:
         self.delay_max = WindowMax()
         self.gc_pause: dict[int, Histogram] = {}
         """By generation. Written by whichever thread collects; collections never overlap."""
-        self.iterations = 0
+        self.iterations = 0.0
+        """Whole; a float, since adding to one allocates less than adding to an int."""
         self.idle_time = 0.0
         """Seconds spent waiting in select. On loops without a selector the watchdog's estimate."""
         self.active_time = 0.0
@@ -100,6 +102,8 @@ class LoopState:
         self.has_selector = False
         self.beat_interval = 0.0
         """Seconds between two heartbeats."""
+        self.beat_due = 0.0
+        """When the next heartbeat is due, on loops with a selector."""
         self.busy_since = NEVER
         """Since when the loop owes service. In a step: when it began. Waiting in select, or between two
         heartbeats where there is no selector: when the wait has to end, a moment still to come. NEVER while
