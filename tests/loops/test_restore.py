@@ -230,6 +230,7 @@ class TestSomebodyElseOnTop:
         gc.callbacks.extend(others)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_an_unclosed_loop_is_collected_and_warned_of_as_ever(
     agent: Agent, new_loop: LoopFactory, blind: bool
 ) -> None:
