@@ -142,7 +142,7 @@ class Reader:
             if waiting_since:
                 idle += max(0.0, min(now, state.busy_since) - waiting_since)
             active += now - entered_at - (idle - state.idle_at_enter)
-        elif not active + idle:
+        elif not active + idle and "active" not in state.shown:
             return None
         return _never_falling(state, "active", active), _never_falling(state, "idle", idle)
 

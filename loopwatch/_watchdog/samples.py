@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
-from typing import TypeVar
 
 from loopwatch._internals.base_loop import next_ready
 from loopwatch._internals.interpreter import Place, occupy, places
 from loopwatch._store.loop_state import LoopState
 
 from .evidence import Reading
-
-T = TypeVar("T", bound=Hashable)
 
 EVERY = 0.01
 """Seconds between samples of one stall at first."""
@@ -127,20 +124,19 @@ def most_seen(samples: list[Sample]) -> tuple[Place, ...]:
     Stacks count as one when the same functions are on them, wherever in those they stood: a long loop shows
     another line each time. Of the most seen the most seen variant is returned.
     """
-    seen = [(sample.stack, sample.stands_for) for sample in samples if sample.stack]
+    seen = [sample for sample in samples if sample.stack]
     if not seen:
         return ()
-    functions = _longest((_functions(stack), seconds) for stack, seconds in seen)
-    return _longest((stack, seconds) for stack, seconds in seen if _functions(stack) == functions)
+    # By identity: the hash of a code object takes microseconds, and equal ones may be of different files.
+    of_functions = _longest(seen, lambda stack: tuple(id(code) for code, _, _ in stack))
+    return _longest(of_functions, lambda stack: tuple((id(code), at) for code, at, _ in stack))[-1].stack
 
 
-def _functions(stack: tuple[Place, ...]) -> tuple[CodeType, ...]:
-    return tuple(place[0] for place in stack)
-
-
-def _longest(seen: Iterable[tuple[T, float]]) -> T:
-    """Return the key with the largest sum of seconds, of equal ones that which came last."""
-    total: dict[T, float] = {}
-    for key, seconds in seen:
-        total[key] = total.pop(key, 0.0) + seconds  # popped, so that the order is that of the last time
-    return max(reversed(total), key=total.__getitem__)
+def _longest(samples: list[Sample], kind: Callable[[tuple[Place, ...]], Hashable]) -> list[Sample]:
+    """Return the samples of the kind that stands for the most time, of equal ones that which came last."""
+    kinds: dict[Hashable, list[Sample]] = {}
+    for sample in samples:
+        key = kind(sample.stack)
+        kinds[key] = group = kinds.pop(key, [])  # popped, so that the order is that of the last time
+        group.append(sample)
+    return max(reversed(kinds.values()), key=lambda group: sum(sample.stands_for for sample in group))

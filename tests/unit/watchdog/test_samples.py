@@ -1,71 +1,52 @@
-"""Which of several stacks tells the story of a stall."""
+"""Which of the stacks taken tells the story."""
 
-from __future__ import annotations
-
-import sys
 from types import CodeType
 
-from loopwatch._internals.interpreter import Place, occupy
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from loopwatch._watchdog.samples import Sample, most_seen
 
 
-def handle() -> None:
-    """A function of the program."""
+def code(name: str) -> CodeType:
+    return compile("pass", name, "exec")
 
 
-def work() -> None:
-    """Another one."""
+CODES = {name: code(name) for name in "abcd"}
 
 
-def _place(code: CodeType, offset: int = 0) -> Place:
-    return code, offset, __name__
+def stack(places: str) -> tuple[tuple[CodeType, int, str], ...]:
+    """Make a stack of ``"a1 b2"``: functions, and where in them."""
+    return tuple((CODES[place[0]], int(place[1:]), "shop") for place in places.split())
 
 
-def _sample(stands_for: float, *stack: Place) -> Sample:
-    return Sample(stack, next_ready=None, callback=0, stands_for=stands_for)
+def samples(*seen: tuple[str, float]) -> list[Sample]:
+    return [Sample(stack(places), None, 0, seconds) for places, seconds in seen]
 
 
-WORK, HANDLE = _place(work.__code__), _place(handle.__code__)
+@pytest.mark.parametrize(
+    ("seen", "expected"),
+    [
+        ([], ""),
+        ([("", 0.5)], ""),
+        ([("a1", 0.1), ("", 5.0)], "a1"),
+        ([("a1", 0.3), ("b1", 0.1), ("b1", 0.1)], "a1"),
+        ([("a1", 0.1), ("b1", 0.1)], "b1"),
+        ([("a1 c1", 0.1), ("a2 c1", 0.1), ("b1 c1", 0.15)], "a2 c1"),
+        ([("a1 c1", 0.2), ("a2 c1", 0.1), ("b1 c1", 0.25)], "a1 c1"),
+        ([("a1 c1", 0.1), ("a1 c2", 0.1), ("a1 b1 c1", 0.15)], "a1 c2"),
+    ],
+    ids=str,
+)
+def test_the_functions_seen_for_longest_and_of_them_the_place(
+    seen: list[tuple[str, float]], expected: str
+) -> None:
+    assert most_seen(samples(*seen)) == stack(expected)
 
 
-def test_the_stack_seen_for_most_of_the_time_wins() -> None:
-    """One sample at the end of a long hold of the GIL outweighs several of what came after it."""
-    samples = [_sample(0.4, WORK, HANDLE), _sample(0.01, HANDLE), _sample(0.01, HANDLE)]
-    assert most_seen(samples) == (WORK, HANDLE)
-
-
-def test_of_equals_the_latest_wins() -> None:
-    """Nothing else tells them apart."""
-    assert most_seen([_sample(0.01, HANDLE), _sample(0.01, WORK)]) == (WORK,)
-
-
-def test_a_function_counts_wherever_in_it_the_thread_stood() -> None:
-    """A loop that is seen at many places is one function; the place seen most is the one shown."""
-    here, there = _place(work.__code__, 2), _place(work.__code__, 4)
-    samples = [_sample(0.02, here), _sample(0.03, there), _sample(0.04, HANDLE)]
-    assert most_seen(samples) == (there,)
-
-
-def test_no_stack_no_answer() -> None:
-    """Samples in which no Python code ran name nobody."""
-    assert most_seen([_sample(0.1)]) == ()
-    assert most_seen([]) == ()
-
-
-def _callback() -> tuple[int, int]:
-    frame = sys._getframe()
-    return id(frame), sys.getsizeof(frame)
-
-
-def test_a_new_frame_is_told_from_the_one_before() -> None:
-    """With its memory occupied, an ended frame does not lend its identity to the next."""
-    first, size = _callback()
-    kept = occupy(size)
-    second, _ = _callback()
-    assert first != second
-    assert kept
-
-
-def test_nothing_is_occupied_for_no_frame() -> None:
-    """Before the first sample there is nothing to tell apart."""
-    assert occupy(0) == []
+@given(st.lists(st.tuples(st.sampled_from(["a1", "a2", "b1", "b1 a1", ""]), st.floats(0.01, 1.0))))
+def test_what_is_returned_was_seen(seen: list[tuple[str, float]]) -> None:
+    found = most_seen(samples(*seen))
+    stacks = [stack(places) for places, _ in seen if places]
+    assert found in stacks if stacks else found == ()

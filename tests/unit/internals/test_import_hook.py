@@ -1,0 +1,101 @@
+"""A function is called once a module has been imported, and nobody notices."""
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from loopwatch._internals.import_hook import ImportHook
+
+NAME = "imported_one_day"
+
+
+@pytest.fixture
+def seen() -> list[ModuleType]:
+    return []
+
+
+@pytest.fixture
+def hook(seen: list[ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ImportHook]:
+    """Provide a module that can be imported, and a hook that waits for it."""
+    (tmp_path / f"{NAME}.py").write_text("done = True\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hook = ImportHook(NAME, seen.append)
+    before = list(sys.meta_path)
+    yield hook
+    hook.remove()
+    sys.modules.pop(NAME, None)
+    assert sys.meta_path == before
+
+
+def test_it_is_called_after_the_import_with_the_whole_module(
+    hook: ImportHook, seen: list[ModuleType]
+) -> None:
+    hook.install()
+    assert seen == []
+    module = importlib.import_module(NAME)
+    assert seen == [module]
+    assert module.done
+    assert hook not in sys.meta_path
+
+
+def test_it_is_called_at_once_for_what_is_imported_already(hook: ImportHook, seen: list[ModuleType]) -> None:
+    module = importlib.import_module(NAME)
+    hook.install()
+    assert seen == [module]
+    assert hook not in sys.meta_path
+
+
+def test_the_module_and_its_loader_are_as_without(hook: ImportHook) -> None:
+    hook.install()
+    module = importlib.import_module(NAME)
+    assert module.__loader__ is not None
+    assert "exec_module" not in vars(module.__loader__)
+    assert module.__spec__ is not None
+    assert module.__spec__.loader is module.__loader__
+    assert importlib.reload(module) is module
+
+
+def test_looking_for_a_module_is_not_importing_it(hook: ImportHook, seen: list[ModuleType]) -> None:
+    hook.install()
+    assert importlib.util.find_spec(NAME) is not None
+    assert seen == []
+    importlib.import_module(NAME)
+    assert len(seen) == 1
+
+
+def test_a_module_that_is_not_there_is_missed_as_ever(hook: ImportHook, seen: list[ModuleType]) -> None:
+    other = ImportHook("no_such_module", seen.append)
+    other.install()
+    try:
+        with pytest.raises(ModuleNotFoundError):
+            importlib.import_module("no_such_module")
+        assert other in sys.meta_path
+    finally:
+        other.remove()
+    assert seen == []
+
+
+def test_a_module_that_fails_fails_as_ever(hook: ImportHook, seen: list[ModuleType], tmp_path: Path) -> None:
+    (tmp_path / f"{NAME}.py").write_text("raise LookupError('its own')\n")
+    hook.install()
+    with pytest.raises(LookupError, match="its own"):
+        importlib.import_module(NAME)
+    assert seen == []
+    assert NAME not in sys.modules
+
+
+def test_a_module_that_is_blocked_is_left_alone(
+    hook: ImportHook, seen: list[ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, NAME, None)  # type: ignore[arg-type]
+    hook.install()
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module(NAME)
+    hook.remove()
+    hook.remove()
+    assert seen == []

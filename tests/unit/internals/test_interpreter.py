@@ -1,0 +1,115 @@
+"""Stacks copied out of frames."""
+
+import asyncio
+import contextlib
+import sys
+import threading
+from types import FrameType
+
+import pytest
+
+from loopwatch._internals.base_loop import RUN_FOREVER
+from loopwatch._internals.interpreter import DEPTH, current_frames, places, runner
+
+
+def here() -> FrameType:
+    return sys._getframe(1)
+
+
+def inner() -> FrameType:
+    return here()
+
+
+def outer() -> FrameType:
+    return inner()
+
+
+def deep(levels: int) -> FrameType:
+    return deep(levels - 1) if levels else here()
+
+
+def test_a_stack_is_innermost_first_and_ends_before_the_boundary() -> None:
+    found = places(outer(), test_a_stack_is_innermost_first_and_ends_before_the_boundary.__code__)
+    assert [(code.co_name, module) for code, _, module in found] == [("inner", __name__), ("outer", __name__)]
+    assert [code for code, _, _ in found] == [inner.__code__, outer.__code__]
+
+
+def test_no_frame_is_no_stack() -> None:
+    assert places(None) == ()
+    frame = here()
+    assert places(frame, frame.f_code) == ()
+
+
+def test_a_deep_stack_is_cut_at_its_outer_end() -> None:
+    found = places(deep(500))
+    assert len(found) == DEPTH
+    assert {code.co_name for code, _, _ in found} == {"deep"}
+
+
+def test_code_run_with_odd_globals_has_no_module() -> None:
+    space = {"here": here}
+    exec("def odd(): return here()\nframe = odd()", space)
+    [(_, _, module), *_] = places(space["frame"])  # type: ignore[arg-type]
+    assert module == ""
+
+
+def test_the_frames_of_all_threads_are_there() -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def waiting() -> None:
+        entered.set()
+        leave.wait(30)
+
+    thread = threading.Thread(target=waiting)
+    thread.start()
+    entered.wait(30)
+    frames = current_frames()
+    stack = [code.co_name for code, _, _ in places(frames[thread.ident or 0])]
+    frames.clear()
+    leave.set()
+    thread.join()
+    assert "waiting" in stack
+
+
+class TestRunner:
+    """Which function runs the loop that runs already."""
+
+    def test_asyncios_is_found_by_its_code(self) -> None:
+        async def main() -> object:
+            return runner(RUN_FOREVER, by_loop=False)
+
+        assert asyncio.run(main()) is RUN_FOREVER
+
+    def test_uvloops_is_what_called_into_it(self) -> None:
+        uvloop = pytest.importorskip("uvloop", reason="needs: uvloop")
+
+        async def child() -> object:
+            return runner(RUN_FOREVER, by_loop=False)
+
+        async def main() -> object:
+            return await child()
+
+        def starts_it() -> object:
+            with contextlib.closing(uvloop.new_event_loop()) as loop:
+                return loop.run_until_complete(main())
+
+        assert starts_it() is starts_it.__code__
+
+    def test_uvloops_is_what_called_our_caller_when_the_loop_did(self) -> None:
+        uvloop = pytest.importorskip("uvloop", reason="needs: uvloop")
+        found = []
+
+        def callback() -> None:
+            found.append(runner(RUN_FOREVER, by_loop=True))
+            loop.stop()
+
+        def starts_it() -> None:
+            loop.call_soon(callback)
+            loop.run_forever()
+
+        with contextlib.closing(uvloop.new_event_loop()) as loop:
+            starts_it()
+        assert found == [starts_it.__code__]
+
+    def test_without_a_loop_there_is_none(self) -> None:
+        assert runner(RUN_FOREVER, by_loop=False) is None

@@ -1,0 +1,248 @@
+"""The recurring timer, in a loop whose time is turned by hand."""
+
+import asyncio
+import contextvars
+import gc
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from loopwatch._journal import Journal
+from loopwatch._probes.heartbeat import INTERVAL, INTERVAL_BLIND, Heartbeat
+from loopwatch._store.loop_state import NEVER, LoopState
+from loopwatch.testing import FakeClock
+
+
+class Timer:
+    def __init__(self, when: float, callback: Callable[[], None]) -> None:
+        self.when, self.callback, self.cancelled = when, callback, False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class FakeLoop:
+    """Keeps timers and runs them when told."""
+
+    def __init__(self, fake: FakeClock) -> None:
+        self.fake = fake
+        self.timers: list[Timer] = []
+        self.contexts: list[contextvars.Context] = []
+        self.closed = False
+
+    def call_later(
+        self, delay: float, callback: Callable[[], None], *, context: contextvars.Context
+    ) -> Timer:
+        self.timers.append(Timer(self.fake.monotonic() + delay, callback))
+        self.contexts.append(context)
+        return self.timers[-1]
+
+    def is_closed(self) -> bool:
+        return self.closed
+
+    @property
+    def waiting(self) -> list[Timer]:
+        return [timer for timer in self.timers if not timer.cancelled]
+
+    def run_timers(self) -> None:
+        due = [timer for timer in self.waiting if timer.when <= self.fake.monotonic() + 1e-9]
+        for timer in due:
+            self.timers.remove(timer)
+            timer.callback()
+
+
+class Beating:
+    """A heartbeat in a fake loop."""
+
+    def __init__(self, *, has_selector: bool = True, threshold: float = 0.1) -> None:
+        self.fake = FakeClock()
+        self.loop = FakeLoop(self.fake)
+        self.state = LoopState("main")
+        self.state.has_selector = has_selector
+        self.journal = Journal(self.fake.clock)
+        self.checks: list[float] = []
+        loop: Any = self.loop
+        self.heartbeat = Heartbeat(
+            loop,
+            self.state,
+            threshold,
+            self.fake.clock,
+            self.journal,
+            lambda: self.checks.append(self.fake.monotonic()),
+        )
+
+    def start(self) -> None:
+        self.state.enter(self.fake.monotonic(), 0.0)
+        self.heartbeat.start(self.fake.monotonic())
+
+    def after(self, seconds: float) -> None:
+        self.fake.advance(seconds)
+        self.loop.run_timers()
+
+
+@pytest.fixture
+def beating() -> Beating:
+    return Beating()
+
+
+@pytest.mark.parametrize(
+    ("has_selector", "threshold", "interval"),
+    [
+        (True, 0.1, INTERVAL),
+        (True, 60.0, INTERVAL),
+        (True, 0.02, 0.01),
+        (True, 0.005, 0.0025),
+        (False, 0.1, INTERVAL_BLIND),
+        (False, 0.02, 0.01),
+    ],
+)
+def test_it_beats_twice_per_threshold_and_not_too_seldom(
+    has_selector: bool, threshold: float, interval: float
+) -> None:
+    beating = Beating(has_selector=has_selector, threshold=threshold)
+    beating.start()
+    for _ in range(10):
+        beating.after(interval)
+    assert beating.state.delay.read().count == 10
+    assert beating.state.beat_interval == interval
+    assert len(beating.loop.waiting) == 1
+
+
+def test_its_lateness_is_the_delay(beating: Beating) -> None:
+    beating.start()
+    beating.after(INTERVAL + 0.2)
+    beating.after(INTERVAL)
+    delay = beating.state.delay.read()
+    assert (delay.count, delay.sum) == (2, pytest.approx(0.2))
+    assert beating.state.delay_max.read(beating.fake.monotonic()) == pytest.approx(0.2)
+    assert beating.state.last_tick == beating.fake.monotonic()
+    assert len(beating.checks) == 2
+
+
+def test_a_timer_that_comes_early_is_not_late(beating: Beating) -> None:
+    beating.start()
+    beating.fake.advance(INTERVAL - 0.001)
+    [timer] = beating.loop.timers
+    timer.callback()
+    assert beating.state.delay.read().sum == 0.0
+
+
+def test_stopping_leaves_no_timer(beating: Beating) -> None:
+    beating.start()
+    assert beating.heartbeat.scheduled
+    beating.heartbeat.stop()
+    assert not beating.heartbeat.scheduled
+    assert beating.loop.waiting == []
+    beating.heartbeat.stop()
+
+
+def test_a_timer_that_fires_after_the_stop_does_nothing(beating: Beating) -> None:
+    beating.start()
+    [timer] = beating.loop.timers
+    beating.heartbeat.stop()
+    timer.callback()
+    assert beating.state.delay.read().count == 0
+    assert beating.loop.waiting == []
+
+
+def test_starting_again_leaves_one_timer(beating: Beating) -> None:
+    beating.start()
+    beating.start()
+    assert len(beating.loop.waiting) == 1
+
+
+def test_a_closed_or_collected_loop_gets_no_timer(beating: Beating) -> None:
+    beating.loop.closed = True
+    beating.start()
+    assert beating.loop.timers == []
+    gone = weakref.ref(beating.loop)
+    del beating.loop
+    gc.collect()
+    assert gone() is None
+    beating.heartbeat.start(1.0)
+    assert not beating.heartbeat.scheduled
+
+
+def test_one_that_fails_stops_and_is_told(beating: Beating, caplog: pytest.LogCaptureFixture) -> None:
+    def fails() -> None:
+        raise ValueError
+
+    beating.heartbeat._check = fails
+    beating.start()
+    beating.after(INTERVAL)
+    assert beating.journal.failures() == {"heartbeat": 1}
+    assert beating.loop.waiting == []
+    assert len(caplog.records) == 1
+
+
+def test_all_beats_share_one_empty_context(beating: Beating) -> None:
+    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable")
+
+    def start() -> None:
+        variable.set("of whoever started the loop")
+        beating.start()
+        beating.after(INTERVAL)
+
+    contextvars.copy_context().run(start)
+    assert len(beating.loop.contexts) == 2
+    assert beating.loop.contexts[0] is beating.loop.contexts[1]
+    assert len(beating.loop.contexts[0]) == 0
+
+
+class TestWithoutSelector:
+    """Where the beat is all there is, it tells of stalls too."""
+
+    @pytest.fixture
+    def beating(self) -> Beating:
+        return Beating(has_selector=False)
+
+    def test_the_loop_owes_service_from_when_the_beat_is_due(self, beating: Beating) -> None:
+        beating.start()
+        due = beating.fake.monotonic() + INTERVAL_BLIND
+        assert beating.state.busy_since == due
+        beating.after(INTERVAL_BLIND)
+        assert beating.state.busy_since == pytest.approx(due + INTERVAL_BLIND)
+
+    def test_a_late_beat_ends_a_stall(self, beating: Beating) -> None:
+        beating.start()
+        due = beating.state.busy_since
+        beating.after(INTERVAL_BLIND + 0.3)
+        assert list(beating.state.ended) == [(due, pytest.approx(due + 0.3), True)]
+
+    def test_one_that_may_have_been_long_enough_is_left_to_the_watchdog(self, beating: Beating) -> None:
+        beating.start()
+        beating.after(INTERVAL_BLIND + 0.085)
+        beating.after(INTERVAL_BLIND + 0.075)
+        assert len(beating.state.ended) == 1
+
+    def test_one_that_fails_leaves_no_debt(self, beating: Beating) -> None:
+        def fails() -> None:
+            raise ValueError
+
+        beating.heartbeat._check = fails
+        beating.start()
+        beating.after(INTERVAL_BLIND)
+        assert beating.state.busy_since == NEVER
+        assert beating.state.blocked(1e9) == 0.0
+
+
+def test_with_a_selector_the_debt_is_the_selects_to_tell(beating: Beating) -> None:
+    beating.start()
+    since = beating.state.busy_since
+    beating.after(INTERVAL + 0.5)
+    assert beating.state.busy_since == since
+    assert not beating.state.ended
+
+
+def test_it_takes_time_of_the_loop_and_says_how_much() -> None:
+    async def main() -> float:
+        loop, state = asyncio.get_running_loop(), LoopState("main")
+        heartbeat = Heartbeat(loop, state, 0.005, FakeClock().clock, Journal(), lambda: None)
+        heartbeat.start(0.0)
+        await asyncio.sleep(0.02)
+        heartbeat.stop()
+        return state.heartbeat_time
+
+    assert asyncio.run(main()) == 0.0  # of a clock that stands still

@@ -1,0 +1,194 @@
+"""What is kept becomes points: each with its value, or none where nothing is known."""
+
+import asyncio
+import contextlib
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import loopwatch
+from loopwatch import facts
+from loopwatch._journal import Journal
+from loopwatch._reader import Own, Reader
+from loopwatch._records import Frame, Stall
+from loopwatch._store.loop_state import LoopState, LoopStates
+from loopwatch._store.stall_log import StallLog
+from loopwatch._watchdog.lateness import Lateness
+from loopwatch._watchdog.thread import Watchdog
+from loopwatch.testing import FakeClock
+
+
+class Desk:
+    """A reader over a store that the test fills."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.fake = FakeClock()
+        self.states, self.log, self.loop = LoopStates(), StallLog(), loop
+        lateness = Lateness(self.fake.clock, Desk.__init__.__code__, lambda native_id: None)
+        watchdog = Watchdog(
+            self.states,
+            lambda state: None,
+            lateness,
+            1.0,
+            self.fake.clock,
+            Journal(),
+            (),  # type: ignore[arg-type, return-value]
+        )
+        own = Own(
+            overhead={"watchdog": lambda: 0.5},
+            dropped={"stalls": lambda: 3},
+            internal_errors=lambda: {"gc": 2},
+            log_suppressed=lambda: 7,
+            unwatched=lambda: {"own_time": 1},
+            own_timers=lambda loop: 1,
+        )
+        self.reader = Reader("shop", self.states, self.log, watchdog, own, self.fake.clock)
+
+    def claim(self, *, has_selector: bool = True) -> LoopState:
+        state = self.states.claim(self.loop, "asyncio" if has_selector else "uvloop", has_selector)
+        assert state is not None
+        return state
+
+    def points(self, stem: str) -> dict[tuple[str, ...], Any]:
+        return {point.labels: point.value for point in self.reader.snapshot().points.get(stem, ())}
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        yield Desk(loop)
+
+
+def stall(seconds: float, function: str | None = "parse") -> Stall:
+    return Stall(
+        duration=seconds,
+        started_at=0.0,
+        cause="cpu",
+        culprit=Frame(function, "shop", "shop.py", 1) if function else None,
+        call=None,
+        stack=(),
+        task_name=None,
+        coroutine=None,
+        evidence={},
+        in_progress=False,
+        samples=1,
+        loop_name="main",
+    )
+
+
+def test_without_a_loop_it_tells_of_itself_alone(desk: Desk) -> None:
+    snapshot = desk.reader.snapshot()
+    assert (snapshot.service_name, snapshot.taken_at) == ("shop", desk.fake.wall())
+    assert (snapshot.loops, snapshot.stalls) == ((), ())
+    assert snapshot.points.keys() == {"overhead", "dropped", "internal_errors", "log_suppressed", "unwatched"}
+    assert desk.points("overhead") == {("watchdog",): 0.5}
+    assert desk.points("dropped") == {("stalls",): 3}
+    assert desk.points("internal_errors") == {("gc",): 2}
+    assert desk.points("log_suppressed") == {(): 7}
+    assert desk.points("unwatched") == {("own_time",): 1}
+
+
+def test_all_points_have_the_labels_their_fact_declares(desk: Desk) -> None:
+    state = desk.claim()
+    state.enter(desk.fake.monotonic(), 0.0)
+    state.runqueue_time = 0.5
+    state.gc_pause[2] = type(state.delay)()
+    state.add_stall(stall(0.5))
+    points = desk.reader.snapshot().points
+    assert points.keys() == {fact.stem for fact in facts.ALL}
+    for stem, found in points.items():
+        assert {len(point.labels) for point in found} == {len(facts.BY_STEM[stem].labels)}
+
+
+def test_a_running_loop_is_shown_as_it_is_now(desk: Desk) -> None:
+    state = desk.claim()
+    state.cpu_clock = 70
+    state.enter(desk.fake.monotonic(), 0.0)
+    desk.fake.advance(2.0)
+    state.idle_time, state.busy_since = 1.5, desk.fake.monotonic()
+    state.iterations = 11
+    desk.fake.spend(0.25, clock_id=70)
+    desk.fake.advance(0.5)
+    desk.loop.call_later(60, print)
+    desk.loop.call_soon(print)
+    [loop] = desk.reader.loops()
+    assert (loop.name, loop.kind, loop.running) == ("main", "asyncio", True)
+    assert (loop.blocked, loop.delay_max, loop.iterations) == (0.5, 0.5, 11)
+    assert loop.utilization == pytest.approx(1.0 / 2.5)
+    assert (loop.ready, loop.timers) == (1, 0)  # one timer is ours
+    assert desk.points("loop_time") == {("main", "active"): 1.0, ("main", "idle"): 1.5}
+    assert desk.points("cpu_time") == {("main",): 0.25}
+    assert desk.points("last_tick") == {("main",): desk.fake.wall() - 2.5}
+    assert desk.points("info") == {("main", "asyncio", platform.python_version(), loopwatch.__version__): 1.0}
+
+
+def test_a_wait_going_on_is_idle_up_to_when_it_is_due(desk: Desk) -> None:
+    state = desk.claim()
+    state.enter(desk.fake.monotonic(), 0.0)
+    state.waiting_since, state.busy_since = desk.fake.monotonic(), desk.fake.monotonic() + 0.05
+    desk.fake.advance(0.04)
+    assert desk.points("loop_time")["main", "idle"] == pytest.approx(0.04)
+    desk.fake.advance(0.06)
+    assert desk.points("loop_time")["main", "idle"] == pytest.approx(0.05)
+    assert desk.points("loop_time")["main", "active"] == pytest.approx(0.05)
+    assert desk.points("blocked") == {("main",): pytest.approx(0.05)}
+
+
+def test_counters_do_not_fall_when_writers_are_halfway(desk: Desk) -> None:
+    state = desk.claim()
+    state.enter(desk.fake.monotonic(), 0.0)
+    desk.fake.advance(10.0)
+    assert desk.points("loop_time")["main", "active"] == 10.0
+    state.entered_at = None  # leaving: the run is not booked yet
+    assert desk.points("loop_time")["main", "active"] == 10.0
+    state.active_time += 10.0
+    assert desk.points("loop_time")["main", "active"] == 10.0
+
+
+def test_a_loop_without_a_selector_shows_what_was_sampled_or_nothing(desk: Desk) -> None:
+    state = desk.claim(has_selector=False)
+    state.enter(desk.fake.monotonic(), 0.0)
+    desk.fake.advance(1.0)
+    for _ in range(2):
+        assert not {"loop_time", "iterations"} & desk.reader.snapshot().points.keys()
+    [loop] = desk.reader.loops()
+    assert (loop.utilization, loop.iterations) == (None, None)
+    state.active_time, state.idle_time = 0.25, 0.75
+    assert desk.points("loop_time") == {("main", "active"): 0.25, ("main", "idle"): 0.75}
+
+
+def test_a_closed_loop_keeps_its_counters_and_is_not_there(desk: Desk) -> None:
+    state = desk.claim()
+    state.iterations = 5
+    desk.loop.close()
+    points = desk.reader.snapshot().points
+    assert "info" not in points
+    assert desk.points("iterations") == {("main",): 5}
+
+
+def test_what_the_system_does_not_offer_is_absent(desk: Desk) -> None:
+    desk.claim()
+    points = desk.reader.snapshot().points
+    assert not {"runqueue_time", "last_tick", "gc_pause", "block_time"} & points.keys()
+
+
+def test_time_lost_is_shown_by_function_up_to_twenty(desk: Desk) -> None:
+    state = desk.claim()
+    for number in range(25):
+        state.add_stall(stall(2.0, f"work{number}"))
+    state.add_stall(stall(0.25, None))
+    points = desk.points("block_time")
+    assert len(points) == facts.TOP + 1
+    assert points["main", facts.OTHER, "cpu"] == 10.25
+    assert sum(points.values()) == 50.25
+    assert desk.points("block_duration")["main",].count == 26
+
+
+def test_stalls_are_the_last_that_were_told(desk: Desk) -> None:
+    for number in range(300):
+        desk.log.add(stall(float(number)))
+    assert [each.duration for each in desk.reader.stalls()] == [float(number) for number in range(44, 300)]
+    desk.log.clear()
+    assert desk.reader.stalls() == ()

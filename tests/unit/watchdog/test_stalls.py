@@ -1,0 +1,368 @@
+"""One loop followed tick by tick, with time turned by hand and frames that stand still."""
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from loopwatch._records import Stall
+from loopwatch._store.loop_state import NEVER, LoopState
+from loopwatch._store.pauses import Pauses
+from loopwatch._watchdog.code_owner import CodeOwner
+from loopwatch._watchdog.evidence import Evidence, System
+from loopwatch._watchdog.lateness import Lateness
+from loopwatch._watchdog.stalls import STILL, Tracker, Witness
+from loopwatch.testing import FakeClock
+
+CPU_CLOCK = 70
+
+
+def run_forever(callback: Callable[[], FrameType]) -> FrameType:
+    """Stand for the frame that runs the loop."""
+    return callback()
+
+
+def works() -> FrameType:
+    return sys._getframe()
+
+
+def works_too() -> FrameType:
+    return sys._getframe()
+
+
+def waits() -> FrameType:
+    return sys._getframe(1)
+
+
+class Scene:
+    """A loop that is said to do things, and a watchdog that looks when told to."""
+
+    def __init__(self, root: Path, loop: asyncio.AbstractEventLoop, *, has_selector: bool) -> None:
+        self.fake = FakeClock()
+        self.state = LoopState("main")
+        self.state.attach(loop, "asyncio" if has_selector else "uvloop", has_selector)
+        self.state.cpu_clock = CPU_CLOCK
+        self.state.boundary = run_forever.__code__
+        self.state.beat_interval = 0.02
+        self.told: list[Stall] = []
+        self.pauses = Pauses()
+        self.lateness = Lateness(self.fake.clock, run_forever.__code__, lambda native_id: None)
+        witness = Witness(
+            clock=self.fake.clock,
+            threshold=0.1,
+            pauses=self.pauses,
+            lateness=self.lateness,
+            evidence=Evidence(self.fake.clock, System(root)),
+            owner=CodeOwner(),
+            tell=self.told.append,
+        )
+        self.tracker = Tracker(self.state, witness)
+
+    @property
+    def now(self) -> float:
+        return self.fake.monotonic()
+
+    def enter(self) -> None:
+        self.state.enter(self.now, self.fake.thread_cpu())
+
+    def step_begins(self) -> float:
+        self.state.busy_since = self.now
+        return self.now
+
+    def step_ends(self, *, in_callback: bool = True) -> None:
+        self.state.end_stall(self.state.busy_since, self.now, in_callback)
+        self.step_begins()
+
+    def tick(self, doing: Callable[[], FrameType] = works, *, after: float = 0.0, cpu: float = 0.0) -> None:
+        """Let time pass, of which the loop's thread computes ``cpu``, and look."""
+        self.fake.advance(after)
+        self.fake.spend(cpu, clock_id=CPU_CLOCK)
+        self.tracker.note()
+        self.tracker.look(self.now, run_forever(doing))
+        self.tracker.settle()
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path, loop: asyncio.AbstractEventLoop) -> Scene:
+    scene = Scene(tmp_path, loop, has_selector=True)
+    scene.enter()
+    return scene
+
+
+class TestExact:
+    """A loop with a selector tells when each step begins and ends."""
+
+    def test_a_long_step_is_sampled_and_told_once_when_it_is_over(self, scene: Scene) -> None:
+        scene.tick()
+        scene.fake.advance(0.01)
+        began = scene.step_begins()
+        for _ in range(8):
+            scene.tick(after=0.025, cpu=0.025)
+        assert scene.told == []
+        scene.step_ends()
+        scene.tick(after=0.01)
+        scene.tick(after=0.01)
+        [stall] = scene.told
+        assert stall.duration == pytest.approx(0.2)
+        assert stall.started_at == pytest.approx(scene.fake.wall() - (scene.now - began))
+        assert stall.culprit is not None
+        assert (stall.culprit.function, stall.cause) == ("works", "cpu")
+        assert [frame.function for frame in stall.stack] == ["works"]
+        assert stall.samples == 6  # from half the threshold on
+        assert stall.evidence["cpu_s"] == pytest.approx(0.2, abs=0.01)
+        assert scene.state.block_duration.read().count == 1
+
+    def test_a_step_below_the_threshold_is_not_told(self, scene: Scene) -> None:
+        scene.step_begins()
+        for _ in range(3):
+            scene.tick(after=0.025)
+        scene.step_begins()
+        scene.tick(after=0.01)
+        assert scene.told == []
+        assert scene.tracker.suspicious is None
+
+    def test_a_suspicion_is_looked_at_more_often(self, scene: Scene) -> None:
+        assert scene.tracker.suspicious is None
+        scene.step_begins()
+        scene.tick(after=0.06)
+        assert scene.tracker.suspicious == 0.01
+        for _ in range(60):
+            scene.tick(after=0.25)
+        assert scene.tracker.suspicious == 0.25
+
+    def test_a_sample_belongs_to_the_step_it_was_asked_for(self, scene: Scene) -> None:
+        """The loop went on while the watchdog got hold of the frames: they show something else."""
+        scene.step_begins()
+        scene.fake.advance(0.2)
+        scene.tracker.note()
+        scene.step_ends()
+        scene.tracker.look(scene.now, run_forever(works_too))
+        scene.tracker.settle()
+        [stall] = scene.told
+        assert (stall.samples, stall.culprit, stall.stack) == (0, None, ())
+        assert stall.duration == pytest.approx(0.2)
+
+    def test_one_that_ended_since_the_last_look_keeps_its_samples(self, scene: Scene) -> None:
+        scene.step_begins()
+        scene.tick(after=0.06)
+        scene.tick(after=0.06)
+        scene.fake.advance(0.06)
+        scene.step_ends()
+        scene.tracker.settle()
+        [stall] = scene.told
+        assert (stall.samples, stall.duration) == (2, pytest.approx(0.18))
+
+    def test_stalls_one_after_the_other_are_kept_apart(self, scene: Scene) -> None:
+        for doing in (works, works_too):
+            scene.step_begins()
+            for _ in range(5):
+                scene.tick(doing, after=0.04)
+            scene.step_ends()
+        scene.tick(after=0.01)
+        assert [stall.culprit and stall.culprit.function for stall in scene.told] == ["works", "works_too"]
+        assert [stall.samples for stall in scene.told] == [4, 4]
+
+    def test_the_function_that_took_most_of_the_time_is_named(self, scene: Scene) -> None:
+        scene.step_begins()
+        scene.tick(works_too, after=0.06)
+        for _ in range(6):
+            scene.tick(works, after=0.03)
+        scene.tick(works_too, after=0.03)
+        scene.step_ends()
+        scene.tick(after=0.01)
+        assert scene.told[0].culprit is not None
+        assert scene.told[0].culprit.function == "works"
+
+    def test_samples_are_bounded(self, scene: Scene) -> None:
+        scene.step_begins()
+        for _ in range(2_000):
+            scene.tick(after=0.3)
+        scene.step_ends()
+        scene.tick()
+        assert scene.told[-1].samples == 200
+        assert scene.told[-1].duration == pytest.approx(600.0)
+
+    def test_a_late_wake_up_blames_nobody(self, scene: Scene) -> None:
+        scene.state.waiting_since = scene.now
+        scene.state.busy_since = scene.now + 0.05  # when select is to return
+        scene.tick(after=0.3)
+        scene.state.waiting_since = 0.0
+        scene.step_ends(in_callback=False)
+        scene.tick(after=0.01)
+        [stall] = scene.told
+        assert stall.culprit is None
+        assert stall.duration == pytest.approx(0.25)
+
+
+class TestInProgress:
+    """A stall that is not over yet."""
+
+    def test_it_shows_once_over_the_threshold_and_grows(self, scene: Scene) -> None:
+        scene.step_begins()
+        scene.tick(after=0.06)
+        scene.tick(after=0.03)
+        assert scene.tracker.in_progress(scene.now) is None
+        scene.tick(after=0.03)
+        stall = scene.tracker.in_progress(scene.now)
+        assert stall is not None
+        assert (stall.in_progress, stall.duration) == (True, pytest.approx(0.12))
+        assert stall.culprit is not None
+        scene.fake.advance(1.0)
+        later = scene.tracker.in_progress(scene.now)
+        assert later is not None
+        assert later.duration == pytest.approx(1.12)
+        assert later.started_at == pytest.approx(stall.started_at)
+
+    def test_it_is_gone_the_moment_its_step_ends(self, scene: Scene) -> None:
+        scene.step_begins()
+        for _ in range(4):
+            scene.tick(after=0.05)
+        scene.step_ends()
+        assert scene.tracker.in_progress(scene.now) is None
+        scene.tick(after=0.01)
+        assert scene.tracker.in_progress(scene.now) is None
+        assert len(scene.told) == 1
+
+    def test_one_that_goes_on_is_told_once_before_its_end(self, scene: Scene) -> None:
+        scene.step_begins()
+        for _ in range(40):
+            scene.tick(after=0.25)
+        [still] = scene.told
+        assert (still.in_progress, still.duration) == (True, pytest.approx(STILL, abs=0.3))
+        assert scene.state.block_duration.read().count == 0
+        scene.step_ends()
+        scene.tick(after=0.01)
+        assert [stall.in_progress for stall in scene.told] == [True, False]
+
+
+class TestRuns:
+    """Between two runs a loop owes nothing."""
+
+    def test_a_loop_that_does_not_run_is_never_suspected(self, scene: Scene) -> None:
+        scene.tick(after=0.01)
+        scene.state.leave(scene.now, 0.0)
+        for _ in range(10):
+            scene.tick(after=1.0)
+        assert (scene.told, scene.tracker.suspicious, scene.state.busy_since) == ([], None, NEVER)
+
+    def test_the_last_step_is_told_after_the_loop_has_left(self, scene: Scene) -> None:
+        scene.step_begins()
+        scene.tick(after=0.06)
+        scene.fake.advance(0.14)
+        scene.step_ends()
+        scene.state.leave(scene.now, 0.0)
+        scene.tick(after=0.01)
+        [stall] = scene.told
+        assert (stall.duration, stall.samples) == (pytest.approx(0.2), 1)
+
+    def test_clocks_of_an_earlier_run_are_no_evidence(self, scene: Scene) -> None:
+        """The loop may have moved to another thread, whose CPU clock is another."""
+        scene.tick(after=0.01, cpu=0.01)
+        scene.state.leave(scene.now, 0.0)
+        scene.tick(after=0.05)
+        scene.fake.spend(500.0, clock_id=CPU_CLOCK)
+        scene.fake.advance(0.05)
+        scene.enter()
+        scene.tick(after=0.01)
+        scene.step_begins()
+        for _ in range(8):
+            scene.tick(after=0.025)
+        scene.step_ends()
+        scene.tick(after=0.01)
+        assert scene.told[0].evidence["cpu_s"] == 0.0
+
+    def test_one_attached_in_mid_run_is_let_go_when_it_no_longer_runs(self, scene: Scene) -> None:
+        scene.state.leaves_unseen = True
+        scene.step_begins()
+        for _ in range(5):
+            scene.tick(after=0.1)
+        assert scene.told == []
+        assert not scene.state.running
+        assert scene.state.blocked(scene.now) == 0.0
+
+
+class TestBlind:
+    """Without a selector a stall is known from a late beat, and its beginning from ticks."""
+
+    @pytest.fixture
+    def scene(self, tmp_path: Path, loop: asyncio.AbstractEventLoop) -> Scene:
+        scene = Scene(tmp_path, loop, has_selector=False)
+        scene.enter()
+        scene.state.busy_since = scene.now + 0.02
+        return scene
+
+    def beat(self, scene: Scene) -> None:
+        scene.state.busy_since = scene.now + 0.02
+
+    def test_ticks_split_time_into_active_and_idle(self, scene: Scene) -> None:
+        for doing in (waits, waits, works, waits):
+            scene.tick(doing, after=0.025)
+            self.beat(scene)
+        assert scene.state.active_time == pytest.approx(0.025)
+        assert scene.state.idle_time == pytest.approx(0.075)
+
+    def test_where_it_is_not_seen_what_runs_the_loop_nothing_is_counted(self, scene: Scene) -> None:
+        scene.state.boundary = None
+        scene.tick(waits, after=0.025)
+        assert (scene.state.active_time, scene.state.idle_time) == (0.0, 0.0)
+
+    @pytest.mark.parametrize(
+        ("ticks", "began"),
+        [
+            ([], -0.010),  # somewhere since the beat before
+            ([(-0.015, waits)], -0.0075),  # after it was seen idle
+            ([(-0.015, waits), (-0.005, works)], -0.010),  # and before it was seen busy
+            ([(-0.030, waits), (-0.015, works)], -0.0175),
+            ([(-0.030, works), (-0.015, works)], -0.010),  # busy with something else before
+        ],
+        ids=["unseen", "idle", "idle and busy", "idle long before", "busy long before"],
+    )
+    def test_its_beginning_is_the_middle_of_what_is_known(
+        self, scene: Scene, ticks: list[tuple[float, Callable[[], FrameType]]], began: float
+    ) -> None:
+        due = scene.now + 0.2
+        scene.state.busy_since = due
+        during = [(0.06 + number * 0.03, works) for number in range(6)] if ticks else []
+        for at, doing in (*ticks, *during):
+            scene.tick(doing, after=due + at - scene.now)
+        end = due + 0.25
+        scene.fake.advance(end - scene.now)
+        scene.state.end_stall(due, scene.now, True)
+        self.beat(scene)
+        scene.tick(waits, after=0.01)
+        [stall] = scene.told
+        assert stall.duration == pytest.approx(0.25 - began, abs=0.001)
+
+    def test_a_suspicion_that_was_too_short_after_all_is_dropped(self, scene: Scene) -> None:
+        scene.tick(waits, after=0.02)
+        due = scene.now + 0.001
+        scene.state.busy_since = due
+        scene.tick(works, after=0.085)
+        scene.state.end_stall(due, scene.now, True)
+        self.beat(scene)
+        scene.tick(waits, after=0.01)
+        assert scene.told == []
+
+
+def test_run_queue_time_adds_up_while_the_loop_runs(tmp_path: Path, loop: asyncio.AbstractEventLoop) -> None:
+    scene = Scene(tmp_path, loop, has_selector=True)
+    scene.state.native_id = 7
+    schedstat = tmp_path / "proc/self/task/7/schedstat"
+    schedstat.parent.mkdir(parents=True)
+    scene.enter()
+    for waited in (1.0, 1.5, 3.0):
+        schedstat.write_text(f"1 {int(waited * 1e9)} 1\n")
+        scene.step_begins()
+        scene.tick(after=0.2)
+        scene.step_begins()
+    assert scene.state.runqueue_time == pytest.approx(2.0)
