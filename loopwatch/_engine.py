@@ -55,7 +55,13 @@ class Engine:
         self._stall_log = StallLog()
         self._build_watchdog()
         self._attach = Attach(
-            self._states, settings.stall_threshold, clock, self._journal, self._loop_runs, self._check
+            self._states,
+            settings.stall_threshold,
+            clock,
+            self._journal,
+            self._start_once,
+            self._watchdog.nudge,
+            self._check,
         )
         self.reader = Reader(
             settings.service_name, self._states, self._stall_log, self._watchdog, self._own(), clock
@@ -156,14 +162,13 @@ class Engine:
         else:
             loop.call_soon_threadsafe(self._attach.watch, loop, True)
 
-    def _loop_runs(self) -> None:
+    def _start_once(self) -> None:
         """Start what needs a thread: with the first loop that runs, so that importing starts none."""
         if not self._started:
             with self._starting:
                 if self.installed and not self._started:
                     self._started = True  # also if it fails: not to be tried at each run of a loop
                     self._start()
-        self._watchdog.nudge()
 
     def _start(self) -> None:
         self._journal.start()

@@ -48,6 +48,7 @@ class Attach:
         threshold: float,
         clock: Clock,
         journal: Journal,
+        before_run: Callable[[], None],
         on_running: Callable[[], None],
         check: Callable[[], None],
     ) -> None:
@@ -55,6 +56,7 @@ class Attach:
         self._threshold = threshold
         self._clock = clock
         self._journal = journal
+        self._before_run = before_run
         self._on_running = on_running
         self._check = check
         self._active = False
@@ -150,6 +152,7 @@ class Attach:
             return None  # run again from within: the outer run is the one to leave
         if state.running:
             self._leave(probes)  # attached in mid-run, it left unseen
+        self._before_run()  # takes what time it takes: none of it is the loop's
         now = self._clock.monotonic()
         thread = threading.current_thread()
         state.thread_id = thread.ident or 0

@@ -14,7 +14,7 @@ MOST = 0.5
 """Share of a stall from which something explains it."""
 LITTLE = 0.35
 """Share below which something played no part that could change the verdict."""
-CLOSE = 0.15
+CLOSE = 0.1
 """Difference of two shares up to which neither is the reason."""
 SWITCH_INTERVAL = 0.005
 """Seconds after which a thread that waits for the GIL wakes to ask for it (``sys.getswitchinterval``)."""
@@ -96,10 +96,9 @@ def _late(m: Measured) -> Cause:
     """Tell who kept the watchdog from running, when it was not the loop's own thread computing."""
     if m.waited_for_gil is False:
         return "suspended" if m.share(m.process_cpu) < 1 - MOST else "unknown"
-    if m.share(m.process_cpu) >= MOST:
-        return "gil"
-    if m.waited_for_gil and m.share(m.process_cpu - (m.cpu or 0.0)) > LITTLE:
-        return "gil"  # of a thread that had to wait for a CPU meanwhile, so it computed less than the stall
+    others = m.share(m.process_cpu - (m.cpu or 0.0))
+    if others >= MOST or (m.waited_for_gil and others > LITTLE):
+        return "gil"  # the less if the thread that held it had to wait for a CPU meanwhile
     if m.waited_for_gil is None:
         return "suspended" if m.share(m.process_cpu) < LITTLE else "unknown"
     if max(m.share(m.process_cpu), m.share(m.runqueue)) > LITTLE:

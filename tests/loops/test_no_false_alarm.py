@@ -7,6 +7,7 @@ that pause, not for no stalls at all: on a busy machine a loop may truly be held
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -240,6 +241,23 @@ def test_virtual_hours_take_no_time(agent: loopwatch.Agent) -> None:
     loop.close()
     loopwatch.uninstall()
     assert agent.stalls() == ()
+
+
+def test_our_own_start(
+    agent: loopwatch.Agent, new_loop: LoopFactory, pauses: Pauses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Our threads start with the first loop that runs; however long that takes, it is no step of the loop."""
+    start = threading.Thread.start
+
+    def start_slowly(thread: threading.Thread) -> None:
+        if thread.name.startswith("loopwatch"):
+            pauses.block()
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(asyncio.sleep(0.001))
+    assert pauses.blamed(agent) == []
 
 
 def test_our_own_work(agent: loopwatch.Agent, new_loop: LoopFactory) -> None:

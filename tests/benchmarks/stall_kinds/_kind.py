@@ -12,6 +12,8 @@ from typing import Any
 
 COMPUTING = ("cpu", "flood")
 """Causes for which the loop's thread computes, as long as the machine lets it."""
+MOSTLY = 0.6
+"""Share of the time from which one thing is the cause of a stall; below it, half is one and half another."""
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -30,7 +32,8 @@ class Truth:
     duration: float
     cpu_share: float
     """CPU time of the blocked thread over the duration: shows whether the work was what it claims to be."""
-    cause: str
+    causes: tuple[str, ...]
+    """The word that is right; two, where two causes weigh about the same."""
     culprit: str | None
     """Module and qualified name; None where no code of the application is at fault."""
     call: str | None
@@ -62,8 +65,13 @@ class Kind:
         """Block the calling thread for about ``seconds``."""
         raise NotImplementedError
 
+    def set_off(self) -> None:
+        """Set off what the work waits for, in a step of its own."""
+
     async def provoke(self) -> None:
         """Stall the running loop once; return when it is over and its truth is kept."""
+        self.set_off()
+        await asyncio.sleep(0)
         self.run()
 
     def run(self) -> None:
@@ -81,10 +89,11 @@ class Kind:
 
     def keep(self, started_at: float, duration: float, cpu_share: float, **differing: Any) -> None:
         """Keep one truth. Work that computes, but had no CPU for most of its time, was starved of it."""
-        truth = Truth(started_at, duration, cpu_share, self.cause, self.culprit_name(), self.call)
+        truth = Truth(started_at, duration, cpu_share, (self.cause,), self.culprit_name(), self.call)
         truth = replace(truth, **differing)
-        if truth.cause in COMPUTING and cpu_share < 0.5:
-            truth = replace(truth, cause="starved")
+        if truth.causes[0] in COMPUTING and cpu_share < MOSTLY:
+            split = cpu_share > 1 - MOSTLY
+            truth = replace(truth, causes=(*truth.causes, "starved") if split else ("starved",))
         self.truths.append(truth)
 
     def culprit_name(self) -> str | None:

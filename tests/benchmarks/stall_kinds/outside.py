@@ -26,9 +26,16 @@ class GilHog(Sized):
     def work(self) -> None:
         sum(self.numbers)
 
+    def run_when(self, go: threading.Event) -> None:
+        go.wait()
+        self.run()
+
     async def provoke(self) -> None:
-        hog = threading.Thread(target=self.run)
+        go = threading.Event()
+        hog = threading.Thread(target=self.run_when, args=[go])
         hog.start()
+        await asyncio.sleep(0.05)
+        go.set()
         while hog.is_alive():
             await asyncio.sleep(0.005)
 
@@ -86,10 +93,9 @@ while time.perf_counter() < end:
         for hog in self.running:
             hog.stdout.readline()  # type: ignore[union-attr]
 
-    def run(self) -> None:
+    def set_off(self) -> None:
         for hog in self.running:
             hog.stdin.close()  # type: ignore[union-attr]
-        super().run()
 
     def work(self) -> None:
         end = time.perf_counter() + self.seconds
@@ -115,7 +121,9 @@ class TwoLoops(Kind):
     async def serve(self, go: threading.Event) -> None:
         while not go.is_set():
             await asyncio.sleep(0.002)
-        with self.timed(loop_name="second", cause="cpu", culprit=full_name(type(self).compute), call=None):
+        with self.timed(
+            loop_name="second", causes=("cpu",), culprit=full_name(type(self).compute), call=None
+        ):
             self.compute()
         await asyncio.sleep(0.05)
 

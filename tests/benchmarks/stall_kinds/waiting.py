@@ -52,9 +52,8 @@ class SocketRecv(Kind):
         super().__init__(loop_factory)
         self.ours, self.theirs = socket.socketpair()
 
-    def run(self) -> None:
+    def set_off(self) -> None:
         threading.Timer(self.seconds, self.theirs.send, [b"late"]).start()
-        super().run()
 
     def work(self) -> None:
         self.ours.recv(100)
@@ -79,10 +78,9 @@ class LockAcquire(Kind):
         super().__init__(loop_factory)
         self.lock = threading.Lock()
 
-    def run(self) -> None:
+    def set_off(self) -> None:
         self.lock.acquire()
         threading.Timer(self.seconds, self.lock.release).start()
-        super().run()
 
     def work(self) -> None:
         self.lock.acquire()
@@ -93,10 +91,9 @@ class ThreadJoin(Kind):
     cause = "blocking"
     call = "self.thread.join"
 
-    def run(self) -> None:
+    def set_off(self) -> None:
         self.thread = threading.Thread(target=time.sleep, args=[self.seconds])
         self.thread.start()
-        super().run()
 
     def work(self) -> None:
         self.thread.join()
@@ -111,9 +108,8 @@ class FutureResult(Kind):
         super().__init__(loop_factory)
         self.executor = ThreadPoolExecutor(max_workers=1)
 
-    def run(self) -> None:
+    def set_off(self) -> None:
         self.future = self.executor.submit(time.sleep, self.seconds)
-        super().run()
 
     def work(self) -> None:
         self.future.result()

@@ -116,6 +116,11 @@ SLEPT = dataclasses.replace(QUIET, duration=1.0, samples=20)
             "unknown",
             id="computed with the GIL, and waited for a CPU, by halves",
         ),
+        pytest.param(
+            {"late": 0.97, "process_cpu": 0.5, "cpu": 0.49, "runqueue": 0.47, "gil_waits": 185},
+            "unknown",
+            id="computed itself, with the GIL, for just less than half",
+        ),
     ],
 )
 def test_cause(measured: dict[str, object], cause: str) -> None:
