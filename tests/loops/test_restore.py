@@ -290,3 +290,29 @@ loop.close()
         "ignore::DeprecationWarning",  # that there are threads at the fork
     )
     assert (done.stdout, done.stderr) == ("True False\n" * 2, "")
+
+
+@pytest.mark.parametrize("when", ["before the loop", "in the loop"])
+def test_a_timer_the_program_arms_is_left_alone(script: Script, when: str) -> None:
+    done = script(
+        """
+import asyncio, faulthandler, sys, loopwatch
+
+def arm():
+    faulthandler.dump_traceback_later(1.5, file=sys.stderr)
+
+async def main(when):
+    if when == "in the loop":
+        arm()
+    await asyncio.sleep(3)
+
+loopwatch.install(prometheus_port=None)
+if WHEN == "before the loop":
+    arm()
+asyncio.run(main(WHEN))
+loopwatch.uninstall()
+print("_noticing" in faulthandler.dump_traceback_later.__qualname__)
+""".replace("WHEN", repr(when))
+    )
+    assert done.stdout == "False\n"
+    assert done.stderr.startswith("Timeout (0:00:01.5")
