@@ -106,8 +106,9 @@ def install(
 
 def _install(settings: Settings) -> Agent:
     global _engine
+    disabled = _settings.disabled()  # raises before anything is changed
     engine = _engine = Engine(settings)
-    if not _settings.disabled():
+    if not disabled:
         if settings.prometheus_port is not None:
             import prometheus_client  # noqa: F401 - now, in the caller's time, not when the first loop starts
         _register_fork_hooks()
@@ -138,8 +139,9 @@ def watch(loop: asyncio.AbstractEventLoop) -> None:
 def prometheus_collector() -> KeptCollector:
     """Return a collector for a ``prometheus_client`` registry of your own.
 
-    What it yields is kept ready by the watchdog and at most a second or so old, so collecting it in the
-    event loop costs the loop nothing. Raises LoopwatchError when nothing is installed.
+    What it yields is kept ready by the watchdog and at most 5 s old, so collecting it in the event loop costs
+    the loop next to nothing. Rendered on the spot are the first collection and one after a pause of more than
+    three minutes. Raises LoopwatchError when nothing is installed.
     """
     return _required().kept_collector()
 

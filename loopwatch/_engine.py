@@ -124,6 +124,7 @@ class Engine:
         self.installed = True
         self._gc_probe.install()
         self._attach.install()
+        self._hold_dump.notice()
         atexit.register(self.uninstall)
         with contextlib.suppress(RuntimeError):  # none runs here
             self._attach.watch(asyncio.get_running_loop())
@@ -143,8 +144,8 @@ class Engine:
                 self._endpoint.stop()
                 self._endpoint = None
             self._watchdog.stop()
-            self._hold_dump.stop()  # whose file the watchdog looks at
-            self._journal.stop(timeout=1.0)
+        self._hold_dump.stop()  # whose file the watchdog looks at
+        self._journal.stop(timeout=1.0)
 
     @property
     def prometheus_url(self) -> str | None:

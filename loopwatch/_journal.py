@@ -83,7 +83,6 @@ class Journal:
         while (line := self._lines.get()) is not None:
             try:
                 logger.log(line[0], line[1], *line[2])
-            except Exception as error:  # noqa: BLE001 - a user's filter or handler may raise anything
+            except BaseException:  # noqa: BLE001 - a user's filter or handler may raise anything, SystemExit too
                 self._failed["journal"] += 1
-                del error
             self.cpu_time = self._clock.thread_cpu()

@@ -3,11 +3,12 @@
 ``dump_traceback_later`` is the only thing in the process that fires while C code holds the GIL. There is one
 timer per process, and arming ours cancels the user's. So its two functions are replaced by ones that notice
 another's call; from then on the timer is theirs for good. A timer armed before ``install()``, or through a
-``from faulthandler import`` that came earlier, cannot be noticed.
+``from faulthandler import`` that came earlier, cannot be noticed: ours takes its place, as the docs say.
 """
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import sys
 import threading
@@ -23,6 +24,7 @@ class FaultTimer:
         self._originals: dict[str, Callable[..., Any]] = {}
         self._replaced: dict[str, Callable[..., Any]] = {}
         self._arming = threading.Lock()
+        self._armed = False
         self.available = True
 
     @staticmethod
@@ -52,11 +54,13 @@ class FaultTimer:
         """Dump all stacks into ``file`` unless armed again within ``seconds``."""
         with self._arming:
             if self.available:
+                self._armed = True
                 self._originals["dump_traceback_later"](seconds, file=file)
 
     def cancel(self) -> None:
         """Disarm, unless the timer is another's."""
-        if self.available:
+        if self.available and self._armed:
+            self._armed = False
             self._originals["cancel_dump_traceback_later"]()
 
     def before_fork(self) -> None:
@@ -77,7 +81,8 @@ class FaultTimer:
             if self.available:
                 self.cancel()
                 self.available = False
-                self._on_other_user()
+                with contextlib.suppress(Exception):  # it may log, and this is the user's call
+                    self._on_other_user()
             return original(*args, **kwargs)
 
         function.__name__ = function.__qualname__ = original.__name__

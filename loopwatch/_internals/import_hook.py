@@ -26,6 +26,7 @@ class ImportHook:
         self._name = name
         self._then = then
         self._searching = False
+        self._watched: Loader | None = None
 
     def install(self) -> None:
         """Call back now if the module is imported already, else when it is."""
@@ -65,16 +66,19 @@ class ImportHook:
 
     def _watch(self, loader: Loader) -> None:
         original = getattr(loader, "exec_module", None)  # loaders of old have load_module alone
-        if original is None:
-            return
+        if original is None or loader is self._watched:
+            return  # one loader for all of an archive, asked before, as by importlib.util.find_spec
 
         def exec_module(module: ModuleType) -> None:
-            del loader.exec_module  # the instance attribute: the loader is as before
-            self.remove()
+            if module.__name__ == self._name:
+                del loader.exec_module  # the instance attribute: the loader is as before
+                self.remove()
             original(module)
-            self._then(module)
+            if module.__name__ == self._name:
+                self._then(module)
 
         try:
             loader.exec_module = exec_module  # type: ignore[method-assign]
+            self._watched = loader
         except AttributeError:
             self.remove()

@@ -92,7 +92,13 @@ class Attach:
         self._attached.clear()
 
     def forget(self) -> None:
-        """Drop all loops without touching them: in a forked child they belong to the parent's threads."""
+        """Drop all loops: in a forked child they belong to the parent's threads.
+
+        Only ``select`` is put back, or a loop that runs again in the child would be wrapped twice.
+        """
+        for probes in list(self._attached.values()):
+            if probes.unwrap_select is not None:
+                probes.unwrap_select()
         self._attached.clear()
 
     def watch(self, loop: asyncio.AbstractEventLoop, by_loop: bool = False) -> None:
@@ -113,7 +119,10 @@ class Attach:
     def _wrap_uvloop(self, module: ModuleType) -> None:
         loop_class = getattr(module, "Loop", None)  # a test may have put a stand-in in uvloop's place
         if self._active and isinstance(loop_class, type) and hasattr(loop_class, "run_forever"):
-            self._wrap_class(loop_class, "uvloop")
+            try:
+                self._wrap_class(loop_class, "uvloop")
+            except Exception as error:  # noqa: BLE001 - this runs in the import of uvloop, which is the user's
+                self._journal.failure("attach", error)
 
     def _wrap_class(self, cls: type, kind: LoopKind) -> None:
         inherited = "run_forever" not in cls.__dict__

@@ -35,14 +35,18 @@ class HoldDump:
         """Path of the dump file; None while there is none."""
         return None if self._file is None else self._file.name
 
+    def notice(self) -> None:
+        """Begin to notice who else uses the timer, unless switched off or debugged. Before ``start``."""
+        if self._timer is None and self._where is not False and not FaultTimer.debugged():
+            self._timer = FaultTimer(self._stand_back)
+            self._timer.install()
+
     def start(self) -> None:
-        """Open the file and begin, unless switched off or debugged. Raises OSError if the file cannot be."""
-        if self._where is False or FaultTimer.debugged():
-            return
-        self._file = self._open()
-        self._size = os.fstat(self._file.fileno()).st_size  # a file of the user's is appended to
-        self._timer = FaultTimer(self._stand_back)
-        self._timer.install()
+        """Open the file and begin. Raises OSError if it cannot be opened."""
+        self.notice()
+        if self._timer is not None and self._timer.available:
+            self._file = self._open()
+            self._size = os.fstat(self._file.fileno()).st_size  # a file of the user's is appended to
 
     def stop(self) -> None:
         """Disarm; remove the file if nothing was written."""
@@ -68,13 +72,14 @@ class HoldDump:
             self._timer.after_fork_in_parent()
 
     def forget(self) -> None:
-        """Let go of the parent's file without touching it: in a forked child."""
+        """Let go of the parent's file without touching it, and begin anew: in a forked child."""
         if self._timer is not None:
             self._timer.remove()
             self._timer = None
         if self._file is not None:
             self._file.close()
             self._file = None
+        self.notice()
 
     def chore(self, needed: bool) -> None:
         """Arm for the next round if ``needed``: while a loop runs."""

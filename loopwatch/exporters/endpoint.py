@@ -105,8 +105,9 @@ class Endpoint:
     def _serve(self) -> None:
         while not self._stopping.is_set():
             try:
-                self._turn()
-            except Exception as error:  # noqa: BLE001 - counted, and the endpoint goes on
+                while not self._stopping.is_set():
+                    self._turn()
+            except BaseException as error:  # noqa: BLE001 - counted, and the endpoint goes on, if killed too
                 self._journal.failure(COMPONENT, error)
                 self._stopping.wait(PAUSE)
 
@@ -143,7 +144,7 @@ class Endpoint:
             event = next(client.conversation)
         except (StopIteration, OSError):
             self._dismiss(client)  # all is said, or the client has gone away
-        except Exception as error:  # noqa: BLE001 - counted, and the other clients are served
+        except BaseException as error:  # noqa: BLE001 - counted, and the other clients are served
             self._journal.failure(COMPONENT, error)
             self._dismiss(client)
         else:

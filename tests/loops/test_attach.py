@@ -264,6 +264,15 @@ class TestDisabled:
         run(some_work())
         assert agent.prometheus_url is None
 
+    def test_what_it_cannot_read_leaves_nothing_installed(
+        self, monkeypatch: pytest.MonkeyPatch, install: Callable[..., Agent]
+    ) -> None:
+        monkeypatch.setenv("LOOPWATCH_DISABLED", "maybe")
+        with pytest.raises(loopwatch.ConfigurationError):
+            install()
+        with pytest.raises(loopwatch.LoopwatchError, match="not installed"):
+            loopwatch.prometheus_collector()
+
 
 @pytest.mark.parametrize("first", ["import uvloop, loopwatch", "import loopwatch, uvloop"])
 @pytest.mark.parametrize("installed", ["", "loopwatch.install(prometheus_port=None)"])

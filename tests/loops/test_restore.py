@@ -5,6 +5,7 @@ import contextlib
 import faulthandler
 import gc
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -266,3 +267,53 @@ print("done")
         "error",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs: fork")
+def test_a_forked_child_leaves_its_loop_as_it_was(script: Script) -> None:
+    """The loop ran in the parent already, so its ``select`` was wrapped when the child came to be."""
+    done = script(
+        """
+import asyncio, os, loopwatch
+agent = loopwatch.install(prometheus_port=None)
+loop = asyncio.new_event_loop()
+loop.run_until_complete(asyncio.sleep(0))
+child = os.fork()
+loop.run_until_complete(asyncio.sleep(0))
+[seen] = agent.loops()
+loopwatch.uninstall()
+print(seen.iterations > 0, "select" in vars(loop._selector), flush=True)
+if child:
+    os.waitpid(child, 0)
+loop.close()
+""",
+        "-W",
+        "ignore::DeprecationWarning",  # that there are threads at the fork
+    )
+    assert (done.stdout, done.stderr) == ("True False\n" * 2, "")
+
+
+@pytest.mark.parametrize("when", ["before the loop", "in the loop"])
+def test_a_timer_the_program_arms_is_left_alone(script: Script, when: str) -> None:
+    done = script(
+        """
+import asyncio, faulthandler, sys, loopwatch
+
+def arm():
+    faulthandler.dump_traceback_later(1.5, file=sys.stderr)
+
+async def main(when):
+    if when == "in the loop":
+        arm()
+    await asyncio.sleep(3)
+
+loopwatch.install(prometheus_port=None)
+if WHEN == "before the loop":
+    arm()
+asyncio.run(main(WHEN))
+loopwatch.uninstall()
+print("_noticing" in faulthandler.dump_traceback_later.__qualname__)
+""".replace("WHEN", repr(when))
+    )
+    assert done.stdout == "False\n"
+    assert done.stderr.startswith("Timeout (0:00:01.5")

@@ -99,9 +99,9 @@ def test_stopping_does_not_wait_for_a_handler_that_blocks_for_ever(journal: Jour
     thread.join(PATIENCE)
 
 
-@pytest.mark.parametrize("error", [ValueError, RecursionError])
+@pytest.mark.parametrize("error", [ValueError, RecursionError, SystemExit])
 def test_a_filter_that_raises_is_counted_and_the_thread_goes_on(
-    journal: Journal, error: type[Exception], caplog: pytest.LogCaptureFixture
+    journal: Journal, error: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
     logger = logging.getLogger("loopwatch")
 

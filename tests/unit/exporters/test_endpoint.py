@@ -339,3 +339,19 @@ def test_an_ipv6_address_is_served_and_stands_in_brackets(serve: Serve, host: st
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs: dual-stack sockets")
 def test_the_ipv6_wildcard_serves_ipv4_as_well(serve: Serve) -> None:
     assert serve(host="::").get()[0].status == 200
+
+
+def test_an_endpoint_that_is_killed_goes_on(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    killed = iter([SystemExit, KeyboardInterrupt])
+
+    def kill() -> None:
+        for exception in killed:
+            raise exception
+
+    serving = serve(OneGauge(kill))
+    for _ in range(2):
+        with pytest.raises((http.client.HTTPException, OSError)):
+            serving.get()
+    assert serving.get()[0].status == 200
+    assert serving.journal.failures() == {"endpoint": 2}
