@@ -1,6 +1,5 @@
 """The recurring timer, in a loop whose time is turned by hand."""
 
-import asyncio
 import contextvars
 import gc
 import weakref
@@ -29,6 +28,7 @@ class FakeLoop:
     def __init__(self, fake: FakeClock) -> None:
         self.fake = fake
         self.timers: list[Timer] = []
+        self.ready: list[Callable[[], None]] = []
         self.contexts: list[contextvars.Context] = []
         self.closed = False
 
@@ -38,6 +38,10 @@ class FakeLoop:
         self.timers.append(Timer(self.fake.monotonic() + delay, callback))
         self.contexts.append(context)
         return self.timers[-1]
+
+    def call_soon(self, callback: Callable[[], None], *, context: contextvars.Context) -> None:
+        self.ready.append(callback)
+        self.contexts.append(context)
 
     def is_closed(self) -> bool:
         return self.closed
@@ -51,6 +55,11 @@ class FakeLoop:
         for timer in due:
             self.timers.remove(timer)
             timer.callback()
+
+    def run_ready(self) -> None:
+        ready, self.ready = self.ready, []
+        for callback in ready:
+            callback()
 
 
 class Beating:
@@ -78,8 +87,12 @@ class Beating:
         self.heartbeat.start(self.fake.monotonic())
 
     def after(self, seconds: float) -> None:
+        """Let time pass, then have the loop turn once."""
         self.fake.advance(seconds)
+        if self.state.has_selector and self.fake.monotonic() >= self.state.beat_due - 1e-9:
+            self.heartbeat.fall_due(self.fake.monotonic())
         self.loop.run_timers()
+        self.loop.run_ready()
 
 
 @pytest.fixture
@@ -107,7 +120,7 @@ def test_it_beats_twice_per_threshold_and_not_too_seldom(
         beating.after(interval)
     assert beating.state.delay.read().count == 10
     assert beating.state.beat_interval == interval
-    assert len(beating.loop.waiting) == 1
+    assert len(beating.loop.waiting) == (0 if has_selector else 1)
 
 
 def test_its_lateness_is_the_delay(beating: Beating) -> None:
@@ -121,48 +134,40 @@ def test_its_lateness_is_the_delay(beating: Beating) -> None:
     assert len(beating.checks) == 2
 
 
-def test_a_timer_that_comes_early_is_not_late(beating: Beating) -> None:
+def test_on_a_loop_with_a_selector_it_leaves_no_timer_at_all(beating: Beating) -> None:
     beating.start()
-    beating.fake.advance(INTERVAL - 0.001)
-    [timer] = beating.loop.timers
-    timer.callback()
-    assert beating.state.delay.read().sum == 0.0
-
-
-def test_stopping_leaves_no_timer(beating: Beating) -> None:
-    beating.start()
-    assert beating.heartbeat.scheduled
-    beating.heartbeat.stop()
-    assert not beating.heartbeat.scheduled
-    assert beating.loop.waiting == []
-    beating.heartbeat.stop()
-
-
-def test_a_timer_that_fires_after_the_stop_does_nothing(beating: Beating) -> None:
-    beating.start()
-    [timer] = beating.loop.timers
-    beating.heartbeat.stop()
-    timer.callback()
-    assert beating.state.delay.read().count == 0
-    assert beating.loop.waiting == []
-
-
-def test_starting_again_leaves_one_timer(beating: Beating) -> None:
-    beating.start()
-    beating.start()
-    assert len(beating.loop.waiting) == 1
-
-
-def test_a_closed_or_collected_loop_gets_no_timer(beating: Beating) -> None:
-    beating.loop.closed = True
-    beating.start()
+    beating.after(INTERVAL)
     assert beating.loop.timers == []
-    gone = weakref.ref(beating.loop)
-    del beating.loop
-    gc.collect()
-    assert gone() is None
-    beating.heartbeat.start(1.0)
     assert not beating.heartbeat.scheduled
+    assert beating.state.beat_due == pytest.approx(beating.fake.monotonic() + INTERVAL)
+
+
+def test_a_beat_that_is_ready_when_the_loop_stops_does_nothing(beating: Beating) -> None:
+    beating.start()
+    beating.fake.advance(INTERVAL)
+    assert beating.heartbeat.fall_due(beating.fake.monotonic())
+    beating.heartbeat.stop()
+    beating.loop.run_ready()
+    assert beating.state.delay.read().count == 0
+
+
+def test_after_the_stop_none_falls_due(beating: Beating) -> None:
+    beating.start()
+    beating.heartbeat.stop()
+    assert not beating.heartbeat.fall_due(beating.fake.monotonic() + INTERVAL)
+    assert beating.loop.ready == []
+
+
+def test_a_call_soon_of_somebody_elses_that_fails_is_no_concern_of_the_loop(
+    beating: Beating, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(*args: object, **kwargs: object) -> None:
+        raise TypeError
+
+    beating.start()
+    beating.loop.call_soon = fails  # type: ignore[method-assign]
+    assert not beating.heartbeat.fall_due(beating.fake.monotonic() + INTERVAL)
+    assert beating.journal.failures() == {"heartbeat": 1}
 
 
 def test_one_that_fails_stops_and_is_told(beating: Beating, caplog: pytest.LogCaptureFixture) -> None:
@@ -172,8 +177,9 @@ def test_one_that_fails_stops_and_is_told(beating: Beating, caplog: pytest.LogCa
     beating.heartbeat._check = fails
     beating.start()
     beating.after(INTERVAL)
+    beating.after(INTERVAL)
     assert beating.journal.failures() == {"heartbeat": 1}
-    assert beating.loop.waiting == []
+    assert beating.loop.ready == []
     assert len(caplog.records) == 1
 
 
@@ -184,6 +190,7 @@ def test_all_beats_share_one_empty_context(beating: Beating) -> None:
         variable.set("of whoever started the loop")
         beating.start()
         beating.after(INTERVAL)
+        beating.after(INTERVAL)
 
     contextvars.copy_context().run(start)
     assert len(beating.loop.contexts) == 2
@@ -192,11 +199,50 @@ def test_all_beats_share_one_empty_context(beating: Beating) -> None:
 
 
 class TestWithoutSelector:
-    """Where the beat is all there is, it tells of stalls too."""
+    """Where the beat is all there is, it is a timer, and tells of stalls too."""
 
     @pytest.fixture
     def beating(self) -> Beating:
         return Beating(has_selector=False)
+
+    def test_a_timer_that_comes_early_is_not_late(self, beating: Beating) -> None:
+        beating.start()
+        beating.fake.advance(INTERVAL_BLIND - 0.001)
+        [timer] = beating.loop.timers
+        timer.callback()
+        assert beating.state.delay.read().sum == 0.0
+
+    def test_stopping_leaves_no_timer(self, beating: Beating) -> None:
+        beating.start()
+        assert beating.heartbeat.scheduled
+        beating.heartbeat.stop()
+        assert not beating.heartbeat.scheduled
+        assert beating.loop.waiting == []
+        beating.heartbeat.stop()
+
+    def test_a_timer_that_fires_after_the_stop_does_nothing(self, beating: Beating) -> None:
+        beating.start()
+        [timer] = beating.loop.timers
+        beating.heartbeat.stop()
+        timer.callback()
+        assert beating.state.delay.read().count == 0
+        assert beating.loop.waiting == []
+
+    def test_starting_again_leaves_one_timer(self, beating: Beating) -> None:
+        beating.start()
+        beating.start()
+        assert len(beating.loop.waiting) == 1
+
+    def test_a_closed_or_collected_loop_gets_no_timer(self, beating: Beating) -> None:
+        beating.loop.closed = True
+        beating.start()
+        assert beating.loop.timers == []
+        gone = weakref.ref(beating.loop)
+        del beating.loop
+        gc.collect()
+        assert gone() is None
+        beating.heartbeat.start(1.0)
+        assert not beating.heartbeat.scheduled
 
     def test_the_loop_owes_service_from_when_the_beat_is_due(self, beating: Beating) -> None:
         beating.start()
@@ -234,15 +280,3 @@ def test_with_a_selector_the_debt_is_the_selects_to_tell(beating: Beating) -> No
     beating.after(INTERVAL + 0.5)
     assert beating.state.busy_since == since
     assert not beating.state.ended
-
-
-def test_it_takes_time_of_the_loop_and_says_how_much() -> None:
-    async def main() -> float:
-        loop, state = asyncio.get_running_loop(), LoopState("main")
-        heartbeat = Heartbeat(loop, state, 0.005, FakeClock().clock, Journal(), lambda: None)
-        heartbeat.start(0.0)
-        await asyncio.sleep(0.02)
-        heartbeat.stop()
-        return state.heartbeat_time
-
-    assert asyncio.run(main()) == 0.0  # of a clock that stands still

@@ -1,6 +1,5 @@
 """The wrapped select: exact steps and waits, with a clock turned by hand."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +10,7 @@ from loopwatch._store.loop_state import LoopState
 from loopwatch.testing import FakeClock
 
 THRESHOLD = 0.1
+BEAT = 0.05
 
 
 class Selector:
@@ -28,16 +28,26 @@ class Selector:
 
 
 class Wrapped:
-    """A selector under watch."""
+    """A selector under watch, and the heartbeat that it keeps the time of."""
 
     def __init__(self) -> None:
         self.fake = FakeClock()
         self.state = LoopState("main")
         self.state.has_selector = True
         self.state.enter(self.fake.monotonic(), 0.0)
+        self.state.beat_due = self.fake.monotonic() + BEAT
+        self.beats: list[float] = []
+        self.beats_are_run = True
         self.selector = Selector(self.fake)
-        watched: Any = self.selector
-        self.unwrap = watch_iterations(watched, self.state, THRESHOLD, self.fake.clock.monotonic)
+        self.unwrap = self.watch(self.selector)
+
+    def watch(self, selector: Any) -> Callable[[], None]:
+        return watch_iterations(selector, self.state, THRESHOLD, self.fake.clock.monotonic, self.fall_due)
+
+    def fall_due(self, now: float) -> bool:
+        self.beats.append(now)
+        self.state.beat_due = now + BEAT
+        return self.beats_are_run
 
     def turn(self, timeout: float | None, *, takes: float | None = None, work: float = 0.0) -> object:
         """One turn of the loop: wait, then run callbacks."""
@@ -52,31 +62,56 @@ def wrapped() -> Wrapped:
     return Wrapped()
 
 
-@pytest.mark.parametrize("timeout", [None, 0, -1, 0.0, 0.05])
-def test_events_and_timeouts_pass_through(wrapped: Wrapped, timeout: float | None) -> None:
+@pytest.mark.parametrize("timeout", [0, -1, 0.0, 0.01])
+def test_events_and_timeouts_pass_through(wrapped: Wrapped, timeout: float) -> None:
     assert wrapped.turn(timeout) == ["event"]
     assert wrapped.selector.asked == [timeout]
     assert wrapped.state.iterations == 1
 
 
+def test_no_wait_lasts_beyond_the_next_beat(wrapped: Wrapped) -> None:
+    wrapped.turn(None, takes=0.0)
+    wrapped.fake.advance(BEAT / 2)
+    wrapped.turn(3600.0, takes=0.0)
+    wrapped.turn(BEAT / 4, takes=0.0)
+    assert wrapped.selector.asked == pytest.approx([BEAT, BEAT / 2, BEAT / 4])
+    assert wrapped.beats == []
+
+
 def test_the_timeout_may_be_left_out(wrapped: Wrapped) -> None:
     assert wrapped.selector.select() == ["event"]
-    assert wrapped.selector.asked == [None]
+    assert wrapped.selector.asked == [pytest.approx(BEAT)]
+
+
+def test_a_beat_falls_due_when_a_wait_ends_or_a_step(wrapped: Wrapped) -> None:
+    wrapped.turn(None, work=0.01)
+    assert wrapped.beats == [pytest.approx(wrapped.fake.monotonic() - 0.01)]
+    wrapped.turn(0, work=BEAT)
+    wrapped.turn(None)
+    assert len(wrapped.beats) == 2
+    assert wrapped.selector.asked[-1] == 0  # the beat is ready to run, so the loop must not wait
+
+
+def test_where_no_beat_is_to_run_the_loop_waits_as_it_would(wrapped: Wrapped) -> None:
+    wrapped.beats_are_run = False
+    wrapped.turn(0, work=BEAT)
+    wrapped.turn(0.01)
+    assert wrapped.selector.asked[-1] == 0.01
 
 
 def test_waiting_is_idle_and_polling_is_not(wrapped: Wrapped) -> None:
-    wrapped.turn(0.05, work=0.02)
-    wrapped.turn(None, takes=0.5, work=0.01)
+    wrapped.turn(0.02, work=0.01)
+    wrapped.turn(None, takes=0.01, work=0.01)
     wrapped.turn(0, takes=0.005, work=0.03)
     wrapped.state.leave(wrapped.fake.monotonic(), 0.0)
-    assert wrapped.state.idle_time == pytest.approx(0.55)
-    assert wrapped.state.active_time == pytest.approx(0.065)
+    assert wrapped.state.idle_time == pytest.approx(0.03)
+    assert wrapped.state.active_time == pytest.approx(0.055)
     assert wrapped.state.iterations == 3
 
 
 @pytest.mark.parametrize("timeout", [0, 0.05, None])
 def test_a_long_step_ends_at_the_next_select(wrapped: Wrapped, timeout: float | None) -> None:
-    wrapped.turn(0.05, work=0.0)
+    wrapped.turn(0.01)
     began = wrapped.fake.monotonic()
     wrapped.fake.advance(0.25)
     ended = wrapped.fake.monotonic()
@@ -99,17 +134,17 @@ def test_each_stall_is_handed_over_once(wrapped: Wrapped) -> None:
 
 
 def test_a_wait_that_returns_long_after_its_timeout_was_a_late_wake_up(wrapped: Wrapped) -> None:
-    due = wrapped.fake.monotonic() + 0.05
-    wrapped.turn(0.05, takes=0.35)
+    due = wrapped.fake.monotonic() + 0.02
+    wrapped.turn(0.02, takes=0.32)
     [(start, end, in_callback)] = wrapped.state.ended
     assert (start, end, in_callback) == (pytest.approx(due), pytest.approx(due + 0.3), False)
-    assert wrapped.state.idle_time == pytest.approx(0.05)
+    assert wrapped.state.idle_time == pytest.approx(0.02)
 
 
-def test_a_long_wait_for_nothing_in_particular_is_just_that(wrapped: Wrapped) -> None:
-    wrapped.turn(None, takes=3600.0)
+def test_one_that_returns_a_little_late_was_idle_all_along(wrapped: Wrapped) -> None:
+    wrapped.turn(0.02, takes=0.1)
     assert not wrapped.state.ended
-    assert wrapped.state.idle_time == pytest.approx(3600.0)
+    assert wrapped.state.idle_time == pytest.approx(0.1)
 
 
 def test_what_the_loop_owes_is_known_at_every_moment(wrapped: Wrapped) -> None:
@@ -125,7 +160,7 @@ def test_what_the_loop_owes_is_known_at_every_moment(wrapped: Wrapped) -> None:
 
     selector: Any = Selector(fake)
     selector.select = look
-    watch_iterations(selector, state, THRESHOLD, fake.clock.monotonic)
+    wrapped.watch(selector)
     began = fake.monotonic()
     selector.select(0.05)
     assert [round(owed, 6) for owed, _ in seen] == [0.0, 0.0, 0.02]
@@ -135,23 +170,13 @@ def test_what_the_loop_owes_is_known_at_every_moment(wrapped: Wrapped) -> None:
     assert state.blocked(fake.monotonic()) == pytest.approx(0.2)
 
 
-def test_waiting_without_end_owes_nothing(wrapped: Wrapped) -> None:
-    owed: list[float] = []
-    selector: Any = Selector(wrapped.fake)
-    selector.select = lambda timeout: owed.append(wrapped.state.blocked(1e12))
-    watch_iterations(selector, wrapped.state, THRESHOLD, wrapped.fake.clock.monotonic)
-    selector.select(None)
-    assert owed == [0.0]
-    assert math.isfinite(wrapped.state.busy_since)
-
-
 def test_an_exception_of_select_passes_through(wrapped: Wrapped) -> None:
     def fails(timeout: float | None) -> list[str]:
         raise InterruptedError
 
     selector: Any = Selector(wrapped.fake)
     selector.select = fails
-    watch_iterations(selector, wrapped.state, THRESHOLD, wrapped.fake.clock.monotonic)
+    wrapped.watch(selector)
     for timeout in (0, 0.05, None):
         with pytest.raises(InterruptedError):
             selector.select(timeout)
@@ -166,10 +191,10 @@ class TestUnwrap:
         assert "select" not in vars(wrapped.selector)
         wrapped.unwrap()
 
-    def test_another_on_the_instance_is_back(self) -> None:
-        selector: Any = Selector(FakeClock())
+    def test_another_on_the_instance_is_back(self, wrapped: Wrapped) -> None:
+        selector: Any = Selector(wrapped.fake)
         theirs = selector.select = lambda timeout: ["theirs"]
-        unwrap = watch_iterations(selector, LoopState("main"), THRESHOLD, FakeClock().clock.monotonic)
+        unwrap = wrapped.watch(selector)
         assert selector.select(0) == ["theirs"]
         unwrap()
         assert selector.select is theirs
