@@ -27,7 +27,13 @@ SETTLE = 0.05
 
 
 async def iteration(n: int) -> None:
-    """Go round the loop ``n`` times for one callback that does nothing but ask to be called again."""
+    """Yield ``n`` times: the loop goes round once for a task that does nothing else."""
+    for _ in range(n):
+        await asyncio.sleep(0)
+
+
+async def callback(n: int) -> None:
+    """Go round ``n`` times for a plain callback that only asks to be called again: the least there is."""
     loop = asyncio.get_running_loop()
     finished = loop.create_future()
     left = n
@@ -62,47 +68,31 @@ async def serve_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
     writer.close()
 
 
-async def echo(n: int) -> None:
-    """Make ``n`` round trips over loopback with asyncio's streams; both ends live on this loop."""
-    server = await asyncio.start_server(serve_echo, "127.0.0.1", 0)
-    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+async def ping(n: int, host: str, port: int) -> None:
+    """Make ``n`` round trips over a connection of its own."""
+    reader, writer = await asyncio.open_connection(host, port)
     for _ in range(n):
         writer.write(PAYLOAD)
         await writer.drain()
         await reader.readexactly(len(PAYLOAD))
     writer.close()
+
+
+async def lone_echo(n: int, connections: int = 1) -> None:
+    """Make ``n`` round trips over loopback with asyncio's streams; both ends live on this loop.
+
+    With one connection the loop goes round four times for each, which no busy server does.
+    """
+    server = await asyncio.start_server(serve_echo, "127.0.0.1", 0)
+    address = server.sockets[0].getsockname()
+    await asyncio.gather(*(ping(n // connections, *address) for _ in range(connections)))
     server.close()
     await server.wait_closed()
 
 
-class Echo(asyncio.Protocol):
-    """Sends back what it receives, ``n`` times if told so."""
-
-    def __init__(self, n: float = float("inf")) -> None:
-        self.left = n
-        self.finished = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self.left -= 1
-        if self.left:
-            self.transport.write(data)
-        else:
-            self.transport.close()
-            self.finished.set_result(None)
-
-
-async def protocol_echo(n: int) -> None:
-    """Make ``n`` round trips with bare protocols: the least that asyncio can do for one."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(Echo, "127.0.0.1", 0)
-    transport, client = await loop.create_connection(lambda: Echo(n), *server.sockets[0].getsockname())
-    transport.write(PAYLOAD)
-    await client.finished
-    server.close()
-    await server.wait_closed()
+async def echo(n: int) -> None:
+    """Make ``n`` round trips, over three connections at once."""
+    await lone_echo(n, connections=3)
 
 
 def work(n: int) -> None:
@@ -134,11 +124,12 @@ async def stalls(n: int) -> None:
 
 
 UNITS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
-    "iteration": (iteration, 4000),
-    "task": (task, 1500),
-    "echo": (echo, 200),
-    "protocol echo": (protocol_echo, 700),
-    "request": (request, 150),
+    "iteration": (iteration, 3000),
+    "callback": (callback, 3000),
+    "task": (task, 1000),
+    "echo": (echo, 210),
+    "lone echo": (lone_echo, 210),
+    "request": (request, 90),
     "stalls": (stalls, 1),
 }
 """Each unit of work and how often it is done for N."""
