@@ -165,7 +165,7 @@ class TestWatch:
             agent = install()
             assert agent.loops() == ()
             loopwatch.watch(loop)
-            eventually(agent.loops)
+            eventually(lambda: [seen for seen in agent.loops() if seen.running])
             assert [(seen.name, seen.running) for seen in agent.loops()] == [("backend", True)]
             eventually(lambda: (busy := agent.loops()[0].utilization) is not None and busy < 0.5)  # it waits
         finally:
