@@ -28,6 +28,9 @@ _CONSOLE_SCRIPT = re.compile(
 )
 """What installers write. A program of the user's own may import from a library too, but is no part of it."""
 
+FILES = 4096
+"""Files remembered: more than a program has, but notebooks make one up for each cell that is run."""
+
 _LIBRARY_DIRS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
@@ -55,6 +58,8 @@ class CodeOwner:
             return "generated"  # and not kept: such names can be new each time
         owner = self._by_file.get(file)
         if owner is None:
+            if len(self._by_file) >= FILES:
+                self._by_file.clear()
             owner = self._by_file[file] = self._decide(file, module)
         return owner
 

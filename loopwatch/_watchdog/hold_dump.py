@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import tempfile
+from pathlib import Path
 from typing import IO
 
 from loopwatch._internals.fault_timer import FaultTimer
@@ -18,6 +20,9 @@ from loopwatch._journal import Journal
 
 HOLD = 5.0
 """Seconds without the watchdog before the dump; it may come one round of chores, a second, earlier."""
+SUFFIX = ".dump"
+YOUNG = 60.0
+"""Seconds for which another process's file is left alone: it may not have locked it yet."""
 
 
 class HoldDump:
@@ -29,6 +34,7 @@ class HoldDump:
         self._timer: FaultTimer | None = None
         self._file: IO[bytes] | None = None
         self._size = 0
+        self._tidied = False
 
     @property
     def path(self) -> str | None:
@@ -86,6 +92,9 @@ class HoldDump:
         if self._timer is None or self._file is None:
             return
         self._tell_if_grown(self._file)
+        if not self._tidied:
+            self._tidied = True
+            _tidy(self._file)
         if needed:
             self._timer.arm(HOLD, self._file)
         else:
@@ -95,7 +104,11 @@ class HoldDump:
         if isinstance(self._where, str):
             return open(self._where, "ab", buffering=0)
         prefix = f"loopwatch-{os.getpid()}-"
-        return tempfile.NamedTemporaryFile(prefix=prefix, suffix=".dump", delete=False, buffering=0)
+        file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - open as long as loops run
+            prefix=prefix, suffix=SUFFIX, delete=False, buffering=0
+        )
+        _lock(file)
+        return file
 
     def _tell_if_grown(self, file: IO[bytes]) -> None:
         size = os.fstat(file.fileno()).st_size
@@ -114,3 +127,25 @@ class HoldDump:
             logging.INFO,
             "loopwatch: this program uses faulthandler's timer, so long holds of the GIL are not dumped",
         )
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Mark ``file`` as that of a living process. Raises OSError if it is another's."""
+    if sys.platform != "win32":
+        import fcntl  # absent on Windows, where ended processes' files stay
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _tidy(own: IO[bytes]) -> None:
+    """Remove the empty files of processes that were killed, and so could not do it themselves.
+
+    A process is known to live by its lock: process ids mean nothing where containers share a directory.
+    """
+    born = os.fstat(own.fileno()).st_mtime
+    for path in Path(own.name).parent.glob(f"loopwatch-*{SUFFIX}"):
+        with contextlib.suppress(OSError), path.open("rb") as file:  # gone meanwhile, or another user's
+            found = os.fstat(file.fileno())
+            if not found.st_size and born - found.st_mtime > YOUNG:
+                _lock(file)
+                path.unlink()
