@@ -78,12 +78,18 @@ def test_a_fork_from_within_a_running_loop(script: Script) -> None:
     out = run(
         script,
         """
-async def main():
-    await asyncio.sleep(1.2)  # until the dump's timer runs
-    return in_child()
+forked = []
+
+def fork():  # in a callback: since Python 3.14, a task cannot go on in a forked child
+    forked.append(in_child())
+    loop.stop()
 
 agent = loopwatch.install(prometheus_port=None)
-if asyncio.run(main()):
+loop = asyncio.new_event_loop()
+loop.call_later(1.2, fork)  # when the dump's timer runs
+loop.run_forever()
+loop.close()
+if forked[0]:
     asyncio.run(block(0.2))
     loopwatch.uninstall()
     print("child", [loop.name for loop in agent.loops()], stalls(), flush=True)
