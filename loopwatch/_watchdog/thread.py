@@ -18,7 +18,7 @@ from .stalls import Tracker
 
 T = TypeVar("T")
 
-SLOW = 0.1
+SLOW = 0.25
 """Seconds between two readings of the CPU clocks of all threads."""
 CHORES_EVERY = 1.0
 """Seconds between two rounds of chores: things that are nobody's hurry."""

@@ -44,7 +44,10 @@ def application(name: str) -> FastAPI:
 def main() -> None:
     name = sys.argv[1]
     SUBJECTS[name].prepare()
-    listener = socket.create_server(("127.0.0.1", 0))
+    # By its protocol asyncio knows that it may switch Nagle's algorithm off; create_server() leaves that out.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(100)
     print(f"http://127.0.0.1:{listener.getsockname()[1]}/items/7?q=x", flush=True)
     config = uvicorn.Config(
         application(name), log_level="error", access_log=False, loop="asyncio", http="httptools"

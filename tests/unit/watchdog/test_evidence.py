@@ -137,7 +137,7 @@ class TestReadings:
         assert (second.runqueue, second.thread_cpu, second.process_cpu) == (1.0, 0.25, 0.25)
         assert second.system_at == first.at < second.at
         assert evidence.read(state, second, fresh=True).runqueue == 2.0
-        fake.advance(0.06)
+        fake.advance(0.21)
         assert evidence.read(state, second, fresh=False).runqueue == 2.0
 
     def test_sleep_of_the_machine_is_the_boot_clocks_lead(self, root: Root, state: LoopState) -> None:
