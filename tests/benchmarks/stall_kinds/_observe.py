@@ -68,14 +68,14 @@ def observe(kind_class: type[Kind], loop_factory: LoopFactory) -> Observation:
     kind = kind_class(loop_factory)
     kind.prepare()
     agent = loopwatch.install(prometheus_port=None, stall_threshold=kind.threshold)
+    before = time.time(), time.perf_counter()
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        gaps = runner.run(_serve(kind, agent))
-    return Observation(kind.truths, _reports(agent), gaps)
+        return runner.run(_serve(kind, agent, before))
 
 
-async def _serve(kind: Kind, agent: loopwatch.Agent) -> list[tuple[float, float]]:
+async def _serve(kind: Kind, agent: loopwatch.Agent, before: tuple[float, float]) -> Observation:
     gaps: list[tuple[float, float]] = []
-    ticking = asyncio.create_task(_tick(kind.threshold, gaps))
+    ticking = asyncio.create_task(_tick(kind.threshold, gaps, before))
     await asyncio.sleep(random.uniform(*LEAD))
     await kind.provoke()
     await asyncio.sleep(0)  # end the step here: what follows is no part of the stall
@@ -84,17 +84,18 @@ async def _serve(kind: Kind, agent: loopwatch.Agent) -> list[tuple[float, float]
         await asyncio.sleep(0.02)
     await asyncio.sleep(SETTLE)
     ticking.cancel()
-    return gaps
+    return Observation(kind.truths, _reports(agent), gaps)
 
 
-async def _tick(threshold: float, gaps: list[tuple[float, float]]) -> None:
-    """Be the service that the loop owes, and note by our own clock when it came late."""
+async def _tick(threshold: float, gaps: list[tuple[float, float]], before: tuple[float, float]) -> None:
+    """Be the service that the loop owes, and note by our own clock when it came late, the first time too."""
+    started_at, start = before
     while True:
-        started_at, start = time.time(), time.perf_counter()
         await asyncio.sleep(TICK)
         gap = time.perf_counter() - start
         if gap > threshold:
             gaps.append((started_at, gap))
+        started_at, start = time.time(), time.perf_counter()
 
 
 def _reports(agent: loopwatch.Agent) -> list[Report]:
