@@ -208,18 +208,18 @@ class TestWatchdog:
             with monkeypatch.context() as patch:
                 patch.setattr(part, broken)
                 await asyncio.sleep(0.05)
-                time.sleep(0.2)
                 while not failures(agent):
+                    time.sleep(0.15)
                     await asyncio.sleep(0.01)
             await asyncio.sleep(0.05)
-            time.sleep(0.3)
+            time.sleep(0.2)
             await asyncio.sleep(0.05)
 
         run(asyncio.wait_for(main(), 30))
         loopwatch.uninstall()
         assert failures(agent).keys() == {"watchdog"}
         assert len(told(caplog)) == 1
-        assert max(stall.duration for stall in agent.stalls()) == pytest.approx(0.3, abs=0.03)
+        assert max(stall.duration for stall in agent.stalls()) == pytest.approx(0.2, abs=0.03)
 
     def test_a_tracker_that_raises_hides_no_other_loop(
         self, agent: Agent, new_loop: LoopFactory, monkeypatch: pytest.MonkeyPatch
@@ -274,18 +274,21 @@ class TestLogging:
             entered.set()
             release.wait(30)
 
-        async def main() -> bool:
-            for _ in range(3):
+        async def main() -> None:
+            await asyncio.sleep(0.05)
+            time.sleep(0.15)
+            await asyncio.to_thread(entered.wait, 30)
+            for _ in range(2):
                 await asyncio.sleep(0.05)
                 time.sleep(0.15)
-            await asyncio.sleep(0.05)
-            return entered.is_set()
+            await asyncio.to_thread(eventually, lambda: len(agent.stalls()) >= 3)
 
         handler.emit = emit  # type: ignore[method-assign]
-        assert run(main())
-        assert eventually(lambda: len(agent.stalls()) >= 3)
-        release.set()
-        loopwatch.uninstall()
+        try:
+            run(main())
+            assert entered.is_set()
+        finally:
+            release.set()
 
     def test_one_that_raises_does_not_stop_detection(
         self, agent: Agent, run: Run, handler: logging.Handler, monkeypatch: pytest.MonkeyPatch

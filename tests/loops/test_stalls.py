@@ -80,9 +80,9 @@ def assert_caused_by(cause: str, stall: Stall) -> None:
         assert stall.cause == cause, stall
 
 
-async def thrice(work: Callable[[], None]) -> list[float]:
+async def twice(work: Callable[[], None]) -> list[float]:
     happened = []
-    for _ in range(3):
+    for _ in range(2):
         await asyncio.sleep(0.05)
         happened.append(seconds_of(work))
     await asyncio.sleep(0.01)
@@ -93,10 +93,10 @@ async def thrice(work: Callable[[], None]) -> list[float]:
     ("work", "culprit", "call", "cause"),
     [
         (lambda: sleeps(0.2), "sleeps", "time.sleep", "blocking"),
-        (lambda: sleeps_deep(0.2), "sleeps", "time.sleep", "blocking"),
-        (lambda: waits(0.2), "waits", "wait", "blocking"),
-        (lambda: loops(0.2), "loops", ..., "cpu"),
-        (lambda: parses(0.2), "parses", ..., "cpu"),
+        (lambda: sleeps_deep(0.15), "sleeps", "time.sleep", "blocking"),
+        (lambda: waits(0.15), "waits", "wait", "blocking"),
+        (lambda: loops(0.15), "loops", ..., "cpu"),
+        (lambda: parses(0.15), "parses", ..., "cpu"),
     ],
     ids=["sleep", "sleep two calls deep", "wait", "loop", "json"],
 )
@@ -104,7 +104,7 @@ def test_a_stall_is_named(
     agent: Agent, run: Run, work: Callable[[], None], culprit: str, call: Any, cause: str
 ) -> None:
     began = time.time()
-    observed = Observed(agent, run(thrice(work)))
+    observed = Observed(agent, run(twice(work)))
     for seconds, stall in observed.pairs():
         assert stall.duration == pytest.approx(seconds, abs=0.02)
         assert stall.culprit is not None
@@ -113,18 +113,18 @@ def test_a_stall_is_named(
         assert call is ... or stall.call == call
         assert began < stall.started_at < time.time()
         assert (stall.loop_name, stall.in_progress) == ("main", False)
-        assert stall.samples >= 3
+        assert stall.samples >= 1
         functions = [frame.function for frame in stall.stack]
-        assert functions.index("thrice") < functions.index("<lambda>") < functions.index(culprit)
+        assert functions.index("twice") < functions.index("<lambda>") < functions.index(culprit)
         assert not {"Runner.run", "<module>"} & set(functions)
         assert not [frame for frame in stall.stack if frame.module.startswith("loopwatch")]
         assert (stall.task_name or "").startswith("Task-")
-        assert stall.coroutine == "thrice"
+        assert stall.coroutine == "twice"
         assert_caused_by(cause, stall)
 
 
 def test_the_line_is_where_it_stood(agent: Agent, run: Run) -> None:
-    observed = Observed(agent, run(thrice(lambda: sleeps(0.2))))
+    observed = Observed(agent, run(twice(lambda: sleeps(0.15))))
     code = sleeps.__code__
     for _, stall in observed.pairs():
         assert stall.culprit is not None
@@ -134,7 +134,7 @@ def test_the_line_is_where_it_stood(agent: Agent, run: Run) -> None:
 
 def test_a_named_task_and_its_coroutine_are_told(agent: Agent, run: Run) -> None:
     async def child() -> list[float]:
-        return await thrice(lambda: sleeps(0.15))
+        return await twice(lambda: sleeps(0.15))
 
     async def main() -> Any:
         return await asyncio.create_task(child(), name="invoice 7")
@@ -171,16 +171,16 @@ def test_a_callback_has_no_task(agent: Agent, new_loop: LoopFactory, kind: str) 
 
 
 def test_a_collection_is_the_collectors(agent: Agent, run: Run) -> None:
-    heap = [[number] for number in range(1_000_000)]
+    heap = [[number] for number in range(300_000)]
 
     def collects() -> None:
         began = time.monotonic()
-        while time.monotonic() - began < 0.2:
+        while time.monotonic() - began < 0.12:
             gc.collect()
 
     async def main() -> list[float]:
         gc.disable()
-        happened = await thrice(collects)
+        happened = await twice(collects)
         gc.enable()
         return happened
 
@@ -354,38 +354,41 @@ def test_two_loops_that_stall_at_once_are_told_apart(agent: Agent, new_loop: Loo
 @pytest.mark.parametrize("threshold", [0.02, 0.5])
 def test_the_threshold_decides(install: Callable[..., Agent], run: Run, threshold: float) -> None:
     agent = install(stall_threshold=threshold)
-    observed = Observed(agent, run(thrice(lambda: sleeps(0.1))))
+    observed = Observed(agent, run(twice(lambda: sleeps(0.1))))
     assert bool(observed.stalls) == (threshold < 0.1)
     if observed.stalls:
         assert all(stall.duration == pytest.approx(seconds, abs=0.02) for seconds, stall in observed.pairs())
 
 
-def test_the_last_256_are_kept_and_all_are_counted(install: Callable[..., Agent], run: Run) -> None:
-    agent = install(stall_threshold=0.005)
+def test_of_many_each_is_told_once(install: Callable[..., Agent], run: Run) -> None:
+    agent = install(stall_threshold=0.01)
 
     async def main() -> None:
-        for _ in range(300):
+        for _ in range(40):
             await asyncio.sleep(0.001)
-            time.sleep(0.008)
+            time.sleep(0.02)
 
     run(main())
     loopwatch.uninstall()
     snapshot = agent.snapshot()
+    assert 40 <= len(snapshot.stalls) <= 44  # the machine may have had some of its own
     [duration] = snapshot.points["block_duration"]
-    assert len(snapshot.stalls) == 256
-    assert duration.value.count >= 290 - snapshot.points["dropped"][0].value
+    assert duration.value.count == len(snapshot.stalls)
+    assert duration.value.sum == pytest.approx(sum(stall.duration for stall in snapshot.stalls))
     assert duration.value.sum == pytest.approx(sum(point.value for point in snapshot.points["block_time"]))
     starts = [stall.started_at for stall in snapshot.stalls]
     assert starts == sorted(starts)
 
 
 def test_each_is_logged_in_one_line_until_there_are_too_many(
-    agent: Agent, run: Run, caplog: pytest.LogCaptureFixture
+    install: Callable[..., Agent], run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
+    agent = install(stall_threshold=0.02)
+
     async def main() -> None:
         for _ in range(13):
             await asyncio.sleep(0.001)
-            sleeps(0.12)
+            sleeps(0.03)
 
     run(main())
     loopwatch.uninstall()
@@ -398,8 +401,8 @@ def test_each_is_logged_in_one_line_until_there_are_too_many(
 
 
 def test_evidence_is_numbers_within_the_stall(agent: Agent, run: Run) -> None:
-    for _, stall in Observed(agent, run(thrice(lambda: loops(0.2)))).pairs():
+    for _, stall in Observed(agent, run(twice(lambda: loops(0.15)))).pairs():
         assert all(isinstance(value, float) and math.isfinite(value) for value in stall.evidence.values())
-        assert 0.1 < stall.evidence["cpu_s"] <= stall.duration + 0.03
+        assert 0.07 < stall.evidence["cpu_s"] <= stall.duration + 0.03
         assert stall.evidence["process_cpu_s"] >= stall.evidence["cpu_s"] * 0.9
         assert stall.evidence["gc_s"] < 0.1
