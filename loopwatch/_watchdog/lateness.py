@@ -21,6 +21,8 @@ from loopwatch._internals.threads import native_ids
 
 LATE = 0.02
 """Seconds from which lateness is worth a look: four times the interval at which the GIL changes hands."""
+SHARE = 0.1
+"""Part of that time that a thread must have computed to be the hog."""
 THREADS = 64
 """Threads looked at: beyond that the look itself would be a stall."""
 
@@ -127,13 +129,16 @@ class Lateness:
         return min((late.planned for late in list(self._late) if late.within(start, end) > 0), default=None)
 
     def hog(self, start: float, end: float, victim: int) -> tuple[Place, ...]:
-        """Return the stack of the thread, other than ``victim``, that computed most while we were late."""
+        """Return the stack of the thread, other than ``victim``, that computed most while we were late.
+
+        Empty if none did: whoever held the GIL then without computing cannot be told from those who waited.
+        """
         others = (
             other
             for late in list(self._late)
             if late.within(start, end) > 0
             for other in late.others
-            if other.thread_id != victim and other.stack
+            if other.thread_id != victim and other.stack and other.cpu > SHARE * (late.woke - late.planned)
         )
         return max(others, key=lambda other: other.cpu, default=Other(0, (), 0.0)).stack
 
