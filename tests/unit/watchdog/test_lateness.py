@@ -1,7 +1,8 @@
-"""Who is taken for the hog when the watchdog wakes late."""
+"""When the watchdog could not run, and who ran instead."""
 
 import dataclasses
 import sys
+from collections.abc import Callable
 from types import FrameType
 
 import pytest
@@ -9,33 +10,151 @@ import pytest
 from loopwatch._clock import SYSTEM
 from loopwatch._internals.thread_clock import cpu_clock
 from loopwatch._watchdog import lateness
-from loopwatch._watchdog.lateness import Lateness
+from loopwatch._watchdog.lateness import LATE, THREADS, Lateness
 
 WATCHDOG = 1
+VICTIM = 9
 
 
-def frame_of_a_hog() -> FrameType:
+def hog() -> FrameType:
     return sys._getframe()
 
 
-def frame_of_an_idler() -> FrameType:
+def idler() -> FrameType:
     return sys._getframe()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs: the CPU clocks of other threads")
-def test_a_thread_with_the_id_of_one_that_ended_counts_from_zero(monkeypatch: pytest.MonkeyPatch) -> None:
-    kernel_ids = {7: 70, 8: 80}
-    spent = {cpu_clock(70): 5.0, cpu_clock(80): 0.01}
-    monkeypatch.setattr(lateness, "native_ids", lambda: kernel_ids)
-    clock = dataclasses.replace(SYSTEM, of_thread=lambda id_: spent[id_])
-    boundary = test_a_thread_with_the_id_of_one_that_ended_counts_from_zero.__code__
-    seen = Lateness(clock, boundary, runqueue=lambda native_id: None)
-    seen.refresh()
-    kernel_ids[7] = 71
-    spent[cpu_clock(71)] = 0.3
+class Machine:
+    """Threads by their ids in Python, with kernel ids and CPU seconds; what the system counts of ours."""
 
-    seen.look(1.0, 1.4, {7: frame_of_a_hog(), 8: frame_of_an_idler()}, own_id=WATCHDOG)
-    seen.settle()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.kernel_ids: dict[int, int] = {}
+        self.cpu: dict[int, float] = {}
+        self.switches: int | None = 0
+        self.queued: float | None = 0.0
+        monkeypatch.setattr(lateness, "native_ids", self.kernel_ids.copy)
+        monkeypatch.setattr(lateness, "_voluntary_switches", lambda: self.switches)
+        monkeypatch.setattr(lateness, "cpu_clock", lambda native_id: native_id)
+        clock = dataclasses.replace(SYSTEM, of_thread=self.cpu.__getitem__)
+        self.seen = Lateness(clock, Machine.__init__.__code__, runqueue=lambda native_id: self.queued)
 
-    stack = seen.hog(1.0, 1.4, victim=9)
-    assert stack[0][0].co_name == "frame_of_a_hog"
+    def thread(self, ident: int, cpu: float, *, native_id: int | None = None) -> None:
+        self.kernel_ids[ident] = native_id or ident * 10
+        self.cpu[self.kernel_ids[ident]] = cpu
+
+    def wake(self, planned: float, woke: float, **threads: Callable[[], FrameType]) -> None:
+        frames = {int(name.removeprefix("t")): doing() for name, doing in threads.items()}
+        self.seen.look(planned, woke, frames, own_id=WATCHDOG)
+        self.seen.settle()
+
+    def hog(self, start: float, end: float) -> str | None:
+        stack = self.seen.hog(start, end, VICTIM)
+        return stack[0][0].co_name if stack else None
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine(monkeypatch)
+    machine.thread(WATCHDOG, 0.0)
+    machine.thread(7, 5.0)
+    machine.thread(8, 100.0)
+    machine.seen.refresh()
+    return machine
+
+
+def test_a_wake_up_in_time_is_none_of_interest(machine: Machine) -> None:
+    machine.wake(1.0, 1.0 + LATE / 2, t7=hog)
+    lag = machine.seen.within(0.0, 10.0)
+    assert (lag.late, lag.gil_waits, lag.queued) == (0.0, 0.0, 0.0)
+    assert machine.seen.held_from(0.0, 10.0) is None
+
+
+def test_lateness_counts_with_the_part_that_lies_within(machine: Machine) -> None:
+    machine.wake(1.0, 1.5)
+    machine.wake(2.0, 3.0)
+    assert machine.seen.within(1.25, 2.5).late == pytest.approx(0.75)
+    assert machine.seen.within(1.5, 2.0).late == 0.0
+    assert machine.seen.held_from(1.25, 2.5) == 1.0
+    assert machine.seen.held_from(1.6, 2.5) == 2.0
+
+
+def test_waits_for_the_gil_are_the_switches_but_for_the_sleep_itself(machine: Machine) -> None:
+    machine.wake(0.9, 0.9)
+    machine.switches = 61
+    machine.wake(1.0, 1.3)
+    assert machine.seen.within(1.0, 1.3).gil_waits == 60
+
+
+def test_what_the_system_does_not_tell_is_unknown(machine: Machine) -> None:
+    machine.switches = machine.queued = None
+    machine.seen.refresh()
+    machine.wake(1.0, 1.3)
+    lag = machine.seen.within(1.0, 1.3)
+    assert (lag.late, lag.gil_waits, lag.queued) == (pytest.approx(0.3), None, None)
+
+
+@pytest.mark.parametrize(("queued", "told"), [(0.2, 0.2), (0.7, 0.3)])
+def test_time_without_a_cpu_is_told_up_to_the_lateness(machine: Machine, queued: float, told: float) -> None:
+    machine.queued = queued
+    machine.wake(1.0, 1.3)
+    assert machine.seen.within(1.0, 1.3).queued == pytest.approx(told)
+
+
+class TestHog:
+    """The thread that let go of the GIL as we woke."""
+
+    def test_it_is_the_one_whose_cpu_clock_moved_most(self, machine: Machine) -> None:
+        machine.thread(7, 5.3)
+        machine.thread(8, 100.01)
+        machine.wake(1.0, 1.4, t7=hog, t8=idler)
+        assert machine.hog(1.0, 1.4) == "hog"
+        assert machine.hog(2.0, 3.0) is None
+
+    def test_it_is_not_the_loops_own_thread(self, machine: Machine) -> None:
+        machine.thread(VICTIM, 0.4)
+        machine.thread(7, 5.1)
+        machine.wake(1.0, 1.4, t9=idler, t7=hog)
+        assert machine.hog(1.0, 1.4) == "hog"
+
+    def test_it_is_nobody_who_did_not_compute(self, machine: Machine) -> None:
+        machine.thread(7, 5.01)
+        machine.wake(1.0, 1.4, t7=idler, t8=idler)
+        assert machine.hog(1.0, 1.4) is None
+
+    def test_a_thread_with_the_id_of_one_that_ended_counts_from_zero(self, machine: Machine) -> None:
+        machine.thread(7, 0.3, native_id=71)
+        machine.thread(8, 100.1)
+        machine.wake(1.0, 1.4, t7=hog, t8=idler)
+        assert machine.hog(1.0, 1.4) == "hog"
+
+    def test_a_thread_that_has_just_ended_is_no_obstacle(self, machine: Machine) -> None:
+        def read(native_id: int) -> float:
+            if native_id == 80:
+                raise OSError
+            return machine.cpu[native_id]
+
+        machine.seen._clock = dataclasses.replace(SYSTEM, of_thread=read)
+        machine.thread(7, 5.3)
+        machine.wake(1.0, 1.4, t7=hog, t8=idler)
+        assert machine.hog(1.0, 1.4) == "hog"
+
+    def test_where_threads_have_no_clocks_nobody_is_named(self, machine: Machine) -> None:
+        machine.seen._clock = dataclasses.replace(SYSTEM, of_thread=None)
+        machine.wake(1.0, 1.4, t7=hog)
+        assert machine.hog(1.0, 1.4) is None
+
+
+def test_all_that_is_kept_is_bounded(machine: Machine) -> None:
+    for number in range(200):
+        machine.seen.look(float(number), number + 0.5, dict.fromkeys(range(200), hog()), own_id=WATCHDOG)
+        machine.seen.settle()
+    assert machine.seen.within(0.0, 1e9).late == Lateness.KEPT * 0.5
+    assert all(len(late.others) <= THREADS for late in machine.seen._late)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="as Linux counts")
+def test_the_real_clocks_and_counts_are_there() -> None:
+    assert cpu_clock(42) is not None
+    switches = lateness._voluntary_switches()
+    assert switches is not None
+    assert switches >= 0
