@@ -49,6 +49,7 @@ class Watchdog:
         self._chores = tuple(chores)
         self._trackers: dict[LoopState, Tracker] = {}
         self._sleeping = _held_lock()
+        self._resting = False
         self._stopping = False
         self._thread: threading.Thread | None = None
         self._planned = float("inf")
@@ -71,7 +72,7 @@ class Watchdog:
     def stop(self, timeout: float = 1.0) -> None:
         """End the thread and take one last look, so that no stall that is over stays untold."""
         self._stopping = True
-        self.nudge()
+        self._wake()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
@@ -95,13 +96,19 @@ class Watchdog:
         return [stall for stall in stalls if stall is not None]
 
     def nudge(self) -> None:
-        """Wake the watchdog: a loop has begun to run."""
-        with contextlib.suppress(RuntimeError):  # it has been nudged already
+        """Wake the watchdog if it sleeps for long: a loop has begun to run."""
+        if self._resting:
+            self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has been woken already
             self._sleeping.release()
 
     def _run(self) -> None:
         while not self._stopping:
+            self._resting = True  # before it is decided, or a loop that begins meanwhile would not wake us
             pause = self._pause()
+            self._resting = pause is None
             if pause is None:
                 self._do_chores()  # nothing may wake us for long, and the dump's timer is still armed
             if self._sleeping.acquire(timeout=-1 if pause is None else pause):
