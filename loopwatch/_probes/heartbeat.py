@@ -114,5 +114,10 @@ class Heartbeat:
             # It may have begun any time since the beat before: the watchdog, who saw more, says how long.
             state.end_stall(self._due, now, True)
         self._check()
-        self._schedule(now)
+        if state.has_selector:
+            # Left where fall_due put it. Moved on by a beat that waited behind what blocked the loop, it
+            # would keep select from looking at that very step.
+            self._due = max(state.beat_due, now)
+        else:
+            self._schedule(now)
         state.heartbeat_time += self._monotonic() - now

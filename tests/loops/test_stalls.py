@@ -406,3 +406,20 @@ def test_evidence_is_numbers_within_the_stall(agent: Agent, run: Run) -> None:
         assert 0.07 < stall.evidence["cpu_s"] <= stall.duration + 0.03
         assert stall.evidence["process_cpu_s"] >= stall.evidence["cpu_s"] * 0.9
         assert stall.evidence["gc_s"] < 0.1
+
+
+def test_a_beat_that_waits_behind_what_blocks_hides_nothing(agent: Agent, run: Run) -> None:
+    """A heartbeat falls due with a callback ready before it, and runs at the end of the stall of that one."""
+    happened: list[float] = []
+
+    async def main() -> None:
+        await asyncio.sleep(0.01)
+        asyncio.get_running_loop().call_soon(lambda: happened.append(seconds_of(lambda: sleeps(0.3))))
+        sleeps(0.06)  # past the next beat, and no stall itself
+        await asyncio.sleep(0.01)
+
+    run(main())
+    for true, stall in Observed(agent, happened).pairs():
+        assert stall.culprit is not None
+        assert stall.culprit.function == "sleeps"
+        assert stall.duration >= true - 0.03

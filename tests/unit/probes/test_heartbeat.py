@@ -134,6 +134,20 @@ def test_its_lateness_is_the_delay(beating: Beating) -> None:
     assert len(beating.checks) == 2
 
 
+def test_one_that_ran_late_does_not_put_off_the_next_look_for_stalls(beating: Beating) -> None:
+    """It ran at the end of the step that held it up: ``select`` has yet to look at that step."""
+    beating.start()
+    beating.after(INTERVAL)
+    beating.fake.advance(INTERVAL)
+    beating.heartbeat.fall_due(beating.fake.monotonic())
+    beating.fake.advance(0.3)
+    beating.loop.run_ready()
+    assert beating.fake.monotonic() >= beating.state.beat_due
+    beating.after(0.0)
+    delay = beating.state.delay.read()
+    assert (delay.count, delay.sum) == (3, pytest.approx(0.3))
+
+
 def test_on_a_loop_with_a_selector_it_leaves_no_timer_at_all(beating: Beating) -> None:
     beating.start()
     beating.after(INTERVAL)
