@@ -11,6 +11,8 @@ from inspect import unwrap
 from types import CodeType
 from typing import Any, Protocol
 
+LOOKED_AT = 100
+"""Ready callbacks looked at for tasks."""
 OVERRIDES = ("time", "call_later", "call_at", "_run_once")
 """A loop class with one of these of its own has its own idea of time: mock and virtual-clock loops."""
 
@@ -64,6 +66,17 @@ def timer_count(loop: asyncio.AbstractEventLoop) -> int | None:
     """Return how many timers are scheduled, cancelled ones still in the heap included."""
     scheduled = getattr(loop, "_scheduled", None)
     return None if scheduled is None else len(scheduled)
+
+
+def ready_tasks(loop: asyncio.AbstractEventLoop, limit: int) -> list[Any]:
+    """Return the tasks among the callbacks ready to run, at most ``limit``; empty where it cannot be seen.
+
+    A task's step and its wake-up are bound to it, as methods or as the C wrappers of those.
+    """
+    handles = list(getattr(loop, "_ready", ()))[:LOOKED_AT]
+    owners = (getattr(getattr(handle, "_callback", None), "__self__", None) for handle in handles)
+    tasks = dict.fromkeys(owner for owner in owners if isinstance(owner, asyncio.Task))
+    return list(tasks)[:limit]
 
 
 def next_ready(loop: asyncio.AbstractEventLoop) -> int | None:

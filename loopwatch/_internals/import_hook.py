@@ -71,7 +71,7 @@ class ImportHook:
 
         def exec_module(module: ModuleType) -> None:
             if module.__name__ == self._name:
-                del loader.exec_module  # the instance attribute: the loader is as before
+                vars(loader).pop("exec_module", None)  # the loader is as before, if no other hook saw to it
                 self.remove()
             original(module)
             if module.__name__ == self._name:

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from inspect import CO_COROUTINE
 from types import CodeType, FrameType
+
+from loopwatch._records import Frame
 
 Place = tuple[CodeType, int, str]
 """Code object, offset of the running instruction, module name: a frame without the frame."""
@@ -37,6 +40,13 @@ def places(frame: FrameType | None, outermost: CodeType | None = None) -> tuple[
     return tuple(found)
 
 
+def place_outside(frame: FrameType, on_behalf: tuple[str, ...]) -> Place:
+    """Return the innermost place, from ``frame`` outwards, whose file does not begin like one of these."""
+    while frame.f_code.co_filename.startswith(on_behalf) and frame.f_back is not None:
+        frame = frame.f_back
+    return frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""
+
+
 def occupy(size: int) -> list[bytes]:
     """Return objects in those blocks of memory that a frame of ``size`` bytes may just have left.
 
@@ -44,6 +54,10 @@ def occupy(size: int) -> list[bytes]:
     every one does. To keep the old frame itself would keep the locals of user code alive.
     """
     return [bytes(size - sys.getsizeof(b"")) for _ in range(8)] if size else []
+
+
+getframe: Callable[[int], FrameType] = sys._getframe
+"""Returns the frame so many calls above the function that asks."""
 
 
 def runner(run_forever: CodeType, by_loop: bool) -> CodeType | None:
@@ -61,3 +75,10 @@ def runner(run_forever: CodeType, by_loop: bool) -> CodeType | None:
             outside = frame.f_back
         frame = frame.f_back
     return None if outside is None else outside.f_code
+
+
+def shape(place: Place) -> Frame:
+    """Turn a copied place into a record. Looks up the line, reads no source."""
+    code, offset, module = place
+    lines = (line for start, end, line in code.co_lines() if start <= offset < end)
+    return Frame(code.co_qualname, module, code.co_filename, next(lines, None) or code.co_firstlineno)

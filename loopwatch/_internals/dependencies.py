@@ -1,0 +1,119 @@
+"""Which tasks, or which lock, a suspended task depends on.
+
+Told from the code of its innermost frame and from the future that asyncio made for the purpose. Names of
+asyncio's own on CPython 3.11 to 3.15, and of anyio 4.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from asyncio import tasks
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from .futures import TASKS, gathered, is_future, is_pending, is_task, shielded
+from .links import Link, code_of, variables_of
+from .timers import is_timer
+
+_WAIT = getattr(tasks, "_wait", asyncio.wait).__code__
+_WAIT_FOR = asyncio.wait_for.__code__
+_GROUP_EXITS = frozenset(("TaskGroup.__aexit__", "TaskGroup._aexit"))
+
+
+class Group(NamedTuple):
+    """Futures that a frame waits for together."""
+
+    futures: list[Any]
+    any_of: bool
+    """One of them is enough."""
+    timed: bool
+    """It waits no longer than some time."""
+    task_group: bool
+
+
+class Needs(NamedTuple):
+    """The pending tasks that keep another from going on."""
+
+    tasks: tuple[Any, ...]
+    any_of: bool
+    """One of them is enough."""
+
+
+def needs(links: Sequence[Link], awaited: Any) -> Needs | None:
+    """Return the tasks without which ``awaited`` is not resolved; None when others may resolve it."""
+    group = group_awaited(links)
+    if group is not None and group.timed:
+        return None
+    any_of = group is not None and group.any_of
+    found, others = _tasks_behind([awaited] if group is None else group.futures)
+    return None if not found or (any_of and others) else Needs(tuple(found), any_of)
+
+
+def group_awaited(links: Sequence[Link]) -> Group | None:
+    """Return what the innermost frame of a chain waits for, if it is in ``wait`` or leaves a task group."""
+    if not links:
+        return None
+    code = code_of(links[-1])
+    if code is _WAIT:
+        held = variables_of(links[-1])
+        futures = next(found for found in held if type(found) is set or type(found) is frozenset)
+        first = any(type(found) is str and found == asyncio.FIRST_COMPLETED for found in held)
+        return Group(list(futures), any_of=first, timed=any(map(is_timer, held)), task_group=False)
+    if code.co_qualname in _GROUP_EXITS:
+        group = _local(links[-1], (asyncio.TaskGroup, *_of_anyio("TaskGroup")))
+        members = list(getattr(group, "_tasks", ()))
+        return None if group is None else Group(members, any_of=False, timed=False, task_group=True)
+    return None
+
+
+def task_inside(links: Sequence[Link]) -> Any | None:
+    """Return the task that ``wait_for`` runs what it was given in, before Python 3.12."""
+    return _local(links[-1], TASKS) if links and code_of(links[-1]) is _WAIT_FOR else None
+
+
+def lock_awaited(links: Sequence[Link]) -> Any | None:
+    """Return the locked lock, of asyncio or anyio, that the innermost frame of a chain tries to acquire."""
+    if not links or code_of(links[-1]).co_qualname != "Lock.acquire":
+        return None
+    lock = _local(links[-1], (asyncio.Lock, *_of_anyio("Lock")))
+    return lock if getattr(lock, "_locked", lock) else None
+
+
+def owner_recorded(lock: Any) -> Any | None:
+    """Return the task that owns a lock of anyio, which says so itself."""
+    return getattr(lock, "_owner_task", None) if issubclass(type(lock), _of_anyio("Lock")) else None
+
+
+def _tasks_behind(futures: Iterable[Any]) -> tuple[list[Any], bool]:
+    """Return the pending tasks that futures stand for, and whether there are others as well.
+
+    A future of ``gather`` or ``shield`` stands for those it was made of.
+    """
+    waiting = list(futures)
+    seen: set[int] = set()
+    found, others = [], False
+    for future in waiting:  # which grows
+        if id(future) in seen or not is_future(future) or not is_pending(future):
+            continue
+        seen.add(id(future))
+        children = gathered(future)
+        if is_task(future):
+            found.append(future)
+        elif children is not None:
+            waiting += children
+        elif (inner := shielded(future)) is not None:
+            waiting.append(inner)
+        else:
+            others = True
+    return found, others
+
+
+def _local(link: Link, kinds: tuple[type, ...]) -> Any | None:
+    """Return the first object of one of these classes that a frame holds: ``self`` of a method."""
+    return next((held for held in variables_of(link) if issubclass(type(held), kinds)), None)
+
+
+def _of_anyio(name: str) -> tuple[type, ...]:
+    kind = getattr(sys.modules.get("anyio._backends._asyncio"), name, None)
+    return (kind,) if isinstance(kind, type) else ()

@@ -1,0 +1,109 @@
+"""Private parts of asyncio's futures and tasks: what a future is for, read without asking the future.
+
+A subclass may override every public method, so attributes of the C implementation are read through its own
+descriptors: no code of the program runs, in whichever thread this is. CPython 3.11 to 3.15, C and Python
+implementation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from asyncio import futures, tasks
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+_C_FUTURE: type | None = getattr(futures, "_CFuture", None)
+_C_TASK: type | None = getattr(tasks, "_CTask", None)
+_FUTURES: tuple[type, ...] = (asyncio.Future, getattr(futures, "_PyFuture", asyncio.Future))
+_ENDS_LOOP = frozenset(("_run_until_complete_cb", "run_until_complete.<locals>.done_cb"))
+"""Callbacks, of asyncio and of uvloop 0.23, by which ``run_until_complete`` stops its loop."""
+TASKS: tuple[type, ...] = (asyncio.Task, getattr(tasks, "_PyTask", asyncio.Task))
+_GATHERING: type | None = getattr(tasks, "_GatheringFuture", None)
+
+type_name: Callable[[type], str] = vars(type)["__name__"].__get__
+"""The name of a class, whatever its metaclass makes of ``__name__``."""
+
+
+def _reader(of: type | None, name: str) -> Callable[[Any], Any]:
+    """Return a reader of attribute ``name``: of futures of C class ``of``, and of those written in Python."""
+    descriptor = None if of is None else getattr(of, name, None)
+
+    def read(future: Any) -> Any:
+        if of is not None and issubclass(type(future), of):
+            return None if descriptor is None else descriptor.__get__(future)
+        return getattr(future, name, None)
+
+    return read
+
+
+coroutine_of = _reader(_C_TASK, "_coro")
+waiter_of = _reader(_C_TASK, "_fut_waiter")
+"""The future a task waits for; None while it runs, is ready to run, or is done."""
+loop_of = _reader(_C_FUTURE, "_loop")
+_state = _reader(_C_FUTURE, "_state")
+_callbacks = _reader(_C_FUTURE, "_callbacks")
+
+
+def is_future(found: object) -> bool:
+    """Whether this is a future of asyncio, or a task."""
+    return issubclass(type(found), _FUTURES)
+
+
+def is_task(found: object) -> bool:
+    """Whether this is a task of asyncio."""
+    return issubclass(type(found), TASKS)
+
+
+def is_pending(future: Any) -> bool:
+    """Whether a future has no result yet."""
+    return bool(_state(future) == "PENDING")
+
+
+def name_of(task: Any) -> str:
+    """Return the name of a task."""
+    if _C_TASK is not None and issubclass(type(task), _C_TASK):
+        name = _C_TASK.get_name(task)  # type: ignore[attr-defined]  # one of Any's methods
+    else:
+        name = getattr(task, "_name", "")
+    return name if type(name) is str else ""
+
+
+def callbacks(future: Any) -> list[Any]:
+    """Return what is to be called when ``future`` is done."""
+    return [callback for callback, _ in _callbacks(future) or ()]
+
+
+def ends_loop(future: Any) -> bool:
+    """Whether the loop stops when ``future`` is done: it is what ``run_until_complete`` was given."""
+    return any(getattr(callback, "__qualname__", None) in _ENDS_LOOP for callback in callbacks(future))
+
+
+def gathered(future: object) -> list[Any] | None:
+    """Return the futures that this one gathers; None unless it was made by ``asyncio.gather``."""
+    if _GATHERING is None or type(future) is not _GATHERING:
+        return None
+    children = getattr(future, "_children", None)
+    return children if type(children) is list else None
+
+
+def shielded(future: Any) -> Any | None:
+    """Return the future that this one stands for, if it was made by ``asyncio.shield``."""
+    return _from_callback(future, "shield.<locals>._outer_done_callback", "inner")
+
+
+def in_executor(future: Any) -> bool:
+    """Whether this future stands for one of ``concurrent.futures``: work in another thread or process."""
+    source = _from_callback(future, "_chain_future.<locals>._call_check_cancel", "source")
+    return type(source) is concurrent.futures.Future
+
+
+def _from_callback(future: Any, qualname: str, variable: str) -> Any | None:
+    """Return a variable that the callback of that name, a function within asyncio, was defined around."""
+    for callback in callbacks(future):
+        if type(callback) is FunctionType and callback.__code__.co_qualname == qualname:
+            for name, cell in zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=False):
+                if name == variable:
+                    return cell.cell_contents
+    return None

@@ -1,0 +1,19 @@
+"""Private attributes of asyncio's tasks and futures. CPython 3.11 to 3.15, C and Python implementation.
+
+``exception()`` and ``result()`` mark an exception as retrieved, so that the program's own "never retrieved"
+message would not come; the attributes tell the same without marking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+
+exception_of: Callable[[Any], BaseException | None] = attrgetter("_exception")
+"""The exception a task ended with; None for any other end. AttributeError for a task of another make."""
+
+
+def unretrieved(task: object) -> bool:
+    """Whether ``task`` ended with an exception that nobody has asked for yet."""
+    return bool(getattr(task, "_log_traceback", False))
