@@ -12,7 +12,24 @@ from typing import Literal
 Cause = Literal["cpu", "blocking", "flood", "gc", "gil", "starved", "suspended", "unknown"]
 """Why a loop was not served, in the order of the decision; see ``docs/explanation/causes.md``."""
 
+TaskState = Literal["pending", "ok", "error", "cancelled"]
+
+LostReason = Literal[
+    "destroyed_pending",
+    "unretrieved_exception",
+    "never_awaited",
+    "unreferenced",
+    "leaked",
+    "deadlock",
+    "context_lost",
+]
+
+LeakReason = Literal["unreferenced", "deadlock", "never_wakes", "overage"]
+
 LoopKind = Literal["asyncio", "uvloop", "other"]
+
+DrainState = Literal["serving", "draining", "drained", "forced"]
+"""In which phase of its life a process is; ``forced`` when the last drain ended with work left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +53,15 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class Victim:
+    """A task that was ready to run while its loop was stalled by another."""
+
+    task_name: str
+    coroutine: str | None
+    trace_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Stall:
     """One stretch of time in which a loop could not run what was ready."""
 
@@ -54,6 +80,13 @@ class Stall:
     task_name: str | None
     coroutine: str | None
     """Qualified name of the task's coroutine function; None when a plain callback ran."""
+    context: Mapping[str, str]
+    """The watched variables of that task."""
+    trace_id: str | None
+    """OpenTelemetry trace the task ran under, in hex."""
+    span_id: str | None
+    victims: tuple[Victim, ...]
+    """Up to 10 of the tasks that were ready to run and had to wait."""
     evidence: Mapping[str, float]
     """The numbers the cause rests on; names ending in ``_s`` are seconds within the stall's window."""
     in_progress: bool
@@ -116,6 +149,104 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
+class Task:
+    """One task, live or among the last that ended."""
+
+    site: Frame
+    """Who created it: the innermost frame that was not asyncio's own. Of a task that was made before it
+    could be seen, where its coroutine function begins."""
+    coroutine: str
+    """Qualified name of its coroutine function."""
+    name: str | None
+    """None for one that ended well and had been given none."""
+    parent: str | None
+    """Coroutine of the task that created it; None outside of tasks."""
+    state: TaskState
+    unretrieved: bool
+    """Whether it ended with an exception, a second ago or more, that nobody has asked for."""
+    started_at: float
+    """Unix time."""
+    age: float
+    """Seconds since it was created."""
+    duration: float | None
+    """Seconds from creation to end; None while it lives."""
+    exception: str | None
+    """Type of the exception it ended with."""
+    context: Mapping[str, str]
+    """The watched variables: its own now or, ended, those it ended with."""
+    trace_id: str | None
+    span_id: str | None
+    await_stack: tuple[Frame, ...]
+    """Where it stands: its chain of awaits, innermost last. Empty when it ended."""
+    waiting_on: str | None
+    """What the innermost one waits for, such as ``Lock.acquire``; None while it is not waiting."""
+    daemon: bool
+    loop_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A task, or work, that will never finish or that nobody will hear of. Reported once."""
+
+    reason: LostReason
+    site: Frame
+    """Who created it; of a coroutine never awaited, who dropped it; of a lost context, who handed over."""
+    coroutine: str
+    """Qualified name of its coroutine function; of a lost context, of what runs without it."""
+    age: float
+    """Seconds since it was created; 0.0 where that is not known."""
+    lost_at: float
+    """Unix time it was found."""
+    exception: str | None
+    context: Mapping[str, str]
+    trace_id: str | None
+    span_id: str | None
+    await_stack: tuple[Frame, ...]
+    waiting_on: str | None
+    evidence: Mapping[str, float]
+    missing: tuple[str, ...] = ()
+    """Of a lost context: the variables, and ``trace``, that the work runs without. ``context`` and
+    ``trace_id`` then hold what the code had that handed it over, ``await_stack`` where it was noticed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Whose work some code does."""
+
+    values: Mapping[str, str | None]
+    """The watched variables, None for one that is not set."""
+    trace_id: str | None
+    """OpenTelemetry trace, in hex."""
+    span_id: str | None
+    task_name: str | None
+    """None outside of tasks."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrainReport:
+    """What became of the tasks that a drain waited for. Each is in one of the three, oldest first.
+
+    Those that did not finish in time stand (``await_stack``, ``waiting_on``) where they stood then, the
+    others where the drain saw them last.
+    """
+
+    finished: tuple[Task, ...]
+    """Ended by themselves; their ``state`` says how."""
+    cancelled: tuple[Task, ...]
+    """Cancelled at the timeout, and ended then. One that finished all the same has state ``ok``."""
+    abandoned: tuple[Task, ...]
+    """Pending still: tasks that were not the drain's to cancel, and jobs that did not let themselves be."""
+    duration: float
+    """Seconds."""
+    timeout: float
+
+    @property
+    def forced(self) -> bool:
+        """Whether work was left."""
+        return bool(self.cancelled or self.abandoned)
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     """One value of a fact, with the values of its labels in the order the fact declares them."""
 
@@ -135,3 +266,5 @@ class Snapshot:
     loops: tuple[Loop, ...]
     stalls: tuple[Stall, ...]
     """The last 256, oldest first; those in progress come last."""
+    lost: tuple[Lost, ...]
+    """The last 256, oldest first."""

@@ -32,6 +32,9 @@ class Unset(Enum):
 
 UNSET: Final = Unset.UNSET
 
+LONGEST_DRAIN = 86400.0
+"""Seconds a drain may be given."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -41,6 +44,7 @@ class Settings:
     stall_threshold: float = 0.1
     prometheus_port: int | None = 9464
     prometheus_host: str = "127.0.0.1"
+    drain_timeout: float | None = None
     app_packages: tuple[str, ...] = ()
     hold_dump: bool | str = True
 
@@ -50,7 +54,8 @@ def _fail(name: str, value: object, why: str, instead: str) -> ConfigurationErro
     return ConfigurationError(f"{name}={value!r}: {why}. {instead}")
 
 
-def _number(name: str, value: object, low: float, high: float) -> float:
+def seconds(name: str, value: object, low: float, high: float) -> float:
+    """Return ``value`` if it is a number of seconds within the range. Raises ConfigurationError if not."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _fail(
             name, value, f"got {type(value).__name__}, not a number", f"Give seconds, {low:g} to {high:g}."
@@ -61,7 +66,11 @@ def _number(name: str, value: object, low: float, high: float) -> float:
 
 
 def _stall_threshold(name: str, value: object) -> float:
-    return _number(name, value, 0.005, 60.0)
+    return seconds(name, value, 0.005, 60.0)
+
+
+def _drain_timeout(name: str, value: object) -> float | None:
+    return None if value is None else seconds(name, value, 0.0, LONGEST_DRAIN)
 
 
 def _prometheus_port(name: str, value: object) -> int | None:
@@ -114,6 +123,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "stall_threshold": _stall_threshold,
     "prometheus_port": _prometheus_port,
     "prometheus_host": _text,
+    "drain_timeout": _drain_timeout,
     "app_packages": _app_packages,
     "hold_dump": _hold_dump,
 }
@@ -122,14 +132,14 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
 def _parse(field: str, name: str, raw: str) -> object:
     """Turn the text of an environment variable into what the argument of the same name takes."""
     text = raw.strip()
-    if field == "stall_threshold":
+    if field in ("prometheus_port", "drain_timeout") and text.lower() in ("none", "off"):
+        return None
+    if field in ("stall_threshold", "drain_timeout"):
         try:
             return float(text)
         except ValueError:
             raise _fail(name, raw, "not a number", "Write seconds, such as 0.1.") from None
     if field == "prometheus_port":
-        if text.lower() in ("none", "off"):
-            return None
         try:
             return int(text)
         except ValueError:

@@ -20,6 +20,9 @@ COMPONENT = "loopwatch.component"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds. Below 1 ms a loop is healthy; 0.1 and 0.5 are alert thresholds, which must be bounds."""
 
+TASK_BUCKETS = (*BUCKETS, 30.0, 60.0, 300.0, 900.0, 3600.0)
+"""Seconds. Of tasks, which may be jobs of minutes."""
+
 TOP = 20
 """Label values kept apart per fact; what comes beyond is summed under ``OTHER``."""
 OTHER = "_other"
@@ -165,12 +168,125 @@ ALL: tuple[Fact, ...] = (
         "Timers scheduled, cancelled ones not yet removed included. Absent on uvloop.",
     ),
     Fact(
+        "task_count",
+        "asyncio.task.count",
+        "updowncounter",
+        "{task}",
+        (),
+        "Tasks that have not ended.",
+    ),
+    Fact(
+        "task_site_count",
+        "asyncio.task.site.count",
+        "updowncounter",
+        "{task}",
+        (FUNCTION,),
+        "Tasks that have not ended, by the function that created them.",
+    ),
+    Fact(
+        "task_created",
+        "asyncio.task.created",
+        "counter",
+        "{task}",
+        (FUNCTION,),
+        "Tasks created, by the function that created them.",
+    ),
+    Fact(
+        "task_finished",
+        "asyncio.task.finished",
+        "counter",
+        "{task}",
+        ("asyncio.task.outcome", FUNCTION),
+        "Tasks that ended, by outcome and by the function that created them.",
+    ),
+    Fact(
+        "task_duration",
+        "asyncio.task.duration",
+        "histogram",
+        "s",
+        (FUNCTION,),
+        "Time from the creation of a task to its end.",
+    ),
+    Fact(
+        "task_age_max",
+        "asyncio.task.age.max",
+        "gauge",
+        "s",
+        (),
+        "Age of the oldest task that is not declared a daemon.",
+    ),
+    Fact(
+        "task_lost",
+        "asyncio.task.lost",
+        "counter",
+        "{task}",
+        ("asyncio.task.lost.reason",),
+        "Tasks that will never finish, or whose failure nobody will hear of.",
+    ),
+    Fact(
+        "task_context_lost",
+        "asyncio.task.context_lost",
+        "counter",
+        "{task}",
+        (FUNCTION,),
+        "Work that ran without a watched variable or trace, by the function that had it and handed it over.",
+    ),
+    Fact(
+        "task_leaked",
+        "asyncio.task.leaked",
+        "updowncounter",
+        "{task}",
+        ("asyncio.task.leak.reason",),
+        "Live tasks that were found to be leaked.",
+    ),
+    Fact(
+        "unretrieved_exceptions",
+        "asyncio.task.unretrieved_exceptions",
+        "counter",
+        "{exception}",
+        ("error.type",),
+        "Exceptions of tasks that were finalised before anybody asked for them.",
+    ),
+    Fact(
         "unwatched",
         "loopwatch.loop.unwatched",
         "counter",
         "{loop}",
         ("loopwatch.reason",),
         "Loops left alone, by reason: a heartbeat would break a loop with a clock of its own.",
+    ),
+    Fact(
+        "jobs",
+        "loopwatch.jobs.count",
+        "updowncounter",
+        "{task}",
+        ("loopwatch.job.state",),
+        "Jobs of spawn(): those that run now, and how many ended as ok, error or cancelled.",
+    ),
+    Fact(
+        "drain_status",
+        "loopwatch.drain.status",
+        "updowncounter",
+        "",
+        ("loopwatch.drain.state",),
+        "1 for the phase the process is in, 0 for the others: serving until the first drain; after one "
+        "drained, or forced if work was left.",
+    ),
+    Fact(
+        "drain_duration",
+        "loopwatch.drain.duration",
+        "gauge",
+        "s",
+        (),
+        "Duration of the drain that goes on, else of the last one. Absent before the first.",
+    ),
+    Fact(
+        "drain_cancelled",
+        "loopwatch.drain.cancelled",
+        "counter",
+        "{task}",
+        (),
+        "Tasks cancelled by drains, at their timeout.",
     ),
     Fact(
         "overhead",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from loopwatch._records import Distribution
 from loopwatch.facts import BUCKETS
 
 K = TypeVar("K", bound=Hashable)
+A = TypeVar("A", bound="Amount")
 
 
 class Histogram:
@@ -61,7 +62,16 @@ class WindowMax:
         return max((largest for slot, largest in self._maxima if slot > oldest), default=0.0)
 
 
-class TopTotals(Generic[K]):
+class Amount(Protocol):
+    """What totals are made of: plain numbers, or several counted together."""
+
+    def __add__(self, other: Any) -> Any: ...
+    def __float__(self) -> float:
+        """Return by what keys are ranked."""
+        ...
+
+
+class TopTotals(Generic[K, A]):
     """Running totals by key for the ``cap`` largest keys; all others add up to ``other``.
 
     No exported total ever falls, and each amount is the increase of exactly one. A newcomer counts in
@@ -73,35 +83,36 @@ class TopTotals(Generic[K]):
 
     CANDIDATES = 200
 
-    __slots__ = ("_cap", "_shown", "_totals", "other")
+    __slots__ = ("_cap", "_shown", "_totals", "_zero", "other")
 
-    def __init__(self, cap: int) -> None:
+    def __init__(self, cap: int, zero: A) -> None:
         self._cap = cap
+        self._zero = zero
         self._totals: dict[K, float] = {}
-        self._shown: dict[K, float] = {}
-        self.other = 0.0
+        self._shown: dict[K, A] = {}
+        self.other = zero
 
-    def add(self, key: K, amount: float) -> None:
+    def add(self, key: K, amount: A) -> None:
         """Add ``amount`` to the total of ``key``."""
-        self._totals[key] = total = self._totals.get(key, 0.0) + amount
+        self._totals[key] = total = self._totals.get(key, 0.0) + float(amount)
         if key in self._shown or len(self._shown) < self._cap:
-            self._shown[key] = self._shown.get(key, 0.0) + amount
+            self._shown[key] = self._shown.get(key, self._zero) + amount
             return
-        self.other += amount
+        self.other = self.other + amount
         smallest = min(self._shown, key=lambda shown: self._totals.get(shown, 0.0))
         if total > 2 * self._totals.get(smallest, 0.0):
             del self._shown[smallest]
-            self._shown[key] = 0.0
+            self._shown[key] = self._zero
         if len(self._totals) > self.CANDIDATES:
             waiting = (known for known in self._totals if known not in self._shown)
             del self._totals[min(waiting, key=self._totals.__getitem__)]
 
-    def absorb(self, gone: TopTotals[K]) -> None:
+    def absorb(self, gone: TopTotals[K, A]) -> None:
         """Add all totals of another to these."""
         for key, amount in gone.items():
             self.add(key, amount)
-        self.other += gone.other
+        self.other = self.other + gone.other
 
-    def items(self) -> Iterator[tuple[K, float]]:
+    def items(self) -> Iterator[tuple[K, A]]:
         """Iterate over a copy of the totals shown, without ``other``."""
         return iter(list(self._shown.items()))

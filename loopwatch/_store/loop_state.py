@@ -14,6 +14,7 @@ from loopwatch._records import Cause, LoopKind, Stall
 from loopwatch.facts import NOBODY, TOP
 
 from .cells import Histogram, TopTotals, WindowMax
+from .tasks import LoopTasks
 
 NEVER = float("inf")
 """``busy_since`` of a loop that owes nothing: it is not running."""
@@ -59,6 +60,7 @@ class LoopState:
         "native_id",
         "runqueue_time",
         "shown",
+        "tasks",
         "thread_id",
         "waiting_since",
     )
@@ -90,10 +92,11 @@ class LoopState:
         """Monotonic time of the last heartbeat."""
         self.block_duration = Histogram()
         """Of its stalls. Written by the watchdog, as the next."""
-        self.block_time: dict[Cause, TopTotals[str]] = {}
+        self.block_time: dict[Cause, TopTotals[str, float]] = {}
         """Seconds lost in stalls by the culprit's name, by cause."""
         self.shown: dict[str, float] = {}
         """The largest values of its counters that were read. Written by whoever reads."""
+        self.tasks = LoopTasks()
         self._detach()
 
     def _detach(self) -> None:
@@ -138,6 +141,7 @@ class LoopState:
     def attach(self, loop: asyncio.AbstractEventLoop, kind: LoopKind, has_selector: bool) -> None:
         """Take up ``loop``; counters of an earlier loop of the same name go on from where they stood."""
         self._detach()
+        self.tasks = LoopTasks(self.tasks)
         self.loop = weakref.ref(loop)
         self.kind = kind
         self.has_selector = has_selector
@@ -162,7 +166,7 @@ class LoopState:
         """Add a stall that is over to the totals. The watchdog's thread."""
         self.block_duration.observe(stall.duration)
         function = stall.culprit.name if stall.culprit is not None else NOBODY
-        self.block_time.setdefault(stall.cause, TopTotals(TOP)).add(function, stall.duration)
+        self.block_time.setdefault(stall.cause, TopTotals(TOP, 0.0)).add(function, stall.duration)
 
     @property
     def running(self) -> bool:
@@ -192,7 +196,7 @@ class LoopState:
         self.ended_dropped += gone.ended_dropped + len(gone.ended)
         self.block_duration.absorb(gone.block_duration)
         for cause, totals in gone.block_time.items():
-            self.block_time.setdefault(cause, TopTotals(TOP)).absorb(totals)
+            self.block_time.setdefault(cause, TopTotals(TOP, 0.0)).absorb(totals)
         if gone.runqueue_time is not None:
             self.runqueue_time = (self.runqueue_time or 0.0) + gone.runqueue_time
 

@@ -70,7 +70,7 @@ class TestTopTotals:
 
     @given(additions)
     def test_each_amount_is_one_increase_and_nothing_falls(self, added: list[tuple[int, float]]) -> None:
-        totals: TopTotals[int] = TopTotals(3)
+        totals: TopTotals[int, float] = TopTotals(3, 0.0)
         before: dict[int, float] = {}
         other = 0.0
         for key, amount in added:
@@ -85,7 +85,7 @@ class TestTopTotals:
 
     @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0.0, 10.0))))
     def test_few_keys_are_all_exact(self, added: list[tuple[int, float]]) -> None:
-        totals: TopTotals[int] = TopTotals(3)
+        totals: TopTotals[int, float] = TopTotals(3, 0.0)
         model: Counter[int] = Counter()
         for key, amount in added:
             totals.add(key, amount)
@@ -94,7 +94,7 @@ class TestTopTotals:
         assert totals.other == 0.0
 
     def test_a_newcomer_needs_twice_the_smallest_total_and_begins_at_zero(self) -> None:
-        totals: TopTotals[str] = TopTotals(2)
+        totals: TopTotals[str, float] = TopTotals(2, 0.0)
         totals.add("large", 10.0)
         totals.add("small", 1.0)
         totals.add("new", 2.0)
@@ -105,7 +105,7 @@ class TestTopTotals:
         assert (dict(totals.items()), totals.other) == ({"large": 10.0, "new": 4.0}, 2.5)
 
     def test_one_who_lost_its_place_can_win_it_back(self) -> None:
-        totals: TopTotals[str] = TopTotals(1)
+        totals: TopTotals[str, float] = TopTotals(1, 0.0)
         totals.add("first", 1.0)
         totals.add("second", 3.0)
         totals.add("first", 6.0)  # 7 in all, more than twice 3
@@ -113,7 +113,7 @@ class TestTopTotals:
         assert (dict(totals.items()), totals.other) == ({"first": 1.0}, 9.0)
 
     def test_endless_keys_leave_the_large_ones_in_place_and_the_memory_bounded(self) -> None:
-        totals: TopTotals[int] = TopTotals(20)
+        totals: TopTotals[int, float] = TopTotals(20, 0.0)
         for key in range(20):
             totals.add(-key, 100.0)
         for key in range(1, 10_000):
@@ -123,8 +123,8 @@ class TestTopTotals:
         assert len(totals._totals) <= TopTotals.CANDIDATES
 
     def test_absorbing_adds_all_of_another(self) -> None:
-        mine: TopTotals[str] = TopTotals(2)
-        theirs: TopTotals[str] = TopTotals(2)
+        mine: TopTotals[str, float] = TopTotals(2, 0.0)
+        theirs: TopTotals[str, float] = TopTotals(2, 0.0)
         mine.add("a", 5.0)
         for key, amount in (("a", 1.0), ("b", 2.0), ("c", 1.5)):
             theirs.add(key, amount)
