@@ -1,0 +1,186 @@
+"""Reads watched variables and trace ids out of a context that is not the reader's own, without entering it.
+
+From another thread only ``Context.get`` is safe: ``run`` would enter it, and the task could not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from loopwatch._internals.otel_context import TraceIds, current_span_variable, ids_of
+from loopwatch._journal import Journal
+
+from .watched import PLAIN, Watch, watches
+
+READS_TASKS = hasattr(asyncio.Task, "get_context")
+"""Whether a task's own context can be had: from Python 3.12 on. Before that it is read at creation."""
+
+Get = Callable[..., Any]
+"""Returns what a context holds for a variable, else what is given second: the ``get`` of a ``Context``."""
+
+_ABSENT = object()
+
+
+@dataclass(slots=True)
+class Values:
+    """What was read of one context, as it was there; texts are made when somebody asks."""
+
+    watches: tuple[Watch, ...]
+    raw: list[object] | tuple[object, ...]
+    """A tuple as soon as they are texts: one assignment, since two threads may make them at once."""
+    trace: TraceIds | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether ``raw`` holds texts by now."""
+        return type(self.raw) is tuple
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What is known of a context, as text."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+NOTHING = Context()
+
+
+def get_current(var: ContextVar[Any], default: object = None) -> Any:
+    """Return what the calling thread's current context holds for ``var``: its ``Context.get``."""
+    return var.get(default)
+
+
+class ContextReader:
+    """Reads contexts in any thread."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._unshown: deque[Values] = deque(maxlen=2000)
+        self._span = current_span_variable()
+        self.active = False
+        """Whether there is anything to read; asked for each task that ends."""
+        self.notice: Callable[..., None] | None = None
+        """Looks whether a context was lost; None while nobody hands over under watch."""
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Look whether OpenTelemetry is in use by now, and make texts of values that wait for it.
+
+        The watchdog's chore: objects of the program's are not held for longer than until the next one.
+        """
+        self._span = self._span or current_span_variable()
+        self.active = READS_TASKS and (self._span is not None or bool(watches()))
+        while self._unshown:
+            self._show(self._unshown.popleft())
+
+    def of_task(self, task: Any) -> Values | None:
+        """Read the context of ``task``; None where that is not possible or nothing is watched. Cheap."""
+        if not READS_TASKS or (self._span is None and not watches()):
+            return None
+        return self._read(task.get_context().get)
+
+    def at_creation(self) -> Values | None:
+        """Read the current context for a task being created, where its own cannot be read later."""
+        return None if READS_TASKS else self.current()
+
+    def current(self) -> Values | None:
+        """Read the calling thread's current context."""
+        if self._span is None and not watches():
+            return None
+        return self._read(get_current)
+
+    def current_texts(self) -> tuple[dict[str, str | None], TraceIds | None]:
+        """Read the calling thread's current context, as text, for a log line that cannot wait.
+
+        In the thread of a running loop no ``show`` runs: there the type's name stands for such a value.
+        """
+        texts: dict[str, str | None] = {}
+        for watch in watches():
+            value = watch.var.get(None)
+            if value is None:
+                texts[watch.name] = None
+            elif watch.show is not None and _in_loop():
+                texts[watch.name] = type(value).__qualname__
+            else:
+                texts[watch.name] = self._text(watch, value)
+        return texts, self._trace(get_current)
+
+    def failed(self, error: Exception) -> None:
+        """Count a failure to read."""
+        self._journal.failure("context", error)
+
+    @property
+    def watching(self) -> bool:
+        """Whether there is anything to read in any context."""
+        return self._span is not None or bool(watches())
+
+    def missing(self, values: Values, get: Get) -> tuple[str, ...]:
+        """Name what was read in ``values`` and is not there in another context, ``trace`` for its trace."""
+        named = zip(values.watches, values.raw, strict=True)
+        names = [w.name for w, value in named if value is not _ABSENT and get(w.var, None) is None]
+        if values.trace is not None and self._trace(get) is None:
+            names.append("trace")
+        return tuple(names)
+
+    def shape(self, values: Values | None) -> Context:
+        """Make texts of what was read. Off the loop: runs the program's ``show`` functions."""
+        if values is None:
+            return NOTHING
+        self._show(values)
+        named = zip(values.watches, values.raw, strict=True)
+        texts = {watch.name: str(value) for watch, value in named if value is not _ABSENT}
+        return Context(texts, *hexadecimal(values.trace))
+
+    def _trace(self, get: Get) -> TraceIds | None:
+        if self._span is None:
+            return None
+        variable, key = self._span
+        return ids_of(get(variable, None), key)
+
+    def _read(self, get: Get) -> Values | None:
+        watched = watches()
+        raw = [_ABSENT if (value := get(watch.var, None)) is None else value for watch in watched]
+        trace = self._trace(get)
+        if trace is None and all(value is _ABSENT for value in raw):
+            return None
+        values = Values(watched, raw, trace)
+        for index, (watch, value) in enumerate(zip(watched, raw, strict=True)):
+            if watch.show is None and type(value) not in PLAIN and value is not _ABSENT:
+                raw[index] = type(value).__qualname__  # not to hold the program's object
+        if any(type(value) not in PLAIN and value is not _ABSENT for value in raw):
+            self._unshown.append(values)
+        return values
+
+    def _show(self, values: Values) -> None:
+        raw = values.raw
+        if type(raw) is list:
+            named = zip(values.watches, raw, strict=True)
+            values.raw = tuple(value if value is _ABSENT else self._text(w, value) for w, value in named)
+
+    def _text(self, watch: Watch, value: object) -> str:
+        try:
+            return watch.text(value)
+        except Exception as error:  # noqa: BLE001 - show is the program's
+            self._journal.failure("show", error)
+            return type(value).__qualname__
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def hexadecimal(trace: TraceIds | None) -> tuple[str | None, str | None]:
+    """Write trace id and span id as traces are searched by."""
+    return (f"{trace[0]:032x}", f"{trace[1]:016x}") if trace else (None, None)

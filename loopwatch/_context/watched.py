@@ -1,0 +1,91 @@
+"""The context variables to report with every task, stall, finding and log line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from loopwatch._errors import ConfigurationError
+
+LIMIT = 16
+"""Variables watched: each is read for each task."""
+LENGTH = 128
+"""Characters kept of a value."""
+PLAIN = frozenset({str, int, bool, float, UUID})
+"""Types whose values are kept, as text. Exactly these: the ``str()`` of a subclass is the program's code."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """One watched variable."""
+
+    var: ContextVar[Any]
+    name: str
+    show: Callable[[Any], object] | None
+
+    def text(self, value: object) -> str:
+        """Return what to keep of ``value``. Runs ``show``: off the loop, and may raise what that raises."""
+        shown = self.show(value) if self.show is not None else value
+        return str(shown)[:LENGTH] if type(shown) in PLAIN else type(shown).__qualname__[:LENGTH]
+
+
+_watches: tuple[Watch, ...] = ()
+_listeners: list[Callable[[], None]] = []
+
+
+def watches() -> tuple[Watch, ...]:
+    """Return the variables watched now, in the order they were registered."""
+    return _watches
+
+
+def watch_var(
+    var: ContextVar[Any], name: str | None = None, show: Callable[[Any], object] | None = None
+) -> None:
+    """Report ``var`` with every task, stall, finding and log line, under ``name`` (else its own).
+
+    Texts, numbers and UUIDs are shown as they are, cut at 128 characters; of other values the type's name,
+    unless ``show`` makes a plain value of them. ``show`` runs on a thread of loopwatch's; if it raises, the
+    failure is counted and the type's name shown. May be called before ``install()``, at most 16 times; the
+    same call again does nothing. A variable that holds None counts as not set.
+
+    Raises ConfigurationError for what is no ContextVar, a name that is empty or taken, or the 17th variable.
+    """
+    global _watches
+    if not isinstance(var, ContextVar):
+        raise ConfigurationError(
+            f"watch_var(var={var!r}): got {type(var).__name__}, not a contextvars.ContextVar. "
+            "Give the variable itself, not its value."
+        )
+    watch = Watch(var, var.name if name is None else name, show)
+    if not isinstance(watch.name, str) or not watch.name.strip():
+        raise ConfigurationError(
+            f"watch_var(name={watch.name!r}): an empty name. Give it one to be shown under."
+        )
+    if watch in _watches:
+        return
+    if any(watch.name == other.name for other in _watches):
+        raise ConfigurationError(
+            f"watch_var(name={watch.name!r}): another variable is shown under this name. Give name=."
+        )
+    if len(_watches) >= LIMIT:
+        raise ConfigurationError(
+            f"watch_var(): {LIMIT} variables are watched already. Watch the ones you search by."
+        )
+    _watches = (*_watches, watch)
+    for listener in _listeners:
+        listener()
+
+
+def listen(listener: Callable[[], None]) -> Callable[[], None]:
+    """Have ``listener`` called after each new variable, until what this returns is called."""
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
+
+
+def forget_watches() -> None:
+    """Watch none: at ``uninstall()``."""
+    global _watches
+    _watches = ()

@@ -1,0 +1,55 @@
+"""Whose work the calling code does, for whoever asks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+
+from loopwatch._internals.interpreter import getframe, place_outside
+from loopwatch._journal import Journal
+from loopwatch._records import Work
+
+from .reader import ContextReader, hexadecimal
+
+_PACKAGE = os.path.dirname(os.path.dirname(__file__))
+_ON_BEHALF = (os.path.dirname(logging.__file__) + os.sep, os.path.join(_PACKAGE, "integrations") + os.sep)
+"""Where code lies that asks on behalf of whoever logs."""
+
+_idle = ContextReader(Journal())
+_reader = _idle
+
+
+def read_with(reader: ContextReader | None) -> None:
+    """Have contexts read by the agent's reader; by one that counts for nobody while there is no agent."""
+    global _reader
+    _reader = reader or _idle
+
+
+def current_work() -> Work:
+    """Return whose work the calling code does: its watched variables, its trace, its task. Never raises.
+
+    Meant for log lines and error reports. In work that was handed over by code that had a watched variable,
+    but runs without it, this is where the loss is noticed. In a loop's thread ``show`` functions do not run:
+    the type's name stands for such a value. Works without ``install()``.
+    """
+    reader = _reader
+    try:
+        if reader is _idle:
+            reader.refresh()  # no watchdog does
+        values, trace = reader.current_texts()
+        if reader.notice is not None:
+            frame = getframe(1)
+            reader.notice(lambda: place_outside(frame, _ON_BEHALF))
+        return Work(values, *hexadecimal(trace), _task_name())
+    except Exception as error:  # noqa: BLE001 - whoever logs is not to fail of it
+        reader.failed(error)
+        return Work({}, None, None, None)
+
+
+def _task_name() -> str | None:
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # no loop runs here
+        return None
+    return None if task is None else task.get_name()

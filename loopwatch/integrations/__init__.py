@@ -1,0 +1,1 @@
+"""loopwatch within what a service is made of: its logging, its web framework."""

@@ -1,0 +1,87 @@
+"""Gives each request an id, which every task, stall, loss and log line of that request then carries.
+
+::
+
+    app.add_middleware(loopwatch.integrations.asgi.RequestIdMiddleware)  # Starlette, FastAPI
+    app = loopwatch.integrations.asgi.RequestIdMiddleware(app)  # any ASGI application
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextvars import ContextVar
+from typing import Any
+from uuid import uuid4
+
+import loopwatch
+
+__all__ = ["RequestIdMiddleware", "request_id"]
+
+_Message = MutableMapping[str, Any]
+_Receive = Callable[[], Awaitable[_Message]]
+_Send = Callable[[_Message], Awaitable[None]]
+_Application = Callable[[_Message, _Receive, _Send], Awaitable[None]]
+
+LENGTH = 128
+"""Characters kept of an id that a client sent."""
+
+_ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]+")
+"""Nothing that could end a header, a log line or a quoted label."""
+_TRACEPARENT = re.compile(
+    rb"(?!ff|00-.{52}-)[0-9a-f]{2}-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
+)
+"""W3C Trace Context. A version after 00 may go on; no version is ff, and no id all zeros."""
+
+request_id: ContextVar[str] = ContextVar("request_id")
+"""The id of the request being handled. Watched as soon as the middleware is made."""
+
+
+class RequestIdMiddleware:
+    """Sets ``request_id`` for each HTTP request and WebSocket, and sends it back as ``X-Request-ID``.
+
+    It is the trace id of a valid ``traceparent``, else a valid ``X-Request-ID``, cut at 128 characters; else,
+    so that no client writes into logs and headers what it likes, a new one. An ``X-Request-ID`` that the
+    application sends itself stays as it is.
+
+    Put it outermost: what runs outside of it has no id. Raises ConfigurationError if another variable is
+    watched under the name ``request_id``.
+    """
+
+    def __init__(self, app: _Application) -> None:
+        self._app = app
+        loopwatch.watch_var(request_id)
+
+    async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
+        """Serve one connection."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        identity = _identity(scope["headers"])
+        token = request_id.set(identity)
+        try:
+            await self._app(scope, receive, _answering(send, identity.encode("ascii")))
+        finally:
+            request_id.reset(token)
+
+
+def _identity(headers: Any) -> str:
+    """Return the id a request comes with, else a new one. Of a repeated header the first counts."""
+    sent: dict[bytes, bytes] = {}
+    for name, value in headers:
+        sent.setdefault(bytes(name).lower(), bytes(value).strip())
+    if parent := _TRACEPARENT.fullmatch(sent.get(b"traceparent", b"")):
+        return parent["trace"].decode("ascii")
+    given = sent.get(b"x-request-id", b"")
+    return given[:LENGTH].decode("ascii") if _ID.fullmatch(given) else uuid4().hex
+
+
+def _answering(send: _Send, identity: bytes) -> _Send:
+    async def answer(message: _Message) -> None:
+        if message["type"] in ("http.response.start", "websocket.accept"):
+            headers = list(message.get("headers") or ())
+            if all(bytes(name).lower() != b"x-request-id" for name, _ in headers):
+                message = {**message, "headers": [*headers, (b"x-request-id", identity)]}
+        await send(message)
+
+    return answer
