@@ -1,8 +1,6 @@
 """Finds every loop: ``run_forever`` is where they all pass, whatever made or started them.
 
-uvicorn, ``Runner(loop_factory=)`` and a uvloop imported earlier bypass patches of ``new_event_loop``, of
-policies and of ``_set_running_loop``. So ``run_forever`` is wrapped on ``BaseEventLoop`` and on the Python
-class ``uvloop.Loop``; a loop is attached in its own thread before its first iteration.
+A loop is attached in its own thread before its first iteration.
 """
 
 from __future__ import annotations
@@ -14,20 +12,21 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType, ModuleType
+from types import CodeType
 from typing import Any
 
 from loopwatch._clock import Clock
+from loopwatch._context.reader import ContextReader
 from loopwatch._internals.base_loop import RUN_FOREVER, overridden, selector
-from loopwatch._internals.import_hook import ImportHook
 from loopwatch._internals.interpreter import runner
 from loopwatch._internals.thread_clock import own_cpu_clock
 from loopwatch._journal import Journal
-from loopwatch._records import LoopKind
 from loopwatch._store.loop_state import LoopState, LoopStates
 
 from .heartbeat import Heartbeat
 from .iterations import watch_iterations
+from .loop_classes import LoopClasses
+from .tasks import TaskProbe, wrap_create_task, wrap_exception_handler
 
 
 @dataclass(slots=True)
@@ -37,6 +36,7 @@ class _Probes:
     state: LoopState
     heartbeat: Heartbeat
     unwrap_select: Callable[[], None] | None
+    tasks: TaskProbe
 
 
 class Attach:
@@ -49,8 +49,10 @@ class Attach:
         clock: Clock,
         journal: Journal,
         before_run: Callable[[], None],
-        on_running: Callable[[], None],
+        on_running: Callable[[asyncio.AbstractEventLoop], None],
+        on_left: Callable[[], None],
         check: Callable[[], None],
+        contexts: ContextReader,
     ) -> None:
         self._states = states
         self._threshold = threshold
@@ -58,11 +60,18 @@ class Attach:
         self._journal = journal
         self._before_run = before_run
         self._on_running = on_running
+        self._on_left = on_left
         self._check = check
         self._active = False
-        self._wrapped: list[tuple[type, Any, Any, bool]] = []
-        self._bases: list[tuple[type, LoopKind]] = []
-        self._hook = ImportHook("uvloop", self._wrap_uvloop)
+        self._contexts = contexts
+        self._classes = LoopClasses(
+            {
+                "run_forever": functools.partial(_wrap, self),
+                "create_task": wrap_create_task(self.tasks_of, clock.monotonic),
+                "call_exception_handler": wrap_exception_handler,
+            },
+            journal,
+        )
         self._attached: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Probes] = (
             weakref.WeakKeyDictionary()
         )
@@ -71,22 +80,14 @@ class Attach:
         self._refused: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     def install(self) -> None:
-        """Wrap ``run_forever``; from now on loops are attached as they start."""
+        """Wrap the loop classes; from now on loops are attached as they start."""
         self._active = True
-        self._wrap_class(asyncio.BaseEventLoop, "asyncio")
-        self._hook.install()
+        self._classes.wrap()
 
     def remove(self) -> None:
         """Put everything back where ours is still on top, and take the probes off all loops."""
         self._active = False
-        self._hook.remove()
-        for cls, original, ours, inherited in reversed(self._wrapped):
-            if cls.__dict__.get("run_forever") is ours:
-                if inherited:
-                    del cls.run_forever
-                else:
-                    cls.run_forever = original
-        self._wrapped.clear()
+        self._classes.unwrap()
         for loop, probes in list(self._attached.items()):
             self._take_off(loop, probes)
         self._attached.clear()
@@ -110,27 +111,24 @@ class Attach:
         if probes is not None:
             probes.state.leaves_unseen = True
             probes.state.boundary = runner(RUN_FOREVER, by_loop)
+            for task in asyncio.all_tasks(loop):
+                probes.tasks.adopt(loop, task)
+
+    def tasks_of(self, loop: asyncio.AbstractEventLoop) -> TaskProbe | None:
+        """Return the task probe of a loop that carries none yet: one that creates tasks before it runs."""
+        if not self._active:
+            return None
+        try:
+            probes = self._attached_to(loop)
+        except Exception as error:  # noqa: BLE001 - the task is created whatever happens to us
+            self._journal.failure("attach", error)
+            return None
+        return None if probes is None else probes.tasks
 
     def own_timers(self, loop: asyncio.AbstractEventLoop) -> int:
         """Return how many of the loop's timers are ours."""
         probes = self._attached.get(loop)
         return 1 if probes is not None and probes.heartbeat.scheduled else 0
-
-    def _wrap_uvloop(self, module: ModuleType) -> None:
-        loop_class = getattr(module, "Loop", None)  # a test may have put a stand-in in uvloop's place
-        if self._active and isinstance(loop_class, type) and hasattr(loop_class, "run_forever"):
-            try:
-                self._wrap_class(loop_class, "uvloop")
-            except Exception as error:  # noqa: BLE001 - this runs in the import of uvloop, which is the user's
-                self._journal.failure("attach", error)
-
-    def _wrap_class(self, cls: type, kind: LoopKind) -> None:
-        inherited = "run_forever" not in cls.__dict__
-        original = cls.run_forever  # type: ignore[attr-defined]
-        ours = _wrap(self, original)
-        cls.run_forever = ours  # type: ignore[attr-defined]
-        self._wrapped.append((cls, original, ours, inherited))
-        self._bases.append((cls, kind))
 
     def entering(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
         """Attach, as ``loop`` enters ``run_forever``; None if it is not watched. Never raises."""
@@ -148,14 +146,12 @@ class Attach:
             self._leave(probes)
         except Exception as error:  # noqa: BLE001 - as above
             self._journal.failure("attach", error)
+        self._on_left()
 
     def _enter(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
-        probes = self._attached.get(loop)
+        probes = self._attached_to(loop)
         if probes is None:
-            probes = self._attach(loop)
-            if probes is None:
-                return None
-            self._attached[loop] = probes
+            return None
         state = probes.state
         if state.running and loop.is_running():
             return None  # run again from within: the outer run is the one to leave
@@ -170,7 +166,7 @@ class Attach:
         state.boundary = BOUNDARY
         state.enter(now, self._clock.thread_cpu())
         probes.heartbeat.start(now)
-        self._on_running()
+        self._on_running(loop)
         return probes
 
     def _leave(self, probes: _Probes) -> None:
@@ -182,10 +178,18 @@ class Attach:
             state.end_stall(state.busy_since, now, True)
         state.leave(now, self._clock.thread_cpu())
 
+    def _attached_to(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
+        """Return what is attached to ``loop``, attaching it if it is watchable."""
+        probes = self._attached.get(loop)
+        if probes is None and (probes := self._attach(loop)) is not None:
+            self._attached[loop] = probes
+            loop._loopwatch_tasks = probes.tasks  # type: ignore[attr-defined]
+        return probes
+
     def _attach(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
         if loop in self._refused:
             return None
-        base, kind = self._family(loop)
+        base, kind = self._classes.of(loop)
         method = overridden(loop, base) if base is not None else None
         if method is not None:
             self._refuse(loop, f"own_{method.lstrip('_')}")
@@ -201,11 +205,8 @@ class Attach:
             if found
             else None
         )
-        return _Probes(state, heartbeat, unwrap)
-
-    def _family(self, loop: asyncio.AbstractEventLoop) -> tuple[type | None, LoopKind]:
-        """Return the class we wrapped that ``loop`` is of, and what kind of loop that makes it."""
-        return next((known for known in reversed(self._bases) if isinstance(loop, known[0])), (None, "other"))
+        tasks = TaskProbe(state.tasks, self._contexts, self._clock, self._journal)
+        return _Probes(state, heartbeat, unwrap, tasks)
 
     def _refuse(self, loop: asyncio.AbstractEventLoop, reason: str) -> None:
         self._refused.add(loop)
@@ -214,6 +215,8 @@ class Attach:
     def _take_off(self, loop: asyncio.AbstractEventLoop, probes: _Probes) -> None:
         if probes.unwrap_select is not None:
             probes.unwrap_select()
+        if getattr(loop, "_loopwatch_tasks", None) is probes.tasks:
+            del loop._loopwatch_tasks  # type: ignore[attr-defined]
         if not probes.state.running:
             return
         if probes.state.thread_id == threading.get_ident():

@@ -113,6 +113,7 @@ class Heartbeat:
         if not state.has_selector and late > self._threshold - self._interval:
             # It may have begun any time since the beat before: the watchdog, who saw more, says how long.
             state.end_stall(self._due, now, True)
+        state.tasks.settle()
         self._check()
         if state.has_selector:
             # Left where fall_due put it. Moved on by a beat that waited behind what blocked the loop, it

@@ -1,0 +1,54 @@
+"""Probe of tasks that fall: ``call_exception_handler`` of the loop classes, where asyncio reports them.
+
+It is called from the task's finaliser, the last moment at which its coroutine, its frames and its context
+still stand. The program's own message comes as it would, since the original is always called.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loopwatch._context.reader import ContextReader
+from loopwatch._internals.await_chain import chain, describe
+from loopwatch._internals.tasks import exception_of
+from loopwatch._journal import Journal
+from loopwatch._store.tasks import Fall, LoopTasks
+
+DESTROYED = "Task was destroyed but it is pending!"
+UNRETRIEVED = "Task exception was never retrieved"
+
+
+class FallProbe:
+    """Notes how each lost task of one loop was found."""
+
+    def __init__(self, tasks: LoopTasks, contexts: ContextReader, journal: Journal) -> None:
+        self._tasks = tasks
+        self._contexts = contexts
+        self._journal = journal
+
+    def note(self, context: dict[str, Any]) -> None:
+        """Note the task of an exception-handler context, if it is one of the two messages. Never raises."""
+        message = context.get("message")
+        if message not in (DESTROYED, UNRETRIEVED):
+            return
+        try:
+            self._note(context["task"] if "task" in context else context["future"], message)
+        except Exception as error:  # noqa: BLE001 - the program's own message must come
+            self._journal.failure("exceptions", error)
+
+    def _note(self, task: Any, message: str) -> None:
+        tasks, key = self._tasks, id(task)
+        record = tasks.live.get(key) or tasks.failed.get(key)
+        if record is None:
+            return
+        found = chain(task)
+        exception = exception_of(task) if message == UNRETRIEVED else None
+        record.fall = Fall(
+            reason="destroyed_pending" if exception is None else "unretrieved_exception",
+            stack=found.places,
+            waiting_on=describe(found) if exception is None else None,
+            context=self._contexts.of_task(task) or record.context,
+            error=type(exception).__name__ if exception is not None else None,
+        )
+        if exception is not None:
+            tasks.fallen.append(record)

@@ -1,0 +1,92 @@
+"""The classes all loops are instances of, and our wrappers around their methods.
+
+Methods are wrapped on the classes: ``BaseEventLoop`` now, the Python class ``uvloop.Loop`` now or when uvloop
+is imported. Patches of ``new_event_loop``, of policies and of ``_set_running_loop`` are bypassed by uvicorn,
+``Runner(loop_factory=)`` and a uvloop imported earlier; a task factory set on each loop would show in
+``get_task_factory()``, compete with the program's own, and on CPython 3.13.0 names every task "None".
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from loopwatch._internals.import_hook import ImportHook
+from loopwatch._journal import Journal
+from loopwatch._records import LoopKind
+
+Wrapper = Callable[[Any], Any]
+"""Takes the original function of a method and returns the one to put in its place."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A method of a class, replaced by ours."""
+
+    cls: type
+    name: str
+    original: Any
+    ours: Any
+    inherited: bool
+
+    @classmethod
+    def apply(cls, owner: type, name: str, wrapper: Wrapper) -> Patch:
+        """Replace the method ``name`` of ``owner`` by what ``wrapper`` makes of it."""
+        original = getattr(owner, name)
+        patch = cls(owner, name, original, wrapper(original), inherited=name not in owner.__dict__)
+        setattr(owner, name, patch.ours)
+        return patch
+
+    def undo(self) -> None:
+        """Put the original back, unless somebody has wrapped ours since: then it stays below theirs."""
+        if self.cls.__dict__.get(self.name) is not self.ours:
+            return
+        if self.inherited:
+            delattr(self.cls, self.name)
+        else:
+            setattr(self.cls, self.name, self.original)
+
+
+class LoopClasses:
+    """Wraps methods of the loop classes, and unwraps them."""
+
+    def __init__(self, wrappers: Mapping[str, Wrapper], journal: Journal) -> None:
+        self._wrappers = wrappers
+        self._journal = journal
+        self._patches: list[Patch] = []
+        self._classes: list[tuple[type, LoopKind]] = []
+        self._hook = ImportHook("uvloop", self._wrap_uvloop)
+
+    def wrap(self) -> None:
+        """Wrap the methods of all loop classes, of uvloop's once it is imported."""
+        self._wrap(asyncio.BaseEventLoop, "asyncio")
+        self._hook.install()
+
+    def unwrap(self) -> None:
+        """Put back what was there before."""
+        self._hook.remove()
+        for patch in reversed(self._patches):
+            patch.undo()
+        self._patches.clear()
+        self._classes.clear()
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> tuple[type | None, LoopKind]:
+        """Return the class of ``loop`` that is wrapped, and its kind; None for a class of its own."""
+        known = reversed(self._classes)
+        return next(((cls, kind) for cls, kind in known if isinstance(loop, cls)), (None, "other"))
+
+    def _wrap_uvloop(self, module: ModuleType) -> None:
+        cls = getattr(module, "Loop", None)  # a test may have put a stand-in in uvloop's place
+        if isinstance(cls, type) and all(hasattr(cls, name) for name in self._wrappers):
+            try:
+                self._wrap(cls, "uvloop")
+            except Exception as error:  # noqa: BLE001 - this runs in the import of uvloop, which is the user's
+                self._journal.failure("attach", error)
+
+    def _wrap(self, cls: type, kind: LoopKind) -> None:
+        for name, wrapper in self._wrappers.items():
+            self._patches.append(Patch.apply(cls, name, wrapper))
+        self._classes.append((cls, kind))
