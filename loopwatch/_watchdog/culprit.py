@@ -6,21 +6,9 @@ from collections.abc import Iterable
 from itertools import dropwhile
 
 from loopwatch._internals.interpreter import Place
-from loopwatch._records import Frame
 
 from .calls import call_at
 from .code_owner import CodeOwner
-
-
-def shape(place: Place) -> Frame:
-    """Turn a copied place into a record. Looks up the line, reads no source."""
-    code, _, module = place
-    return Frame(code.co_qualname, module, code.co_filename, _line(place) or code.co_firstlineno)
-
-
-def _line(place: Place) -> int | None:
-    code, offset, _ = place
-    return next((line for start, end, line in code.co_lines() if start <= offset < end), None)
 
 
 def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:

@@ -8,13 +8,17 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
+from typing import NamedTuple
 
-from loopwatch._internals.base_loop import next_ready
+from loopwatch._context.reader import ContextReader, Values
+from loopwatch._internals.base_loop import next_ready, ready_count, ready_tasks
 from loopwatch._internals.interpreter import Place, occupy, places
 from loopwatch._store.loop_state import LoopState
 
 from .evidence import Reading
 
+VICTIMS = 10
+"""Delayed tasks named with each stall."""
 EVERY = 0.01
 """Seconds between samples of one stall at first."""
 DENSE = 50
@@ -39,6 +43,14 @@ class Sample:
     the GIL stands for all of that call; one of what came after it, 10 ms later, for those 10 ms."""
 
 
+class Waiting(NamedTuple):
+    """A task that was ready to run and could not."""
+
+    name: str
+    coroutine: str | None
+    context: Values | None
+
+
 @dataclass(slots=True)
 class Suspicion:
     """A step, or a wait, that goes on for longer than half the threshold. Written by the watchdog."""
@@ -56,6 +68,12 @@ class Suspicion:
     """The first and the latest reading within."""
     task_name: str | None = None
     coroutine: str | None = None
+    context: Values | None = None
+    """Of the task that ran."""
+    ready: int = 0
+    """Callbacks that were ready to run."""
+    victims: tuple[Waiting, ...] = ()
+    """Tasks among those."""
     sampled_at: float = 0.0
     """When the latest sample was taken; 0.0 before the first."""
     next_at: float = 0.0
@@ -76,7 +94,9 @@ class Suspicion:
         self.occupied = occupy(self.frame_size)
 
 
-def take(state: LoopState, suspicion: Suspicion, now: float, frame: FrameType | None) -> bool:
+def take(
+    state: LoopState, suspicion: Suspicion, now: float, frame: FrameType | None, contexts: ContextReader
+) -> bool:
     """Add a sample to ``suspicion``; False when its step is over, so that the frame belongs to another.
 
     To be called right after the frames were frozen and before anything that can release the GIL: otherwise
@@ -97,6 +117,12 @@ def take(state: LoopState, suspicion: Suspicion, now: float, frame: FrameType | 
     if task is not None:
         suspicion.task_name = task.get_name()
         suspicion.coroutine = _qualname(task.get_coro())
+        suspicion.context = contexts.of_task(task)
+    suspicion.ready = ready_count(loop) or 0
+    suspicion.victims = tuple(
+        Waiting(ready.get_name(), _qualname(ready.get_coro()), contexts.of_task(ready))
+        for ready in ready_tasks(loop, VICTIMS)
+    )
     return True
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from types import FrameType
 
 from loopwatch._clock import Clock
+from loopwatch._context.reader import ContextReader
 from loopwatch._records import Stall
 from loopwatch._store.loop_state import LoopState
 from loopwatch._store.pauses import Pauses
@@ -29,6 +30,7 @@ class Witness:
     lateness: Lateness
     evidence: Evidence
     owner: CodeOwner
+    contexts: ContextReader
     tell: Callable[[Stall], None]
     """Takes each stall that is over, once, and before that one that goes on for STILL seconds, once."""
 
@@ -47,7 +49,9 @@ class Tracker:
     def __init__(self, state: LoopState, witness: Witness) -> None:
         self.state = state
         self._w = witness
-        self._verdict = Verdict(state, witness.clock, witness.pauses, witness.lateness, witness.owner)
+        self._verdict = Verdict(
+            state, witness.clock, witness.pauses, witness.lateness, witness.owner, witness.contexts
+        )
         self._readings: deque[Reading] = deque(maxlen=16)
         self._suspicion: Suspicion | None = None
         self._past: dict[float, Suspicion] = {}
@@ -79,7 +83,7 @@ class Tracker:
         if now - since <= self._w.threshold / 2 or (state.leaves_unseen and not self._runs()):
             return
         suspicion = self._suspicion or self._suspect(since)
-        if now >= suspicion.next_at and take(state, suspicion, now, frame):
+        if now >= suspicion.next_at and take(state, suspicion, now, frame, self._w.contexts):
             suspicion.next_at = now + suspicion.pace
             self._suspicion = suspicion
 

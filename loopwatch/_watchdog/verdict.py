@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from loopwatch._clock import Clock
-from loopwatch._internals.interpreter import Place
-from loopwatch._records import Cause, Stall
+from loopwatch._context.reader import ContextReader
+from loopwatch._internals.interpreter import Place, shape
+from loopwatch._records import Cause, Stall, Victim
 from loopwatch._store.loop_state import LoopState
 from loopwatch._store.pauses import Pauses
 
 from .cause import Measured, decide
 from .code_owner import CodeOwner
-from .culprit import call_of, find, shape, theirs
+from .culprit import call_of, find, theirs
 from .evidence import Reading
 from .lateness import Lateness
 from .samples import Sample, Suspicion, most_seen
@@ -36,13 +37,20 @@ class Verdict:
     """Judges the stalls of one loop. Off the loop's thread; reads, and changes nothing."""
 
     def __init__(
-        self, state: LoopState, clock: Clock, pauses: Pauses, lateness: Lateness, owner: CodeOwner
+        self,
+        state: LoopState,
+        clock: Clock,
+        pauses: Pauses,
+        lateness: Lateness,
+        owner: CodeOwner,
+        contexts: ContextReader,
     ) -> None:
         self._state = state
         self._clock = clock
         self._pauses = pauses
         self._lateness = lateness
         self._owner = owner
+        self._contexts = contexts
 
     def on(self, ended: Ended, suspicion: Suspicion, *, in_progress: bool) -> Stall:
         """Return the record of a stall."""
@@ -51,6 +59,7 @@ class Verdict:
         cause = decide(measured)
         began = self._began(ended, suspicion, measured)
         stack, culprit = self._blame(ended, cause, samples, measured)
+        context = self._contexts.shape(suspicion.context)
         return Stall(
             duration=ended.end - began,
             started_at=self._clock.wall() - (self._clock.monotonic() - began),
@@ -60,6 +69,13 @@ class Verdict:
             stack=tuple(shape(place) for place in reversed(stack)),
             task_name=suspicion.task_name,
             coroutine=suspicion.coroutine,
+            context=context.values,
+            trace_id=context.trace_id,
+            span_id=context.span_id,
+            victims=tuple(
+                Victim(task.name, task.coroutine, self._contexts.shape(task.context).trace_id)
+                for task in suspicion.victims
+            ),
             evidence=_evidence(measured, suspicion, stack),
             in_progress=in_progress,
             samples=len(samples),
@@ -175,6 +191,7 @@ def _evidence(measured: Measured, suspicion: Suspicion, stack: tuple[Place, ...]
         "samples_running": suspicion.states["R"],
         "samples_sleeping": suspicion.states["S"],
         "samples_in_disk_wait": suspicion.states["D"],
+        "ready_callbacks": suspicion.ready,
         "importing": any(code.co_name == "_find_and_load" for code, _, _ in stack),
     }
     return {name: round(float(value), 6) for name, value in known.items() if value is not None}

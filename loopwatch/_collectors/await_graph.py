@@ -1,0 +1,133 @@
+"""Which task waits for which: through ``await``, ``gather``, task groups, ``wait``, ``shield`` and locks.
+
+A task is stuck when nothing but stuck tasks could let it go on. Whoever is stuck waits, in the end, for a
+cycle: a deadlock. What may yet be resolved by anybody else, such as a bare future, an event or a timeout,
+makes no one stuck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any
+
+from loopwatch._internals.await_chain import chain, describe, task_text
+from loopwatch._internals.dependencies import lock_awaited, needs, owner_recorded
+from loopwatch._internals.futures import is_pending, name_of, waiter_of
+from loopwatch._internals.links import Link, code_of, links
+from loopwatch._internals.managers import locks_held, timed
+
+from .deadlocks import cycles_in, stuck_in
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """One task of a deadlock."""
+
+    key: int
+    """Id of the task."""
+    name: str
+    coroutine: str
+    waiting_on: str
+    """What it waits for; of a lock, with the task that owns it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitGraph:
+    """Who waits for whom, by the ids of the tasks."""
+
+    needs: Mapping[int, tuple[int, ...]]
+    """For each task those it waits for, or the lock's owner. Tasks that wait for anything else are absent."""
+    any_of: frozenset[int]
+    """Tasks for which one of these is enough."""
+    deadlocks: tuple[tuple[Waiter, ...], ...]
+    """Cycles, each waiter followed by the one it waits for. Of cycles that share tasks, one."""
+    stuck: frozenset[int]
+    """Tasks of deadlocks, and those that wait for them."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A task as found. Holds the program's objects: gone when the graph is made."""
+
+    task: Any
+    links: list[Link]
+    awaited: Any
+    needs: tuple[int, ...] = ()
+    any_of: bool = False
+    lock: Any = None
+
+    def stands(self) -> bool:
+        """Whether the task has not moved since: a future is awaited once."""
+        return waiter_of(self.task) is self.awaited and is_pending(self.awaited)
+
+
+def await_graph(tasks: Iterable[Any]) -> AwaitGraph:
+    """Return the graph of these pending tasks, of one loop or several, and of those that they wait for."""
+    readings: dict[int, _Reading] = {}
+    waiting = list(tasks)
+    for task in waiting:  # which grows
+        if id(task) not in readings:
+            with contextlib.suppress(Exception):  # it changed under our eyes: it does wait for nobody
+                reading = readings[id(task)] = _Reading(task, *links(task))
+                waiting += _read_needs(reading)
+    _add_lock_owners(readings.values())
+    edges = {key: reading.needs for key, reading in readings.items() if reading.needs}
+    any_of = frozenset(key for key, reading in readings.items() if reading.any_of)
+    stuck = stuck_in(edges, any_of)
+    return AwaitGraph(edges, any_of, tuple(_deadlocks(readings, edges, stuck)), frozenset(stuck))
+
+
+def _read_needs(reading: _Reading) -> tuple[Any, ...]:
+    """Note what a task waits for, and return the tasks among it."""
+    if reading.awaited is None or not is_pending(reading.awaited):
+        return ()
+    found = needs(reading.links, reading.awaited)
+    lock = None if found is not None else lock_awaited(reading.links)
+    if (found is None and lock is None) or timed(reading.links):
+        return ()
+    if found is None:
+        reading.lock = lock
+        return ()
+    reading.needs, reading.any_of = tuple(map(id, found.tasks)), found.any_of
+    return found.tasks
+
+
+def _add_lock_owners(readings: Collection[_Reading]) -> None:
+    """Let those that wait for a lock wait for its owner, where just one task is seen to own it."""
+    waiting = [reading for reading in readings if reading.lock is not None]
+    owners: dict[int, set[int]] = {id(reading.lock): set() for reading in waiting}
+    if not owners:
+        return
+    for reading in readings:
+        with contextlib.suppress(Exception):
+            for lock in locks_held(reading.links):
+                if id(lock) in owners:
+                    owners[id(lock)].add(id(reading.task))
+    for reading in waiting:
+        recorded = owner_recorded(reading.lock)
+        known = owners[id(reading.lock)] if recorded is None else {id(recorded)}
+        if len(known) == 1:
+            reading.needs = tuple(known)
+
+
+def _deadlocks(
+    readings: Mapping[int, _Reading], edges: Mapping[int, tuple[int, ...]], stuck: AbstractSet[int]
+) -> Iterator[tuple[Waiter, ...]]:
+    """Tell the cycles whose tasks have all stood still since they were read, one after the other."""
+    for cycle in cycles_in(edges, stuck):
+        found = [readings[key] for key in cycle]
+        if all(reading.stands() for reading in found):
+            following = (*found[1:], found[0])
+            yield tuple(_waiter(reading, other.task) for reading, other in zip(found, following, strict=True))
+
+
+def _waiter(reading: _Reading, needed: Any) -> Waiter:
+    waiting_on = describe(chain(reading.task)) or "unknown"
+    if reading.lock is not None:
+        waiting_on = f"{waiting_on}, held by {task_text(needed)}"
+    elif not waiting_on.startswith("task "):
+        waiting_on = f"{waiting_on}, with {task_text(needed)}"
+    return Waiter(id(reading.task), name_of(reading.task), code_of(reading.links[0]).co_qualname, waiting_on)

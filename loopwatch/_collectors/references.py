@@ -1,0 +1,244 @@
+"""Proof that nothing holds a pending task, or that nothing can ever wake it.
+
+A task waits for a future, and goes on when somebody resolves that. It is *held* if a reference from anywhere
+leads to it. It is *wakeable* if one leads to its future: a set that holds the task cannot wake it. So a
+reference to a task or its coroutine counts only where it lets the task go on: from the callback by which its
+future wakes it. To cancel a task wakes it too. That is looked for where it is to be expected, in timers and
+in the frames of other tasks, but not in every object that might do so one day.
+
+Nothing is said that is not certain: a reading in which a reference seems to have moved is no proof, and a
+proof is one only if it comes out the same twice.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import functools
+import gc
+import sysconfig
+from collections.abc import Callable, Generator, Iterable
+from contextvars import Context
+from itertools import chain, islice, pairwise
+from types import AsyncGeneratorType, BuiltinMethodType, MethodType
+from typing import Any, NamedTuple
+from weakref import ReferenceType, getweakrefcount
+
+from loopwatch._internals.futures import is_future, is_pending, is_task, loop_of, waiter_of
+from loopwatch._internals.links import links
+from loopwatch._internals.timers import is_timer, sleeps, timers
+
+from .subgraph import CONTAINERS, Subgraph, referents
+
+TIMERS = 5_000
+"""Timers of one loop that are looked behind; of a loop with more, none."""
+TASKS = 1_000
+"""Live tasks, the oldest, whose variables are looked at."""
+STEPS = 4
+"""From a timer to a task that it cancels: a method, a timeout, its set of tasks, the task."""
+
+
+class Proof(NamedTuple):
+    """What can be said of a task; None where it cannot."""
+
+    held: bool | None
+    """False: only its own cycle keeps it, so that the garbage collector may destroy it at any time."""
+    wakeable: bool | None
+    """False: nobody can resolve what it waits for, and nothing is seen that would cancel it."""
+
+
+_UNKNOWN = Proof(None, None)
+_ACTIVE = Proof(held=True, wakeable=True)
+
+
+class Prover:
+    """Looks at suspects, one after the other, and remembers what it learns of their surroundings.
+
+    To be dropped after one round: what it remembers grows old.
+    """
+
+    def __init__(self, live: Callable[[], Iterable[Any]] = tuple) -> None:
+        """``live``: pending tasks, oldest first, that may have a suspect in a variable, and cancel it."""
+        self._live = live
+        self._in_frames: set[int] | None = None
+        self._behind_timers: dict[int, set[int] | None] = {}
+
+    def prove(self, ref: ReferenceType[Any]) -> Proof:
+        """Return what can be said of the task that ``ref`` refers to weakly.
+
+        The caller must hold no strong reference to the task or to anything of it: it would count.
+        """
+        with contextlib.suppress(Exception):
+            proof = self._look(ref) if _counts_are_exact() else _UNKNOWN
+            return proof if False not in proof or proof == self._look(ref) else _UNKNOWN
+        return _UNKNOWN
+
+    def _look(self, ref: ReferenceType[Any]) -> Proof:
+        plain = _plain(ref)
+        if plain is not None:
+            return plain
+        subgraph = Subgraph(_start(ref))
+        outside = subgraph.held_from_outside()  # first, while nothing else here refers to anything
+        return _UNKNOWN if outside is None else _Look(subgraph, outside).proof(self)
+
+    def is_behind_timer(self, task: Any) -> bool:
+        """Whether a timer of its loop may cancel a task, as far as can be seen."""
+        loop = loop_of(task)
+        if id(loop) not in self._behind_timers:
+            self._behind_timers[id(loop)] = _tasks_behind(timers(loop))
+        behind = self._behind_timers[id(loop)]
+        return behind is None or id(task) in behind
+
+    def is_variable(self, key: int) -> bool:
+        """Whether the task with this id stands in the frame of another, which may cancel it."""
+        if self._in_frames is None:
+            frames = chain.from_iterable(links(one)[0] for one in islice(self._live(), TASKS))
+            self._in_frames = set(map(id, filter(is_task, referents(frames))))
+        return key in self._in_frames
+
+
+class _Look:
+    """One reading of a task and what it refers to."""
+
+    def __init__(self, subgraph: Subgraph, outside: set[int]) -> None:
+        self._subgraph = subgraph
+        self._outside = outside
+        self._task = next(iter(subgraph.objects))
+        self._tasks: set[int] = set()
+        """Those that wait, by id."""
+        self._closed: set[int] = set()
+        """These, and the coroutines, down to the innermost, that they execute."""
+        self._opens: dict[int, int] = {}
+        """What lets each of these go on: the methods that wake or cancel a task, which is what calls its
+        coroutine, which is what calls the next."""
+
+    def proof(self, prover: Prover) -> Proof:
+        """Return what this reading says."""
+        waiter = waiter_of(self._subgraph.objects[self._task])
+        if id(waiter) in self._outside and not is_task(waiter):
+            return _ACTIVE
+        self._find_suspended()
+        awake = self._woken_by(self._outside)
+        if self._task in awake:
+            return _ACTIVE if is_future(waiter) else Proof(held=True, wakeable=None)
+        held = self._task in self._subgraph.reached(self._outside, self._task)
+        return Proof(held, None if self._may_be_woken(awake, prover) else False)
+
+    def _find_suspended(self) -> None:
+        objects, followed = self._subgraph.objects, self._subgraph.followed
+        for key in followed:
+            method = objects[key]
+            bound = type(method) is BuiltinMethodType or type(method) is MethodType
+            if bound and is_task(method.__self__):
+                self._opens[key] = id(method.__self__)
+        for key in followed.intersection(self._opens.values()):
+            path = [key, *map(id, links(objects[key])[0])]
+            if _waits(objects[key]) and followed.issuperset(path):
+                self._tasks.add(key)
+                self._closed.update(path)
+                self._opens.update(pairwise(path))
+
+    def _woken_by(self, start: set[int]) -> set[int]:
+        return self._subgraph.reached(start - self._closed, self._task, self._closed, self._opens)
+
+    def _may_be_woken(self, awake: set[int], prover: Prover) -> bool:
+        """Whether the task may yet be woken, although nothing that is held leads to its future."""
+        objects, followed = self._subgraph.objects, self._subgraph.followed
+        pending = {key for key in followed if is_task(objects[key]) and is_pending(objects[key])}
+        weakly_held = {key for key in followed if _is_found_weakly(objects[key])}
+        handles = {key for key in self._outside if _is_handle(objects[key])}
+        own_timers = [objects[key] for key in self._outside if is_timer(objects[key])]
+        return (
+            not all(_waits(objects[key]) for key in pending)  # what runs or waits otherwise is not seen
+            or self._is_variable_of(pending - (self._tasks - awake))
+            or self._task in self._woken_by(weakly_held)
+            or self._task in self._subgraph.reached(handles, self._task)
+            or not pending.isdisjoint(_tasks_behind(own_timers) or ())  # newer than what the prover knows
+            or any(prover.is_behind_timer(objects[key]) for key in pending)
+            or prover.is_variable(self._task)
+        )
+
+    def _is_variable_of(self, tasks: set[int]) -> bool:
+        """Whether these tasks, which will go on, have this one in a variable: then they may cancel it."""
+        objects = self._subgraph.objects
+        held = referents(link for key in tasks for link in links(objects[key])[0])
+        inside = referents(one for one in held if issubclass(type(one), CONTAINERS))
+        return self._task in map(id, chain(held, inside))
+
+
+def _plain(ref: ReferenceType[Any]) -> Proof | None:
+    """Return what is plain without counting: of a task that has ended, that runs, is ready to, or sleeps."""
+    task = ref()
+    if task is None or not is_pending(task):
+        return _UNKNOWN
+    waiter = waiter_of(task)
+    if waiter is None or (is_future(waiter) and not is_pending(waiter)) or sleeps(links(task)[0]):
+        return _ACTIVE
+    return None
+
+
+def _waits(task: Any) -> bool:
+    """Whether a task waits for a future of asyncio's make that is not resolved yet."""
+    waiter = waiter_of(task)
+    return is_future(waiter) and is_pending(waiter)
+
+
+def _start(ref: ReferenceType[Any]) -> list[Any]:
+    task = ref()
+    return [task, *links(task)[0]]
+
+
+def _is_found_weakly(one: Any) -> bool:
+    """Whether somebody may get hold of an object that he refers to weakly.
+
+    Of async generators that is the loop, which only shuts them down.
+    """
+    return type(one) is not AsyncGeneratorType and getweakrefcount(one) > 0
+
+
+def _is_handle(one: Any) -> bool:
+    """Whether by this another thread holds a task that it started, and may cancel it."""
+    return type(one) is concurrent.futures.Future
+
+
+def _tasks_behind(handles: list[Any] | None) -> set[int] | None:
+    """Return the ids of the tasks that timers refer to within some steps; None if that is not known."""
+    if handles is None or len(handles) > TIMERS:
+        return None
+    found: set[int] = set()
+    seen: set[int] = set()
+    level = handles
+    for _ in range(STEPS):
+        reached = {id(one): one for one in filter(gc.is_tracked, referents(level))}
+        found.update(key for key, one in reached.items() if is_task(one))
+        level = [reached[key] for key in reached.keys() - seen - found if not _is_shared(reached[key])]
+        seen.update(reached)
+    return found
+
+
+def _is_shared(one: Any) -> bool:
+    """Whether a timer has this for another purpose than to cancel what it refers to."""
+    return type(one) is Context or is_future(one)
+
+
+@functools.cache
+def _counts_are_exact() -> bool:
+    """Whether this interpreter counts references as we do: not without a GIL, where it defers some."""
+    if sysconfig.get_config_var("Py_GIL_DISABLED"):
+        return False
+
+    def suspended(variable: Any) -> Generator[None]:
+        yield
+
+    def cycle() -> Generator[None]:
+        variable: list[Any] = []
+        generator = suspended(variable)
+        next(generator)
+        variable.append(generator)
+        return generator
+
+    holder = [cycle()]
+    key = id(holder[0])
+    held = Subgraph(holder.copy()).held_from_outside()
+    unheld = Subgraph([holder.pop()]).held_from_outside()
+    return held is not None and key in held and unheld is not None and key not in unheld

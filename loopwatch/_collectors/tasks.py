@@ -1,0 +1,226 @@
+"""The census: which tasks there are, where each stands, and what became of those of each site."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from loopwatch._clock import Clock
+from loopwatch._context.reader import READS_TASKS, ContextReader
+from loopwatch._internals.await_chain import chain, describe
+from loopwatch._internals.interpreter import shape
+from loopwatch._internals.tasks import unretrieved
+from loopwatch._records import Distribution, Task
+from loopwatch._store.cells import TopTotals
+from loopwatch._store.daemons import is_daemon
+from loopwatch._store.loop_state import LoopState, LoopStates
+from loopwatch._store.tasks import LiveTask, Site
+from loopwatch.facts import OTHER, TASK_BUCKETS, TOP
+
+Measure = tuple[str, tuple[str, ...], float | Distribution]
+"""Stem of a fact, its label values, its value."""
+
+UNRETRIEVED_AFTER = 1.0
+"""Seconds an exception may wait for somebody to ask for it before it shows as unretrieved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What became of the tasks of one function."""
+
+    created: int = 0
+    ok: int = 0
+    error: int = 0
+    cancelled: int = 0
+    seconds: float = 0.0
+    buckets: tuple[int, ...] = (0,) * (len(TASK_BUCKETS) + 1)
+
+    def __add__(self, other: Tally) -> Tally:
+        return self._zip(other, 1)
+
+    def __sub__(self, other: Tally) -> Tally:
+        return self._zip(other, -1)
+
+    def __float__(self) -> float:
+        return float(self.created)
+
+    def _zip(self, other: Tally, sign: int) -> Tally:
+        return Tally(
+            self.created + sign * other.created,
+            self.ok + sign * other.ok,
+            self.error + sign * other.error,
+            self.cancelled + sign * other.cancelled,
+            self.seconds + sign * other.seconds,
+            tuple(a + sign * b for a, b in zip(self.buckets, other.buckets, strict=True)),
+        )
+
+    @classmethod
+    def of(cls, site: Site) -> Tally:
+        """Return what is counted at ``site``."""
+        return cls(site.created, site.ok, site.error, site.cancelled, site.total, tuple(site.buckets))
+
+
+class TaskCensus:
+    """Reads the tasks of all loops. Any thread but a loop's."""
+
+    def __init__(self, states: LoopStates, contexts: ContextReader, clock: Clock) -> None:
+        self._states = states
+        self._contexts = contexts
+        self._clock = clock
+        self._seen: dict[str, Tally] = {}
+        self._top: TopTotals[str, Tally] = TopTotals(TOP, Tally())
+
+    def tasks(self, limit: int) -> tuple[Task, ...]:
+        """Return the last tasks that ended, then the live ones, each oldest first; at most ``limit`` live."""
+        now = self._clock.monotonic()
+        states = self._states.all()
+        ended = [task for state in states for task in self._ended(state, now)]
+        live = [task for state in states for task in self._live(state, now, limit)]
+        return (*sorted(ended, key=_began), *sorted(live, key=_began)[:limit])
+
+    def _ended(self, state: LoopState, now: float) -> Iterator[Task]:
+        open_errors = {
+            (record.started, record.coroutine)
+            for record in list(state.tasks.failed.values())
+            if (task := record()) is not None and unretrieved(task)
+        }
+        rows = {id(row): row for row in (*list(state.tasks.failures), *list(state.tasks.ended))}
+        for row in rows.values():
+            site, coroutine, parent, name, started, ended, outcome, error, values = row
+            is_open = (started, coroutine) in open_errors and now - ended >= UNRETRIEVED_AFTER
+            context = self._contexts.shape(values)
+            yield Task(
+                site=shape((site.code, site.offset, site.module)),
+                coroutine=coroutine,
+                name=name,
+                parent=parent,
+                state=outcome,
+                unretrieved=is_open,
+                started_at=self._clock.wall() - (now - started),
+                age=now - started,
+                duration=ended - started,
+                exception=error,
+                context=context.values,
+                trace_id=context.trace_id,
+                span_id=context.span_id,
+                await_stack=(),
+                waiting_on=None,
+                daemon=False,
+                loop_name=state.name,
+            )
+
+    def _live(self, state: LoopState, now: float, limit: int) -> Iterator[Task]:
+        records = _oldest(state.tasks.live, limit)
+        for record in records:
+            task = record()
+            if task is not None and not task.done():
+                yield self._of_live(state, record, task, now)
+        loop = state.loop() if state.loop is not None else None
+        known = {record.key for record in records}
+        if loop is not None and len(records) < limit:
+            for task in asyncio.all_tasks(loop):  # those made by asyncio.Task() itself
+                if id(task) not in known and id(task) not in state.tasks.live and (made := _made(task, now)):
+                    yield self._of_live(state, made, task, now)
+
+    def _of_live(self, state: LoopState, record: LiveTask, task: Any, now: float) -> Task:
+        found = chain(task)
+        values = self._contexts.of_task(task) if READS_TASKS else record.context
+        context = self._contexts.shape(values)
+        return Task(
+            site=shape((record.site.code, record.site.offset, record.site.module)),
+            coroutine=record.coroutine,
+            name=task.get_name(),
+            parent=record.parent,
+            state="pending",
+            unretrieved=False,
+            started_at=self._clock.wall() - (now - record.started),
+            age=now - record.started,
+            duration=None,
+            exception=None,
+            context=context.values,
+            trace_id=context.trace_id,
+            span_id=context.span_id,
+            await_stack=tuple(shape(place) for place in found.places),
+            waiting_on=describe(found),
+            daemon=is_daemon(task),
+            loop_name=state.name,
+        )
+
+    def measures(self) -> Iterator[Measure]:
+        """Yield the facts about tasks. Costs as much as there are sites, not as there are tasks."""
+        now = self._clock.monotonic()
+        live: dict[str, int] = {}
+        tallies: dict[str, Tally] = {}
+        for site in (site for state in self._states.all() for site in state.tasks.all_sites()):
+            live[site.name] = live.get(site.name, 0) + site.live
+            tallies[site.name] = tallies.get(site.name, Tally()) + Tally.of(site)
+        yield "task_count", (), sum(live.values())
+        yield from _site_counts(live)
+        yield from self._tallied(tallies)
+        oldest = self._oldest_age(now)
+        if oldest is not None:
+            yield "task_age_max", (), oldest
+
+    def _tallied(self, tallies: dict[str, Tally]) -> Iterator[Measure]:
+        for name, tally in tallies.items():
+            grown = tally - self._seen.get(name, Tally())
+            if grown.created or grown.ok or grown.error or grown.cancelled:
+                self._top.add(name, grown)
+                self._seen[name] = tally
+        shown = [*self._top.items()]
+        if self._top.other != Tally():
+            shown.append((OTHER, self._top.other))
+        for name, tally in shown:
+            yield "task_created", (name,), tally.created
+            for outcome in ("ok", "error", "cancelled"):
+                yield "task_finished", (outcome, name), getattr(tally, outcome)
+            yield "task_duration", (name,), Distribution(TASK_BUCKETS, tally.buckets, tally.seconds)
+
+    def _oldest_age(self, now: float) -> float | None:
+        """Return the age of the oldest task that is no daemon; None without tasks."""
+        ages = []
+        for state in self._states.all():
+            for record in _oldest(state.tasks.live, 50):
+                task = record()
+                if task is not None and not is_daemon(task):
+                    ages.append(now - record.started)
+                    break
+        return max(ages, default=None)
+
+
+def _began(task: Task) -> float:
+    return task.started_at
+
+
+def _oldest(live: dict[int, LiveTask], limit: int) -> list[LiveTask]:
+    """Return up to ``limit`` records, oldest first, though their loop may add and remove some meanwhile."""
+    for _ in range(10):
+        with contextlib.suppress(RuntimeError):  # it has, while we were copying
+            return list(islice(live.values(), limit))
+    return []
+
+
+def _made(task: Any, now: float) -> LiveTask | None:
+    """Return a record of a task that was not created through the loop: seen now, made where its code is."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    if frame is None or task.done():
+        return None
+    record = LiveTask(task)
+    record.site = Site(frame.f_code, 0, frame.f_globals.get("__name__") or "")
+    record.key = id(task)
+    record.coroutine = frame.f_code.co_qualname
+    record.name = record.parent = record.context = record.fall = record.lost = None
+    record.started = now
+    return record
+
+
+def _site_counts(live: dict[str, int]) -> Iterator[Measure]:
+    ranked = sorted(((count, name) for name, count in live.items() if count > 0), reverse=True)
+    for count, name in ranked[:TOP]:
+        yield "task_site_count", (name,), count
+    if len(ranked) > TOP:
+        yield "task_site_count", (OTHER,), sum(count for count, _ in ranked[TOP:])
