@@ -1,0 +1,184 @@
+"""Draining when a plain program is told to end, by SIGTERM or SIGINT; each is handed on afterwards.
+
+Our handler stands on top while a loop runs in the main thread, and not a moment longer: ``asyncio.run`` looks
+for its own in place before and after. When the drain is over, what was there before is restored and the
+signal raised again, so that whoever was to act on it does, if only by dying.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import functools
+import logging
+import os
+import signal
+import threading
+import weakref
+from types import FrameType
+
+from loopwatch._journal import Journal
+from loopwatch._records import DrainReport
+from loopwatch._store.jobs import JOBS
+
+from . import lifespan
+from .disposition import Disposition, name_of, set_default
+from .drain import Drain
+from .interrupt import SIGNALS
+
+SERVERS = frozenset(("aiohttp", "gunicorn", "hypercorn", "uvicorn"))
+"""Their handlers begin a shutdown that ends the requests first: they stay in charge, and drain within it."""
+FLUSH = 0.5
+"""Seconds the log's handlers may take to write what was left, before a signal is raised that may kill."""
+
+
+class DrainSignals:
+    """Handles the signals for a program that would not drain by itself. Of use in the main thread alone."""
+
+    def __init__(self, timeout: float, journal: Journal) -> None:
+        self._timeout = timeout
+        self._journal = journal
+        self._before: dict[int, Disposition] = {}
+        """What was set for the signals that ours handle, or did before others came."""
+        self._left: dict[int, Disposition] = {}
+        """What was left in charge."""
+        self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        self._drained: weakref.ref[asyncio.AbstractEventLoop] | None = None
+        """The loop whose signals are not ours any more, since one was handed on."""
+        self._pid = 0
+        self._taken: int | None = None
+        """The signal that began a drain and has not been handed on."""
+        self._drain: Drain | None = None
+        self._task: asyncio.Task[DrainReport] | None = None
+        self._said = False
+
+    def enter(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Come before what is set for the signals, as ``loop`` begins to run."""
+        if _in_main_thread() and (self._drained is None or self._drained() is not loop):
+            self._loop = weakref.ref(loop)
+            self._left.clear()
+            self._pid = os.getpid()
+            for signum in SIGNALS:
+                self._take(loop, signum)
+
+    def check(self) -> None:
+        """Come before what was set meanwhile. At each heartbeat. Never raises."""
+        loop = None if self._loop is None else self._loop()
+        if loop is None or self._taken is not None or self._drained is self._loop or not _in_main_thread():
+            return
+        try:
+            for signum in SIGNALS:
+                self._take(loop, signum)
+            self._say_what_was_left()
+        except Exception as error:  # noqa: BLE001 - the heart beats on
+            self._journal.failure("signals", error)
+
+    def leave(self) -> None:
+        """Give the signals back, as the loop ends, and hand on the one that has not been handed on yet."""
+        if self._taken is not None and _in_main_thread():
+            self._hand_on(self._taken)
+        self.remove()
+
+    def remove(self) -> None:
+        """Give the signals back. Where others came after ours, ours stays below and hands on what it gets."""
+        if _in_main_thread():
+            self._before = {
+                signum: before for signum, before in self._before.items() if not before.give_back()
+            }
+
+    def before_fork(self) -> None:
+        """Give the signals back for the child, in which one that comes early would be lost on a handler."""
+        self.remove()
+
+    def after_fork_in_parent(self) -> None:
+        """Come before again."""
+        loop = None if self._loop is None else self._loop()
+        if loop is not None and loop.is_running() and self._taken is None:
+            self.enter(loop)
+
+    def after_fork_in_child(self) -> None:
+        """Drop the drain that goes on, and the loop, which does not run here."""
+        self._drain = self._task = self._taken = self._loop = None
+
+    def _take(self, loop: asyncio.AbstractEventLoop, signum: int) -> None:
+        """Come before what is set for ``signum``, unless that is to stay in charge."""
+        taken, left = self._before.get(signum), self._left.get(signum)
+        if (taken is not None and taken.is_taken) or (left is not None and left.stands):
+            return
+        found = Disposition(loop, signum, self._on_signal)
+        # Whoever comes late with ``signal.signal``, as uvicorn does, will restore ours and hand the signal to
+        # it; were ours to come first again, theirs would be called when they are gone.
+        late = taken is not None and not found.of_loop and not found.is_default
+        if late or found.owner in SERVERS or not found.can_be_taken:
+            self._left[signum] = found
+        else:
+            found.take()
+            self._before[signum] = found
+
+    def _say_what_was_left(self) -> None:
+        """Say, once, that the setting has no effect; unless the application drains in its lifespan.
+
+        Not as the loop begins to run: the application may not have been loaded yet.
+        """
+        for signum, left in self._left.items():
+            if self._said or lifespan.in_use or not left.can_be_taken:
+                continue
+            self._said = True
+            self._journal.say(
+                logging.WARNING,
+                "loopwatch: %s is handled by %s, so that drain_timeout does nothing here. Drain in the "
+                "shutdown it begins: await loopwatch.drain(), or loopwatch.drain_lifespan(app) for ASGI.",
+                signal.Signals(signum).name,
+                name_of(left.callback),
+            )
+
+    def _on_signal(self, signum: int, _: FrameType | None = None) -> None:
+        """Begin to drain; or hand on at once, if that cannot be, or was begun before."""
+        loop = _running_loop()
+        ours = signum in self._before and self._pid == os.getpid()  # not in a forked child
+        if loop is None or not ours or self._taken is not None or JOBS.of(loop).shut_down:
+            self._hand_on(signum)
+            return
+        self._taken, self._drain = signum, Drain(self._timeout)
+        loop.call_soon_threadsafe(self._begin, loop, self._drain)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, drain: Drain) -> None:
+        if drain is self._drain:
+            # In an empty context: the current one is of whatever ran when the signal came.
+            create_task = functools.partial(loop.create_task, drain.run(), name="loopwatch-drain")
+            self._task = contextvars.Context().run(create_task)
+            self._task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[DrainReport]) -> None:
+        """Hand on; in a callback, out of which a handler may raise KeyboardInterrupt to end the loop."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._journal.failure("drain", error)
+        if self._taken is not None:
+            self._hand_on(self._taken)
+
+    def _hand_on(self, signum: int) -> None:
+        """Restore what was there before us, and raise the signal for it. This may be the end."""
+        drain, self._drain, self._taken = self._drain, None, None
+        if self._pid == os.getpid():
+            if drain is not None:
+                drain.last_words()
+            self._journal.flush(FLUSH)
+        self._drained = self._loop
+        before = self._before.pop(signum, None)
+        if before is None:
+            set_default(signum)
+        else:
+            before.restore()
+        self.remove()
+        signal.raise_signal(signum)
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

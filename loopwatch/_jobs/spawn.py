@@ -1,0 +1,140 @@
+"""Jobs: background tasks that are held until they end, and whose failure is told at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from loopwatch._clock import SYSTEM
+from loopwatch._context.reader import READS_TASKS, ContextReader, Values
+from loopwatch._errors import Draining, LoopwatchError
+from loopwatch._internals.interpreter import Place, getframe, shape
+from loopwatch._records import TaskState
+from loopwatch._settings import seconds
+from loopwatch._store.jobs import JOBS, Job, LoopJobs
+
+from .backing import backing
+
+T = TypeVar("T")
+
+LONGEST = 30 * 86400.0
+"""Seconds a job may be given."""
+
+
+def spawn(
+    coro: Coroutine[Any, Any, T], *, name: str | None = None, timeout: float | None = None
+) -> asyncio.Task[T]:
+    """Run ``coro`` as a job: a task in the background that is not lost, whatever becomes of it.
+
+    It is held until it ends, runs in a copy of the caller's context, and is what ``drain()`` waits for and
+    may cancel. If it fails, logger ``loopwatch`` says so at once, with the traceback and the context. After
+    ``timeout`` seconds it fails with TimeoutError. Works without an installed agent.
+
+    Raises Draining while the loop is being drained, TypeError for what is no coroutine, LoopwatchError where
+    no loop runs. Whenever it raises, the coroutine has been closed.
+    """
+    if not asyncio.iscoroutine(coro):
+        raise TypeError(
+            f"spawn({coro!r}): got {type(coro).__name__}, not a coroutine. Call the function: spawn(work())."
+        )
+    try:
+        jobs = _open_jobs(coro, name)
+        limit = None if timeout is None else seconds("timeout", timeout, 0.0, LONGEST)
+    except BaseException:
+        coro.close()
+        raise
+    frame = getframe(1)
+    job = Job(
+        site=(frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""),
+        started=SYSTEM.monotonic(),
+        context=None if READS_TASKS else backing().contexts.current(),
+        close=coro.close,
+    )
+    work = coro if limit is None else _limited(coro, limit)
+    task = asyncio.get_running_loop().create_task(work, name=name)
+    jobs.live[task] = job
+    task.add_done_callback(_ended)
+    return task
+
+
+def coroutine_name(coro: object) -> str:
+    """Return the qualified name of a coroutine's function."""
+    return getattr(coro, "__qualname__", None) or type(coro).__qualname__
+
+
+def _open_jobs(coro: Coroutine[Any, Any, Any], name: str | None) -> LoopJobs:
+    """Return the jobs of the running loop, if it takes further ones."""
+    what = f"spawn({coroutine_name(coro)})" + (f", {name!r}" if name else "")
+    try:
+        jobs = JOBS.of(asyncio.get_running_loop())
+    except RuntimeError:
+        raise LoopwatchError(
+            f"{what}: no event loop runs in this thread. Call it from a coroutine; from another thread, use "
+            "asyncio.run_coroutine_threadsafe with a coroutine that calls it."
+        ) from None
+    if jobs.drainers:
+        raise Draining(
+            f"{what}: this event loop is being drained, so the job was not started. Catch loopwatch.Draining "
+            "and put the work back where it came from."
+        )
+    return jobs
+
+
+def _limited(coro: Coroutine[Any, Any, T], limit: float) -> Coroutine[Any, Any, T]:
+    """Return ``coro`` with a time limit, under the same name."""
+    limited: Any = within(coro, limit)
+    limited.__name__ = getattr(coro, "__name__", limited.__name__)
+    limited.__qualname__ = coroutine_name(coro)
+    return limited  # type: ignore[no-any-return]
+
+
+async def within(coro: Coroutine[Any, Any, T], limit: float) -> T:
+    """Await ``coro`` for at most ``limit`` seconds."""
+    async with asyncio.timeout(limit):
+        return await coro
+
+
+def _ended(task: asyncio.Task[Any]) -> None:
+    """Count a job, and tell of its failure. Asks for the exception, since it is told of here."""
+    jobs = JOBS.of(task.get_loop())
+    job = jobs.live.pop(task, None)
+    if job is None:
+        return
+    job.close()
+    error = None if task.cancelled() else task.exception()
+    state: TaskState = "cancelled" if task.cancelled() else "ok" if error is None else "error"
+    jobs.ended[state] += 1
+    if error is not None:
+        _tell(task, job, error)
+
+
+def _tell(task: asyncio.Task[Any], job: Job, error: BaseException) -> None:
+    parts = backing()
+    values = parts.contexts.of_task(task) if READS_TASKS else job.context
+    parts.journal.say(
+        logging.ERROR,
+        "loopwatch: job %r (%s) failed after %.1f s: %s; spawned by %s",
+        task.get_name(),
+        coroutine_name(task.get_coro()),
+        SYSTEM.monotonic() - job.started,
+        type(error).__name__,
+        _Origin(job.site, values, parts.contexts),
+        error=error,
+    )
+
+
+class _Origin:
+    """Who spawned a job, and its context: text when it is logged, since ``show`` functions run for it."""
+
+    def __init__(self, site: Place, values: Values | None, contexts: ContextReader) -> None:
+        self._site = site
+        self._values = values
+        self._contexts = contexts
+
+    def __str__(self) -> str:
+        context = self._contexts.shape(self._values)
+        named = [f"{name}={value}" for name, value in context.values.items()]
+        trace = [f"trace {context.trace_id}"] if context.trace_id else []
+        return "; ".join([str(shape(self._site)), *named, *trace])
