@@ -7,28 +7,78 @@ One line at start-up, before or inside the event loop, is all an application nee
     loopwatch.install()
 """
 
-from ._agent import Agent, install, metrics_asgi_app, metrics_wsgi_app, prometheus_collector, uninstall, watch
-from ._errors import ConfigurationError, LoopwatchError
-from ._records import Cause, Distribution, Frame, Loop, LoopKind, Point, Snapshot, Stall
+from ._agent import (
+    Agent,
+    install,
+    metrics_asgi_app,
+    metrics_wsgi_app,
+    prometheus_collector,
+    uninstall,
+    watch,
+)
+from ._context.carry import Carried, carry, restore
+from ._context.watched import watch_var
+from ._context.work import current_work
+from ._errors import ConfigurationError, Draining, LoopwatchError
+from ._jobs.drain import drain
+from ._jobs.lifespan import drain_lifespan
+from ._jobs.spawn import spawn
+from ._records import (
+    Cause,
+    Distribution,
+    DrainReport,
+    DrainState,
+    Frame,
+    Loop,
+    LoopKind,
+    Lost,
+    LostReason,
+    Point,
+    Snapshot,
+    Stall,
+    Task,
+    TaskState,
+    Victim,
+    Work,
+)
+from ._store.daemons import daemon
 from ._version import __version__
 
 __all__ = [
     "Agent",
+    "Carried",
     "Cause",
     "ConfigurationError",
     "Distribution",
+    "DrainReport",
+    "DrainState",
+    "Draining",
     "Frame",
     "Loop",
     "LoopKind",
     "LoopwatchError",
+    "Lost",
+    "LostReason",
     "Point",
     "Snapshot",
     "Stall",
+    "Task",
+    "TaskState",
+    "Victim",
+    "Work",
     "__version__",
+    "carry",
+    "current_work",
+    "daemon",
+    "drain",
+    "drain_lifespan",
     "install",
     "metrics_asgi_app",
     "metrics_wsgi_app",
     "prometheus_collector",
+    "restore",
+    "spawn",
     "uninstall",
     "watch",
+    "watch_var",
 ]

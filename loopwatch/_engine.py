@@ -12,20 +12,32 @@ from typing import TYPE_CHECKING
 
 from . import _settings
 from ._clock import SYSTEM, Clock
+from ._collectors.leaks import LeakFinder
+from ._collectors.tasks import TaskCensus
+from ._context.handover import LostContexts
+from ._context.reader import ContextReader
+from ._context.work import read_with
 from ._errors import LoopwatchError
+from ._jobs.backing import Backing, lean_on
+from ._jobs.signals import DrainSignals
 from ._journal import Journal
 from ._probes.attach import BOUNDARY, Attach
 from ._probes.gc import GcProbe
+from ._probes.handovers import HandOverProbe
+from ._probes.unawaited import UnawaitedProbe
 from ._reader import Own, Reader
 from ._records import Stall
 from ._settings import Settings
+from ._store.jobs import JOBS
 from ._store.loop_state import LoopStates
+from ._store.lost_log import LostLog
 from ._store.pauses import Pauses
 from ._store.stall_log import StallLog
 from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
 from ._watchdog.hold_dump import HoldDump
 from ._watchdog.lateness import Lateness
+from ._watchdog.lost import LostTasks
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
@@ -34,7 +46,22 @@ if TYPE_CHECKING:
     from .exporters.endpoint import Endpoint
     from .exporters.kept import KeptCollector
 
-COMPONENTS = ("attach", "endpoint", "gc", "heartbeat", "journal", "prometheus", "watchdog")
+COMPONENTS = (
+    *(
+        "attach",
+        "context",
+        "endpoint",
+        "exceptions",
+        "gc",
+        "handovers",
+        "heartbeat",
+        "journal",
+        "prometheus",
+        "show",
+        "tasks",
+    ),
+    *("unawaited", "watchdog"),
+)
 """Parts that may fail. Each shows as zero until it does, or its first failure would be no increase."""
 
 LOOKS = 3
@@ -51,8 +78,25 @@ class Engine:
         self.settings = settings
         self._clock = clock
         self._journal = Journal(clock)
+        self._contexts = ContextReader(self._journal)
         self._states = LoopStates()
         self._stall_log = StallLog()
+        self._lost_log = LostLog()
+        self._unawaited = UnawaitedProbe(self._contexts, self._journal)
+        self._lost_contexts = LostContexts(self._contexts, clock)
+        self._handovers = HandOverProbe(self._contexts, self._lost_contexts, self._journal)
+        self._owner = CodeOwner(settings.app_packages)
+        self._lost_tasks = LostTasks(
+            self._states,
+            self._unawaited.dropped,
+            self._lost_contexts,
+            self._owner,
+            self._lost_log,
+            self._contexts,
+            clock,
+            self._journal,
+        )
+        self._leaks = LeakFinder(self._states, self._contexts, clock, self._lost_tasks.tell)
         self._build_watchdog()
         self._attach = Attach(
             self._states,
@@ -60,11 +104,25 @@ class Engine:
             clock,
             self._journal,
             self._start_once,
-            self._watchdog.nudge,
+            self._loop_runs,
+            self._loop_left,
             self._check,
+            self._contexts,
         )
+        timeout = settings.drain_timeout
+        self._signals = None if timeout is None else DrainSignals(timeout, self._journal)
+        census = TaskCensus(self._states, self._contexts, clock)
         self.reader = Reader(
-            settings.service_name, self._states, self._stall_log, self._watchdog, self._own(), clock
+            settings.service_name,
+            self._states,
+            self._stall_log,
+            self._lost_log,
+            self._lost_contexts,
+            census,
+            self._leaks.leaked,
+            self._watchdog,
+            self._own(),
+            clock,
         )
         self._kept: KeptCollector | None = None
         self._endpoint: Endpoint | None = None
@@ -87,7 +145,8 @@ class Engine:
             pauses=pauses,
             lateness=lateness,
             evidence=Evidence(clock, system),
-            owner=CodeOwner(settings.app_packages),
+            owner=self._owner,
+            contexts=self._contexts,
             tell=self._tell,
         )
         self._watchdog = Watchdog(
@@ -97,7 +156,14 @@ class Engine:
             tick=max(settings.stall_threshold / LOOKS, SHORTEST_TICK),
             clock=clock,
             journal=self._journal,
-            chores=(self._rearm_dump, self._refresh_kept),
+            chores=(
+                self._rearm_dump,
+                self._refresh_kept,
+                self._contexts.refresh,
+                self._handovers.refresh,
+                self._lost_tasks.collect,
+                self._leaks.look,
+            ),
         )
 
     def _own(self) -> Own:
@@ -122,7 +188,11 @@ class Engine:
     def install(self) -> None:
         """Begin to watch."""
         self.installed = True
+        lean_on(Backing(self._journal, self._contexts, self._states))
         self._gc_probe.install()
+        self._unawaited.install()
+        self._handovers.install()
+        read_with(self._contexts)
         self._attach.install()
         self._hold_dump.notice()
         atexit.register(self.uninstall)
@@ -136,8 +206,14 @@ class Engine:
                 return
             self.installed = False
         atexit.unregister(self.uninstall)
+        if self._signals is not None:
+            self._signals.remove()
         self._attach.remove()
         self._gc_probe.remove()
+        self._unawaited.remove()
+        self._handovers.remove()
+        read_with(None)
+        lean_on(None)
         if self._started:
             self._started = False
             if self._endpoint is not None:
@@ -145,6 +221,7 @@ class Engine:
                 self._endpoint = None
             self._watchdog.stop()
         self._hold_dump.stop()  # whose file the watchdog looks at
+        self._lost_tasks.collect()
         self._journal.stop(timeout=1.0)
 
     @property
@@ -170,6 +247,16 @@ class Engine:
                 if self.installed and not self._started:
                     self._started = True  # also if it fails: not to be tried at each run of a loop
                     self._start()
+
+    def _loop_runs(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._watchdog.nudge()
+        if self._signals is not None and self.installed:
+            self._signals.enter(loop)
+
+    def _loop_left(self) -> None:
+        """Leave the signals alone between two runs. May raise what a signal's handler raises."""
+        if self._signals is not None and self.installed:
+            self._signals.leave()
 
     def _start(self) -> None:
         self._journal.start()
@@ -216,7 +303,9 @@ class Engine:
         self._report.tell(stall)
 
     def _check(self) -> None:
-        """Start the watchdog again if something killed it. Asked at each heartbeat."""
+        """See to what others may undo: our signal handlers, the watchdog's thread. At each heartbeat."""
+        if self._signals is not None:
+            self._signals.check()
         if self._watchdog.alive:
             return
         with self._starting:  # two loops may beat at once
@@ -244,14 +333,21 @@ class Engine:
     def before_fork(self) -> None:
         """Take back what a child must not inherit."""
         self._hold_dump.before_fork()
+        if self._signals is not None:
+            self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self._hold_dump.after_fork_in_parent()
+        if self._signals is not None:
+            self._signals.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
         self._states.clear()
+        JOBS.clear()
+        if self._signals is not None:
+            self._signals.after_fork_in_child()
         self._stall_log.clear()
         self._attach.forget()
         self._started = False

@@ -10,6 +10,7 @@ import logging
 import threading
 import traceback
 from collections import Counter
+from dataclasses import dataclass
 from queue import SimpleQueue
 
 from ._clock import SYSTEM, Clock
@@ -20,25 +21,44 @@ QUEUE_LIMIT = 1000
 """Lines waiting for a blocked handler; further ones are dropped and counted."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    level: int
+    message: str
+    args: tuple[object, ...]
+    error: BaseException | None
+
+
 class Journal:
     """Writes to the logger ``loopwatch``: from its thread while that runs, else at once."""
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
-        self._lines: SimpleQueue[tuple[int, str, tuple[object, ...]] | None] = SimpleQueue()
+        self._lines: SimpleQueue[_Line | threading.Event | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._failed: Counter[str] = Counter()
         self.dropped = 0
         self.cpu_time = 0.0
 
-    def say(self, level: int, message: str, *args: object) -> None:
-        """Log one line. Never blocks while the thread runs; any thread."""
+    def say(self, level: int, message: str, *args: object, error: BaseException | None = None) -> None:
+        """Log one line, with the traceback of ``error``. Never blocks while the thread runs; any thread.
+
+        ``args`` become text in that thread.
+        """
+        line = _Line(level, message, args, error)
         if self._thread is None:
-            logger.log(level, message, *args)
+            self._log(line)
         elif self._lines.qsize() < QUEUE_LIMIT:
-            self._lines.put((level, message, args))
+            self._lines.put(line)
         else:
             self.dropped += 1
+
+    def flush(self, timeout: float) -> None:
+        """Wait until what was said so far is written, for ``timeout`` seconds at most."""
+        if self._thread is not None:
+            written = threading.Event()
+            self._lines.put(written)
+            written.wait(timeout)
 
     def failure(self, component: str, error: BaseException) -> None:
         """Count a failure of our own part ``component``; tell of its first one, with the traceback.
@@ -81,8 +101,15 @@ class Journal:
 
     def _write(self) -> None:
         while (line := self._lines.get()) is not None:
-            try:
-                logger.log(line[0], line[1], *line[2])
-            except BaseException:  # noqa: BLE001 - a user's filter or handler may raise anything, SystemExit too
-                self._failed["journal"] += 1
+            if isinstance(line, threading.Event):
+                line.set()
+                continue
+            self._log(line)
+            del line  # its error, and the frames of that, are not to be held until the next one comes
             self.cpu_time = self._clock.thread_cpu()
+
+    def _log(self, line: _Line) -> None:
+        try:
+            logger.log(line.level, line.message, *line.args, exc_info=line.error)
+        except BaseException:  # noqa: BLE001 - a user's filter or handler may raise anything, SystemExit too
+            self._failed["journal"] += 1

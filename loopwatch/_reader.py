@@ -7,11 +7,27 @@ import contextlib
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
 from ._clock import Clock
+from ._collectors.tasks import TaskCensus
+from ._context.handover import LostContexts
 from ._internals.base_loop import ready_count, timer_count
-from ._records import Distribution, Loop, Point, Snapshot, Stall
+from ._records import (
+    Distribution,
+    DrainState,
+    LeakReason,
+    Loop,
+    Lost,
+    LostReason,
+    Point,
+    Snapshot,
+    Stall,
+    Task,
+)
+from ._store.jobs import JOBS
 from ._store.loop_state import LoopState, LoopStates
+from ._store.lost_log import LostLog
 from ._store.stall_log import StallLog
 from ._version import __version__
 from ._watchdog.thread import Watchdog
@@ -36,6 +52,11 @@ Measure = tuple[str, tuple[str, ...], float | Distribution]
 """Stem of a fact, its label values, its value."""
 
 
+LEAK_REASONS: tuple[LeakReason, ...] = get_args(LeakReason)
+LOST_REASONS: tuple[LostReason, ...] = get_args(LostReason)
+DRAIN_STATES: tuple[DrainState, ...] = get_args(DrainState)
+
+
 class Reader:
     """Turns store and watchdog into records."""
 
@@ -44,6 +65,10 @@ class Reader:
         service_name: str,
         states: LoopStates,
         stall_log: StallLog,
+        lost_log: LostLog,
+        lost_contexts: LostContexts,
+        census: TaskCensus,
+        leaked: Mapping[LeakReason, int],
         watchdog: Watchdog,
         own: Own,
         clock: Clock,
@@ -51,6 +76,10 @@ class Reader:
         self._service_name = service_name
         self._states = states
         self._stall_log = stall_log
+        self._lost_log = lost_log
+        self._lost_contexts = lost_contexts
+        self._census = census
+        self._leaked = leaked
         self._watchdog = watchdog
         self._own = own
         self._clock = clock
@@ -60,7 +89,15 @@ class Reader:
         now = self._clock.monotonic()
         states = self._states.all()
         points: dict[str, list[Point]] = {}
-        for measures in (*(self._of_loop(state, now) for state in states), self._of_ourselves()):
+        of_loops = [self._of_loop(state, now) for state in states]
+        of_jobs = _of_jobs(now)
+        for measures in (
+            *of_loops,
+            self._census.measures(),
+            self._of_losses(),
+            of_jobs,
+            self._of_ourselves(),
+        ):
             for stem, labels, value in measures:
                 points.setdefault(stem, []).append(Point(labels, value))
         return Snapshot(
@@ -69,12 +106,21 @@ class Reader:
             points={stem: tuple(found) for stem, found in points.items()},
             loops=tuple(self._loop(state, now) for state in states),
             stalls=self.stalls(),
+            lost=self.lost(),
         )
 
     def stalls(self) -> tuple[Stall, ...]:
         """Return the stalls kept, oldest first, and after them those going on."""
         over = self._stall_log.last()  # first: one that ends meanwhile must not show twice
         return (*over, *self._watchdog.in_progress())
+
+    def tasks(self, limit: int) -> tuple[Task, ...]:
+        """Return the last tasks that ended and up to ``limit`` live ones, newest last."""
+        return self._census.tasks(limit)
+
+    def lost(self) -> tuple[Lost, ...]:
+        """Return the losses kept, oldest first."""
+        return self._lost_log.last()
 
     def loops(self) -> tuple[Loop, ...]:
         """Return the health of each loop seen so far."""
@@ -122,6 +168,16 @@ class Reader:
             if count is not None:
                 yield stem, name, count
         yield from _of_stalls(state)
+
+    def _of_losses(self) -> Iterator[Measure]:
+        for reason in LOST_REASONS:
+            yield "task_lost", (reason,), self._lost_log.reasons[reason]
+        for leak in LEAK_REASONS:
+            yield "task_leaked", (leak,), self._leaked.get(leak, 0)
+        for error, count in list(self._lost_log.unretrieved.items()):
+            yield "unretrieved_exceptions", (error,), count
+        for function, works in self._lost_contexts.by_function().items():
+            yield "task_context_lost", (function,), works
 
     def _of_ourselves(self) -> Iterator[Measure]:
         for component, seconds in self._own.overhead.items():
@@ -180,3 +236,16 @@ def _never_falling(state: LoopState, counter: str, value: float) -> float:
     """
     state.shown[counter] = value = max(value, state.shown.get(counter, 0.0))
     return value
+
+
+def _of_jobs(now: float) -> Iterator[Measure]:
+    """Yield the facts about jobs and drains, of all loops of the process."""
+    for state, count in JOBS.counts().items():
+        yield "jobs", (state,), count
+    for phase in DRAIN_STATES:
+        yield "drain_status", (phase,), float(phase == JOBS.drain_status)
+    began = JOBS.drain_began
+    duration = JOBS.drain_duration if began is None else now - began
+    if duration is not None:
+        yield "drain_duration", (), duration
+    yield "drain_cancelled", (), JOBS.drain_cancelled
