@@ -10,10 +10,12 @@ import signal
 import sys
 import threading
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 import loopwatch
+from loopwatch._context.watched import forget_watches
 
 pytest_plugins = ["pytester"]
 
@@ -49,10 +51,16 @@ def _hooks() -> dict[str, object]:
     return {
         "run_forever of asyncio": asyncio.BaseEventLoop.run_forever,
         "run_forever of uvloop": uvloop and uvloop.Loop.__dict__.get("run_forever"),
+        "ThreadPoolExecutor.submit": ThreadPoolExecutor.submit,
+        "Thread.start": threading.Thread.start,
+        "asyncio.Queue": (asyncio.Queue.put_nowait, asyncio.Queue.get_nowait),
+        "call_soon_threadsafe of asyncio": asyncio.BaseEventLoop.call_soon_threadsafe,
+        "call_soon_threadsafe of uvloop": uvloop and uvloop.Loop.__dict__.get("call_soon_threadsafe"),
         "faulthandler.dump_traceback_later": faulthandler.dump_traceback_later,
         "faulthandler.cancel_dump_traceback_later": faulthandler.cancel_dump_traceback_later,
         "gc.callbacks": [callback for callback in gc.callbacks if _is_ours(callback)],
         "sys.meta_path": [finder for finder in sys.meta_path if _is_ours(finder)],
+        "signals": [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)],
         "threads": {thread for thread in threading.enumerate() if thread.name.startswith("loopwatch")},
     }
 
@@ -62,6 +70,7 @@ def leave_nothing_behind() -> Iterator[None]:
     """Fail the test after which something of loopwatch is still hooked or running, and take it away."""
     before = _hooks()
     yield
+    forget_watches()
     after = _hooks()
     if after != before:
         loopwatch.uninstall()

@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 COMMANDS = {
     "analysis_service": ("loopwatch", "demo", "--seconds=5", "--factor=100"),
+    "kill_on_deploy.py": ("examples.kill_on_deploy",),
+    "lost_context.py": ("examples.lost_context",),
 }
 """How each example is run, as ``python -m``."""
 

@@ -22,7 +22,12 @@ KEPT = ("_store", "_reader")
 OF_OURSELVES = {"overhead", "dropped", "internal_errors", "log_suppressed"}
 """What loopwatch counts about itself, where it happens; the agent collects it for the reader."""
 
-BORN_AS = {"loop_time": "idle_time", "block_duration": "Stall", "block_time": "Stall"}
+BORN_AS = {
+    "loop_time": "idle_time",
+    "block_duration": "Stall",
+    "block_time": "Stall",
+    "task_context_lost": "LostContexts",
+}
 """Facts that the store or the reader derives from what is born under another word."""
 
 
@@ -44,7 +49,7 @@ def exposition() -> str:
         fact.stem: (Point(fact.labels, distribution if fact.kind == "histogram" else 1.0),)
         for fact in facts.ALL
     }
-    snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
+    snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
     return TEXT.write(SnapshotCollector(lambda: snapshot, Journal())).decode()
 
 

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     **dict.fromkeys(FACES, VOCABULARY),
     "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES,
     "_agent": VOCABULARY | {"_engine", "exporters"},
-    "__init__": VOCABULARY | {"_agent"},
+    "__init__": VOCABULARY | {"_agent", "_context", "_jobs", "_store"},
     "__main__": {"__init__"} | FACES,
     "_cli/bootstrap": {"__init__", "_internals"},  # runs in the program, which it brings the agent into
     "integrations": {"__init__"},

@@ -11,7 +11,15 @@ from loopwatch import _settings
 from loopwatch._errors import ConfigurationError, LoopwatchError
 from loopwatch._settings import Settings, disabled, load
 
-NAMES = ("service_name", "stall_threshold", "prometheus_port", "prometheus_host", "app_packages", "hold_dump")
+NAMES = (
+    "service_name",
+    "stall_threshold",
+    "prometheus_port",
+    "prometheus_host",
+    "drain_timeout",
+    "app_packages",
+    "hold_dump",
+)
 
 
 def variable(name: str) -> str:
@@ -36,6 +44,9 @@ def test_every_field_can_be_given_as_argument_and_as_variable() -> None:
         ("prometheus_port", None, "None", None),
         ("prometheus_port", None, "off", None),
         ("prometheus_host", "0.0.0.0", "0.0.0.0", "0.0.0.0"),
+        ("drain_timeout", 8, "8", 8.0),
+        ("drain_timeout", 0, "0", 0.0),
+        ("drain_timeout", None, "none", None),
         ("app_packages", ("shop",), "shop", ("shop",)),
         ("app_packages", ["shop", "jobs.nightly"], " shop, jobs.nightly ,", ("shop", "jobs.nightly")),
         ("app_packages", (name for name in ("shop", "jobs")), "shop,jobs", ("shop", "jobs")),
@@ -75,6 +86,10 @@ def test_argument_and_variable_mean_the_same(
         ("prometheus_host", None, "non-empty"),
         ("service_name", "  ", "non-empty"),
         ("service_name", 7, "non-empty"),
+        ("drain_timeout", -1, "0 to 86400"),
+        ("drain_timeout", math.nan, "0 to 86400"),
+        ("drain_timeout", True, "bool"),
+        ("drain_timeout", "8", "str"),
         ("app_packages", "shop", "app_packages=('shop'"),
         ("app_packages", 7, "module names"),
         ("app_packages", ("shop", 7), "7"),
@@ -107,6 +122,7 @@ def test_a_wrong_argument_is_named_with_its_value_and_what_to_write(
         ("stall_threshold", "True", "not a number"),
         ("prometheus_port", "http", "or none"),
         ("prometheus_port", "99999", "0 to 65535"),
+        ("drain_timeout", "long", "not a number"),
         ("app_packages", "shop;jobs", "module names"),
         ("hold_dump", "/no/such/place/hold.dump", "/no/such/place"),
     ],

@@ -23,7 +23,7 @@ class Counting:
 
     def snapshot(self) -> Snapshot:
         points = {"iterations": (Point(("main",), float(self())),)}
-        return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
+        return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
 
 
 def test_a_reader_gets_what_the_last_refresh_made() -> None:

@@ -30,7 +30,7 @@ class Source:
     def __call__(self) -> Snapshot:
         self.snapshots += 1
         points = {"iterations": (Point(("main",), 42.0),)}
-        return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
+        return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
 
 
 def kept() -> KeptCollector:

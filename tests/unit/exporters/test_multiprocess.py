@@ -18,7 +18,7 @@ points = {
     "iterations": (Point(("main",), 42.0),),
     "delay": (Point(("main",), Distribution((0.1, 1.0), (5, 2, 1), 7.5)),),
 }
-snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
+snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
 registry = registry_of(SnapshotCollector(lambda: snapshot, Journal()))
 for form in (TEXT, OPENMETRICS):
     for line in form.write(registry).decode().splitlines():
@@ -38,7 +38,7 @@ registry = CollectorRegistry()
 multiprocess.MultiProcessCollector(registry)
 print(generate_latest(registry).decode())
 points = {"iterations": (Point(("main",), 42.0),)}
-snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
+snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
 registry.register(KeptCollector(lambda: snapshot, Journal()))
 print("--")
 print(generate_latest(registry).decode())

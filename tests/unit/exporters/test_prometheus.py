@@ -20,7 +20,7 @@ Points = Mapping[str, tuple[Point, ...]]
 
 
 def snapshot_of(points: Points) -> Snapshot:
-    return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=())
+    return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
 
 
 def expose(points: Points, journal: Journal, form: Form = TEXT) -> str:

@@ -1,0 +1,124 @@
+"""A program of its own, started by a test, which sends it signals and reads what it says."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+PATIENCE = 60.0
+"""Seconds after which a child is killed, so that its test fails instead of waiting for ever."""
+
+PRELUDE = """
+import asyncio, logging, os, signal, sys
+
+import loopwatch
+from loopwatch._store.jobs import JOBS
+
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+
+def say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")  # at once, between the lines of the log's thread
+    sys.stdout.flush()
+
+def new_loop():
+    if os.environ["LOOP_KIND"] == "uvloop":
+        import uvloop
+        return uvloop.new_event_loop()
+    loop = asyncio.new_event_loop()
+    if os.environ["LOOP_KIND"] == "eager":
+        loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+def run(main):
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main)
+
+async def forever():
+    await asyncio.Event().wait()
+"""
+
+
+class Child:
+    """The program, with loopwatch and ``PRELUDE`` at hand."""
+
+    def __init__(self, source: str, kind: str, tmp_path: Path) -> None:
+        program = tmp_path / "program.py"
+        program.write_text(PRELUDE + source, encoding="utf-8")
+        self._process = subprocess.Popen(
+            [sys.executable, program],
+            env={**os.environ, "LOOP_KIND": kind, "TMPDIR": str(tmp_path)},
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        self._impatience = threading.Timer(PATIENCE, self._kill)
+        self._impatience.start()
+        self.said: list[str] = []
+
+    def until(self, word: str) -> None:
+        """Read on until the program says a line with ``word`` in it."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.said.append(line.rstrip("\n"))
+            if word in line:
+                return
+        raise AssertionError(f"{word!r} was never said:\n" + "\n".join(self.said))
+
+    def send(self, signum: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(signum)
+
+    def end(self) -> int:
+        """Wait for the end, and return the exit status: minus the signal that it died of."""
+        assert self._process.stdout is not None
+        self.said += self._process.stdout.read().splitlines()
+        status = self._process.wait()
+        self.close()
+        return status
+
+    def close(self) -> None:
+        """Leave nothing behind."""
+        self._impatience.cancel()
+        with self._process:  # which waits for it
+            self._kill()
+
+    def _kill(self) -> None:
+        """Kill it with all its children, who would hold the pipe open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    @property
+    def text(self) -> str:
+        """All that was said so far."""
+        return "\n".join(self.said)
+
+    def outcome(self) -> Outcome:
+        """Return what the log says of the drain."""
+        return Outcome(self.said)
+
+
+class Outcome:
+    """How a drain ended, as its log record tells."""
+
+    def __init__(self, lines: list[str]) -> None:
+        (summary,) = (line for line in lines if re.search(r"drained in|drain ended", line))
+        self.duration = float(re.search(r"([\d.]+) s", summary)[1])  # type: ignore[index]
+        counts = {word: int(number) for number, word in re.findall(r"(\d+) ([a-z]+ed)\b", summary)}
+        self.finished = counts["finished"]
+        self.cancelled = self._named("cancelled", lines)
+        self.abandoned = self._named("abandoned", lines)
+        assert len(self.cancelled) == counts.get("cancelled", 0)
+        assert len(self.abandoned) == counts.get("abandoned", 0)
+
+    @staticmethod
+    def _named(word: str, lines: list[str]) -> list[str]:
+        found = (re.match(rf"  {word}: task '([^']+)'", line) for line in lines)
+        return [match[1] for match in found if match]
