@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
-from loopwatch import Cause, facts
+from loopwatch import Cause, DrainState, facts
 
 TARGET = Path(__file__).with_name("metrics.md")
 
@@ -42,6 +42,8 @@ LABELS = {
     "python.version": "version of the interpreter",
     "loopwatch.version": "version of loopwatch",
     "loopwatch.reason": "why the loop was left alone",
+    "loopwatch.job.state": "`running`, `ok`, `error` or `cancelled`",
+    "loopwatch.drain.state": "; ".join(f"`{state}`" for state in get_args(DrainState)),
 }
 """What each label says; a fact with a label that is not here cannot be documented."""
 
