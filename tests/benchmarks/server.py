@@ -1,30 +1,36 @@
-"""CPU time per request and throughput of a uvicorn and FastAPI server under wrk, agent on and off in turn.
+"""CPU time per request and throughput of a uvicorn and FastAPI server under wrk, with the agent and without.
 
-Two bare servers and a watched one take turns, many times over, so that what the machine does meanwhile
-falls on all three alike; the spread between the two bare ones says how much of a difference means
-anything. Server and load are kept on a CPU each. CPU time is the server process's own, all its threads,
-from before the load to after it.
+Two bare servers and a watched one run side by side and are loaded in turn, a second each. What the machine
+does meanwhile falls on a whole round, so rounds are compared within themselves: the watched server with the
+mean of the two bare ones, and these with each other, which says how much of a difference means anything. The
+median is taken over many rounds and, since where its objects come to lie is worth a per cent to a process,
+over many processes. Servers and load are kept on a CPU each. CPU time is that of all threads of the server.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import statistics
 import subprocess
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import IO
 
 from .environment import module, variables
 from .report import CannotRunError, Verdict, table
 
-ROUNDS = 10
-SECONDS = 3
+STARTS = 15
+"""How often the servers are started anew."""
+ROUNDS = 4
+"""Between two starts."""
+SECONDS = 1
 CONNECTIONS = 16
-WARM_UP = "1"
 CPU_BUDGET = 1.02
-TURNS = ("bare", "loopwatch", "bare again")
+SERVERS = ("bare", "loopwatch", "bare again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,51 +43,99 @@ class Load:
     """Requests per second."""
 
 
+Round = dict[str, Load]
+"""One bout for each server, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that is running."""
+
+    url: str
+    cpu_clock: int
+
+    def load(self) -> Load:
+        """Load it for a while."""
+        before = time.clock_gettime(self.cpu_clock)
+        answered, seconds = _wrk(self.url)
+        spent = time.clock_gettime(self.cpu_clock) - before
+        return Load(spent / answered * 1e6, answered / seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One figure in all rounds."""
+
+    medians: dict[str, float]
+    """By server."""
+    watched: list[float]
+    """The watched server's over the mean of the bare ones', round by round."""
+    spread: list[float]
+    """One bare server's over the other's."""
+
+    @classmethod
+    def of(cls, rounds: list[Round], figure: Callable[[Load], float]) -> Compared:
+        """Compare ``figure`` within each of ``rounds``."""
+        figures = [{name: figure(load) for name, load in each.items()} for each in rounds]
+        return cls(
+            {name: statistics.median(each[name] for each in figures) for name in SERVERS},
+            [2 * each["loopwatch"] / (each["bare"] + each["bare again"]) for each in figures],
+            [each["bare again"] / each["bare"] for each in figures],
+        )
+
+
 def run(missing: dict[str, str]) -> list[Verdict]:
     """Measure, print the table, judge loopwatch."""
     if shutil.which("wrk") is None:
         raise CannotRunError("wrk is not installed (Debian package wrk)")
-    loads: dict[str, list[Load]] = {name: [] for name in TURNS}
-    for number in range(ROUNDS):
-        for name in (*TURNS[number % 3 :], *TURNS[: number % 3]):  # nobody always comes after the same
-            loads[name].append(_load(name.removesuffix(" again")))
-    cpu = {name: [load.cpu for load in runs] for name, runs in loads.items()}
-    throughput = {name: [load.throughput for load in runs] for name, runs in loads.items()}
+    rounds = [each for _ in range(STARTS) for each in _rounds()]
+    cpu = Compared.of(rounds, lambda load: load.cpu)
+    throughput = Compared.of(rounds, lambda load: load.throughput)
     table(
-        ("", "CPU us/request", "lowest", "highest", "requests/s", "lowest", "highest"),
-        [(name, *_spread(cpu[name]), *_spread(throughput[name])) for name in TURNS],
+        (f"medians of {len(rounds)} rounds", *SERVERS, "loopwatch/bare", "8 in 10", "bare/bare", "8 in 10"),
+        [_row("CPU us/request", cpu), _row("requests/s", throughput)],
     )
-    bare = cpu["bare"] + cpu["bare again"]
-    between = statistics.median(cpu["bare again"]) / statistics.median(cpu["bare"])
-    print(f"{ROUNDS} rounds; CPU per request of one bare server over the other: {between:.3f}x")
-    slowest = min(throughput["bare"] + throughput["bare again"])
+    slower, spread = 1 / statistics.median(throughput.watched), _deciles(throughput.spread)[1]
     return [
-        Verdict(
-            "CPU time per request", statistics.median(cpu["loopwatch"]) / statistics.median(bare), CPU_BUDGET
-        ),
-        Verdict(
-            "slowest bare run over throughput", slowest / statistics.median(throughput["loopwatch"]), 1.0
-        ),
+        Verdict("CPU time per request", statistics.median(cpu.watched), CPU_BUDGET),
+        Verdict("bare throughput over watched, within the spread of bare", slower, spread),
     ]
 
 
-def _spread(values: list[float]) -> tuple[str, str, str]:
-    return f"{statistics.median(values):.1f}", f"{min(values):.1f}", f"{max(values):.1f}"
+def _row(name: str, compared: Compared) -> list[str]:
+    row = [name, *(f"{compared.medians[server]:.1f}" for server in SERVERS)]
+    for ratios in (compared.watched, compared.spread):
+        lowest, highest = _deciles(ratios)
+        row += [f"{statistics.median(ratios):.3f}x", f"{lowest:.3f}-{highest:.3f}x"]
+    return row
 
 
-def _load(name: str) -> Load:
-    """Start a server, load it, and stop it."""
+def _deciles(values: list[float]) -> tuple[float, float]:
+    """Return what lies between the lowest and the highest tenth of ``values``."""
+    cuts = statistics.quantiles(values, n=10)
+    return cuts[0], cuts[-1]
+
+
+def _rounds() -> Iterator[Round]:
+    """Start the servers, load each in turn, several times over, and stop them."""
+    with contextlib.ExitStack() as stack:
+        servers = {name: stack.enter_context(_server(name.removesuffix(" again"))) for name in SERVERS}
+        for server in servers.values():
+            server.load()  # a warm-up
+        for number in range(ROUNDS):
+            first = number % len(SERVERS)  # nobody always comes after the same
+            yield {name: servers[name].load() for name in (*SERVERS[first:], *SERVERS[:first])}
+
+
+@contextlib.contextmanager
+def _server(name: str) -> Iterator[Server]:
     command = _pinned(0, module("served", name))
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables()) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables()) as process:
         try:
-            url = _first_line(server.stdout)
-            _wrk(url, WARM_UP)
-            before = _cpu_time(server.pid)
-            answered, seconds = _wrk(url, str(SECONDS))
-            spent = _cpu_time(server.pid) - before
+            # Linux: the clock of a process follows from its id, as clock_getcpuclockid(3) computes it.
+            yield Server(_first_line(process.stdout), cpu_clock=(~process.pid << 3) | 2)
         finally:
-            server.terminate()
-    return Load(spent / answered * 1e6, answered / seconds)
+            process.terminate()
 
 
 def _pinned(cpu: int, command: list[str]) -> list[str]:
@@ -96,18 +150,11 @@ def _first_line(out: IO[str] | None) -> str:
     return line
 
 
-def _wrk(url: str, seconds: str) -> tuple[int, float]:
+def _wrk(url: str) -> tuple[int, float]:
     """Load ``url``; return how many requests were answered, in how many seconds."""
-    command = _pinned(1, ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", seconds, url])
+    command = _pinned(1, ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", str(SECONDS), url])
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     answered = re.search(r"(\d+) requests in ([\d.]+)s", said)
     if answered is None or "Non-2xx" in said:
         raise CannotRunError(f"wrk said: {said}")
     return int(answered[1]), float(answered[2])
-
-
-def _cpu_time(pid: int) -> float:
-    """Return the seconds of CPU all threads of a process have used."""
-    with open(f"/proc/{pid}/stat") as stat:
-        fields = stat.read().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
