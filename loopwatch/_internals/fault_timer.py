@@ -23,7 +23,8 @@ class FaultTimer:
         self._on_other_user = on_other_user
         self._originals: dict[str, Callable[..., Any]] = {}
         self._replaced: dict[str, Callable[..., Any]] = {}
-        self._arming = threading.Lock()
+        # Reentrant: a signal's handler may interrupt any of these, and fork or use the timer itself.
+        self._turn = threading.RLock()
         self._armed = False
         self.available = True
 
@@ -44,43 +45,47 @@ class FaultTimer:
 
     def remove(self) -> None:
         """Cancel our timer and put the functions back, where ours are still on top."""
-        self.cancel()
+        with self._turn:
+            self.cancel()
+            self.available = False
         for name, ours in self._replaced.items():
             if getattr(faulthandler, name) is ours:
                 setattr(faulthandler, name, self._originals[name])
-        self.available = False
 
     def arm(self, seconds: float, file: IO[bytes]) -> None:
         """Dump all stacks into ``file`` unless armed again within ``seconds``."""
-        with self._arming:
+        with self._turn:
             if self.available:
                 self._armed = True
                 self._originals["dump_traceback_later"](seconds, file=file)
 
     def cancel(self) -> None:
         """Disarm, unless the timer is another's."""
-        if self.available and self._armed:
-            self._armed = False
-            self._originals["cancel_dump_traceback_later"]()
+        with self._turn:
+            if self.available and self._armed:
+                self._armed = False
+                self._originals["cancel_dump_traceback_later"]()
 
     def before_fork(self) -> None:
-        """Disarm, and stay so until ``after_fork_in_parent``.
+        """Disarm, and stay so until ``after_fork``.
 
         The timer is a thread. A child does not inherit it, yet waits for its end as soon as it cancels the
         timer or exits: for ever.
         """
-        self._arming.acquire()
+        self._turn.acquire()
         self.cancel()
 
-    def after_fork_in_parent(self) -> None:
-        """Allow arming again; in the child nobody does, who makes a timer of its own."""
-        self._arming.release()
+    def after_fork(self) -> None:
+        """Allow arming again, in parent and child."""
+        self._turn.release()
 
     def _noticing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def function(*args: Any, **kwargs: Any) -> Any:
-            if self.available:
-                self.cancel()
-                self.available = False
+            with self._turn:  # or the watchdog, arming just now, would cancel what the user arms next
+                first, self.available = self.available, False
+                if first and self._armed:
+                    self._originals["cancel_dump_traceback_later"]()
+            if first:
                 with contextlib.suppress(Exception):  # it may log, and this is the user's call
                     self._on_other_user()
             return original(*args, **kwargs)

@@ -75,11 +75,12 @@ class HoldDump:
     def after_fork_in_parent(self) -> None:
         """Allow the next round to arm again."""
         if self._timer is not None:
-            self._timer.after_fork_in_parent()
+            self._timer.after_fork()
 
     def forget(self) -> None:
         """Let go of the parent's file without touching it, and begin anew: in a forked child."""
         if self._timer is not None:
+            self._timer.after_fork()
             self._timer.remove()
             self._timer = None
         if self._file is not None:
