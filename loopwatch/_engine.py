@@ -310,10 +310,11 @@ class Engine:
             return
         with self._starting:  # two loops may beat at once
             if not self._watchdog.alive:
-                self._journal.failure(
-                    "watchdog", LoopwatchError("the watchdog's thread was killed; started anew")
-                )
-                self._watchdog.start()
+                self._journal.failure("watchdog", LoopwatchError("the watchdog's thread was killed"))
+                try:
+                    self._watchdog.start()
+                except RuntimeError as error:  # no thread can be had now: the next heartbeat tries again
+                    self._journal.failure("watchdog", error)
 
     def _rearm_dump(self) -> None:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
