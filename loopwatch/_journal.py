@@ -70,8 +70,8 @@ class Journal:
         if self._failed[component] == 1:
             self.say(
                 logging.ERROR,
-                "loopwatch: %s failed and was set aside; the program is not affected, and further failures "
-                "of it are only counted (loopwatch_internal_errors_total).\n%s",
+                "loopwatch: %s failed; the program is not affected, and further failures of this part are "
+                "only counted (loopwatch_internal_errors_total).\n%s",
                 component,
                 "".join(traceback.format_exception(error)).rstrip(),
             )

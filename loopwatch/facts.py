@@ -310,7 +310,7 @@ ALL: tuple[Fact, ...] = (
         "counter",
         "{error}",
         (COMPONENT,),
-        "Failures of loopwatch's own parts, set aside and counted.",
+        "Failures of loopwatch's own parts.",
     ),
     Fact(
         "log_suppressed",
