@@ -282,9 +282,9 @@ child = os.fork()
 loop.run_until_complete(asyncio.sleep(0))
 [seen] = agent.loops()
 loopwatch.uninstall()
-print(seen.iterations > 0, "select" in vars(loop._selector), flush=True)
 if child:
-    os.waitpid(child, 0)
+    os.waitpid(child, 0)  # one after the other: without a buffer, a line is written in pieces
+print(seen.iterations > 0, "select" in vars(loop._selector), flush=True)
 loop.close()
 """,
         "-W",
