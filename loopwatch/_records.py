@@ -56,7 +56,7 @@ class Frame:
 class Victim:
     """A task that was ready to run while its loop was stalled by another."""
 
-    task_name: str
+    task_name: str | None
     coroutine: str | None
     trace_id: str | None
 
@@ -78,6 +78,7 @@ class Stall:
     stack: tuple[Frame, ...]
     """Innermost last, from the loop's ``run_forever`` inwards."""
     task_name: str | None
+    """None also where Python 3.13 gives none: to a task that a factory made and nobody named."""
     coroutine: str | None
     """Qualified name of the task's coroutine function; None when a plain callback ran."""
     context: Mapping[str, str]

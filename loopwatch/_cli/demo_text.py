@@ -67,8 +67,9 @@ def evidence(stall: Stall) -> Iterator[str]:
 def details(stall: Stall) -> Text:
     """Show the task, the evidence, and the stack from the callback of the loop inwards."""
     lines = Text()
-    if stall.task_name:
-        lines.append(f"task {stall.task_name}, coroutine {stall.coroutine}\n", "dim")
+    if stall.coroutine:
+        task = f"task {stall.task_name}, " if stall.task_name else ""
+        lines.append(f"{task}coroutine {stall.coroutine}\n", "dim")
     lines.append(f"evidence: {', '.join(evidence(stall))}\n", "dim")
     stack = stack_shown(stall)
     width = max((len(frame.name) for frame in stack), default=0)

@@ -28,7 +28,7 @@ class Waiter:
 
     key: int
     """Id of the task."""
-    name: str
+    name: str | None
     coroutine: str
     waiting_on: str
     """What it waits for; of a lock, with the task that owns it."""

@@ -12,6 +12,7 @@ from typing import Any
 from loopwatch._clock import Clock
 from loopwatch._context.reader import READS_TASKS, ContextReader
 from loopwatch._internals.await_chain import chain, describe
+from loopwatch._internals.futures import name_of
 from loopwatch._internals.interpreter import shape
 from loopwatch._internals.tasks import unretrieved
 from loopwatch._records import Distribution, Task
@@ -133,7 +134,7 @@ class TaskCensus:
         return Task(
             site=shape((record.site.code, record.site.offset, record.site.module)),
             coroutine=record.coroutine,
-            name=task.get_name(),
+            name=name_of(task),
             parent=record.parent,
             state="pending",
             unretrieved=False,

@@ -151,7 +151,9 @@ def wait_of(found: Chain) -> Wait | None:
 def task_text(task: Any) -> str:
     """Return name and coroutine of a task."""
     walked, _ = links(task)
-    return f"task {name_of(task)!r} ({code_of(walked[0]).co_qualname if walked else '?'})"
+    coroutine = code_of(walked[0]).co_qualname if walked else "?"
+    name = name_of(task)
+    return f"task {coroutine}" if name is None else f"task {name!r} ({coroutine})"
 
 
 def _of_tasks(found: Chain) -> Wait | None:

@@ -61,13 +61,13 @@ def is_pending(future: Any) -> bool:
     return bool(_state(future) == "PENDING")
 
 
-def name_of(task: Any) -> str:
-    """Return the name of a task."""
+def name_of(task: Any) -> str | None:
+    """Return the name of a task; None if it has none: Python 3.13 calls a task "None" that a factory made."""
     if _C_TASK is not None and issubclass(type(task), _C_TASK):
         name = _C_TASK.get_name(task)  # type: ignore[attr-defined]  # one of Any's methods
     else:
         name = getattr(task, "_name", "")
-    return name if type(name) is str else ""
+    return name if type(name) is str and name != "None" else None
 
 
 def callbacks(future: Any) -> list[Any]:

@@ -50,6 +50,7 @@ def sentence(stall: Stall) -> str:
     else:
         who = f" by {stall.culprit}"
     verb = "has been blocked for" if stall.in_progress else "was blocked for"
-    task = f"; task {stall.task_name!r} ({stall.coroutine})" if stall.task_name else ""
+    name = f" {stall.task_name!r}" if stall.task_name else ""
+    task = f"; task{name} ({stall.coroutine})" if stall.coroutine else ""
     ms = stall.duration * 1000
     return f"event loop {stall.loop_name!r} {verb} {ms:.0f} ms [{stall.cause}]{who}{task}"

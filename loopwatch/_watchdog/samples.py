@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from loopwatch._context.reader import ContextReader, Values
 from loopwatch._internals.base_loop import next_ready, ready_count, ready_tasks
+from loopwatch._internals.futures import name_of
 from loopwatch._internals.interpreter import Place, occupy, places
 from loopwatch._store.loop_state import LoopState
 
@@ -46,7 +47,7 @@ class Sample:
 class Waiting(NamedTuple):
     """A task that was ready to run and could not."""
 
-    name: str
+    name: str | None
     coroutine: str | None
     context: Values | None
 
@@ -115,12 +116,12 @@ def take(
         suspicion.sampled_at, suspicion.frame_size = now, size
     task = asyncio.current_task(loop)
     if task is not None:
-        suspicion.task_name = task.get_name()
+        suspicion.task_name = name_of(task)
         suspicion.coroutine = _qualname(task.get_coro())
         suspicion.context = contexts.of_task(task)
     suspicion.ready = ready_count(loop) or 0
     suspicion.victims = tuple(
-        Waiting(ready.get_name(), _qualname(ready.get_coro()), contexts.of_task(ready))
+        Waiting(name_of(ready), _qualname(ready.get_coro()), contexts.of_task(ready))
         for ready in ready_tasks(loop, VICTIMS)
     )
     return True

@@ -45,15 +45,15 @@ STALL = Stall(
             f"was blocked for 250 ms [cpu] by {WHERE}",
         ),
         (
-            {"culprit": None, "call": None, "cause": "suspended", "task_name": None},
+            {"culprit": None, "call": None, "cause": "suspended", "coroutine": None},
             "was blocked for 250 ms [suspended], by no application code that was seen",
         ),
         (
             {"in_progress": True, "duration": 5.02, "task_name": None, "call": None},
-            f"has been blocked for 5020 ms [cpu] by {WHERE}",
+            f"has been blocked for 5020 ms [cpu] by {WHERE}; task (Orders.invoice)",
         ),
     ],
-    ids=["whole", "callback", "suspended", "in progress"],
+    ids=["whole", "callback", "suspended", "in progress, in a task without a name"],
 )
 def test_a_stall_is_one_sentence(changes: dict[str, Any], line: str) -> None:
     assert sentence(dataclasses.replace(STALL, **changes)) == f"event loop 'main' {line}"
