@@ -17,7 +17,6 @@ from ._agent import (
     watch,
 )
 from ._context.carry import Carried, carry, restore
-from ._context.watched import watch_var
 from ._context.work import current_work
 from ._errors import ConfigurationError, Draining, LoopwatchError
 from ._jobs.drain import drain
@@ -42,6 +41,7 @@ from ._records import (
     Work,
 )
 from ._store.daemons import daemon
+from ._store.watched import watch_var
 from ._version import __version__
 
 __all__ = [

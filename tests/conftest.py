@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import loopwatch
-from loopwatch._context.watched import forget_watches
+from loopwatch._store import watched
 
 pytest_plugins = ["pytester"]
 
@@ -70,7 +70,7 @@ def leave_nothing_behind() -> Iterator[None]:
     """Fail the test after which something of loopwatch is still hooked or running, and take it away."""
     before = _hooks()
     yield
-    forget_watches()
+    watched._watches = ()
     after = _hooks()
     if after != before:
         loopwatch.uninstall()

@@ -12,7 +12,7 @@ from typing import Any
 from loopwatch._clock import Clock
 from loopwatch._context.reader import READS_TASKS, ContextReader
 from loopwatch._internals.await_chain import chain, describe
-from loopwatch._internals.interpreter import shape
+from loopwatch._places import shape
 from loopwatch._records import Distribution, LeakReason, Lost, LostReason
 from loopwatch._store.daemons import is_daemon
 from loopwatch._store.loop_state import LoopState, LoopStates

@@ -13,8 +13,8 @@ from loopwatch._clock import Clock
 from loopwatch._context.reader import READS_TASKS, ContextReader
 from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import name_of
-from loopwatch._internals.interpreter import shape
 from loopwatch._internals.tasks import unretrieved
+from loopwatch._places import shape
 from loopwatch._records import Distribution, Task
 from loopwatch._store.cells import TopTotals
 from loopwatch._store.daemons import is_daemon

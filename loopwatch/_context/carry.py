@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from loopwatch._internals.otel_context import current_span_variable
+from loopwatch._store.watched import watches
 
 from .handover import HANDED
-from .watched import watches
 
 T = TypeVar("T")
 

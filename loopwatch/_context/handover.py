@@ -13,10 +13,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from loopwatch._clock import Clock
-from loopwatch._internals.interpreter import Place, shape
+from loopwatch._places import Place, shape
+from loopwatch._store.watched import Values
 from loopwatch.facts import OTHER, TOP
 
-from .reader import ContextReader, Get, Values, get_current
+from .reader import ContextReader, Get, get_current
 
 PAIRS = 1000
 """Pairs of sites told apart; further ones are counted, not reported."""

@@ -12,33 +12,15 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopwatch._internals.otel_context import TraceIds, current_span_variable, ids_of
+from loopwatch._internals.otel_context import current_span_variable, ids_of
 from loopwatch._journal import Journal
-
-from .watched import PLAIN, Watch, watches
+from loopwatch._store.watched import ABSENT, PLAIN, TraceIds, Values, Watch, watches
 
 READS_TASKS = hasattr(asyncio.Task, "get_context")
 """Whether a task's own context can be had: from Python 3.12 on. Before that it is read at creation."""
 
 Get = Callable[..., Any]
 """Returns what a context holds for a variable, else what is given second: the ``get`` of a ``Context``."""
-
-_ABSENT = object()
-
-
-@dataclass(slots=True)
-class Values:
-    """What was read of one context, as it was there; texts are made when somebody asks."""
-
-    watches: tuple[Watch, ...]
-    raw: list[object] | tuple[object, ...]
-    """A tuple as soon as they are texts: one assignment, since two threads may make them at once."""
-    trace: TraceIds | None
-
-    @property
-    def shown(self) -> bool:
-        """Whether ``raw`` holds texts by now."""
-        return type(self.raw) is tuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +107,7 @@ class ContextReader:
     def missing(self, values: Values, get: Get) -> tuple[str, ...]:
         """Name what was read in ``values`` and is not there in another context, ``trace`` for its trace."""
         named = zip(values.watches, values.raw, strict=True)
-        names = [w.name for w, value in named if value is not _ABSENT and get(w.var, None) is None]
+        names = [w.name for w, value in named if value is not ABSENT and get(w.var, None) is None]
         if values.trace is not None and self._trace(get) is None:
             names.append("trace")
         return tuple(names)
@@ -136,7 +118,7 @@ class ContextReader:
             return NOTHING
         self._show(values)
         named = zip(values.watches, values.raw, strict=True)
-        texts = {watch.name: str(value) for watch, value in named if value is not _ABSENT}
+        texts = {watch.name: str(value) for watch, value in named if value is not ABSENT}
         return Context(texts, *hexadecimal(values.trace))
 
     def _trace(self, get: Get) -> TraceIds | None:
@@ -147,15 +129,15 @@ class ContextReader:
 
     def _read(self, get: Get) -> Values | None:
         watched = watches()
-        raw = [_ABSENT if (value := get(watch.var, None)) is None else value for watch in watched]
+        raw = [ABSENT if (value := get(watch.var, None)) is None else value for watch in watched]
         trace = self._trace(get)
-        if trace is None and all(value is _ABSENT for value in raw):
+        if trace is None and all(value is ABSENT for value in raw):
             return None
         values = Values(watched, raw, trace)
         for index, (watch, value) in enumerate(zip(watched, raw, strict=True)):
-            if watch.show is None and type(value) not in PLAIN and value is not _ABSENT:
+            if watch.show is None and type(value) not in PLAIN and value is not ABSENT:
                 raw[index] = type(value).__qualname__  # not to hold the program's object
-        if any(type(value) not in PLAIN and value is not _ABSENT for value in raw):
+        if any(type(value) not in PLAIN and value is not ABSENT for value in raw):
             self._unshown.append(values)
         return values
 
@@ -163,7 +145,7 @@ class ContextReader:
         raw = values.raw
         if type(raw) is list:
             named = zip(values.watches, raw, strict=True)
-            values.raw = tuple(value if value is _ABSENT else self._text(w, value) for w, value in named)
+            values.raw = tuple(value if value is ABSENT else self._text(w, value) for w, value in named)
 
     def _text(self, watch: Watch, value: object) -> str:
         try:

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from loopwatch._places import Place
+
 from .dependencies import group_awaited, task_inside
 from .futures import gathered, in_executor, is_task, name_of, shielded
-from .interpreter import Place
 from .links import Link, code_of, links, place_of
 
 WaitKind = Literal[

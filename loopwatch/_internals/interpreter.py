@@ -10,10 +10,7 @@ from collections.abc import Callable
 from inspect import CO_COROUTINE
 from types import CodeType, FrameType
 
-from loopwatch._records import Frame
-
-Place = tuple[CodeType, int, str]
-"""Code object, offset of the running instruction, module name: a frame without the frame."""
+from loopwatch._places import Place
 
 DEPTH = 150
 """Frames kept of a deeper stack, the innermost: walking 1,000 frames of a recursion takes 0.2 ms of GIL."""
@@ -30,8 +27,7 @@ def current_frames() -> dict[int, FrameType]:
 def places(frame: FrameType | None, outermost: CodeType | None = None) -> tuple[Place, ...]:
     """Copy a stack out of its frames, innermost first, up to and without the frame of ``outermost``.
 
-    Nothing in here releases the GIL, so the offsets belong together. Frames are not kept: that would hold
-    the locals of user code, and a frame read later shows later lines.
+    Nothing in here releases the GIL, so the offsets belong together.
     """
     found: list[Place] = []
     while frame is not None and frame.f_code is not outermost and len(found) < DEPTH:
@@ -75,10 +71,3 @@ def runner(run_forever: CodeType, by_loop: bool) -> CodeType | None:
             outside = frame.f_back
         frame = frame.f_back
     return None if outside is None else outside.f_code
-
-
-def shape(place: Place) -> Frame:
-    """Turn a copied place into a record. Looks up the line, reads no source."""
-    code, offset, module = place
-    lines = (line for start, end, line in code.co_lines() if start <= offset < end)
-    return Frame(code.co_qualname, module, code.co_filename, next(lines, None) or code.co_firstlineno)

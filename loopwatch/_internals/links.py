@@ -20,8 +20,9 @@ from types import (
 )
 from typing import Any, NamedTuple
 
+from loopwatch._places import Place
+
 from .futures import coroutine_of, is_future, is_task, type_name, waiter_of
-from .interpreter import Place
 
 DEPTH = 100
 """Links followed of a longer chain, from the outermost."""

@@ -11,9 +11,6 @@ import sys
 from contextvars import ContextVar
 from typing import Any
 
-TraceIds = tuple[int, int]
-"""Trace id and span id."""
-
 
 def current_span_variable() -> tuple[ContextVar[Any], str] | None:
     """Return the variable that holds OTel's context and the key of the span in it; None if not in use.
@@ -27,8 +24,8 @@ def current_span_variable() -> tuple[ContextVar[Any], str] | None:
     return (variable, key) if isinstance(variable, ContextVar) and isinstance(key, str) else None
 
 
-def ids_of(otel_context: Any, key: str) -> TraceIds | None:
-    """Return the ids of the span in a context of OTel's; None without a valid one."""
+def ids_of(otel_context: Any, key: str) -> tuple[int, int] | None:
+    """Return trace id and span id of the span in a context of OTel's; None without a valid one."""
     span = otel_context.get(key) if otel_context else None
     if span is None:
         return None

@@ -10,7 +10,7 @@ import threading
 from typing import Any, Literal
 
 from loopwatch._clock import SYSTEM, Clock
-from loopwatch._context.reader import NOTHING, Context, Values
+from loopwatch._context.reader import NOTHING, Context
 from loopwatch._errors import ConfigurationError
 from loopwatch._internals.await_chain import chain
 from loopwatch._internals.dependencies import Needs
@@ -18,6 +18,7 @@ from loopwatch._records import DrainReport, Task
 from loopwatch._settings import LONGEST_DRAIN, seconds
 from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import base_name
+from loopwatch._store.watched import Values
 
 from .backing import backing
 from .bystanders import needs_of, stays, waiting_for

@@ -8,12 +8,14 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from loopwatch._clock import SYSTEM
-from loopwatch._context.reader import READS_TASKS, ContextReader, Values
+from loopwatch._context.reader import READS_TASKS, ContextReader
 from loopwatch._errors import Draining, LoopwatchError
-from loopwatch._internals.interpreter import Place, getframe, shape
+from loopwatch._internals.interpreter import getframe
+from loopwatch._places import Place, shape
 from loopwatch._records import TaskState
 from loopwatch._settings import seconds
 from loopwatch._store.jobs import JOBS, Job, LoopJobs
+from loopwatch._store.watched import Values
 
 from .backing import backing
 

@@ -18,9 +18,10 @@ from typing import Any
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import READS_TASKS, ContextReader, get_current
-from loopwatch._internals.interpreter import Place, getframe, place_outside
+from loopwatch._internals.interpreter import getframe, place_outside
 from loopwatch._internals.tasks import exception_of
 from loopwatch._journal import Journal
+from loopwatch._places import Place
 from loopwatch._records import TaskState
 from loopwatch._store.tasks import SITES, LiveTask, LoopTasks, Site
 from loopwatch.facts import TASK_BUCKETS

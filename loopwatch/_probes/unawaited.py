@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from loopwatch._context.reader import ContextReader, Values
-from loopwatch._internals.interpreter import Place, getframe
+from loopwatch._context.reader import ContextReader
+from loopwatch._internals.interpreter import getframe
 from loopwatch._internals.unawaited import UnawaitedHook
 from loopwatch._journal import Journal
+from loopwatch._places import Place
+from loopwatch._store.watched import Values
 
 KEPT = 256
 """Drops that may wait for the watchdog."""

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from loopwatch._context.reader import Values
-from loopwatch._internals.interpreter import Place
+from loopwatch._places import Place
 from loopwatch._records import DrainState, TaskState
+from loopwatch._store.watched import Values
 
 STATES: tuple[TaskState, ...] = ("ok", "error", "cancelled")
 """How a job can end."""

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from loopwatch._context.reader import Values
-from loopwatch._internals.interpreter import Place
+from loopwatch._places import Place
 from loopwatch._records import LostReason, TaskState
+from loopwatch._store.watched import Values
 from loopwatch.facts import TASK_BUCKETS
 
 ENDED = 1000

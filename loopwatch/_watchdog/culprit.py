@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import dropwhile
 
-from loopwatch._internals.interpreter import Place
+from loopwatch._places import Place
 
 from .calls import call_at
 from .code_owner import CodeOwner

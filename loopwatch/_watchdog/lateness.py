@@ -15,9 +15,10 @@ from dataclasses import dataclass, replace
 from types import CodeType, FrameType
 
 from loopwatch._clock import Clock
-from loopwatch._internals.interpreter import Place, places
+from loopwatch._internals.interpreter import places
 from loopwatch._internals.thread_clock import cpu_clock
 from loopwatch._internals.threads import native_ids
+from loopwatch._places import Place
 
 LATE = 0.02
 """Seconds from which lateness is worth a look: four times the interval at which the GIL changes hands."""

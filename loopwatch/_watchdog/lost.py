@@ -7,13 +7,14 @@ from collections import deque
 
 from loopwatch._clock import Clock
 from loopwatch._context.handover import LostContext, LostContexts
-from loopwatch._context.reader import ContextReader, Values
-from loopwatch._internals.interpreter import Place, shape
+from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
+from loopwatch._places import Place, shape
 from loopwatch._records import Lost
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.lost_log import LostLog
 from loopwatch._store.tasks import Fall, LiveTask
+from loopwatch._store.watched import Values
 
 from .code_owner import CodeOwner
 

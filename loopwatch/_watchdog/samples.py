@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType
 from typing import NamedTuple
 
-from loopwatch._context.reader import ContextReader, Values
+from loopwatch._context.reader import ContextReader
 from loopwatch._internals.base_loop import next_ready, ready_count, ready_tasks
 from loopwatch._internals.futures import name_of
-from loopwatch._internals.interpreter import Place, occupy, places
+from loopwatch._internals.interpreter import occupy, places
+from loopwatch._places import Place
 from loopwatch._store.loop_state import LoopState
+from loopwatch._store.watched import Values
 
 from .evidence import Reading
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
-from loopwatch._internals.interpreter import Place, shape
+from loopwatch._places import Place, shape
 from loopwatch._records import Cause, Stall, Victim
 from loopwatch._store.loop_state import LoopState
 from loopwatch._store.pauses import Pauses

@@ -12,7 +12,7 @@ import loopwatch
 PACKAGE = Path(loopwatch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"facts", "_settings", "_records", "_clock", "_errors", "_journal", "_version"}
+VOCABULARY = {"facts", "_settings", "_records", "_places", "_clock", "_errors", "_journal", "_version"}
 BASE = {"_internals", "_store", "_context"}
 SOURCES = {"_probes", "_watchdog", "_collectors", "_jobs", "_blackbox"}
 READERS = {"_reader", "_rules"}
@@ -20,7 +20,8 @@ FACES = {"exporters", "_console", "_cli"}
 
 MAY_IMPORT = {
     **dict.fromkeys(VOCABULARY, VOCABULARY),
-    **dict.fromkeys(BASE, VOCABULARY),
+    **dict.fromkeys({"_internals", "_store"}, VOCABULARY),
+    "_context": VOCABULARY | {"_internals", "_store"},
     **dict.fromkeys(SOURCES, VOCABULARY | BASE),
     **dict.fromkeys(READERS, VOCABULARY | BASE | SOURCES),
     **dict.fromkeys(FACES, VOCABULARY),
@@ -36,6 +37,8 @@ MAY_IMPORT = {
 
 THIRD_PARTY_AT_TOP = FACES | {"_cli/bootstrap"}
 LONGEST = 400
+OURS = "_loopwatch_"
+"""How attributes begin that we give to objects of others."""
 
 
 def part_of(path: Path) -> str:
@@ -85,7 +88,8 @@ def names_imported(node: ast.AST) -> list[str]:
 
 
 def is_private(name: str) -> bool:
-    return name.startswith("_") and not (name.startswith("__") and name.endswith("__")) and name != "_"
+    special = name.startswith("__") and name.endswith("__")
+    return name.startswith("_") and not special and name != "_" and not name.startswith(OURS)
 
 
 def names_defined(tree: ast.Module) -> set[str]:

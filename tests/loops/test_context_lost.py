@@ -7,7 +7,7 @@ import inspect
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
@@ -18,7 +18,6 @@ from opentelemetry.trace import propagation
 
 import loopwatch
 from loopwatch import Agent, Lost
-from loopwatch._context.watched import forget_watches
 
 Run = Callable[[Any], Any]
 REQUEST: ContextVar[str] = ContextVar("request_id")
@@ -38,10 +37,9 @@ def tracing_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def watched(tracing_forgotten: None, agent: Agent) -> Iterator[Agent]:
+def watched(tracing_forgotten: None, agent: Agent) -> Agent:
     loopwatch.watch_var(REQUEST)
-    yield agent
-    forget_watches()
+    return agent
 
 
 def say() -> None:

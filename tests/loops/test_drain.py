@@ -17,7 +17,6 @@ from opentelemetry import trace
 
 import loopwatch
 from loopwatch import Agent, DrainReport, Task
-from loopwatch._context.watched import forget_watches
 from loopwatch._store.jobs import JOBS
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -33,7 +32,6 @@ def nothing_before() -> Iterator[None]:
     JOBS.clear()
     yield
     JOBS.clear()
-    forget_watches()
 
 
 async def forever() -> None:

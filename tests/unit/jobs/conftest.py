@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from loopwatch._context.watched import forget_watches
 from loopwatch._store.jobs import JOBS
 
 
@@ -15,4 +14,3 @@ def no_jobs() -> Iterator[None]:
     JOBS.clear()
     yield
     JOBS.clear()
-    forget_watches()

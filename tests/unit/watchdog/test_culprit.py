@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import loopwatch
-from loopwatch._internals.interpreter import Place
+from loopwatch._places import Place
 from loopwatch._probes.gc import GcProbe
 from loopwatch._watchdog.code_owner import CodeOwner
 from loopwatch._watchdog.culprit import find, theirs

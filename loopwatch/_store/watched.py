@@ -1,4 +1,7 @@
-"""The context variables to report with every task, stall, finding and log line."""
+"""The context variables to report with every task, stall, finding and log line, and what was read of them.
+
+Kept though no agent may be installed: which variables matter is the program's to say, once and for all.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,28 @@ class Watch:
         return str(shown)[:LENGTH] if type(shown) in PLAIN else type(shown).__qualname__[:LENGTH]
 
 
+ABSENT = object()
+"""Stands for the value of a variable that has none."""
+
+TraceIds = tuple[int, int]
+"""Trace id and span id, of OpenTelemetry."""
+
+
+@dataclass(slots=True)
+class Values:
+    """What was read of one context, as it was there; texts are made when somebody asks."""
+
+    watches: tuple[Watch, ...]
+    raw: list[object] | tuple[object, ...]
+    """A tuple as soon as they are texts: one assignment, since two threads may make them at once."""
+    trace: TraceIds | None
+
+    @property
+    def shown(self) -> bool:
+        """Whether ``raw`` holds texts by now."""
+        return type(self.raw) is tuple
+
+
 _watches: tuple[Watch, ...] = ()
 _listeners: list[Callable[[], None]] = []
 
@@ -48,8 +73,11 @@ def watch_var(
 
     Texts, numbers and UUIDs are shown as they are, cut at 128 characters; of other values the type's name,
     unless ``show`` makes a plain value of them. ``show`` runs on a thread of loopwatch's; if it raises, the
-    failure is counted and the type's name shown. May be called before ``install()``, at most 16 times; the
-    same call again does nothing. A variable that holds None counts as not set.
+    failure is counted and the type's name shown. A variable that holds None counts as not set.
+
+    Meant to be called as the program starts, before ``install()`` or after, for up to 16 variables; the same
+    call again does nothing. Holds until the process ends: ``uninstall()`` forgets none, since log lines and
+    jobs name them without an agent, too.
 
     Raises ConfigurationError for what is no ContextVar, a name that is empty or taken, or the 17th variable.
     """
@@ -83,9 +111,3 @@ def listen(listener: Callable[[], None]) -> Callable[[], None]:
     """Have ``listener`` called after each new variable, until what this returns is called."""
     _listeners.append(listener)
     return lambda: _listeners.remove(listener)
-
-
-def forget_watches() -> None:
-    """Watch none: at ``uninstall()``."""
-    global _watches
-    _watches = ()

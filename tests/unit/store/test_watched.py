@@ -13,8 +13,8 @@ import pytest
 import loopwatch
 from loopwatch import ConfigurationError
 from loopwatch._context.reader import ContextReader
-from loopwatch._context.watched import LIMIT
 from loopwatch._journal import Journal
+from loopwatch._store.watched import LIMIT
 
 VAR: ContextVar[Any] = ContextVar("request_id")
 

@@ -1,0 +1,20 @@
+"""A place in running code, noted in passing: what a frame says, without the frame.
+
+Frames are not kept: that would hold the locals of user code, and a frame read later shows later lines.
+"""
+
+from __future__ import annotations
+
+from types import CodeType
+
+from ._records import Frame
+
+Place = tuple[CodeType, int, str]
+"""Code object, offset of the running instruction, name of the module."""
+
+
+def shape(place: Place) -> Frame:
+    """Turn a place into a record. Looks up the line, reads no source."""
+    code, offset, module = place
+    lines = (line for start, end, line in code.co_lines() if start <= offset < end)
+    return Frame(code.co_qualname, module, code.co_filename, next(lines, None) or code.co_firstlineno)
