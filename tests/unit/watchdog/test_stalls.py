@@ -8,6 +8,8 @@ from types import FrameType
 
 import pytest
 
+from loopwatch._context.reader import ContextReader
+from loopwatch._journal import Journal
 from loopwatch._records import Stall
 from loopwatch._store.loop_state import NEVER, LoopState
 from loopwatch._store.pauses import Pauses
@@ -57,6 +59,7 @@ class Scene:
             lateness=self.lateness,
             evidence=Evidence(self.fake.clock, System(root)),
             owner=CodeOwner(),
+            contexts=ContextReader(Journal()),
             tell=self.told.append,
         )
         self.tracker = Tracker(self.state, witness)
