@@ -78,9 +78,12 @@ class HandOverProbe:
         while self._patches:
             self._patches.pop().undo()
 
-    def _handed(self, work: object, frame: FrameType) -> HandOver | None:
+    def _handed(self, work: object, frame: FrameType, through_queue: bool = False) -> HandOver | None:
+        if self._deaf is None:
+            return None  # removed, but called by somebody's wrapper around ours
         try:
-            return self._losses.hand_over(functools.partial(place_outside, frame, _ON_BEHALF), work)
+            site = functools.partial(place_outside, frame, _ON_BEHALF)
+            return self._losses.hand_over(site, work, through_queue)
         except Exception as error:  # noqa: BLE001 - the work is handed over whatever happens to us
             self._journal.failure("handovers", error)
             return None
@@ -130,22 +133,13 @@ class HandOverProbe:
         @functools.wraps(original)
         def put_nowait(queue: Any, item: Any) -> None:
             original(queue, item)
+            handed = self._handed(item, getframe(1), through_queue=True)
             try:
-                self._put(queue, item, getframe(1))
+                _follow(queue, item, handed)
             except Exception as error:  # noqa: BLE001 - as above
                 self._journal.failure("handovers", error)
 
         return put_nowait
-
-    def _put(self, queue: Any, item: object, frame: FrameType) -> None:
-        handed = self._losses.hand_over(functools.partial(place_outside, frame, _ON_BEHALF), item, True)
-        on_their_way = getattr(queue, "_loopwatch_handed", None)
-        if on_their_way is None:
-            on_their_way = queue._loopwatch_handed = {}
-        if handed is not None and len(on_their_way) < QUEUED:
-            on_their_way[id(item)] = handed  # the queue holds the item, so the id is its own
-        else:
-            on_their_way.pop(id(item), None)
 
     def _wrap_get(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -157,6 +151,17 @@ class HandOverProbe:
             return item
 
         return get_nowait
+
+
+def _follow(queue: Any, item: object, handed: HandOver | None) -> None:
+    """Remember, for as long as ``item`` is in ``queue``, how it was put there."""
+    on_their_way = getattr(queue, "_loopwatch_handed", None)
+    if on_their_way is None:
+        on_their_way = queue._loopwatch_handed = {}
+    if handed is not None and len(on_their_way) < QUEUED:
+        on_their_way[id(item)] = handed  # the queue holds the item, so the id is its own
+    else:
+        on_their_way.pop(id(item), None)
 
 
 def _run(handed: HandOver, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:

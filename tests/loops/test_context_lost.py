@@ -18,6 +18,7 @@ from opentelemetry.trace import propagation
 
 import loopwatch
 from loopwatch import Agent, Lost
+from loopwatch._context.handover import HANDED
 
 Run = Callable[[Any], Any]
 REQUEST: ContextVar[str] = ContextVar("request_id")
@@ -248,6 +249,23 @@ def test_nothing_is_wrapped_before_there_is_something_to_lose(agent: Agent) -> N
     assert all(now is then for now, then in zip(after, before, strict=True))
     loopwatch.watch_var(ContextVar("further"))
     assert [getattr(HOOKS[name], name) for name in names] == before
+
+
+def test_below_somebody_elses_wrapper_it_falls_silent(
+    watched: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, ran = threading.Thread.start, []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", lambda thread: ours(thread))
+        loopwatch.uninstall()
+        context = copy_context()
+        context.run(REQUEST.set, "r-1")
+        thread = threading.Thread(target=lambda: ran.append(HANDED.get()))
+        context.run(thread.start)
+        thread.join()
+    assert ran == [None]
+    assert vars(threading.Thread)["start"] is ours
+    threading.Thread.start = ours.__wrapped__  # type: ignore[attr-defined, method-assign]
 
 
 def test_results_errors_and_tracebacks_are_as_before(watched: Agent, run: Run) -> None:
