@@ -138,9 +138,10 @@ class TestProbes:
                 raise RuntimeError("can't start new thread")
             start(thread)
 
-        monkeypatch.setattr(threading.Thread, "start", refuse)
-        assert run(work()) == "done"
-        assert run(work()) == "done"
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert run(work()) == "done"
+            assert run(work()) == "done"
         assert failures(agent) == {"attach": 1}
         assert agent.snapshot().points["delay"][0].value.count > 0
         loopwatch.uninstall()

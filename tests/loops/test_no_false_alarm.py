@@ -254,8 +254,8 @@ def test_our_own_start(
             pauses.block()
         start(thread)
 
-    monkeypatch.setattr(threading.Thread, "start", start_slowly)
-    with asyncio.Runner(loop_factory=new_loop) as runner:
+    with monkeypatch.context() as patch, asyncio.Runner(loop_factory=new_loop) as runner:
+        patch.setattr(threading.Thread, "start", start_slowly)
         runner.run(asyncio.sleep(0.001))
     assert pauses.blamed(agent) == []
 
@@ -282,4 +282,5 @@ def test_our_own_work(agent: loopwatch.Agent, new_loop: LoopFactory) -> None:
     assert agent.stalls()
     for stall in agent.stalls():
         assert stall.cause != "gil"
-        assert not [frame for frame in stall.stack if frame.module.startswith("loopwatch")]
+        if stall.culprit is not None:  # a busy machine may hold the loop up anywhere, in select too
+            assert not [frame for frame in stall.stack if frame.module.startswith("loopwatch")]
