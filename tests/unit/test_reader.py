@@ -4,16 +4,23 @@ import asyncio
 import contextlib
 import platform
 from collections.abc import Iterator
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
 
 import loopwatch
 from loopwatch import facts
+from loopwatch._collectors.tasks import TaskCensus
+from loopwatch._context.handover import HANDED, HandOver, LostContexts
+from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
+from loopwatch._probes.tasks import TaskProbe
 from loopwatch._reader import Own, Reader
-from loopwatch._records import Frame, Stall
+from loopwatch._records import Frame, Lost, LostReason, Stall
+from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import LoopState, LoopStates
+from loopwatch._store.lost_log import LostLog
 from loopwatch._store.stall_log import StallLog
 from loopwatch._watchdog.lateness import Lateness
 from loopwatch._watchdog.thread import Watchdog
@@ -44,7 +51,20 @@ class Desk:
             unwatched=lambda: {"own_time": 1},
             own_timers=lambda loop: 1,
         )
-        self.reader = Reader("shop", self.states, self.log, watchdog, own, self.fake.clock)
+        contexts = ContextReader(Journal())
+        self.lost_log, self.lost_contexts = LostLog(), LostContexts(contexts, self.fake.clock)
+        self.reader = Reader(
+            "shop",
+            self.states,
+            self.log,
+            self.lost_log,
+            self.lost_contexts,
+            TaskCensus(self.states, contexts, self.fake.clock),
+            {},
+            watchdog,
+            own,
+            self.fake.clock,
+        )
 
     def claim(self, *, has_selector: bool = True) -> LoopState:
         state = self.states.claim(self.loop, "asyncio" if has_selector else "uvloop", has_selector)
@@ -82,11 +102,30 @@ def stall(seconds: float, function: str | None = "parse") -> Stall:
     )
 
 
+def lost(reason: LostReason) -> Lost:
+    return Lost(
+        reason=reason,
+        site=Frame("handle", "shop", "shop.py", 2),
+        coroutine="work",
+        age=1.0,
+        lost_at=0.0,
+        exception="ValueError",
+        context={},
+        trace_id=None,
+        span_id=None,
+        await_stack=(),
+        waiting_on=None,
+        evidence={},
+    )
+
+
 def test_without_a_loop_it_tells_of_itself_alone(desk: Desk) -> None:
     snapshot = desk.reader.snapshot()
     assert (snapshot.service_name, snapshot.taken_at) == ("shop", desk.fake.wall())
     assert (snapshot.loops, snapshot.stalls) == ((), ())
-    assert snapshot.points.keys() == {"overhead", "dropped", "internal_errors", "log_suppressed", "unwatched"}
+    of_process = {"task_count", "task_lost", "task_leaked", "jobs", "drain_status", "drain_cancelled"}
+    of_ourselves = {"overhead", "dropped", "internal_errors", "log_suppressed", "unwatched"}
+    assert snapshot.points.keys() == of_process | of_ourselves
     assert desk.points("overhead") == {("watchdog",): 0.5}
     assert desk.points("dropped") == {("stalls",): 3}
     assert desk.points("internal_errors") == {("gc",): 2}
@@ -94,8 +133,34 @@ def test_without_a_loop_it_tells_of_itself_alone(desk: Desk) -> None:
     assert desk.points("unwatched") == {("own_time",): 1}
 
 
-def test_all_points_have_the_labels_their_fact_declares(desk: Desk) -> None:
+def create_task(desk: Desk, state: LoopState) -> asyncio.Task[Any]:
+    """Return a recorded task of the desk's loop. It runs only if that does."""
+    probe = TaskProbe(state.tasks, ContextReader(Journal()), desk.fake.clock, Journal())
+    task = desk.loop.create_task(asyncio.sleep(0))
+    probe.adopt(desk.loop, task)
+    return task
+
+
+def lose_context(losses: LostContexts) -> None:
+    """Hand work over to a context that lacks a variable."""
+    variable: ContextVar[str] = ContextVar("request_id")
+    loopwatch.watch_var(variable)
+    place = (lose_context.__code__, 0, __name__)
+
+    def hand_over() -> HandOver | None:
+        variable.set("r-1")
+        return losses.hand_over(lambda: place, print)
+
+    handed = copy_context().run(hand_over)
+    losses.notice(lambda: place, "work", {HANDED: handed}.get)
+
+
+def test_all_points_have_the_labels_their_fact_declares(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     state = desk.claim()
+    task = create_task(desk, state)
+    lose_context(desk.lost_contexts)
+    desk.lost_log.add(lost("unretrieved_exception"))
+    monkeypatch.setattr(JOBS, "drain_duration", 1.0)
     state.enter(desk.fake.monotonic(), 0.0)
     state.runqueue_time = 0.5
     state.gc_pause[2] = type(state.delay)()
@@ -104,6 +169,7 @@ def test_all_points_have_the_labels_their_fact_declares(desk: Desk) -> None:
     assert points.keys() == {fact.stem for fact in facts.ALL}
     for stem, found in points.items():
         assert {len(point.labels) for point in found} == {len(facts.BY_STEM[stem].labels)}
+    desk.loop.run_until_complete(task)
 
 
 def test_a_running_loop_is_shown_as_it_is_now(desk: Desk) -> None:
