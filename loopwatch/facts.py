@@ -248,14 +248,6 @@ ALL: tuple[Fact, ...] = (
         "Exceptions of tasks that were finalised before anybody asked for them.",
     ),
     Fact(
-        "unwatched",
-        "loopwatch.loop.unwatched",
-        "counter",
-        "{loop}",
-        ("loopwatch.reason",),
-        "Loops left alone, by reason: a heartbeat would break a loop with a clock of its own.",
-    ),
-    Fact(
         "jobs",
         "loopwatch.jobs.count",
         "updowncounter",
@@ -287,6 +279,14 @@ ALL: tuple[Fact, ...] = (
         "{task}",
         (),
         "Tasks cancelled by drains, at their timeout.",
+    ),
+    Fact(
+        "unwatched",
+        "loopwatch.loop.unwatched",
+        "counter",
+        "{loop}",
+        ("loopwatch.reason",),
+        "Loops left alone, by reason: a heartbeat would break a loop with a clock of its own.",
     ),
     Fact(
         "overhead",

@@ -9,9 +9,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
-from loopwatch import Cause, DrainState, facts
+from loopwatch import Cause, DrainState, LeakReason, LostReason, facts
 
 TARGET = Path(__file__).with_name("metrics.md")
+
+
+def _listed(bounds: tuple[float, ...]) -> str:
+    return ", ".join(f"{bound:g}" for bound in bounds)
+
 
 INTRODUCTION = f"""\
 # Metrics
@@ -21,21 +26,29 @@ INTRODUCTION = f"""\
 What loopwatch exports, under its Prometheus name and, in parentheses, its OpenTelemetry name and unit.
 Whatever a loop, a library version or an operating system does not offer is absent, never zero.
 
-Buckets of all histograms, in seconds: {", ".join(f"{bound:g}" for bound in facts.BUCKETS)}.
+Buckets of the histograms, in seconds: {_listed(facts.BUCKETS)};
+of those of tasks also {_listed(facts.TASK_BUCKETS[len(facts.BUCKETS) :])}.
 A label that could take many values keeps {facts.TOP} of them apart; the rest is summed under `{facts.OTHER}`.
 """
 
 AREAS = {
-    "asyncio": "Event loops",
+    "asyncio.eventloop": "Event loops",
+    "asyncio.task": "Tasks",
+    "loopwatch.jobs": "Jobs and shutdown",
+    "loopwatch.drain": "Jobs and shutdown",
     "loopwatch": "loopwatch itself",
 }
-"""Titles of the sections, by the first part of a fact's name."""
+"""Titles of the sections, by how a fact's name begins; the first that fits."""
 
 LABELS = {
     facts.LOOP: "`main` for the loop of the main thread, else the name of the loop's thread",
     facts.FUNCTION: f"module and qualified name of the function at fault, `{facts.NOBODY}` if not seen",
     facts.CAUSE: "; ".join(f"`{cause}`" for cause in get_args(Cause)),
     facts.COMPONENT: "the part of loopwatch concerned",
+    "asyncio.task.outcome": "`ok`, `error` or `cancelled`",
+    "asyncio.task.lost.reason": "; ".join(f"`{reason}`" for reason in get_args(LostReason)),
+    "asyncio.task.leak.reason": "; ".join(f"`{reason}`" for reason in get_args(LeakReason)),
+    "error.type": f"class of the exception; `{facts.OTHER}` for those beyond the first {facts.TOP}",
     "asyncio.eventloop.type": "`asyncio`, `uvloop` or `other`",
     "asyncio.eventloop.state": "`active` or `idle`",
     "cpython.gc.generation": "`0`, `1` or `2`",
@@ -54,10 +67,14 @@ def render() -> str:
 
 
 def _metrics() -> Iterator[str]:
-    for area, group in groupby(facts.ALL, key=lambda fact: fact.name.partition(".")[0]):
-        yield f"## {AREAS[area]}\n"
+    for area, group in groupby(facts.ALL, key=_area):
+        yield f"## {area}\n"
         for fact in group:
             yield from _metric(fact)
+
+
+def _area(fact: facts.Fact) -> str:
+    return next(title for prefix, title in AREAS.items() if fact.name.startswith(prefix))
 
 
 def _metric(fact: facts.Fact) -> Iterator[str]:
