@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from loopwatch._clock import Clock
-from loopwatch._context.reader import READS_TASKS, ContextReader
+from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
 from loopwatch._places import shape
 from loopwatch._records import Distribution, LeakReason, Lost, LostReason
@@ -147,7 +147,7 @@ class LeakFinder:
         if task is None or task.done():
             return
         found = chain(task)
-        context = self._contexts.shape(self._contexts.of_task(task) if READS_TASKS else record.context)
+        context = self._contexts.shape(self._contexts.of_task(task, record.context))
         record.lost = reason
         self._found.setdefault(leak, []).append(record)
         site = record.site

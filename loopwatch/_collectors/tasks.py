@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any
 
 from loopwatch._clock import Clock
-from loopwatch._context.reader import READS_TASKS, ContextReader
+from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import name_of
 from loopwatch._internals.tasks import unretrieved
@@ -129,8 +129,7 @@ class TaskCensus:
 
     def _of_live(self, state: LoopState, record: LiveTask, task: Any, now: float) -> Task:
         found = chain(task)
-        values = self._contexts.of_task(task) if READS_TASKS else record.context
-        context = self._contexts.shape(values)
+        context = self._contexts.shape(self._contexts.of_task(task, record.context))
         return Task(
             site=shape((record.site.code, record.site.offset, record.site.module)),
             coroutine=record.coroutine,

@@ -48,7 +48,8 @@ class ContextReader:
         self._unshown: deque[Values] = deque(maxlen=2000)
         self._span = current_span_variable()
         self.active = False
-        """Whether there is anything to read; asked for each task that ends."""
+        """Whether there is anything to read of a task, as known at the last refresh; asked for each that
+        ends."""
         self.notice: Callable[..., None] | None = None
         """Looks whether a context was lost; None while nobody hands over under watch."""
         self.refresh()
@@ -59,25 +60,23 @@ class ContextReader:
         The watchdog's chore: objects of the program's are not held for longer than until the next one.
         """
         self._span = self._span or current_span_variable()
-        self.active = READS_TASKS and (self._span is not None or bool(watches()))
+        self.active = READS_TASKS and self.watching
         while self._unshown:
             self._show(self._unshown.popleft())
 
-    def of_task(self, task: Any) -> Values | None:
-        """Read the context of ``task``; None where that is not possible or nothing is watched. Cheap."""
-        if not READS_TASKS or (self._span is None and not watches()):
-            return None
-        return self._read(task.get_context().get)
+    def of_task(self, task: Any, at_creation: Values | None = None) -> Values | None:
+        """Read the context of ``task``, or give what was read ``at_creation`` where it cannot be. Cheap."""
+        if not READS_TASKS:
+            return at_creation
+        return self._read(task.get_context().get) if self.watching else None
 
     def at_creation(self) -> Values | None:
-        """Read the current context for a task being created, where its own cannot be read later."""
+        """Read the current context for a task being created; None where its own can be read later."""
         return None if READS_TASKS else self.current()
 
     def current(self) -> Values | None:
         """Read the calling thread's current context."""
-        if self._span is None and not watches():
-            return None
-        return self._read(get_current)
+        return self._read(get_current) if self.watching else None
 
     def current_texts(self) -> tuple[dict[str, str | None], TraceIds | None]:
         """Read the calling thread's current context, as text, for a log line that cannot wait.

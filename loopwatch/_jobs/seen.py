@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from loopwatch._context.reader import READS_TASKS, Context, ContextReader
+from loopwatch._context.reader import Context, ContextReader
 from loopwatch._internals.await_chain import Chain, describe
 from loopwatch._internals.futures import name_of
 from loopwatch._internals.tasks import exception_of, unretrieved
@@ -42,8 +42,7 @@ class Seen:
         """Note where it stands, and its context."""
         self.places = tuple(place for place in found.places if place[0] is not within.__code__)
         self.waiting_on = describe(found)
-        if READS_TASKS:
-            self.values = contexts.of_task(self.task)
+        self.values = contexts.of_task(self.task, self.values)
 
     @property
     def coroutine(self) -> str:

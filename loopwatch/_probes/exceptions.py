@@ -47,7 +47,7 @@ class FallProbe:
             reason="destroyed_pending" if exception is None else "unretrieved_exception",
             stack=found.places,
             waiting_on=describe(found) if exception is None else None,
-            context=self._contexts.of_task(task) or record.context,
+            context=self._contexts.of_task(task, record.context),
             error=type(exception).__name__ if exception is not None else None,
         )
         if exception is not None:

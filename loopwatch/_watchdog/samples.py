@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from types import CodeType, FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.base_loop import next_ready, ready_count, ready_tasks
@@ -120,13 +120,18 @@ def take(
     if task is not None:
         suspicion.task_name = name_of(task)
         suspicion.coroutine = _qualname(task.get_coro())
-        suspicion.context = contexts.of_task(task)
+        suspicion.context = _context_of(task, state, contexts)
     suspicion.ready = ready_count(loop) or 0
     suspicion.victims = tuple(
-        Waiting(name_of(ready), _qualname(ready.get_coro()), contexts.of_task(ready))
+        Waiting(name_of(ready), _qualname(ready.get_coro()), _context_of(ready, state, contexts))
         for ready in ready_tasks(loop, VICTIMS)
     )
     return True
+
+
+def _context_of(task: asyncio.Task[Any], state: LoopState, contexts: ContextReader) -> Values | None:
+    record = state.tasks.live.get(id(task))
+    return contexts.of_task(task, None if record is None else record.context)
 
 
 def _outermost(frame: FrameType | None, boundary: CodeType | None) -> FrameType | None:
