@@ -14,11 +14,10 @@ from . import _settings
 from ._clock import SYSTEM, Clock
 from ._collectors.leaks import LeakFinder
 from ._collectors.tasks import TaskCensus
+from ._context.backing import Backing, lean_on
 from ._context.handover import LostContexts
 from ._context.reader import ContextReader
-from ._context.work import read_with
 from ._errors import LoopwatchError
-from ._jobs.backing import Backing, lean_on
 from ._jobs.signals import DrainSignals
 from ._journal import Journal
 from ._probes.attach import BOUNDARY, Attach
@@ -192,7 +191,6 @@ class Engine:
         self._gc_probe.install()
         self._unawaited.install()
         self._handovers.install()
-        read_with(self._contexts)
         self._attach.install()
         self._hold_dump.notice()
         atexit.register(self.uninstall)
@@ -212,7 +210,6 @@ class Engine:
         self._gc_probe.remove()
         self._unawaited.remove()
         self._handovers.remove()
-        read_with(None)
         lean_on(None)
         if self._started:
             self._started = False

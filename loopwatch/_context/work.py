@@ -7,23 +7,14 @@ import logging
 import os
 
 from loopwatch._internals.interpreter import getframe, place_outside
-from loopwatch._journal import Journal
 from loopwatch._records import Work
 
-from .reader import ContextReader, hexadecimal
+from .backing import backing
+from .reader import hexadecimal
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _ON_BEHALF = (os.path.dirname(logging.__file__) + os.sep, os.path.join(_PACKAGE, "integrations") + os.sep)
 """Where code lies that asks on behalf of whoever logs."""
-
-_idle = ContextReader(Journal())
-_reader = _idle
-
-
-def read_with(reader: ContextReader | None) -> None:
-    """Have contexts read by the agent's reader; by one that counts for nobody while there is no agent."""
-    global _reader
-    _reader = reader or _idle
 
 
 def current_work() -> Work:
@@ -33,10 +24,8 @@ def current_work() -> Work:
     but runs without it, this is where the loss is noticed. In a loop's thread ``show`` functions do not run:
     the type's name stands for such a value. Works without ``install()``.
     """
-    reader = _reader
+    reader = backing().contexts
     try:
-        if reader is _idle:
-            reader.refresh()  # no watchdog does
         values, trace = reader.current_texts()
         if reader.notice is not None:
             frame = getframe(1)

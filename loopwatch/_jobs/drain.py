@@ -10,6 +10,7 @@ import threading
 from typing import Any, Literal
 
 from loopwatch._clock import SYSTEM, Clock
+from loopwatch._context.backing import backing
 from loopwatch._context.reader import NOTHING, Context
 from loopwatch._errors import ConfigurationError
 from loopwatch._internals.await_chain import chain
@@ -20,7 +21,6 @@ from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import base_name
 from loopwatch._store.watched import Values
 
-from .backing import backing
 from .bystanders import needs_of, stays, waiting_for
 from .interrupt import on_signal
 from .off_loop import off_loop

@@ -7,12 +7,12 @@ import gc
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from loopwatch._context.backing import backing
 from loopwatch._internals.links import links
 from loopwatch._settings import LONGEST_DRAIN, seconds
 from loopwatch._store.daemons import daemon
 from loopwatch._store.jobs import JOBS
 
-from .backing import backing
 from .drain import Cancel, Drain, check_cancel
 
 Message = MutableMapping[str, Any]

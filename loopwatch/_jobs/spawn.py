@@ -8,7 +8,8 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from loopwatch._clock import SYSTEM
-from loopwatch._context.reader import READS_TASKS, ContextReader
+from loopwatch._context.backing import backing
+from loopwatch._context.reader import ContextReader
 from loopwatch._errors import Draining, LoopwatchError
 from loopwatch._internals.interpreter import getframe
 from loopwatch._places import Place, shape
@@ -16,8 +17,6 @@ from loopwatch._records import TaskState
 from loopwatch._settings import seconds
 from loopwatch._store.jobs import JOBS, Job, LoopJobs
 from loopwatch._store.watched import Values
-
-from .backing import backing
 
 T = TypeVar("T")
 
@@ -51,7 +50,7 @@ def spawn(
     job = Job(
         site=(frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""),
         started=SYSTEM.monotonic(),
-        context=None if READS_TASKS else backing().contexts.current(),
+        context=backing().contexts.at_creation(),
         close=coro.close,
     )
     work = coro if limit is None else _limited(coro, limit)
@@ -114,7 +113,7 @@ def _ended(task: asyncio.Task[Any]) -> None:
 
 def _tell(task: asyncio.Task[Any], job: Job, error: BaseException) -> None:
     parts = backing()
-    values = parts.contexts.of_task(task) if READS_TASKS else job.context
+    values = parts.contexts.of_task(task, job.context)
     parts.journal.say(
         logging.ERROR,
         "loopwatch: job %r (%s) failed after %.1f s: %s; spawned by %s",

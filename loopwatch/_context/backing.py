@@ -1,18 +1,19 @@
-"""What spawn and drain lean on: parts of the agent while one is installed, else parts of their own."""
+"""What those functions lean on that work without an agent: its parts while there is one, else their own."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
 
-from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
 from loopwatch._store.loop_state import LoopState, LoopStates
+
+from .reader import ContextReader
 
 
 @dataclass(frozen=True, slots=True)
 class Backing:
-    """The parts of an agent that are used here."""
+    """The parts of an agent that are used so."""
 
     journal: Journal
     contexts: ContextReader
@@ -27,17 +28,24 @@ class Backing:
         return None
 
 
+def _without_agent() -> Backing:
+    journal = Journal()
+    return Backing(journal, ContextReader(journal), LoopStates())
+
+
+_own = _without_agent()
 _of_agent: Backing | None = None
-_own_journal = Journal()
-_no_states = LoopStates()
 
 
 def backing() -> Backing:
     """Return the parts to use now."""
-    return _of_agent or Backing(_own_journal, ContextReader(_own_journal), _no_states)
+    if _of_agent is not None:
+        return _of_agent
+    _own.contexts.refresh()  # no watchdog does
+    return _own
 
 
 def lean_on(agents: Backing | None) -> None:
-    """Use an agent's parts from now on; None: parts of our own."""
+    """Use an agent's parts from now on; None: parts of their own."""
     global _of_agent
     _of_agent = agents
