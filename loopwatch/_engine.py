@@ -36,6 +36,7 @@ from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
 from ._watchdog.hold_dump import HoldDump
 from ._watchdog.lateness import Lateness
+from ._watchdog.loss_report import LossReport
 from ._watchdog.lost import LostTasks
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
@@ -85,17 +86,15 @@ class Engine:
         self._lost_contexts = LostContexts(self._contexts, clock)
         self._handovers = HandOverProbe(self._contexts, self._lost_contexts, self._journal)
         self._owner = CodeOwner(settings.app_packages)
+        losses = LossReport(self._lost_log, self._contexts, clock, self._journal)
         self._lost_tasks = LostTasks(
             self._states,
             self._unawaited.dropped,
             self._lost_contexts,
             self._owner,
-            self._lost_log,
-            self._contexts,
-            clock,
-            self._journal,
+            losses.tell,
         )
-        self._leaks = LeakFinder(self._states, self._contexts, clock, self._lost_tasks.tell)
+        self._leaks = LeakFinder(self._states, self._contexts, clock, losses.tell)
         self._build_watchdog()
         self._attach = Attach(
             self._states,

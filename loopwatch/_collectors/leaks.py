@@ -12,10 +12,10 @@ from typing import Any
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
-from loopwatch._places import shape
-from loopwatch._records import Distribution, LeakReason, Lost, LostReason
+from loopwatch._records import Distribution, LeakReason, LostReason
 from loopwatch._store.daemons import is_daemon
 from loopwatch._store.loop_state import LoopState, LoopStates
+from loopwatch._store.lost_log import Loss
 from loopwatch._store.tasks import LiveTask, Site
 from loopwatch.facts import TASK_BUCKETS
 
@@ -45,7 +45,7 @@ class LeakFinder:
     """Looks for leaked, unreferenced and deadlocked tasks. The watchdog's thread."""
 
     def __init__(
-        self, states: LoopStates, contexts: ContextReader, clock: Clock, tell: Callable[[Lost], None]
+        self, states: LoopStates, contexts: ContextReader, clock: Clock, tell: Callable[[Loss], None]
     ) -> None:
         self._states = states
         self._contexts = contexts
@@ -74,7 +74,7 @@ class LeakFinder:
             self._compare(state, now)
         if now >= self._graph_at and self._live_tasks() <= GRAPH:
             self._graph_at = now + GRAPH_EVERY
-            self._find_deadlocks(now)
+            self._find_deadlocks()
 
     def _prove(self, state: LoopState, now: float) -> None:
         """Prove what can be proven of the next suspects, as many as fit into a round."""
@@ -90,9 +90,9 @@ class LeakFinder:
             if record.lost is None:
                 proof = prover.prove(record)
                 if proof.held is False:  # also a daemon: it will not live as long as it should
-                    self._report(record, "unreferenced", "unreferenced", now, {})
+                    self._report(record, "unreferenced", "unreferenced", {})
                 elif proof.wakeable is False and not self._exempt(state, record, now):
-                    self._report(record, "leaked", "never_wakes", now, {})
+                    self._report(record, "leaked", "never_wakes", {})
         self._next[state.name] = 0
 
     def _compare(self, state: LoopState, now: float) -> None:
@@ -111,9 +111,9 @@ class LeakFinder:
                 usual = limits[id(records[0].site)] or 0.0
                 for record in records:
                     if not self._exempt(state, record, now):
-                        self._report(record, "leaked", "overage", now, {"usual_p99_s": usual})
+                        self._report(record, "leaked", "overage", {"usual_p99_s": usual})
 
-    def _find_deadlocks(self, now: float) -> None:
+    def _find_deadlocks(self) -> None:
         records = {
             record.key: record for state in self._states.all() for record in list(state.tasks.live.values())
         }
@@ -124,7 +124,7 @@ class LeakFinder:
             for waiter in cycle:
                 record = records.get(waiter.key)
                 if record is not None and record.lost in (None, "leaked"):
-                    self._report(record, "deadlock", "deadlock", now, {"tasks_in_cycle": float(len(cycle))})
+                    self._report(record, "deadlock", "deadlock", {"tasks_in_cycle": float(len(cycle))})
 
     def _exempt(self, state: LoopState, record: LiveTask, now: float) -> bool:
         """Whether a task is a daemon: declared, or alone at its site since the loop's start."""
@@ -140,31 +140,24 @@ class LeakFinder:
         record: LiveTask,
         reason: LostReason,
         leak: LeakReason,
-        now: float,
         evidence: Mapping[str, float],
     ) -> None:
         task = record()
         if task is None or task.done():
             return
-        found = chain(task)
-        context = self._contexts.shape(self._contexts.of_task(task, record.context))
         record.lost = reason
         self._found.setdefault(leak, []).append(record)
-        site = record.site
+        found = chain(task)
         self._tell(
-            Lost(
+            Loss(
                 reason=reason,
-                site=shape((site.code, site.offset, site.module)),
+                site=record.site.place,
                 coroutine=record.coroutine,
-                age=now - record.started,
-                lost_at=self._clock.wall(),
-                exception=None,
-                context=context.values,
-                trace_id=context.trace_id,
-                span_id=context.span_id,
-                await_stack=tuple(shape(place) for place in found.places),
+                since=record.started,
+                values=self._contexts.of_task(task, record.context),
+                stack=found.places,
                 waiting_on=describe(found),
-                evidence={**evidence, "live_at_site": float(site.live)},
+                evidence={**evidence, "live_at_site": float(record.site.live)},
             )
         )
 

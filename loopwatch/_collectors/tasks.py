@@ -95,7 +95,7 @@ class TaskCensus:
             is_open = (started, coroutine) in open_errors and now - ended >= UNRETRIEVED_AFTER
             context = self._contexts.shape(values)
             yield Task(
-                site=shape((site.code, site.offset, site.module)),
+                site=shape(site.place),
                 coroutine=coroutine,
                 name=name,
                 parent=parent,
@@ -131,7 +131,7 @@ class TaskCensus:
         found = chain(task)
         context = self._contexts.shape(self._contexts.of_task(task, record.context))
         return Task(
-            site=shape((record.site.code, record.site.offset, record.site.module)),
+            site=shape(record.site.place),
             coroutine=record.coroutine,
             name=name_of(task),
             parent=record.parent,

@@ -67,8 +67,7 @@ def see(task: asyncio.Task[Any], job: Job | None, records: Mapping[int, LiveTask
     if job is not None:
         return Seen(task, job.site, record.parent if record else None, job.started, job.context)
     if record is not None:
-        place = (record.site.code, record.site.offset, record.site.module)
-        return Seen(task, place, record.parent, record.started, record.context)
+        return Seen(task, record.site.place, record.parent, record.started, record.context)
     return Seen(task, None, None, now, None)
 
 

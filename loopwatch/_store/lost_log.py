@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from loopwatch._places import Place
 from loopwatch._records import Lost, LostReason
 from loopwatch.facts import OTHER, TOP
+
+from .watched import Values
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss as it was found, before it is made a record: see there for what each field says."""
+
+    reason: LostReason
+    site: Place
+    coroutine: str
+    since: float | None
+    """Monotonic time from which its age counts; None where that is not known."""
+    values: Values | None
+    exception: str | None = None
+    stack: tuple[Place, ...] = ()
+    """Outermost first."""
+    waiting_on: str | None = None
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
 
 class LostLog:

@@ -58,6 +58,11 @@ class Site:
         return self.created - self.ok - self.error - self.cancelled - self.lost
 
     @property
+    def place(self) -> Place:
+        """Where this is."""
+        return self.code, self.offset, self.module
+
+    @property
     def name(self) -> str:
         """The creating function, module and qualified name."""
         return f"{self.module}.{self.code.co_qualname}"
