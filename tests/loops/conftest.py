@@ -15,7 +15,9 @@ from typing import Any, TypeVar
 import pytest
 
 import loopwatch
-from loopwatch import Agent
+from loopwatch import Agent, Stall
+
+from .provoked import Waits, told_of
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 T = TypeVar("T")
@@ -72,6 +74,18 @@ def install() -> Iterator[Callable[..., Agent]]:
 def agent(install: Callable[..., Agent]) -> Agent:
     """An agent with the default settings. What it has to say is complete after ``loopwatch.uninstall()``."""
     return install()
+
+
+@pytest.fixture
+def waits() -> Waits:
+    """Know for how long threads have waited for a CPU since the test began."""
+    return Waits()
+
+
+@pytest.fixture
+def told(agent: Agent, waits: Waits) -> Callable[..., list[Stall]]:
+    """Return the stall that the agent tells of each block that the test provoked. Ends the agent."""
+    return partial(told_of, agent=agent, waits=waits)
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""Stalls that a test provokes, as its own clock has them, and what the agent tells of each.
+
+A machine that is busy otherwise holds up a loop at other times too, and for longer than the test did. So a
+stall is known by when it was, never by its rank; and it may be longer than the test says, by as much as the
+operating system says that threads of the process waited for a CPU: some milliseconds on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import loopwatch
+from loopwatch import Agent, Stall
+
+
+@dataclass(frozen=True)
+class Block:
+    """One stretch in which the test held up the loop."""
+
+    began: float
+    """Unix time."""
+    seconds: float
+
+    def is_told_in(self, stall: Stall) -> bool:
+        """Whether ``stall`` is about this one: it covers more than half, so of two halves neither is."""
+        began = max(self.began, stall.started_at)
+        ended = min(self.began + self.seconds, stall.started_at + stall.duration)
+        return ended - began > self.seconds / 2
+
+
+def block(work: Callable[[], object]) -> Block:
+    """Do ``work``, which holds up the loop, and return when that was and for how long."""
+    wall, began = time.time(), time.monotonic()
+    work()
+    return Block(wall, time.monotonic() - began)
+
+
+class Waits:
+    """For how long the threads of this process have waited for a CPU since this was made.
+
+    By so much may a loop be held up besides what the test did: right before it, right after it, and while a
+    thread has the GIL and no CPU.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._read()
+        self._latest: dict[str, float] = {}
+
+    def seconds(self) -> float:
+        """Return the sum, without threads that came and went unasked; 0.0 where the system does not tell."""
+        self._latest |= self._read()
+        return sum(waited - self._before.get(thread, 0.0) for thread, waited in self._latest.items())
+
+    @staticmethod
+    def _read() -> dict[str, float]:
+        found = {}
+        for thread in Path("/proc/self/task").glob("*"):
+            try:
+                found[thread.name] = int((thread / "schedstat").read_text().split()[1]) * 1e-9
+            except (OSError, IndexError):  # it has just ended; or the kernel keeps no account
+                continue
+        return found
+
+
+def told_of(
+    blocks: list[Block], agent: Agent, waits: Waits, *, loop_name: str = "main", within: float = 0.02
+) -> list[Stall]:
+    """Return the stall of a loop that tells of each block: one, and as long as it. Ends the agent."""
+    waited = waits.seconds()  # the agent's own threads included, which are about to end
+    loopwatch.uninstall()
+    stalls = []
+    for each in blocks:
+        found = [stall for stall in agent.stalls() if stall.loop_name == loop_name and each.is_told_in(stall)]
+        assert len(found) == 1, (each, agent.stalls())
+        assert each.seconds - within < found[0].duration < each.seconds + within + waited, (each, found)
+        stalls += found
+    return stalls
