@@ -15,12 +15,21 @@ Script = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="ctypes.PyDLL(None)")
 
 HEAD = """
-import asyncio, ctypes, faulthandler, glob, os, sys, time
+import asyncio, ctypes, faulthandler, glob, os, sys, threading, time
 import loopwatch
 from loopwatch._watchdog import hold_dump
 hold_dump.HOLD = 0.25  # seconds, not the real 5
 from loopwatch._watchdog import thread
 thread.CHORES_EVERY = 0.05
+
+armed = threading.Event()
+
+class Timer(hold_dump.FaultTimer):
+    def arm(self, seconds, file):
+        super().arm(seconds, file)
+        armed.set()
+
+hold_dump.FaultTimer = Timer
 
 libc = ctypes.PyDLL(None)  # whose functions keep the GIL
 
@@ -32,13 +41,17 @@ async def main():
     holds_the_gil(0.5)
     await asyncio.sleep(0.1)
 
+async def main_when_armed():
+    await asyncio.to_thread(armed.wait, 30)
+    await main()
+
 def dumps():
     return glob.glob(os.environ["TMPDIR"] + "/loopwatch-*.dump")
 """
 
 
 def test_the_stack_of_a_hold_is_written_and_told(script: Script, tmp_path: Path) -> None:
-    done = script(HEAD + "loopwatch.install(prometheus_port=None); asyncio.run(main())")
+    done = script(HEAD + "loopwatch.install(prometheus_port=None); asyncio.run(main_when_armed())")
     assert done.returncode == 0
     [dump] = tmp_path.glob("loopwatch-*.dump")
     [told] = {line for line in done.stderr.splitlines() if "could run Python" in line}
@@ -56,12 +69,16 @@ def test_the_stall_appears_at_once_after_it(script: Script) -> None:
         HEAD
         + """
 async def ask():
+    began = time.monotonic()
     await main()
-    return agent.stalls()
+    took = time.monotonic() - began
+    while not (stalls := [stall for stall in agent.stalls() if stall.duration > 0.4]):
+        await asyncio.sleep(0.01)  # the watchdog has had no CPU yet
+    return stalls, took
 
 agent = loopwatch.install(prometheus_port=None)
-[stall] = [stall for stall in asyncio.run(ask()) if stall.duration > 0.3]
-print(stall.culprit.function, stall.call, 0.45 < stall.duration < 0.7, stall.in_progress)
+[stall], took = asyncio.run(ask())
+print(stall.culprit.function, stall.call, 0.48 < stall.duration < took, stall.in_progress)
 """
     )
     assert done.stdout == "holds_the_gil libc.usleep True False\n"
@@ -71,13 +88,15 @@ def test_an_empty_file_is_taken_away(script: Script, tmp_path: Path) -> None:
     done = script(
         HEAD
         + """
+hold_dump.HOLD = 1.0
+
 async def well():
-    await asyncio.sleep(0.4)
+    await asyncio.to_thread(armed.wait, 30)
     print(len(dumps()), [os.stat(path).st_size for path in dumps()])
 
 loopwatch.install(prometheus_port=None)
 asyncio.run(well())
-time.sleep(0.5)  # no loop runs: not held, though nothing is served
+time.sleep(1.3)  # no loop runs: not held, though nothing is served
 asyncio.run(well())
 """
     )
@@ -89,7 +108,7 @@ asyncio.run(well())
 def test_a_file_of_the_users_is_appended_to_and_kept(script: Script, tmp_path: Path) -> None:
     chosen = tmp_path / "held.txt"
     chosen.write_text("before\n")
-    body = "loopwatch.install(prometheus_port=None); asyncio.run(main())"
+    body = "loopwatch.install(prometheus_port=None); asyncio.run(main_when_armed())"
     done = script(HEAD + body, LOOPWATCH_HOLD_DUMP=str(chosen))
     assert done.returncode == 0
     assert chosen.read_text().startswith("before\n")
