@@ -244,10 +244,12 @@ asyncio.run(main())
     bare, watched = script(program, *options), script(program, *options, AGENT="1")
 
     def own(text: str) -> list[str]:
-        return [line for line in text.splitlines() if not line.startswith("loopwatch: event loop")]
+        # On a busy machine a loop may be held up: we say so, and so does asyncio where it debugs.
+        held_up = ("loopwatch: event loop", "Executing <")
+        return [line for line in text.splitlines() if not line.startswith(held_up)]
 
     assert (watched.returncode, watched.stdout) == (bare.returncode, bare.stdout)
-    assert own(watched.stderr) == bare.stderr.splitlines() == ["terminated"]
+    assert own(watched.stderr) == own(bare.stderr) == ["terminated"]
 
 
 def test_two_thousand_short_runs_leave_nothing_growing(agent: Agent, new_loop: LoopFactory) -> None:
