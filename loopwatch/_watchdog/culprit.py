@@ -10,6 +10,8 @@ from loopwatch._places import Place
 from .calls import call_at
 from .code_owner import CodeOwner
 
+_PROBES = "loopwatch._probes."
+
 
 def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:
     """Return the innermost place of application code, failing that of a library; None if there is neither."""
@@ -24,8 +26,12 @@ def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:
 
 
 def theirs(stack: Iterable[Place], owner: CodeOwner) -> tuple[Place, ...]:
-    """Return the stack without our own innermost frames: a probe that was called in the middle of theirs."""
-    return tuple(dropwhile(lambda place: owner.of(place[0].co_filename, place[2]) == "own", stack))
+    """Return the stack as it would be without our probes: one called in the middle of theirs, or ``select``.
+
+    Of ours, only what the program itself called is left.
+    """
+    outer = dropwhile(lambda place: owner.of(place[0].co_filename, place[2]) == "own", stack)
+    return tuple(place for place in outer if not place[2].startswith(_PROBES))
 
 
 def call_of(place: Place | None) -> str | None:

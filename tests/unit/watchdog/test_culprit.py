@@ -8,6 +8,7 @@ from typing import Any
 import loopwatch
 from loopwatch._places import Place
 from loopwatch._probes.gc import GcProbe
+from loopwatch._probes.iterations import _keeping
 from loopwatch._watchdog.code_owner import CodeOwner
 from loopwatch._watchdog.culprit import find, theirs
 
@@ -27,6 +28,12 @@ def test_a_probe_called_in_the_middle_of_a_function_is_not_shown() -> None:
     """The collector calls ours wherever it starts; the function it interrupted is what the loop ran."""
     assert theirs((PROBE, STDLIB, APP), CodeOwner()) == (STDLIB, APP)
     assert theirs((STDLIB, APP), CodeOwner()) == (STDLIB, APP)
+
+
+def test_the_select_of_ours_is_not_shown_when_the_one_within_it_stands() -> None:
+    """A wait that ended late, since the thread had no CPU, is seen there."""
+    select = place(_keeping)
+    assert theirs((STDLIB, select, APP), CodeOwner()) == (STDLIB, APP)
 
 
 def test_an_api_of_ours_that_the_program_called_is_shown() -> None:
