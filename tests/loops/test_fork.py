@@ -15,10 +15,16 @@ import asyncio, os, sys, time, warnings
 warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what is tested here
 import loopwatch
 
+blocks = []  # by the program's own clock: seconds asked for, beginning, end
+
 def stalls():
-    # On a busy machine there are others, by nobody.
-    found = [(stall.culprit.function, round(stall.duration, 1)) for stall in agent.stalls() if stall.culprit]
-    return [stall for stall in found if stall[0] == "block"]
+    # On a busy machine there are others, by nobody, and each may last longer than it was asked to.
+    return [
+        (stall.culprit.function, seconds)
+        for stall in agent.stalls() if stall.culprit
+        for seconds, began, ended in blocks
+        if began < stall.started_at + stall.duration / 2 < ended and stall.duration > ended - began - 0.03
+    ]
 
 def in_child():
     pid = os.fork()
@@ -30,7 +36,9 @@ def in_child():
 
 async def block(seconds):
     await asyncio.sleep(0.05)
+    began = time.time()
     time.sleep(seconds)
+    blocks.append((seconds, began, time.time()))
     await asyncio.sleep(0.05)
 """
 
@@ -50,12 +58,12 @@ def test_a_fork_before_any_loop(script: Script) -> None:
         """
 agent = loopwatch.install(prometheus_port=None)
 child = in_child()
-asyncio.run(block(0.2))
+asyncio.run(block(0.3))
 loopwatch.uninstall()
 print("child" if child else "parent", stalls(), flush=True)
 """,
     )
-    assert out == ["child [('block', 0.2)]", "parent [('block', 0.2)]"]
+    assert out == ["child [('block', 0.3)]", "parent [('block', 0.3)]"]
 
 
 def test_a_fork_between_two_runs_with_threads_going(script: Script) -> None:
@@ -63,15 +71,15 @@ def test_a_fork_between_two_runs_with_threads_going(script: Script) -> None:
         script,
         """
 agent = loopwatch.install(prometheus_port=None)
-asyncio.run(block(0.3))
+asyncio.run(block(0.4))
 child = in_child()
-asyncio.run(block(0.2))
+asyncio.run(block(0.3))
 name = "child" if child else "parent"
 loopwatch.uninstall()
 print(name, stalls(), flush=True)
 """,
     )
-    assert out == ["child [('block', 0.2)]", "parent [('block', 0.3), ('block', 0.2)]"]
+    assert out == ["child [('block', 0.3)]", "parent [('block', 0.4), ('block', 0.3)]"]
 
 
 def test_a_fork_from_within_a_running_loop(script: Script) -> None:
@@ -90,14 +98,14 @@ loop.call_later(0.3, fork)  # when the dump's timer runs
 loop.run_forever()
 loop.close()
 if forked[0]:
-    asyncio.run(block(0.2))
+    asyncio.run(block(0.3))
     loopwatch.uninstall()
     print("child", [loop.name for loop in agent.loops()], stalls(), flush=True)
     sys.exit(0)
 print("parent", [loop.name for loop in agent.loops()], flush=True)
 """,
     )
-    assert out == ["child ['main'] [('block', 0.2)]", "parent ['main']"]
+    assert out == ["child ['main'] [('block', 0.3)]", "parent ['main']"]
 
 
 def test_a_child_begins_all_counters_from_nothing(script: Script) -> None:
@@ -107,7 +115,7 @@ def test_a_child_begins_all_counters_from_nothing(script: Script) -> None:
 def sums():
     points = agent.snapshot().points
     active, idle = (point.value for point in points["loop_time"])
-    return active + idle < 0.3, points["iterations"][0].value < 50, points["cpu_time"][0].value < 0.5
+    return active + idle, points["iterations"][0].value, points["cpu_time"][0].value
 
 async def busy():
     for _ in range(200):
@@ -115,15 +123,13 @@ async def busy():
 
 agent = loopwatch.install(prometheus_port=None)
 asyncio.run(busy())
-agent.snapshot()
-if in_child():
-    asyncio.run(asyncio.sleep(0.1))
-    print(sums(), flush=True)
-else:
-    print(sums(), flush=True)
+before = sums()
+in_child()
+asyncio.run(asyncio.sleep(0.01))
+print([now < then for now, then in zip(sums(), before)], flush=True)
 """,
     )
-    assert out == ["(True, True, True)", "(False, False, True)"]
+    assert out == ["[True, True, True]", "[False, False, False]"]
 
 
 def test_the_endpoint_stays_the_parents(script: Script) -> None:
@@ -160,17 +166,17 @@ def test_children_of_multiprocessing_are_watched(script: Script) -> None:
 import multiprocessing
 
 def child(number):
-    asyncio.run(block(0.2))
+    asyncio.run(block(0.3))
     loopwatch.uninstall()
     return stalls()
 
 agent = loopwatch.install(prometheus_port=None)
-asyncio.run(block(0.3))
+asyncio.run(block(0.4))
 with multiprocessing.get_context("fork").Pool(2) as pool:
     print(pool.map(child, range(2)), flush=True)
 """,
     )
-    assert out == ["[[('block', 0.2)], [('block', 0.2)]]"]
+    assert out == ["[[('block', 0.3)], [('block', 0.3)]]"]
 
 
 def test_nothing_is_taken_along_after_uninstall(script: Script) -> None:
@@ -181,7 +187,7 @@ agent = loopwatch.install(prometheus_port=None)
 asyncio.run(asyncio.sleep(0))
 loopwatch.uninstall()
 if in_child():
-    asyncio.run(block(0.2))
+    asyncio.run(block(0.3))
     print([loop.iterations is None for loop in agent.loops()], stalls(), flush=True)
 """,
     )
