@@ -14,6 +14,12 @@ exception_of: Callable[[Any], BaseException | None] = attrgetter("_exception")
 """The exception a task ended with; None for any other end. AttributeError for a task of another make."""
 
 
+def coroutine_name(coro: object) -> str:
+    """Return the qualified name of a coroutine's function; of what stands in for a coroutine, its type's."""
+    name = getattr(coro, "__qualname__", None)
+    return name if isinstance(name, str) else type(coro).__qualname__
+
+
 def unretrieved(task: object) -> bool:
     """Whether ``task`` ended with an exception that nobody has asked for yet."""
     return bool(getattr(task, "_log_traceback", False))

@@ -10,14 +10,14 @@ from typing import Any
 from loopwatch._context.reader import Context, ContextReader
 from loopwatch._internals.await_chain import Chain, describe
 from loopwatch._internals.futures import name_of
-from loopwatch._internals.tasks import exception_of, unretrieved
+from loopwatch._internals.tasks import coroutine_name, exception_of, unretrieved
 from loopwatch._places import Place, shape
 from loopwatch._records import Frame, Task, TaskState
 from loopwatch._store.jobs import Job
 from loopwatch._store.tasks import LiveTask
 from loopwatch._store.watched import Values
 
-from .spawn import coroutine_name, within
+from .spawn import within
 
 
 @dataclass(slots=True, eq=False)

@@ -12,6 +12,7 @@ from loopwatch._context.backing import backing
 from loopwatch._context.reader import ContextReader
 from loopwatch._errors import Draining, LoopwatchError
 from loopwatch._internals.interpreter import getframe
+from loopwatch._internals.tasks import coroutine_name
 from loopwatch._places import Place, shape
 from loopwatch._records import TaskState
 from loopwatch._settings import seconds
@@ -58,11 +59,6 @@ def spawn(
     jobs.live[task] = job
     task.add_done_callback(_ended)
     return task
-
-
-def coroutine_name(coro: object) -> str:
-    """Return the qualified name of a coroutine's function."""
-    return getattr(coro, "__qualname__", None) or type(coro).__qualname__
 
 
 def _open_jobs(coro: Coroutine[Any, Any, Any], name: str | None) -> LoopJobs:

@@ -14,6 +14,7 @@ from loopwatch._context.reader import ContextReader
 from loopwatch._internals.base_loop import next_ready, ready_count, ready_tasks
 from loopwatch._internals.futures import name_of
 from loopwatch._internals.interpreter import occupy, places
+from loopwatch._internals.tasks import coroutine_name
 from loopwatch._places import Place
 from loopwatch._store.loop_state import LoopState
 from loopwatch._store.watched import Values
@@ -119,11 +120,11 @@ def take(
     task = asyncio.current_task(loop)
     if task is not None:
         suspicion.task_name = name_of(task)
-        suspicion.coroutine = _qualname(task.get_coro())
+        suspicion.coroutine = coroutine_name(task.get_coro())
         suspicion.context = _context_of(task, state, contexts)
     suspicion.ready = ready_count(loop) or 0
     suspicion.victims = tuple(
-        Waiting(name_of(ready), _qualname(ready.get_coro()), _context_of(ready, state, contexts))
+        Waiting(name_of(ready), coroutine_name(ready.get_coro()), _context_of(ready, state, contexts))
         for ready in ready_tasks(loop, VICTIMS)
     )
     return True
@@ -140,11 +141,6 @@ def _outermost(frame: FrameType | None, boundary: CodeType | None) -> FrameType 
     while frame is not None and frame.f_code is not boundary:
         outermost, frame = frame, frame.f_back
     return outermost
-
-
-def _qualname(coro: object) -> str | None:
-    name = getattr(coro, "__qualname__", None)
-    return name if isinstance(name, str) else type(coro).__qualname__
 
 
 def busy(frame: FrameType | None, boundary: CodeType) -> bool:
