@@ -109,14 +109,14 @@ class Engine:
         )
         timeout = settings.drain_timeout
         self._signals = None if timeout is None else DrainSignals(timeout, self._journal)
-        census = TaskCensus(self._states, self._contexts, clock)
+        self._census = TaskCensus(self._states, self._contexts, clock)
         self.reader = Reader(
             settings.service_name,
             self._states,
             self._stall_log,
             self._lost_log,
             self._lost_contexts,
-            census,
+            self._census,
             self._leaks.leaked,
             self._watchdog,
             self._own(),
@@ -175,6 +175,7 @@ class Engine:
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
+                "tasks": lambda: sum(state.tasks.untold.total() for state in states.all()),
                 "journal": lambda: self._journal.dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
@@ -342,6 +343,7 @@ class Engine:
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
         self._states.clear()
+        self._census.clear()
         JOBS.clear()
         if self._signals is not None:
             self._signals.after_fork_in_child()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import platform
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import get_args
@@ -170,8 +171,9 @@ class Reader:
         yield from _of_stalls(state)
 
     def _of_losses(self) -> Iterator[Measure]:
+        untold = sum((state.tasks.untold for state in self._states.all()), Counter[LostReason]())
         for reason in LOST_REASONS:
-            yield "task_lost", (reason,), self._lost_log.reasons[reason]
+            yield "task_lost", (reason,), self._lost_log.reasons[reason] + untold[reason]
         for leak in LEAK_REASONS:
             yield "task_leaked", (leak,), self._leaked.get(leak, 0)
         for error, count in list(self._lost_log.unretrieved.items()):

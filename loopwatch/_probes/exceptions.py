@@ -51,4 +51,4 @@ class FallProbe:
             error=type(exception).__name__ if exception is not None else None,
         )
         if exception is not None:
-            tasks.fallen.append(record)
+            tasks.fall(record)

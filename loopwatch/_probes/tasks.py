@@ -19,7 +19,7 @@ from typing import Any
 from loopwatch._clock import Clock
 from loopwatch._context.reader import READS_TASKS, ContextReader, get_current
 from loopwatch._internals.interpreter import getframe, place_outside
-from loopwatch._internals.tasks import exception_of
+from loopwatch._internals.tasks import coroutine_name, exception_of
 from loopwatch._journal import Journal
 from loopwatch._places import Place
 from loopwatch._records import TaskState
@@ -50,6 +50,7 @@ class TaskProbe:
         "done_context",
         "falls",
         "finalised",
+        "gone",
         "journal",
         "live",
         "sites",
@@ -60,6 +61,7 @@ class TaskProbe:
         self.tasks = tasks
         self.live = tasks.live
         self.sites = tasks.sites
+        self.gone = tasks.gone
         self.finalised = tasks.gone.append
         self.contexts = contexts
         self.journal = journal
@@ -116,14 +118,20 @@ def _record(
         by_offset = sites[id(code)] = {}
     site = by_offset.get(frame.f_lasti) or probe.new_site(by_offset, frame)
     site.created += 1
+    if probe.gone:
+        probe.tasks.settle()
     live = probe.live
     record = LiveTask(task, probe.finalised)
     record.site = site
     record.key = key = id(task)
     record.coroutine = getattr(coro, "__qualname__", None) or type(coro).__qualname__
     creator = current_task(loop)
-    parent = live.get(id(creator)) if creator is not None else None
-    record.parent = None if parent is None else parent.coroutine
+    if creator is None:
+        record.parent = None
+    elif (parent := live.get(id(creator))) is not None:
+        record.parent = parent.coroutine
+    else:  # in its eager first step, which comes before its record; or not of our making
+        record.parent = coroutine_name(creator.get_coro())
     record.name = name
     record.started = started
     record.context = None if READS_TASKS else probe.contexts.current()

@@ -141,7 +141,6 @@ class LoopState:
     def attach(self, loop: asyncio.AbstractEventLoop, kind: LoopKind, has_selector: bool) -> None:
         """Take up ``loop``; counters of an earlier loop of the same name go on from where they stood."""
         self._detach()
-        self.tasks = LoopTasks(self.tasks)
         self.loop = weakref.ref(loop)
         self.kind = kind
         self.has_selector = has_selector
@@ -195,6 +194,7 @@ class LoopState:
         self.heartbeat_time += gone.heartbeat_time
         self.ended_dropped += gone.ended_dropped + len(gone.ended)
         self.block_duration.absorb(gone.block_duration)
+        self.tasks.absorb(gone.tasks)
         for cause, totals in gone.block_time.items():
             self.block_time.setdefault(cause, TopTotals(TOP, 0.0)).absorb(totals)
         if gone.runqueue_time is not None:

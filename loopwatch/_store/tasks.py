@@ -7,7 +7,7 @@ objects, so that a task dies when it would without us.
 from __future__ import annotations
 
 import weakref
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
@@ -55,7 +55,18 @@ class Site:
     @property
     def live(self) -> int:
         """Tasks created here that have not ended."""
-        return self.created - self.ok - self.error - self.cancelled - self.lost
+        ended = self.ok + self.error + self.cancelled + self.lost  # first: one may start and end meanwhile
+        return self.created - ended
+
+    def absorb(self, gone: Site) -> None:
+        """Add what was counted at the same place for another loop."""
+        self.created += gone.created
+        self.ok += gone.ok
+        self.error += gone.error
+        self.cancelled += gone.cancelled
+        self.lost += gone.lost
+        self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, gone.buckets, strict=True)]
+        self.total += gone.total
 
     @property
     def place(self) -> Place:
@@ -102,6 +113,11 @@ class LiveTask(weakref.ref[Any]):
     lost: LostReason | None
     """What it was reported as while it lived."""
 
+    @property
+    def reason(self) -> LostReason:
+        """As what it fell."""
+        return "destroyed_pending" if self.fall is None else self.fall.reason
+
 
 EndedTask = tuple[
     Site, str, "str | None", "str | None", float, float, TaskState, "str | None", "Values | None"
@@ -111,7 +127,10 @@ A plain tuple: one is made for each task, and a named one takes five times as lo
 
 
 class LoopTasks:
-    """The tasks of one loop. Written by the loop's thread, but for ``gone``."""
+    """The tasks of the loops of one name. Written by the loop's thread, but for ``gone``.
+
+    A loop that was closed may leave tasks behind, which stay here until they are finalised.
+    """
 
     __slots__ = (
         "ended",
@@ -124,9 +143,10 @@ class LoopTasks:
         "live",
         "site_count",
         "sites",
+        "untold",
     )
 
-    def __init__(self, before: LoopTasks | None = None) -> None:
+    def __init__(self) -> None:
         self.live: dict[int, LiveTask] = {}
         """By id of the task, in the order of creation."""
         self.failed: dict[int, LiveTask] = {}
@@ -134,36 +154,73 @@ class LoopTasks:
         self.gone: deque[LiveTask] = deque()
         """Records whose task was finalised, for the loop's thread to settle. Appended to by the weak
         references themselves, in whichever thread finalises."""
-        self.fallen: deque[LiveTask] = deque(maxlen=FALLEN)
+        self.fallen: deque[LiveTask] = deque()
         """Records of lost tasks, for the watchdog to tell."""
-        self.sites: dict[int, dict[int, Site] | None] = {} if before is None else before.sites
+        self.untold: Counter[LostReason] = Counter()
+        """Lost tasks that found no place among those."""
+        self.sites: dict[int, dict[int, Site] | None] = {}
         """By id of the code object, which the site keeps alive, and offset; None for code that creates tasks
         on behalf of others. The id, since hashing a code object takes time in proportion to its length."""
-        self.site_count: int = 0 if before is None else before.site_count
-        self.held: list[CodeType] = [] if before is None else before.held
+        self.site_count: int = 0
+        self.held: list[CodeType] = []
         """The code that creates tasks on behalf of others, so that its id stays its own."""
-        self.further: Site = Site(_further.__code__, 0, "") if before is None else before.further
+        self.further: Site = Site(_further.__code__, 0, "")
         """Stands for all sites beyond SITES."""
-        self.ended: deque[EndedTask] = deque(maxlen=ENDED) if before is None else before.ended
-        self.failures: deque[EndedTask] = deque(maxlen=FAILED) if before is None else before.failures
-        for record in before.live.values() if before is not None else ():
-            record.site.lost += 1  # its loop was closed under it
+        self.ended: deque[EndedTask] = deque(maxlen=ENDED)
+        self.failures: deque[EndedTask] = deque(maxlen=FAILED)
 
     def settle(self) -> None:
-        """Book the tasks that were finalised. The loop's thread, at each heartbeat: usually none."""
+        """Book the tasks that were finalised: usually none.
+
+        The loop's thread, at each heartbeat, and before a new task that may have the id of one of them.
+        """
         while self.gone:
             record = self.gone.popleft()
             if self.live.get(record.key) is record:
                 del self.live[record.key]
                 record.site.lost += 1
-                self.fallen.append(record)
+                self.fall(record)
             elif self.failed.get(record.key) is record:
                 del self.failed[record.key]
 
+    def fall(self, record: LiveTask) -> None:
+        """Have the watchdog tell of a lost task."""
+        if len(self.fallen) < FALLEN:
+            self.fallen.append(record)
+        else:
+            self.untold[record.reason] += 1
+
+    def absorb(self, gone: LoopTasks) -> None:
+        """Add the counters of a loop whose name is being forgotten, and its last tasks."""
+        gone.settle()
+        for record in gone.live.values():
+            record.site.lost += 1  # their loop was closed under them
+        for code_id, by_offset in gone.sites.items():
+            for offset, site in (by_offset or {}).items():
+                self._same(code_id, offset, site).absorb(site)
+        self.further.absorb(gone.further)
+        self.ended.extend(gone.ended)
+        self.failures.extend(gone.failures)
+        self.untold += gone.untold
+        for record in gone.fallen:
+            self.fall(record)
+
+    def _same(self, code_id: int, offset: int, site: Site) -> Site:
+        """Return the site of ours at the same place as one of another loop's."""
+        by_offset = self.sites.get(code_id) or {}
+        if offset in by_offset:
+            return by_offset[offset]
+        if self.site_count >= SITES:
+            return self.further
+        self.site_count += 1
+        self.sites[code_id] = by_offset
+        by_offset[offset] = Site(site.code, offset, site.module)
+        return by_offset[offset]
+
     def all_sites(self) -> list[Site]:
-        """Return the sites seen so far. Any thread."""
+        """Return the sites told apart so far. Any thread."""
         known = (by_offset for by_offset in list(self.sites.values()) if by_offset)
-        return [self.further, *(site for by_offset in known for site in list(by_offset.values()))]
+        return [site for by_offset in known for site in list(by_offset.values())]
 
 
 def _further() -> None:
