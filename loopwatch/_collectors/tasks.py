@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -72,8 +73,13 @@ class TaskCensus:
         self._states = states
         self._contexts = contexts
         self._clock = clock
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget what was counted: in a forked child, which begins afresh."""
         self._seen: dict[str, Tally] = {}
         self._top: TopTotals[str, Tally] = TopTotals(TOP, Tally())
+        self._lock = threading.Lock()  # readers come in many threads, and what grew is added once
 
     def tasks(self, limit: int) -> tuple[Task, ...]:
         """Return the last tasks that ended, then the live ones, each oldest first; at most ``limit`` live."""
@@ -152,33 +158,35 @@ class TaskCensus:
 
     def measures(self) -> Iterator[Measure]:
         """Yield the facts about tasks. Costs as much as there are sites, not as there are tasks."""
-        now = self._clock.monotonic()
-        live: dict[str, int] = {}
-        tallies: dict[str, Tally] = {}
-        for site in (site for state in self._states.all() for site in state.tasks.all_sites()):
-            live[site.name] = live.get(site.name, 0) + site.live
-            tallies[site.name] = tallies.get(site.name, Tally()) + Tally.of(site)
+        with self._lock:
+            live, shown = self._count()
         yield "task_count", (), sum(live.values())
         yield from _site_counts(live)
-        yield from self._tallied(tallies)
-        oldest = self._oldest_age(now)
-        if oldest is not None:
-            yield "task_age_max", (), oldest
-
-    def _tallied(self, tallies: dict[str, Tally]) -> Iterator[Measure]:
-        for name, tally in tallies.items():
-            grown = tally - self._seen.get(name, Tally())
-            if grown.created or grown.ok or grown.error or grown.cancelled:
-                self._top.add(name, grown)
-                self._seen[name] = tally
-        shown = [*self._top.items()]
-        if self._top.other != Tally():
-            shown.append((OTHER, self._top.other))
         for name, tally in shown:
             yield "task_created", (name,), tally.created
             for outcome in ("ok", "error", "cancelled"):
                 yield "task_finished", (outcome, name), getattr(tally, outcome)
             yield "task_duration", (name,), Distribution(TASK_BUCKETS, tally.buckets, tally.seconds)
+        oldest = self._oldest_age(self._clock.monotonic())
+        if oldest is not None:
+            yield "task_age_max", (), oldest
+
+    def _count(self) -> tuple[dict[str, int], list[tuple[str, Tally]]]:
+        """Return how many tasks of each function live, and what became of those of the largest ones."""
+        live: dict[str, int] = {}
+        tallies: dict[str, Tally] = {}
+        for name, site in _named(self._states.all()):
+            live[name] = live.get(name, 0) + site.live
+            tallies[name] = tallies.get(name, Tally()) + Tally.of(site)
+        other = tallies.pop(OTHER, Tally())
+        # Largest first, so that of more functions than are shown it is those that are shown from the start.
+        for name in sorted(tallies, key=lambda name: -tallies[name].created):
+            grown = tallies[name] - self._seen.get(name, Tally())
+            if grown != Tally():
+                self._top.add(name, grown)
+                self._seen[name] = tallies[name]
+        other += self._top.other
+        return live, [*self._top.items(), *([(OTHER, other)] if other != Tally() else [])]
 
     def _oldest_age(self, now: float) -> float | None:
         """Return the age of the oldest task that is no daemon; None without tasks."""
@@ -218,9 +226,19 @@ def _made(task: Any, now: float) -> LiveTask | None:
     return record
 
 
+def _named(states: list[LoopState]) -> Iterator[tuple[str, Site]]:
+    """Yield the sites of all loops by the name to count them under."""
+    for tasks in (state.tasks for state in states):
+        yield OTHER, tasks.further
+        for site in tasks.all_sites():
+            yield site.name, site
+
+
 def _site_counts(live: dict[str, int]) -> Iterator[Measure]:
-    ranked = sorted(((count, name) for name, count in live.items() if count > 0), reverse=True)
+    named = ((count, name) for name, count in live.items() if count > 0 and name != OTHER)
+    ranked = sorted(named, reverse=True)
     for count, name in ranked[:TOP]:
         yield "task_site_count", (name,), count
-    if len(ranked) > TOP:
-        yield "task_site_count", (OTHER,), sum(count for count, _ in ranked[TOP:])
+    other = live.get(OTHER, 0) + sum(count for count, _ in ranked[TOP:])
+    if other:
+        yield "task_site_count", (OTHER,), other
