@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 
 from . import _settings
 from ._clock import SYSTEM, Clock
+from ._collectors.jobs import JobCounts
 from ._collectors.leaks import LeakFinder
+from ._collectors.loops import LoopHealth
+from ._collectors.losses import Losses
+from ._collectors.own import Own
+from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._context.backing import Backing, lean_on
 from ._context.handover import LostContexts
@@ -24,7 +29,7 @@ from ._probes.attach import BOUNDARY, Attach
 from ._probes.gc import GcProbe
 from ._probes.handovers import HandOverProbe
 from ._probes.unawaited import UnawaitedProbe
-from ._reader import Own, Reader
+from ._reader import Reader
 from ._records import Stall
 from ._settings import Settings
 from ._store.jobs import JOBS
@@ -94,7 +99,7 @@ class Engine:
             self._owner,
             losses.tell,
         )
-        self._leaks = LeakFinder(self._states, self._contexts, clock, losses.tell)
+        self._leaks = LeakFinder(self._states, self._contexts, clock, self._lost_log, losses.tell)
         self._build_watchdog()
         self._attach = Attach(
             self._states,
@@ -112,15 +117,12 @@ class Engine:
         self._census = TaskCensus(self._states, self._contexts, clock)
         self.reader = Reader(
             settings.service_name,
-            self._states,
-            self._stall_log,
-            self._lost_log,
-            self._lost_contexts,
-            self._census,
-            self._leaks.leaked,
-            self._watchdog,
-            self._own(),
             clock,
+            LoopHealth(self._states, clock, self._attach.own_timers),
+            Stalls(self._states, self._stall_log, self._watchdog.in_progress),
+            self._census,
+            Losses(self._states, self._lost_log, self._lost_contexts),
+            (JobCounts(clock), self._own()),
         )
         self._kept: KeptCollector | None = None
         self._endpoint: Endpoint | None = None
@@ -181,7 +183,6 @@ class Engine:
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: self._report.log_suppressed,
             unwatched=self._attach.unwatched.copy,
-            own_timers=self._attach.own_timers,
         )
 
     def install(self) -> None:

@@ -255,6 +255,10 @@ class Point:
     value: float | Distribution
 
 
+Measure = tuple[str, tuple[str, ...], float | Distribution]
+"""A point on its way to a snapshot: the stem of its fact, the values of its labels, its value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything loopwatch knows at one moment. Immutable; taken off the loop thread."""

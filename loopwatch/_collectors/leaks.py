@@ -15,7 +15,7 @@ from loopwatch._internals.await_chain import chain, describe
 from loopwatch._records import Distribution, LeakReason, LostReason
 from loopwatch._store.daemons import is_daemon
 from loopwatch._store.loop_state import LoopState, LoopStates
-from loopwatch._store.lost_log import Loss
+from loopwatch._store.lost_log import Loss, LostLog
 from loopwatch._store.tasks import LiveTask, Site
 from loopwatch.facts import TASK_BUCKETS
 
@@ -45,18 +45,23 @@ class LeakFinder:
     """Looks for leaked, unreferenced and deadlocked tasks. The watchdog's thread."""
 
     def __init__(
-        self, states: LoopStates, contexts: ContextReader, clock: Clock, tell: Callable[[Loss], None]
+        self,
+        states: LoopStates,
+        contexts: ContextReader,
+        clock: Clock,
+        log: LostLog,
+        tell: Callable[[Loss], None],
     ) -> None:
         self._states = states
         self._contexts = contexts
         self._clock = clock
+        self._log = log
         self._tell = tell
         self._resume_at = 0.0
         self._graph_at = 0.0
         self._next: dict[str, int] = {}
-        self.leaked: dict[LeakReason, int] = {}
-        """Tasks found by reason, that live still."""
-        self._found: dict[LeakReason, list[LiveTask]] = {}
+        self._leaked: dict[LeakReason, list[LiveTask]] = {}
+        """Tasks found, that live still as far as is known."""
 
     def look(self) -> None:
         """Look at some of the live tasks, unless the last look is still being paid for."""
@@ -146,7 +151,7 @@ class LeakFinder:
         if task is None or task.done():
             return
         record.lost = reason
-        self._found.setdefault(leak, []).append(record)
+        self._leaked.setdefault(leak, []).append(record)
         found = chain(task)
         self._tell(
             Loss(
@@ -163,9 +168,9 @@ class LeakFinder:
 
     def _recount(self) -> None:
         """Forget those that ended after all, and count the others."""
-        for leak, records in self._found.items():
+        for leak, records in self._leaked.items():
             records[:] = [record for record in records if (task := record()) is not None and not task.done()]
-            self.leaked[leak] = len(records)
+            self._log.leaked[leak] = len(records)
 
     def _live_tasks(self) -> int:
         return sum(len(state.tasks.live) for state in self._states.all())

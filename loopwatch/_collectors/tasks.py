@@ -16,15 +16,12 @@ from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import name_of
 from loopwatch._internals.tasks import unretrieved
 from loopwatch._places import shape
-from loopwatch._records import Distribution, Task
+from loopwatch._records import Distribution, Measure, Task
 from loopwatch._store.cells import TopTotals
 from loopwatch._store.daemons import is_daemon
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.tasks import LiveTask, Site
 from loopwatch.facts import OTHER, TASK_BUCKETS, TOP
-
-Measure = tuple[str, tuple[str, ...], float | Distribution]
-"""Stem of a fact, its label values, its value."""
 
 UNRETRIEVED_AFTER = 1.0
 """Seconds an exception may wait for somebody to ask for it before it shows as unretrieved."""
@@ -81,7 +78,7 @@ class TaskCensus:
         self._top: TopTotals[str, Tally] = TopTotals(TOP, Tally())
         self._lock = threading.Lock()  # readers come in many threads, and what grew is added once
 
-    def tasks(self, limit: int) -> tuple[Task, ...]:
+    def records(self, limit: int) -> tuple[Task, ...]:
         """Return the last tasks that ended, then the live ones, each oldest first; at most ``limit`` live."""
         now = self._clock.monotonic()
         states = self._states.all()

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from loopwatch._places import Place
-from loopwatch._records import Lost, LostReason
+from loopwatch._records import LeakReason, Lost, LostReason
 from loopwatch.facts import OTHER, TOP
 
 from .watched import Values
@@ -41,6 +41,8 @@ class LostLog:
         self.reasons: Counter[LostReason] = Counter()
         self.unretrieved: Counter[str] = Counter()
         """By type of the exception; types beyond the first TOP under OTHER."""
+        self.leaked: dict[LeakReason, int] = {}
+        """Tasks found to be leaked that live still."""
 
     def add(self, lost: Lost) -> None:
         """Keep a loss."""

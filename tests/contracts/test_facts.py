@@ -1,4 +1,4 @@
-"""Every fact is born, kept, exported and documented under one stem."""
+"""Every fact is born, kept, read, exported and documented under one stem."""
 
 import re
 import subprocess
@@ -17,30 +17,45 @@ from loopwatch.exporters.prometheus import SnapshotCollector
 PACKAGE = Path(loopwatch.__file__).parent
 GENERATOR = PACKAGE.parent / "docs" / "reference" / "generate.py"
 
-BORN = ("_probes", "_watchdog", "_collectors", "_jobs")
-KEPT = ("_store", "_reader")
-OF_OURSELVES = {"overhead", "dropped", "internal_errors", "log_suppressed"}
-"""What loopwatch counts about itself, where it happens; the agent collects it for the reader."""
+BORN = ("_probes", "_watchdog", "_context", "_jobs")
+KEPT = ("_store", "_context")
+READ = ("_collectors",)
+
+OF_OURSELVES = {"overhead", "dropped", "internal_errors", "log_suppressed", "unwatched"}
+"""What loopwatch counts about itself, and keeps where it happens; the engine shows the collector where."""
+OF_THE_MOMENT = {"info", "ready", "timers"}
+"""What the collector asks the loop for, so that there is nothing to keep."""
 
 BORN_AS = {
     "loop_time": "idle_time",
     "block_duration": "Stall",
     "block_time": "Stall",
+    "task_count": "created",
+    "task_site_count": "created",
+    "task_created": "created",
+    "task_finished": "cancelled",
+    "task_duration": "buckets",
+    "task_age_max": "started",
+    "task_lost": "Loss",
+    "task_leaked": "leaked",
     "task_context_lost": "LostContexts",
-    "task_lost": "Lost",
-    "task_leaked": "LeakReason",
     "unretrieved_exceptions": "unretrieved_exception",
 }
-"""Facts that the store or the reader derives from what is born under another word."""
+"""Facts that come from what is born under another word."""
 KEPT_AS = {
+    "loop_time": "idle_time",
     "task_count": "live",
     "task_site_count": "live",
     "task_created": "created",
     "task_finished": "cancelled",
     "task_duration": "buckets",
     "task_age_max": "started",
+    "task_lost": "reasons",
+    "task_leaked": "leaked",
+    "task_context_lost": "LostContexts",
+    "unretrieved_exceptions": "unretrieved",
 }
-"""Facts that the census of tasks derives from what the store keeps under another word."""
+"""Facts that a collector makes of what is kept under another word."""
 
 
 def spelled(stem: str, parts: tuple[str, ...]) -> bool:
@@ -71,11 +86,14 @@ class TestFact:
 
     def test_it_is_born(self, fact: facts.Fact) -> None:
         parts = (*BORN, "_engine") if fact.stem in OF_OURSELVES else BORN
-        assert spelled(BORN_AS.get(fact.stem, fact.stem), parts)
+        assert fact.stem in OF_THE_MOMENT or spelled(BORN_AS.get(fact.stem, fact.stem), parts)
 
     def test_it_is_kept(self, fact: facts.Fact) -> None:
-        word = KEPT_AS.get(fact.stem)
-        assert spelled(fact.stem, KEPT) if word is None else spelled(word, ("_store",))
+        own_place = fact.stem in OF_OURSELVES | OF_THE_MOMENT
+        assert own_place or spelled(KEPT_AS.get(fact.stem, fact.stem), KEPT)
+
+    def test_it_is_read(self, fact: facts.Fact) -> None:
+        assert spelled(fact.stem, READ)
 
     def test_it_is_exported(self, fact: facts.Fact, exposition: str) -> None:
         suffix = {"counter": "_total", "histogram": "_bucket"}.get(fact.kind, "")

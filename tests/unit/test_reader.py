@@ -11,19 +11,22 @@ import pytest
 
 import loopwatch
 from loopwatch import facts
+from loopwatch._collectors.jobs import JobCounts
+from loopwatch._collectors.loops import LoopHealth
+from loopwatch._collectors.losses import Losses
+from loopwatch._collectors.own import Own
+from loopwatch._collectors.stalls import Stalls
 from loopwatch._collectors.tasks import TaskCensus
 from loopwatch._context.handover import HANDED, HandOver, LostContexts
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
 from loopwatch._probes.tasks import TaskProbe
-from loopwatch._reader import Own, Reader
+from loopwatch._reader import Reader
 from loopwatch._records import Frame, Lost, LostReason, Stall
 from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.lost_log import LostLog
 from loopwatch._store.stall_log import StallLog
-from loopwatch._watchdog.lateness import Lateness
-from loopwatch._watchdog.thread import Watchdog
 from loopwatch.testing import FakeClock
 
 
@@ -33,37 +36,23 @@ class Desk:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.fake = FakeClock()
         self.states, self.log, self.loop = LoopStates(), StallLog(), loop
-        lateness = Lateness(self.fake.clock, Desk.__init__.__code__, lambda native_id: None)
-        watchdog = Watchdog(
-            self.states,
-            lambda state: None,
-            lateness,
-            1.0,
-            self.fake.clock,
-            Journal(),
-            (),  # type: ignore[arg-type, return-value]
-        )
         own = Own(
             overhead={"watchdog": lambda: 0.5},
             dropped={"stalls": lambda: 3},
             internal_errors=lambda: {"gc": 2},
             log_suppressed=lambda: 7,
             unwatched=lambda: {"own_time": 1},
-            own_timers=lambda loop: 1,
         )
         contexts = ContextReader(Journal())
         self.lost_log, self.lost_contexts = LostLog(), LostContexts(contexts, self.fake.clock)
         self.reader = Reader(
             "shop",
-            self.states,
-            self.log,
-            self.lost_log,
-            self.lost_contexts,
-            TaskCensus(self.states, contexts, self.fake.clock),
-            {},
-            watchdog,
-            own,
             self.fake.clock,
+            LoopHealth(self.states, self.fake.clock, own_timers=lambda loop: 1),
+            Stalls(self.states, self.log, in_progress=list),
+            TaskCensus(self.states, contexts, self.fake.clock),
+            Losses(self.states, self.lost_log, self.lost_contexts),
+            (JobCounts(self.fake.clock), own),
         )
 
     def claim(self, *, has_selector: bool = True) -> LoopState:

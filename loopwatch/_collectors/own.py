@@ -1,0 +1,32 @@
+"""What loopwatch counts about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from loopwatch._records import Measure
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Where each count is, by component. Each is asked when read."""
+
+    overhead: Mapping[str, Callable[[], float]]
+    """CPU seconds used."""
+    dropped: Mapping[str, Callable[[], int]]
+    internal_errors: Callable[[], Mapping[str, int]]
+    log_suppressed: Callable[[], int]
+    unwatched: Callable[[], Mapping[str, int]]
+
+    def measures(self) -> Iterator[Measure]:
+        """Yield the facts about loopwatch itself."""
+        for component, seconds in self.overhead.items():
+            yield "overhead", (component,), seconds()
+        for component, events in self.dropped.items():
+            yield "dropped", (component,), events()
+        for component, errors in self.internal_errors().items():
+            yield "internal_errors", (component,), errors
+        for reason, loops in self.unwatched().items():
+            yield "unwatched", (reason,), loops
+        yield "log_suppressed", (), self.log_suppressed()
