@@ -122,7 +122,7 @@ class Engine:
             Stalls(self._states, self._stall_log, self._watchdog.in_progress),
             self._census,
             Losses(self._states, self._lost_log, self._lost_contexts),
-            (JobCounts(clock), self._own()),
+            (JobCounts(), self._own()),
         )
         self._kept: KeptCollector | None = None
         self._endpoint: Endpoint | None = None

@@ -16,8 +16,8 @@ from ._records import Loop, Lost, Measure, Point, Snapshot, Stall, Task
 class Source(Protocol):
     """A collector of facts."""
 
-    def measures(self) -> Iterable[Measure]:
-        """Yield what there is to say of each fact now; nothing of those that nothing offers here."""
+    def measures(self, now: float) -> Iterable[Measure]:
+        """Yield what is known of each fact at ``now``, in monotonic time; of what is not, nothing."""
 
 
 class Reader:
@@ -43,22 +43,23 @@ class Reader:
 
     def snapshot(self) -> Snapshot:
         """Return everything known now."""
+        now = self._clock.monotonic()
         points: dict[str, list[Point]] = {}
         for source in self._sources:
-            for stem, labels, value in source.measures():
+            for stem, labels, value in source.measures(now):
                 points.setdefault(stem, []).append(Point(labels, value))
         return Snapshot(
             taken_at=self._clock.wall(),
             service_name=self._service_name,
             points={stem: tuple(found) for stem, found in points.items()},
-            loops=self.loops(),
+            loops=self._loops.records(now),
             stalls=self.stalls(),
             lost=self.lost(),
         )
 
     def loops(self) -> tuple[Loop, ...]:
         """Return the health of each loop seen so far."""
-        return self._loops.records()
+        return self._loops.records(self._clock.monotonic())
 
     def stalls(self) -> tuple[Stall, ...]:
         """Return the stalls kept, oldest first, and after them those going on."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import get_args
 
-from loopwatch._clock import Clock
 from loopwatch._records import DrainState, Measure
 from loopwatch._store.jobs import JOBS
 
@@ -15,17 +14,14 @@ DRAIN_STATES: tuple[DrainState, ...] = get_args(DrainState)
 class JobCounts:
     """Reads the jobs and drains of all loops of the process. Any thread."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-
-    def measures(self) -> Iterator[Measure]:
+    def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about jobs and drains."""
         for state, count in JOBS.counts().items():
             yield "jobs", (state,), count
         for phase in DRAIN_STATES:
             yield "drain_status", (phase,), float(phase == JOBS.drain_status)
         began = JOBS.drain_began
-        duration = JOBS.drain_duration if began is None else self._clock.monotonic() - began
+        duration = JOBS.drain_duration if began is None else now - began
         if duration is not None:
             yield "drain_duration", (), duration
         yield "drain_cancelled", (), JOBS.drain_cancelled

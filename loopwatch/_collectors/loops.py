@@ -24,14 +24,12 @@ class LoopHealth:
         self._clock = clock
         self._own_timers = own_timers
 
-    def records(self) -> tuple[Loop, ...]:
+    def records(self, now: float) -> tuple[Loop, ...]:
         """Return the health of each loop seen so far."""
-        now = self._clock.monotonic()
         return tuple(self._record(state, now) for state in self._states.all())
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about loops."""
-        now = self._clock.monotonic()
         for state in self._states.all():
             yield from self._of_run(state, now)
             yield from self._of_thread(state)

@@ -27,7 +27,7 @@ class Losses:
         """Return the losses kept, oldest first."""
         return self._log.last()
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about losses."""
         untold = sum((state.tasks.untold for state in self._states.all()), Counter[LostReason]())
         for reason in LOST_REASONS:

@@ -19,7 +19,7 @@ class Own:
     log_suppressed: Callable[[], int]
     unwatched: Callable[[], Mapping[str, int]]
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about loopwatch itself."""
         for component, seconds in self.overhead.items():
             yield "overhead", (component,), seconds()

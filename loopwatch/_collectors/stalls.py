@@ -23,7 +23,7 @@ class Stalls:
         over = self._log.last()  # first: one that ends meanwhile must not show twice
         return (*over, *self._in_progress())
 
-    def measures(self) -> Iterator[Measure]:
+    def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about stalls that are over."""
         for state in self._states.all():
             yield "block_duration", (state.name,), state.block_duration.read()

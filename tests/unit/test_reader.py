@@ -52,7 +52,7 @@ class Desk:
             Stalls(self.states, self.log, in_progress=list),
             TaskCensus(self.states, contexts, self.fake.clock),
             Losses(self.states, self.lost_log, self.lost_contexts),
-            (JobCounts(self.fake.clock), own),
+            (JobCounts(), own),
         )
 
     def claim(self, *, has_selector: bool = True) -> LoopState:
