@@ -17,7 +17,7 @@ import pytest
 import loopwatch
 from loopwatch import Agent, Stall
 
-from .provoked import Waits, told_of
+from .provoked import CpuWaits, told_of
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 T = TypeVar("T")
@@ -77,15 +77,15 @@ def agent(install: Callable[..., Agent]) -> Agent:
 
 
 @pytest.fixture
-def waits() -> Waits:
+def cpu_waits() -> CpuWaits:
     """Know for how long threads have waited for a CPU since the test began."""
-    return Waits()
+    return CpuWaits()
 
 
 @pytest.fixture
-def told(agent: Agent, waits: Waits) -> Callable[..., list[Stall]]:
+def told(agent: Agent, cpu_waits: CpuWaits) -> Callable[..., list[Stall]]:
     """Return the stall that the agent tells of each block that the test provoked. Ends the agent."""
-    return partial(told_of, agent=agent, waits=waits)
+    return partial(told_of, agent=agent, cpu_waits=cpu_waits)
 
 
 @pytest.fixture

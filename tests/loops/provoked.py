@@ -38,7 +38,7 @@ def block(work: Callable[[], object]) -> Block:
     return Block(wall, time.monotonic() - began)
 
 
-class Waits:
+class CpuWaits:
     """For how long the threads of this process have waited for a CPU since this was made.
 
     By so much may a loop be held up besides what the test did: right before it, right after it, and while a
@@ -66,10 +66,10 @@ class Waits:
 
 
 def told_of(
-    blocks: list[Block], agent: Agent, waits: Waits, *, loop_name: str = "main", within: float = 0.02
+    blocks: list[Block], agent: Agent, cpu_waits: CpuWaits, *, loop_name: str = "main", within: float = 0.02
 ) -> list[Stall]:
     """Return the stall of a loop that tells of each block: one, and as long as it. Ends the agent."""
-    waited = waits.seconds()  # the agent's own threads included, which are about to end
+    waited = cpu_waits.seconds()  # the agent's own threads included, which are about to end
     loopwatch.uninstall()
     stalls = []
     for each in blocks:

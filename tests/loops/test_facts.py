@@ -15,7 +15,7 @@ import pytest
 import loopwatch
 from loopwatch import Agent, Distribution, Point, Snapshot
 
-from .provoked import Waits
+from .provoked import CpuWaits
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -69,7 +69,7 @@ class TestDelay:
     """How late the loop runs a timer."""
 
     def test_a_block_is_one_delay_of_its_length(
-        self, agent: Agent, run: Run, waits: Waits, blind: bool
+        self, agent: Agent, run: Run, cpu_waits: CpuWaits, blind: bool
     ) -> None:
         """The beat was due at some time in the first interval of the block, and ran at its end."""
 
@@ -85,11 +85,11 @@ class TestDelay:
             count for bound, count in zip((*delay.bounds, 1e9), delay.counts, strict=True) if bound > 0.25
         )
         assert long == 1
-        assert blocked - interval - 0.01 < delay.sum < blocked + 0.1 + waits.seconds()
+        assert blocked - interval - 0.01 < delay.sum < blocked + 0.1 + cpu_waits.seconds()
         assert delay.count >= 2
 
     def test_its_maximum_is_of_the_last_minute_and_no_reading_resets_it(
-        self, agent: Agent, run: Run, waits: Waits
+        self, agent: Agent, run: Run, cpu_waits: CpuWaits
     ) -> None:
         async def main() -> tuple[float, list[float]]:
             await asyncio.sleep(0)
@@ -100,7 +100,7 @@ class TestDelay:
             return blocked, [of_main(agent.snapshot(), "delay_max") for _ in range(3)]
 
         blocked, (first, second, third) = run(main())
-        assert blocked - 0.1 < first < blocked + 0.1 + waits.seconds()
+        assert blocked - 0.1 < first < blocked + 0.1 + cpu_waits.seconds()
         assert first == second == third
 
     def test_a_beat_comes_several_times_a_second_and_tells_when(self, agent: Agent, run: Run) -> None:
@@ -117,7 +117,9 @@ class TestDelay:
 class TestTime:
     """Where the loop's time goes."""
 
-    def test_active_and_idle_add_up_to_the_running_time(self, agent: Agent, run: Run, waits: Waits) -> None:
+    def test_active_and_idle_add_up_to_the_running_time(
+        self, agent: Agent, run: Run, cpu_waits: CpuWaits
+    ) -> None:
         async def main() -> tuple[float, Snapshot, float]:
             began = time.monotonic()
             for _ in range(20):
@@ -128,9 +130,9 @@ class TestTime:
 
         began, snapshot, ended = run(main())
         ran = ended - began
-        assert sum(active_and_idle(snapshot)) == pytest.approx(ran, abs=0.05 * ran + waits.seconds())
+        assert sum(active_and_idle(snapshot)) == pytest.approx(ran, abs=0.05 * ran + cpu_waits.seconds())
 
-    def test_the_split_is_exact(self, agent: Agent, run: Run, waits: Waits, blind: bool) -> None:
+    def test_the_split_is_exact(self, agent: Agent, run: Run, cpu_waits: CpuWaits, blind: bool) -> None:
         """The test measures by the same clock how long it blocked, in steps around which it only waits."""
 
         async def main() -> tuple[float, float, float, Snapshot]:
@@ -145,7 +147,7 @@ class TestTime:
         blocked, ran, before, snapshot = run(main())
         active, idle = active_and_idle(snapshot)
         tolerance = 0.25 if blind else 0.03  # 40 samples a second; a few steps of the loop besides ours
-        assert active - before == pytest.approx(blocked, abs=tolerance * ran + waits.seconds())
+        assert active - before == pytest.approx(blocked, abs=tolerance * ran + cpu_waits.seconds())
         assert snapshot.loops[0].utilization == pytest.approx(active / (active + idle))
 
     def test_a_loop_that_does_not_run_is_neither(self, agent: Agent, new_loop: LoopFactory) -> None:
@@ -246,7 +248,7 @@ class TestCollections:
 
     @pytest.mark.parametrize("generation", [0, 1, 2])
     def test_each_counts_in_its_generation_with_its_length(
-        self, agent: Agent, run: Run, waits: Waits, generation: int
+        self, agent: Agent, run: Run, cpu_waits: CpuWaits, generation: int
     ) -> None:
         key = ("main", str(generation))
 
@@ -265,7 +267,7 @@ class TestCollections:
         took, before, after = run(main())
         assert after.count - (before.count if before else 0) == 1
         assert after.sum - (before.sum if before else 0.0) == pytest.approx(
-            took, abs=0.002 + took * 0.1 + waits.seconds()
+            took, abs=0.002 + took * 0.1 + cpu_waits.seconds()
         )
 
     def test_one_in_another_thread_counts_for_the_loop_too(self, agent: Agent, run: Run) -> None:
@@ -320,7 +322,7 @@ class TestBlocked:
         assert len(seen) == 3
 
     def test_a_loop_that_waits_owes_nothing(
-        self, agent: Agent, new_loop: LoopFactory, waits: Waits, eventually: Callable[..., Any]
+        self, agent: Agent, new_loop: LoopFactory, cpu_waits: CpuWaits, eventually: Callable[..., Any]
     ) -> None:
         loop = new_loop()
         thread = threading.Thread(target=loop.run_forever, name="idle")
@@ -328,14 +330,14 @@ class TestBlocked:
         try:
             eventually(agent.loops)
             highest = max(agent.loops()[0].blocked for _ in range(2_000))
-            assert highest < 0.1 + waits.seconds()
+            assert highest < 0.1 + cpu_waits.seconds()
         finally:
             loop.call_soon_threadsafe(loop.stop)
             thread.join()
             loop.close()
 
 
-def test_time_lost_in_stalls_adds_up_by_function(agent: Agent, run: Run, waits: Waits) -> None:
+def test_time_lost_in_stalls_adds_up_by_function(agent: Agent, run: Run, cpu_waits: CpuWaits) -> None:
     def first() -> float:
         began = time.monotonic()
         time.sleep(0.15)
@@ -356,7 +358,7 @@ def test_time_lost_in_stalls_adds_up_by_function(agent: Agent, run: Run, waits: 
         return lost
 
     lost = run(main())
-    waited = waits.seconds()
+    waited = cpu_waits.seconds()
     loopwatch.uninstall()
     snapshot = agent.snapshot()
     found: Counter[str] = Counter()

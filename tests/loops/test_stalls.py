@@ -23,7 +23,7 @@ import pytest
 import loopwatch
 from loopwatch import Agent, Stall
 
-from .provoked import Block, Waits, block, told_of
+from .provoked import Block, CpuWaits, block, told_of
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -343,18 +343,18 @@ def test_two_loops_that_stall_at_once_are_told_apart(told: Told, new_loop: LoopF
 
 @pytest.mark.parametrize("threshold", [0.02, 0.5])
 def test_the_threshold_decides(
-    install: Callable[..., Agent], run: Run, waits: Waits, threshold: float
+    install: Callable[..., Agent], run: Run, cpu_waits: CpuWaits, threshold: float
 ) -> None:
     agent = install(stall_threshold=threshold)
     blocks = run(twice(lambda: sleeps(0.1)))
     if threshold < 0.1:
-        assert told_of(blocks, agent, waits)
+        assert told_of(blocks, agent, cpu_waits)
     else:
         loopwatch.uninstall()
         assert not [stall for stall in agent.stalls() if any(each.is_told_in(stall) for each in blocks)]
 
 
-def test_of_many_each_is_told_once(install: Callable[..., Agent], run: Run, waits: Waits) -> None:
+def test_of_many_each_is_told_once(install: Callable[..., Agent], run: Run, cpu_waits: CpuWaits) -> None:
     agent = install(stall_threshold=0.01)
 
     blocks: list[Block] = []
@@ -365,7 +365,7 @@ def test_of_many_each_is_told_once(install: Callable[..., Agent], run: Run, wait
             blocks.append(block(lambda: time.sleep(0.02)))
 
     run(main())
-    told_of(blocks, agent, waits)
+    told_of(blocks, agent, cpu_waits)
     snapshot = agent.snapshot()
     [duration] = snapshot.points["block_duration"]
     assert duration.value.count == len(snapshot.stalls)
