@@ -65,6 +65,11 @@ class CpuWaits:
         return found
 
 
+def but_stalls(text: str) -> list[str]:
+    """Return the lines a program wrote without those of stalls: a busy machine has some of its own."""
+    return [line for line in text.splitlines() if not line.startswith("loopwatch: event loop")]
+
+
 def told_of(
     blocks: list[Block], agent: Agent, cpu_waits: CpuWaits, *, loop_name: str = "main", within: float = 0.02
 ) -> list[Stall]:
