@@ -56,7 +56,7 @@ class Agent:
     @property
     def prometheus_url(self) -> str | None:
         """Where ``/metrics`` is served; None without an endpoint, and before the first loop runs."""
-        return self._engine.prometheus_url
+        return self._engine.metrics.url
 
     @property
     def settings(self) -> Settings:
@@ -125,8 +125,6 @@ def _install(settings: Settings) -> Agent:
     disabled = _settings.disabled()  # raises before anything is changed
     engine = _engine = Engine(settings)
     if not disabled:
-        if settings.prometheus_port is not None:
-            import prometheus_client  # noqa: F401 - now, in the caller's time, not when the first loop starts
         _register_fork_hooks()
         engine.install()
     return Agent(engine)
@@ -159,7 +157,7 @@ def prometheus_collector() -> KeptCollector:
     the loop next to nothing. Rendered on the spot are the first collection and one after a pause of more than
     three minutes. Raises LoopwatchError when nothing is installed.
     """
-    return _required().kept_collector()
+    return _required().metrics.kept()
 
 
 def metrics_asgi_app() -> ASGIApplication:
@@ -169,7 +167,7 @@ def metrics_asgi_app() -> ASGIApplication:
     """
     from .exporters.mount import asgi_app
 
-    return asgi_app(_required().kept_collector())
+    return asgi_app(_required().metrics.kept())
 
 
 def metrics_wsgi_app() -> WSGIApplication:
@@ -179,7 +177,7 @@ def metrics_wsgi_app() -> WSGIApplication:
     """
     from .exporters.mount import wsgi_app
 
-    return wsgi_app(_required().kept_collector())
+    return wsgi_app(_required().metrics.kept())
 
 
 def _required() -> Engine:

@@ -6,11 +6,8 @@ import asyncio
 import atexit
 import contextlib
 import logging
-import os
 import threading
-from typing import TYPE_CHECKING
 
-from . import _settings
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
 from ._collectors.leaks import LeakFinder
@@ -46,26 +43,24 @@ from ._watchdog.lost import LostTasks
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
-
-if TYPE_CHECKING:
-    from .exporters.endpoint import Endpoint
-    from .exporters.kept import KeptCollector
+from .exporters.service import MetricsService
 
 COMPONENTS = (
-    *(
-        "attach",
-        "context",
-        "endpoint",
-        "exceptions",
-        "gc",
-        "handovers",
-        "heartbeat",
-        "journal",
-        "prometheus",
-        "show",
-        "tasks",
-    ),
-    *("unawaited", "watchdog"),
+    "attach",
+    "context",
+    "drain",
+    "endpoint",
+    "exceptions",
+    "gc",
+    "handovers",
+    "heartbeat",
+    "journal",
+    "prometheus",
+    "show",
+    "signals",
+    "tasks",
+    "unawaited",
+    "watchdog",
 )
 """Parts that may fail. Each shows as zero until it does, or its first failure would be no increase."""
 
@@ -81,90 +76,80 @@ class Engine:
 
     def __init__(self, settings: Settings, clock: Clock = SYSTEM) -> None:
         self.settings = settings
-        self._clock = clock
-        self._journal = Journal(clock)
-        self._contexts = ContextReader(self._journal)
-        self._states = LoopStates()
-        self._stall_log = StallLog()
-        self._lost_log = LostLog()
-        self._unawaited = UnawaitedProbe(self._contexts, self._journal)
-        self._lost_contexts = LostContexts(self._contexts, clock)
-        self._handovers = HandOverProbe(self._contexts, self._lost_contexts, self._journal)
-        self._owner = CodeOwner(settings.app_packages)
-        losses = LossReport(self._lost_log, self._contexts, clock, self._journal)
-        self._lost_tasks = LostTasks(
-            self._states,
-            self._unawaited.dropped,
-            self._lost_contexts,
-            self._owner,
-            losses.tell,
-        )
-        self._leaks = LeakFinder(self._states, self._contexts, clock, self._lost_log, losses.tell)
-        self._build_watchdog()
-        self._attach = Attach(
-            self._states,
-            settings.stall_threshold,
-            clock,
-            self._journal,
-            self._start_once,
-            self._loop_runs,
-            self._loop_left,
-            self._check,
-            self._contexts,
-        )
-        timeout = settings.drain_timeout
-        self._signals = None if timeout is None else DrainSignals(timeout, self._journal)
-        self._census = TaskCensus(self._states, self._contexts, clock)
-        self.reader = Reader(
-            settings.service_name,
-            clock,
-            LoopHealth(self._states, clock, self._attach.own_timers),
-            Stalls(self._states, self._stall_log, self._watchdog.in_progress),
-            self._census,
-            Losses(self._states, self._lost_log, self._lost_contexts),
-            (JobCounts(), self._own()),
-        )
-        self._kept: KeptCollector | None = None
-        self._endpoint: Endpoint | None = None
-        self._endpoint_time = 0.0
         self.installed = False
         self._started = False
         self._starting = threading.RLock()  # loops begin to run at once, signal handlers uninstall
+        self._clock = clock
+        self._journal = Journal(clock)
+        self._contexts = ContextReader(self._journal)
+        self._states, self._pauses = LoopStates(), Pauses()
+        self._stall_log, self._lost_log = StallLog(), LostLog()
+        self._build_probes()
+        self._build_watchdog()
+        self._build_reader()
+
+    def _build_probes(self) -> None:
+        """Build what sits in the program."""
+        contexts, clock, journal = self._contexts, self._clock, self._journal
+        self._lost_contexts = LostContexts(contexts, clock)
+        self._unawaited = UnawaitedProbe(contexts, journal)
+        self._handovers = HandOverProbe(contexts, self._lost_contexts, journal)
+        self._attach = Attach(self._states, self.settings.stall_threshold, contexts, clock, journal, self)
+        gc = GcProbe(self._states, self._pauses, clock, journal)
+        self._probes = (gc, self._unawaited, self._handovers, self._attach)
+        self._signals = DrainSignals(self.settings.drain_timeout, journal)
 
     def _build_watchdog(self) -> None:
-        settings, clock = self.settings, self._clock
-        pauses = Pauses()
-        self._gc_probe = GcProbe(self._states, pauses, clock, self._journal)
-        self._report = StallReport(clock, self._journal)
-        self._hold_dump = HoldDump(settings.hold_dump, self._journal)
-        system = System()
+        """Build what looks from outside: at long steps, at losses, and at tasks that will never end."""
+        settings, contexts, clock, journal = self.settings, self._contexts, self._clock, self._journal
+        owner, system = CodeOwner(settings.app_packages), System()
         lateness = Lateness(clock, BOUNDARY, system.runqueue)
+        self._report = StallReport(clock, journal)
         witness = Witness(
             clock=clock,
             threshold=settings.stall_threshold,
-            pauses=pauses,
+            pauses=self._pauses,
             lateness=lateness,
             evidence=Evidence(clock, system),
-            owner=self._owner,
-            contexts=self._contexts,
+            owner=owner,
+            contexts=contexts,
             tell=self._tell,
         )
+        tell = LossReport(self._lost_log, contexts, clock, journal).tell
+        self._lost_tasks = LostTasks(self._states, self._unawaited.dropped, self._lost_contexts, owner, tell)
+        leaks = LeakFinder(self._states, contexts, clock, self._lost_log, tell)
+        self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
             make_tracker=lambda state: Tracker(state, witness),
             lateness=lateness,
             tick=max(settings.stall_threshold / LOOKS, SHORTEST_TICK),
             clock=clock,
-            journal=self._journal,
+            journal=journal,
             chores=(
                 self._rearm_dump,
-                self._refresh_kept,
-                self._contexts.refresh,
+                contexts.refresh,
                 self._handovers.refresh,
                 self._lost_tasks.collect,
-                self._leaks.look,
+                leaks.look,
+                self._refresh_metrics,
             ),
         )
+
+    def _build_reader(self) -> None:
+        """Build what tells of all that."""
+        states, clock = self._states, self._clock
+        self._census = TaskCensus(states, self._contexts, clock)
+        self.reader = Reader(
+            self.settings.service_name,
+            clock,
+            LoopHealth(states, clock, self._attach.own_timers),
+            Stalls(states, self._stall_log, self._watchdog.in_progress),
+            self._census,
+            Losses(states, self._lost_log, self._lost_contexts),
+            (JobCounts(), self._own()),
+        )
+        self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
 
     def _own(self) -> Own:
         states = self._states
@@ -173,7 +158,7 @@ class Engine:
                 "watchdog": lambda: self._watchdog.cpu_time,
                 "journal": lambda: self._journal.cpu_time,
                 "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
-                "endpoint": lambda: self._endpoint_time,
+                "endpoint": lambda: self.metrics.cpu_time,
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
@@ -187,12 +172,11 @@ class Engine:
 
     def install(self) -> None:
         """Begin to watch."""
+        self.metrics.prepare()
         self.installed = True
         lean_on(Backing(self._journal, self._contexts, self._states))
-        self._gc_probe.install()
-        self._unawaited.install()
-        self._handovers.install()
-        self._attach.install()
+        for probe in self._probes:
+            probe.install()
         self._hold_dump.notice()
         atexit.register(self.uninstall)
         with contextlib.suppress(RuntimeError):  # none runs here
@@ -205,27 +189,17 @@ class Engine:
                 return
             self.installed = False
         atexit.unregister(self.uninstall)
-        if self._signals is not None:
-            self._signals.remove()
-        self._attach.remove()
-        self._gc_probe.remove()
-        self._unawaited.remove()
-        self._handovers.remove()
+        self._signals.remove()
+        for probe in reversed(self._probes):
+            probe.remove()
         lean_on(None)
         if self._started:
             self._started = False
-            if self._endpoint is not None:
-                self._endpoint.stop()
-                self._endpoint = None
+            self.metrics.stop()
             self._watchdog.stop()
         self._hold_dump.stop()  # whose file the watchdog looks at
         self._lost_tasks.collect()
         self._journal.stop(timeout=1.0)
-
-    @property
-    def prometheus_url(self) -> str | None:
-        """Where ``/metrics`` is served; None while it is not."""
-        return self._endpoint.url if self._endpoint is not None else None
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Attach to a loop that runs already, here or in another thread."""
@@ -238,7 +212,7 @@ class Engine:
         else:
             loop.call_soon_threadsafe(self._attach.watch, loop, True)
 
-    def _start_once(self) -> None:
+    def before_run(self) -> None:
         """Start what needs a thread: with the first loop that runs, so that importing starts none."""
         if not self._started:
             with self._starting:
@@ -246,64 +220,20 @@ class Engine:
                     self._started = True  # also if it fails: not to be tried at each run of a loop
                     self._start()
 
-    def _loop_runs(self, loop: asyncio.AbstractEventLoop) -> None:
+    def loop_runs(self, loop: asyncio.AbstractEventLoop) -> None:
+        """See that it is looked at, and that signals find us."""
         self._watchdog.nudge()
-        if self._signals is not None and self.installed:
+        if self.installed:
             self._signals.enter(loop)
 
-    def _loop_left(self) -> None:
+    def loop_left(self) -> None:
         """Leave the signals alone between two runs. May raise what a signal's handler raises."""
-        if self._signals is not None and self.installed:
+        if self.installed:
             self._signals.leave()
 
-    def _start(self) -> None:
-        self._journal.start()
-        try:
-            self._hold_dump.start()
-        except OSError as error:
-            self._journal.say(
-                logging.WARNING, "loopwatch: long holds of the GIL will not be dumped: %s", error
-            )
-        self._watchdog.start()
-        if self.settings.prometheus_port is not None:
-            self._serve(self.settings.prometheus_host, self.settings.prometheus_port)
-
-    def _serve(self, host: str, port: int) -> None:
-        from .exporters.endpoint import Endpoint
-        from .exporters.prometheus import SnapshotCollector, registry_of
-
-        try:
-            registry = registry_of(SnapshotCollector(self.reader.snapshot, self._journal))
-            endpoint = Endpoint(
-                host, port, registry, self._journal, clock=self._clock, on_cost=self._endpoint_cost
-            )
-        except OSError as error:
-            # Under ``loopwatch run`` the holder is a process of the same program, or has been complained of.
-            level = logging.DEBUG if _settings.RUN in os.environ else logging.WARNING
-            self._journal.say(
-                level,
-                "loopwatch: no /metrics endpoint, since %s:%d cannot be had: %s. Everything else works; give "
-                "prometheus_port=0 for any free port, or None for no endpoint.",
-                host,
-                port,
-                error,
-            )
-            return
-        endpoint.start()
-        self._endpoint = endpoint
-
-    def _endpoint_cost(self, seconds: float) -> None:
-        self._endpoint_time += seconds
-
-    def _tell(self, stall: Stall) -> None:
-        if not stall.in_progress:
-            self._stall_log.add(stall)
-        self._report.tell(stall)
-
-    def _check(self) -> None:
-        """See to what others may undo: our signal handlers, the watchdog's thread. At each heartbeat."""
-        if self._signals is not None:
-            self._signals.check()
+    def loop_beats(self) -> None:
+        """See to what others may undo: our signal handlers, the watchdog's thread."""
+        self._signals.check()
         if self._watchdog.alive:
             return
         with self._starting:  # two loops may beat at once
@@ -314,47 +244,50 @@ class Engine:
                 except RuntimeError as error:  # no thread can be had now: the next heartbeat tries again
                     self._journal.failure("watchdog", error)
 
+    def _start(self) -> None:
+        self._journal.start()
+        try:
+            self._hold_dump.start()
+        except OSError as error:
+            self._journal.say(
+                logging.WARNING, "loopwatch: long holds of the GIL will not be dumped: %s", error
+            )
+        self._watchdog.start()
+        self.metrics.start()
+
+    def _tell(self, stall: Stall) -> None:
+        if not stall.in_progress:
+            self._stall_log.add(stall)
+        self._report.tell(stall)
+
     def _rearm_dump(self) -> None:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
 
-    def _refresh_kept(self) -> None:
-        if self._kept is not None:
-            self._kept.refresh()
-
-    def kept_collector(self) -> KeptCollector:
-        """Return the renderings kept ready for the program's own registry and service."""
-        if self._kept is None:
-            from .exporters.kept import KeptCollector
-
-            self._kept = KeptCollector(self.reader.snapshot, self._journal)
-        return self._kept
+    def _refresh_metrics(self) -> None:
+        self.metrics.refresh()
 
     def before_fork(self) -> None:
         """Take back what a child must not inherit."""
         self._hold_dump.before_fork()
-        if self._signals is not None:
-            self._signals.before_fork()
+        self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self._hold_dump.after_fork_in_parent()
-        if self._signals is not None:
-            self._signals.after_fork_in_parent()
+        self._signals.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
-        self._states.clear()
-        self._census.clear()
-        JOBS.clear()
-        if self._signals is not None:
-            self._signals.after_fork_in_child()
-        self._stall_log.clear()
-        self._attach.forget()
         self._started = False
         self._starting = threading.RLock()
+        self._states.clear()
+        self._census.clear()
+        self._stall_log.clear()
+        self._lost_log.clear()
+        JOBS.clear()
+        self._signals.after_fork_in_child()
+        self._attach.forget()
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()
-        if self._endpoint is not None:
-            self._endpoint.close()
-            self._endpoint = None
+        self.metrics.forget_endpoint()

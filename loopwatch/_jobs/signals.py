@@ -33,10 +33,14 @@ FLUSH = 0.5
 
 
 class DrainSignals:
-    """Handles the signals for a program that would not drain by itself. Of use in the main thread alone."""
+    """Handles the signals for a program that would not drain by itself; none without a timeout.
 
-    def __init__(self, timeout: float, journal: Journal) -> None:
-        self._timeout = timeout
+    Of use in the main thread alone.
+    """
+
+    def __init__(self, timeout: float | None, journal: Journal) -> None:
+        self._wanted = timeout is not None
+        self._timeout = timeout or 0.0
         self._journal = journal
         self._before: dict[int, Disposition] = {}
         """What was set for the signals that ours handle, or did before others came."""
@@ -54,7 +58,9 @@ class DrainSignals:
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
         """Come before what is set for the signals, as ``loop`` begins to run."""
-        if _in_main_thread() and (self._drained is None or self._drained() is not loop):
+        if not self._wanted or not _in_main_thread():
+            return
+        if self._drained is None or self._drained() is not loop:
             self._loop = weakref.ref(loop)
             self._left.clear()
             self._pid = os.getpid()

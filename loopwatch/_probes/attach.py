@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
+from typing import Any, Protocol
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
@@ -39,6 +39,22 @@ class _Probes:
     tasks: TaskProbe
 
 
+class Host(Protocol):
+    """Who is told of the life of the loops, in the thread of each."""
+
+    def before_run(self) -> None:
+        """Prepare, before a loop begins to run."""
+
+    def loop_runs(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Note that ``loop`` is attached and about to run."""
+
+    def loop_beats(self) -> None:
+        """Check whatever may need it now and then: called at each heartbeat."""
+
+    def loop_left(self) -> None:
+        """Note that a loop has ended its run."""
+
+
 class Attach:
     """Attaches probes to every loop that runs, and takes them off again."""
 
@@ -46,24 +62,18 @@ class Attach:
         self,
         states: LoopStates,
         threshold: float,
+        contexts: ContextReader,
         clock: Clock,
         journal: Journal,
-        before_run: Callable[[], None],
-        on_running: Callable[[asyncio.AbstractEventLoop], None],
-        on_left: Callable[[], None],
-        check: Callable[[], None],
-        contexts: ContextReader,
+        host: Host,
     ) -> None:
         self._states = states
         self._threshold = threshold
         self._clock = clock
         self._journal = journal
-        self._before_run = before_run
-        self._on_running = on_running
-        self._on_left = on_left
-        self._check = check
-        self._active = False
         self._contexts = contexts
+        self._host = host
+        self._active = False
         self._classes = LoopClasses(
             {
                 "run_forever": functools.partial(_wrap, self),
@@ -146,7 +156,7 @@ class Attach:
             self._leave(probes)
         except Exception as error:  # noqa: BLE001 - as above
             self._journal.failure("attach", error)
-        self._on_left()
+        self._host.loop_left()
 
     def _enter(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
         probes = self._attached_to(loop)
@@ -157,7 +167,7 @@ class Attach:
             return None  # run again from within: the outer run is the one to leave
         if state.running:
             self._leave(probes)  # attached in mid-run, it left unseen
-        self._before_run()  # takes what time it takes: none of it is the loop's
+        self._host.before_run()  # takes what time it takes: none of it is the loop's
         now = self._clock.monotonic()
         thread = threading.current_thread()
         state.thread_id = thread.ident or 0
@@ -166,7 +176,7 @@ class Attach:
         state.boundary = BOUNDARY
         state.enter(now, self._clock.thread_cpu())
         probes.heartbeat.start(now)
-        self._on_running(loop)
+        self._host.loop_runs(loop)
         return probes
 
     def _leave(self, probes: _Probes) -> None:
@@ -199,7 +209,7 @@ class Attach:
         if state is None:
             self._refuse(loop, "too_many")
             return None
-        heartbeat = Heartbeat(loop, state, self._threshold, self._clock, self._journal, self._check)
+        heartbeat = Heartbeat(loop, state, self._threshold, self._clock, self._journal, self._host.loop_beats)
         unwrap = (
             watch_iterations(found, state, self._threshold, self._clock.monotonic, heartbeat.fall_due)
             if found

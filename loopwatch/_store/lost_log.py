@@ -56,3 +56,10 @@ class LostLog:
     def last(self) -> tuple[Lost, ...]:
         """Return the losses kept, oldest first."""
         return tuple(self._lost)
+
+    def clear(self) -> None:
+        """Forget everything: in a forked child, whose losses they are not."""
+        self._lost.clear()
+        self.reasons.clear()
+        self.unretrieved.clear()
+        self.leaked.clear()

@@ -9,6 +9,7 @@ import pytest
 
 import loopwatch
 from loopwatch import facts
+from loopwatch._engine import COMPONENTS
 from loopwatch._journal import Journal
 from loopwatch._records import Distribution, Point, Snapshot
 from loopwatch.exporters.exposition import TEXT
@@ -107,6 +108,13 @@ class TestFact:
 
 def test_stems_and_names_are_unique() -> None:
     assert len(facts.BY_STEM) == len(facts.ALL) == len({fact.prometheus_name for fact in facts.ALL})
+
+
+def test_every_part_that_may_fail_shows_as_zero_before() -> None:
+    sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
+    named = r'failure\(\s*"(\w+)"|^COMPONENT = "(\w+)"$|_failed\["(\w+)"\]'
+    found = {word for text in sources for groups in re.findall(named, text, re.MULTILINE) for word in groups}
+    assert found - {""} == set(COMPONENTS)
 
 
 def test_the_reference_is_up_to_date() -> None:
