@@ -21,6 +21,7 @@ from typing import Any
 from loopwatch._context.handover import HANDED, HandOver, LostContexts
 from loopwatch._context.reader import ContextReader, get_current
 from loopwatch._internals.interpreter import getframe, place_outside
+from loopwatch._internals.source_traceback import hide
 from loopwatch._internals.threads import target
 from loopwatch._journal import Journal
 from loopwatch._store.watched import listen
@@ -125,7 +126,10 @@ class HandOverProbe:
         ) -> Any:
             if context is not None and (handed := self._handed(callback, getframe(1))) is not None:
                 callback = functools.partial(_run, handed, callback)
-            return original(self_, callback, *args, context=context)
+            handle = original(self_, callback, *args, context=context)
+            if self_.get_debug():
+                hide(__file__, handle)
+            return handle
 
         return call_soon_threadsafe
 

@@ -19,6 +19,7 @@ from typing import Any
 from loopwatch._clock import Clock
 from loopwatch._context.reader import READS_TASKS, ContextReader, get_current
 from loopwatch._internals.interpreter import getframe, place_outside
+from loopwatch._internals.source_traceback import hide
 from loopwatch._internals.tasks import coroutine_name, exception_of
 from loopwatch._journal import Journal
 from loopwatch._places import Place
@@ -185,6 +186,8 @@ def wrap_create_task(
                 _record(probe, self, task, coro, started, frame, kwargs.get("name"))
                 if probe.contexts.notice is not None:
                     _notice(probe.contexts.notice, frame, coro, kwargs.get("context"))
+                if self.get_debug():
+                    hide(__file__, task)
             except Exception as error:  # noqa: BLE001 - the task runs, recorded or not
                 probe.journal.failure("tasks", error)
             return task

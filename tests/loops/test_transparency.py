@@ -186,6 +186,22 @@ def test_debug_mode_complains_of_nothing(
         assert not but_stalls("\n".join(warnings))
 
 
+def test_debug_mode_tells_of_creation_without_a_trace_of_ours(
+    agent: Agent, new_loop: LoopFactory
+) -> None:
+    loopwatch.watch_var(contextvars.ContextVar("hand_overs_are_wrapped_too"))
+    with contextlib.closing(new_loop()) as loop:
+        loop.set_debug(True)
+        handle: Any = loop.call_soon_threadsafe(print)
+        handle.cancel()
+        task: Any = loop.create_task(asyncio.sleep(0))
+        loop.run_until_complete(task)
+        for made in (handle, task):
+            files = [frame.filename for frame in made._source_traceback]
+            assert __file__ in files
+            assert not [file for file in files if "loopwatch/_" in file]
+
+
 def test_no_warning_and_no_trace_of_ours_in_asyncios_own_introspection(agent: Agent, run: Run) -> None:
     async def main() -> None:
         assert asyncio.all_tasks() == {asyncio.current_task()}
