@@ -30,10 +30,12 @@ class Selector(Protocol):
 def selector(loop: asyncio.AbstractEventLoop) -> Selector | None:
     """Return the selector whose ``select`` the loop calls once per iteration, if it has one we may wrap.
 
-    ``select`` is replaced on the instance, so an object without a ``__dict__`` is of no use.
+    ``select`` is replaced on the instance, so an object without a ``__dict__`` is of no use. One whose class
+    has no such method is a mock, whose own ``select`` its test will want to ask what it was called with.
     """
     found: Selector | None = getattr(loop, "_selector", None)
-    return found if type(found).__dictoffset__ and callable(getattr(found, "select", None)) else None
+    method = getattr(type(found), "select", None)
+    return found if type(found).__dictoffset__ and callable(method) else None
 
 
 def overridden(loop: asyncio.AbstractEventLoop, base: type) -> str | None:

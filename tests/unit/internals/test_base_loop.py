@@ -5,6 +5,7 @@ import contextlib
 import selectors
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -89,7 +90,7 @@ class Slotted:
         return []
 
 
-@pytest.mark.parametrize("odd", [None, Slotted(), object(), 7])
+@pytest.mark.parametrize("odd", [None, Slotted(), Mock(), object(), 7])
 def test_one_whose_select_cannot_be_replaced_is_none(odd: object) -> None:
     class Loop:
         _selector = odd
