@@ -186,9 +186,7 @@ def test_debug_mode_complains_of_nothing(
         assert not but_stalls("\n".join(warnings))
 
 
-def test_debug_mode_tells_of_creation_without_a_trace_of_ours(
-    agent: Agent, new_loop: LoopFactory
-) -> None:
+def test_debug_mode_tells_of_creation_without_a_trace_of_ours(agent: Agent, new_loop: LoopFactory) -> None:
     loopwatch.watch_var(contextvars.ContextVar("hand_overs_are_wrapped_too"))
     with contextlib.closing(new_loop()) as loop:
         loop.set_debug(True)
