@@ -75,6 +75,7 @@ def install(
     stall_threshold: float | Unset = UNSET,
     prometheus_port: int | Unset | None = UNSET,
     prometheus_host: str | Unset = UNSET,
+    keep_tasks: bool | Unset = UNSET,
     drain_timeout: float | Unset | None = UNSET,
     app_packages: tuple[str, ...] | list[str] | Unset = UNSET,
     hold_dump: bool | str | Unset = UNSET,
@@ -88,6 +89,8 @@ def install(
     - ``stall_threshold``: seconds a loop may be busy before it is a stall; 0.005 to 60, default 0.1.
     - ``prometheus_port``: of the ``/metrics`` endpoint; default 9464, 0 for any free one, None for none.
     - ``prometheus_host``: address it binds; default ``127.0.0.1``.
+    - ``keep_tasks``: True holds each task that is created in a watched loop until it is done, so that none
+      is garbage-collected while pending; default False: none lives longer than it would without us.
     - ``drain_timeout``: seconds for a plain program's tasks to end, on SIGTERM and SIGINT, before the signal
       takes its course; default None: no drain. Under an ASGI server use ``drain_lifespan()``.
     - ``app_packages``: names of modules that are application code though installed like a library.
@@ -103,6 +106,7 @@ def install(
         "stall_threshold": stall_threshold,
         "prometheus_port": prometheus_port,
         "prometheus_host": prometheus_host,
+        "keep_tasks": keep_tasks,
         "drain_timeout": drain_timeout,
         "app_packages": app_packages,
         "hold_dump": hold_dump,

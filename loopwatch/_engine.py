@@ -94,7 +94,7 @@ class Engine:
         self._lost_contexts = LostContexts(contexts, clock)
         self._unawaited = UnawaitedProbe(contexts, journal)
         self._handovers = HandOverProbe(contexts, self._lost_contexts, journal)
-        self._attach = Attach(self._states, self.settings.stall_threshold, contexts, clock, journal, self)
+        self._attach = Attach(self._states, self.settings, contexts, clock, journal, self)
         gc = GcProbe(self._states, self._pauses, clock, journal)
         self._probes = (gc, self._unawaited, self._handovers, self._attach)
         self._signals = DrainSignals(self.settings.drain_timeout, journal)

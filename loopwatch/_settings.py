@@ -44,6 +44,7 @@ class Settings:
     stall_threshold: float = 0.1
     prometheus_port: int | None = 9464
     prometheus_host: str = "127.0.0.1"
+    keep_tasks: bool = False
     drain_timeout: float | None = None
     app_packages: tuple[str, ...] = ()
     hold_dump: bool | str = True
@@ -67,6 +68,12 @@ def seconds(name: str, value: object, low: float, high: float) -> float:
 
 def _stall_threshold(name: str, value: object) -> float:
     return seconds(name, value, 0.005, 60.0)
+
+
+def _keep_tasks(name: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _fail(name, value, f"got {type(value).__name__}, neither True nor False", "Give True or False.")
+    return value
 
 
 def _drain_timeout(name: str, value: object) -> float | None:
@@ -123,6 +130,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "stall_threshold": _stall_threshold,
     "prometheus_port": _prometheus_port,
     "prometheus_host": _text,
+    "keep_tasks": _keep_tasks,
     "drain_timeout": _drain_timeout,
     "app_packages": _app_packages,
     "hold_dump": _hold_dump,
@@ -146,7 +154,7 @@ def _parse(field: str, name: str, raw: str) -> object:
             raise _fail(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
     if field == "app_packages":
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if field == "hold_dump":
+    if field in ("keep_tasks", "hold_dump"):
         flag = _flag(text)
         return raw if flag is None else flag
     return raw

@@ -27,6 +27,7 @@ _OPTIONS = {
     "stall_threshold": "seconds a loop may be busy before it is a stall (0.1)",
     "prometheus_port": "port of /metrics (9464); 0 for any free one, none for no endpoint",
     "prometheus_host": "address of /metrics (127.0.0.1)",
+    "keep_tasks": "yes: hold each task until it is done; no (the default)",
     "drain_timeout": "seconds for a plain program's tasks to end, on SIGTERM and SIGINT; none for no drain",
     "app_packages": "modules that count as application code, separated by commas",
     "hold_dump": "yes, no, or the file for the stack of a long hold of the GIL",

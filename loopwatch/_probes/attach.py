@@ -21,12 +21,13 @@ from loopwatch._internals.base_loop import RUN_FOREVER, overridden, selector
 from loopwatch._internals.interpreter import runner
 from loopwatch._internals.thread_clock import own_cpu_clock
 from loopwatch._journal import Journal
+from loopwatch._settings import Settings
 from loopwatch._store.loop_state import LoopState, LoopStates
 
 from .heartbeat import Heartbeat
 from .iterations import watch_iterations
 from .loop_classes import LoopClasses
-from .tasks import TaskProbe, wrap_create_task, wrap_exception_handler
+from .tasks import TaskProbe, let_go, wrap_create_task, wrap_exception_handler
 
 
 @dataclass(slots=True)
@@ -61,14 +62,15 @@ class Attach:
     def __init__(
         self,
         states: LoopStates,
-        threshold: float,
+        settings: Settings,
         contexts: ContextReader,
         clock: Clock,
         journal: Journal,
         host: Host,
     ) -> None:
         self._states = states
-        self._threshold = threshold
+        self._threshold = settings.stall_threshold
+        self._keep_tasks = settings.keep_tasks
         self._clock = clock
         self._journal = journal
         self._contexts = contexts
@@ -215,7 +217,7 @@ class Attach:
             if found
             else None
         )
-        tasks = TaskProbe(state.tasks, self._contexts, self._clock, self._journal)
+        tasks = TaskProbe(state.tasks, self._contexts, self._clock, self._journal, keep=self._keep_tasks)
         return _Probes(state, heartbeat, unwrap, tasks)
 
     def _refuse(self, loop: asyncio.AbstractEventLoop, reason: str) -> None:
@@ -227,6 +229,7 @@ class Attach:
             probes.unwrap_select()
         if getattr(loop, "_loopwatch_tasks", None) is probes.tasks:
             del loop._loopwatch_tasks  # type: ignore[attr-defined]
+            let_go(loop)
         if not probes.state.running:
             return
         if probes.state.thread_id == threading.get_ident():

@@ -53,13 +53,23 @@ class TaskProbe:
         "finalised",
         "gone",
         "journal",
+        "keep",
         "live",
         "sites",
         "tasks",
     )
 
-    def __init__(self, tasks: LoopTasks, contexts: ContextReader, clock: Clock, journal: Journal) -> None:
+    def __init__(
+        self,
+        tasks: LoopTasks,
+        contexts: ContextReader,
+        clock: Clock,
+        journal: Journal,
+        *,
+        keep: bool = False,
+    ) -> None:
         self.tasks = tasks
+        self.keep = keep
         self.live = tasks.live
         self.sites = tasks.sites
         self.gone = tasks.gone
@@ -142,6 +152,20 @@ def _record(
         probe.done(task)  # an eager one
     else:
         task.add_done_callback(probe.done, context=probe.done_context)
+        if probe.keep:
+            _keep(probe, loop, task)
+
+
+def _keep(probe: TaskProbe, loop: Any, task: Any) -> None:
+    """Hold ``task`` until it is done. It is its loop that does: with it goes what will never be done."""
+    kept = vars(loop).setdefault("_loopwatch_kept", set())
+    kept.add(task)
+    task.add_done_callback(kept.discard, context=probe.done_context)
+
+
+def let_go(loop: Any) -> None:
+    """Hold none of the loop's tasks any longer."""
+    vars(loop).pop("_loopwatch_kept", set()).clear()  # the callbacks hold the set still
 
 
 current_task = asyncio.current_task
