@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +15,7 @@ from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import name_of
-from loopwatch._internals.tasks import unretrieved
+from loopwatch._internals.tasks import coroutine_of, unretrieved
 from loopwatch._places import shape
 from loopwatch._records import Distribution, Measure, Task
 from loopwatch._store.cells import TopTotals
@@ -70,6 +71,8 @@ class TaskCensus:
         self._states = states
         self._contexts = contexts
         self._clock = clock
+        self._strays: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+        """When tasks were first seen that were not created through the loop."""
         self.clear()
 
     def clear(self) -> None:
@@ -127,7 +130,11 @@ class TaskCensus:
         known = {record.key for record in records}
         if loop is not None and len(records) < limit:
             for task in asyncio.all_tasks(loop):  # those made by asyncio.Task() itself
-                if id(task) not in known and id(task) not in state.tasks.live and (made := _made(task, now)):
+                if (
+                    id(task) not in known
+                    and id(task) not in state.tasks.live
+                    and (made := self._stray(task, now))
+                ):
                     yield self._of_live(state, made, task, now)
 
     def _of_live(self, state: LoopState, record: LiveTask, task: Any, now: float) -> Task:
@@ -152,6 +159,19 @@ class TaskCensus:
             daemon=is_daemon(task),
             loop_name=state.name,
         )
+
+    def _stray(self, task: Any, now: float) -> LiveTask | None:
+        """Return a record of a task that was not created through the loop: made when it was first seen."""
+        frame = getattr(task.get_coro(), "cr_frame", None)
+        if frame is None or task.done():
+            return None
+        record = LiveTask(task)
+        record.site = Site(frame.f_code, 0, frame.f_globals.get("__name__") or "")
+        record.key = id(task)
+        record.coroutine = coroutine_of(task)
+        record.name = record.parent = record.context = record.fall = record.lost = None
+        record.started = self._strays.setdefault(task, now)
+        return record
 
     def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about tasks. Costs as much as there are sites, not as there are tasks."""
@@ -207,20 +227,6 @@ def _oldest(live: dict[int, LiveTask], limit: int) -> list[LiveTask]:
         with contextlib.suppress(RuntimeError):  # it has, while we were copying
             return list(islice(live.values(), limit))
     return []
-
-
-def _made(task: Any, now: float) -> LiveTask | None:
-    """Return a record of a task that was not created through the loop: seen now, made where its code is."""
-    frame = getattr(task.get_coro(), "cr_frame", None)
-    if frame is None or task.done():
-        return None
-    record = LiveTask(task)
-    record.site = Site(frame.f_code, 0, frame.f_globals.get("__name__") or "")
-    record.key = id(task)
-    record.coroutine = frame.f_code.co_qualname
-    record.name = record.parent = record.context = record.fall = record.lost = None
-    record.started = now
-    return record
 
 
 def _named(states: list[LoopState]) -> Iterator[tuple[str, Site]]:

@@ -10,6 +10,11 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
+from .futures import name_of
+
+ANYIO_TASK = "TaskHandle._run_coro"
+"""The coroutine in which anyio (from 4.14 on) runs what it was given, after which it names the task."""
+
 exception_of: Callable[[Any], BaseException | None] = attrgetter("_exception")
 """The exception a task ended with; None for any other end. AttributeError for a task of another make."""
 
@@ -18,6 +23,12 @@ def coroutine_name(coro: object) -> str:
     """Return the qualified name of a coroutine's function; of what stands in for a coroutine, its type's."""
     name = getattr(coro, "__qualname__", None)
     return name if isinstance(name, str) else type(coro).__qualname__
+
+
+def coroutine_of(task: Any) -> str:
+    """Return the qualified name of the function that ``task`` runs."""
+    coroutine = coroutine_name(task.get_coro())
+    return (name_of(task) or coroutine) if coroutine == ANYIO_TASK else coroutine
 
 
 def unretrieved(task: object) -> bool:

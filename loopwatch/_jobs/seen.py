@@ -10,7 +10,7 @@ from typing import Any
 from loopwatch._context.reader import Context, ContextReader
 from loopwatch._internals.await_chain import Chain, describe
 from loopwatch._internals.futures import name_of
-from loopwatch._internals.tasks import coroutine_name, exception_of, unretrieved
+from loopwatch._internals.tasks import coroutine_of, exception_of, unretrieved
 from loopwatch._places import Place, shape
 from loopwatch._records import Frame, Task, TaskState
 from loopwatch._store.jobs import Job
@@ -47,7 +47,7 @@ class Seen:
     @property
     def coroutine(self) -> str:
         """Qualified name of its coroutine function."""
-        return coroutine_name(self.task.get_coro())
+        return coroutine_of(self.task)
 
     @property
     def state(self) -> TaskState:

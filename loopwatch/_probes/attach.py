@@ -123,8 +123,7 @@ class Attach:
         if probes is not None:
             probes.state.leaves_unseen = True
             probes.state.boundary = runner(RUN_FOREVER, by_loop)
-            for task in asyncio.all_tasks(loop):
-                probes.tasks.adopt(loop, task)
+            probes.tasks.adopt_all(loop)
 
     def tasks_of(self, loop: asyncio.AbstractEventLoop) -> TaskProbe | None:
         """Return the task probe of a loop that carries none yet: one that creates tasks before it runs."""
@@ -161,9 +160,12 @@ class Attach:
         self._host.loop_left()
 
     def _enter(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
+        is_new = loop not in self._attached  # so that no task of it was recorded yet
         probes = self._attached_to(loop)
         if probes is None:
             return None
+        if is_new:
+            probes.tasks.adopt_all(loop)
         state = probes.state
         if state.running and loop.is_running():
             return None  # run again from within: the outer run is the one to leave

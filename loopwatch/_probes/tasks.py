@@ -20,11 +20,11 @@ from loopwatch._clock import Clock
 from loopwatch._context.reader import READS_TASKS, ContextReader, get_current
 from loopwatch._internals.interpreter import getframe, place_outside
 from loopwatch._internals.source_traceback import hide
-from loopwatch._internals.tasks import coroutine_name, exception_of
+from loopwatch._internals.tasks import ANYIO_TASK, coroutine_of, exception_of
 from loopwatch._journal import Journal
 from loopwatch._places import Place
 from loopwatch._records import TaskState
-from loopwatch._store.tasks import SITES, LiveTask, LoopTasks, Site
+from loopwatch._store.tasks import LiveTask, LoopTasks, Site
 from loopwatch.facts import TASK_BUCKETS
 
 from .exceptions import FallProbe
@@ -35,6 +35,15 @@ _ON_BEHALF = (
     os.path.join("", "loopwatch", "_jobs", ""),
 )
 """Where code lies that creates tasks for its caller: ``gather``, task groups, ``asyncio.run``, ``spawn``."""
+_LOOPS = (_ON_BEHALF[0], os.path.join("", "loopwatch", "_probes", ""))
+"""Where a ``run_forever`` lies beyond which nobody creates tasks: asyncio's, and ours around it."""
+_NOBODY: dict[int, Site] = {}
+"""Stands for the sites of such code; stays empty."""
+
+
+NAMES_ASKED = 10
+"""Tasks of each site that are asked for their name; further ones if it turns out that they have any. A task
+that was given none makes one up when asked, which takes as long as all else that is done at its end."""
 
 
 class TaskProbe:
@@ -83,77 +92,91 @@ class TaskProbe:
         self.done_context = contextvars.Context()
         self._clock = clock
 
-    def adopt(self, loop: asyncio.AbstractEventLoop, task: Any) -> None:
-        """Record a task that was not created through ``create_task``, at the age of zero.
+    def adopt_all(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Record the tasks that were there before us, at the age of zero. The loop's thread.
 
-        The loop's thread. Its site is where its coroutine function begins, since its creator is not known.
+        Their site is where their coroutine function begins, since their creator is not known.
         """
-        frame = getattr(task.get_coro(), "cr_frame", None)
-        if id(task) not in self.live and not task.done() and frame is not None:
-            _record(self, loop, task, task.get_coro(), self._clock.monotonic(), frame, task.get_name())
+        now = self._clock.monotonic()
+        for task in asyncio.all_tasks(loop):
+            if id(task) not in self.live and not task.done():
+                _record(self, loop, task, task.get_coro(), now, None, task.get_name())
+                self.live[id(task)].parent = None  # not the task that we happen to run in
 
     def first_seen(self, code: CodeType) -> dict[int, Site] | None:
         """Decide once for each code object whether it creates tasks on behalf of others: then None."""
-        on_behalf = any(place in code.co_filename for place in _ON_BEHALF)
-        by_offset: dict[int, Site] | None = None if on_behalf else {}
+        by_offset: dict[int, Site] | None = {}
+        if code.co_name == "run_forever" and any(place in code.co_filename for place in _LOOPS):
+            by_offset = _NOBODY
+        elif any(place in code.co_filename for place in _ON_BEHALF):
+            by_offset = None
         self.sites[id(code)] = by_offset
-        if on_behalf:
+        if by_offset is None or by_offset is _NOBODY:
             self.tasks.held.append(code)
         return by_offset
 
-    def new_site(self, by_offset: dict[int, Site], frame: FrameType) -> Site:
-        """Return the site ``frame`` stands at, made now unless there are too many."""
-        tasks, code = self.tasks, frame.f_code
-        if tasks.site_count >= SITES:
-            if not by_offset:
-                tasks.sites.pop(id(code), None)  # nothing keeps this code, and so its id, alive
-            return tasks.further
-        tasks.site_count += 1
-        site = by_offset[frame.f_lasti] = Site(code, frame.f_lasti, frame.f_globals.get("__name__") or "")
-        return site
+    def new_site(self, by_offset: dict[int, Site] | None, frame: FrameType | None, coro: Any) -> Site:
+        """Return the site ``frame`` stands at; that of ``coro`` itself if the loop alone is on the stack."""
+        if frame is not None and by_offset is not None and by_offset is not _NOBODY:
+            return self.tasks.site(id(frame.f_code), frame.f_code, frame.f_lasti, _module(frame))
+        code, own = getattr(coro, "cr_code", None), getattr(coro, "cr_frame", None)
+        if code is None:
+            return self.tasks.further  # a coroutine of C code
+        return self.tasks.site(-id(code), code, 0, "" if own is None else _module(own))
+
+
+def _module(frame: FrameType) -> str:
+    return frame.f_globals.get("__name__") or ""
 
 
 def _record(
-    probe: TaskProbe, loop: Any, task: Any, coro: Any, started: float, frame: FrameType, name: str | None
+    probe: TaskProbe,
+    loop: Any,
+    task: Any,
+    coro: Any,
+    started: float,
+    frame: FrameType | None,
+    name: str | None,
 ) -> None:
     """Record a task created at ``frame`` or, if that acts for others, at the nearest that does not."""
-    sites = probe.sites
-    while True:
+    sites, site, by_offset = probe.sites, None, None
+    while frame is not None:
         code = frame.f_code
         by_offset = sites[id(code)] if id(code) in sites else probe.first_seen(code)
-        back = frame.f_back if by_offset is None else None
-        if back is None:
+        if by_offset is not None:
+            site = by_offset.get(frame.f_lasti)
             break
-        frame = back
-    if by_offset is None:  # nobody but asyncio itself is on the stack
-        by_offset = sites[id(code)] = {}
-    site = by_offset.get(frame.f_lasti) or probe.new_site(by_offset, frame)
-    site.created += 1
+        frame = frame.f_back
+    if site is None:
+        site = probe.new_site(by_offset, frame, coro)
     if probe.gone:
         probe.tasks.settle()
     live = probe.live
     record = LiveTask(task, probe.finalised)
     record.site = site
     record.key = key = id(task)
-    record.coroutine = getattr(coro, "__qualname__", None) or type(coro).__qualname__
+    coroutine = getattr(coro, "__qualname__", None) or type(coro).__qualname__
+    record.coroutine = name if name and coroutine == ANYIO_TASK else coroutine
     creator = current_task(loop)
     if creator is None:
         record.parent = None
     elif (parent := live.get(id(creator))) is not None:
         record.parent = parent.coroutine
     else:  # in its eager first step, which comes before its record; or not of our making
-        record.parent = coroutine_name(creator.get_coro())
+        record.parent = coroutine_of(creator)
     record.name = name
     record.started = started
     record.context = None if READS_TASKS else probe.contexts.current()
     record.fall = record.lost = None
-    live[key] = record
-    if task.done():
-        probe.done(task)  # an eager one
-    else:
+    done = task.done()  # an eager one
+    if not done:
         task.add_done_callback(probe.done, context=probe.done_context)
-        if probe.keep:
-            _keep(probe, loop, task)
+    site.created += 1  # only now: what a factory of the program's made may not have been a task
+    live[key] = record
+    if done:
+        probe.done(task)
+    elif probe.keep:
+        _keep(probe, loop, task)
 
 
 def _keep(probe: TaskProbe, loop: Any, task: Any) -> None:
@@ -249,8 +272,11 @@ def _make_done(
             site.buckets[bisect_left(TASK_BUCKETS, took)] += 1
             site.total += took
             context = contexts.of_task(task) if contexts.active else record.context
-            # Asked for its name, a task that was given none makes one up, which takes as long as all of this.
-            name = record.name if error is None else task.get_name()
+            name = record.name
+            if name is None and error is not None:
+                name = task.get_name()
+            elif name is None and (site.named or site.ok <= NAMES_ASKED):
+                name = _given_name(task, site)
             row = (site, record.coroutine, record.parent, name, started, now, state, error, context)
             ended.append(row)
             if error is not None:
@@ -260,6 +286,15 @@ def _make_done(
             journal.failure("tasks", error)
 
     return done
+
+
+def _given_name(task: Any, site: Site) -> str | None:
+    """Return the name that a task was given once it was made, as by ``asyncio.create_task`` before 3.13.3."""
+    name = task.get_name()
+    if name.startswith("Task-") or name == "None":  # of Python 3.13.0
+        return None
+    site.named = True
+    return str(name)
 
 
 def wrap_exception_handler(original: Callable[..., Any]) -> Callable[..., Any]:

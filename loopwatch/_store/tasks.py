@@ -38,6 +38,7 @@ class Site:
         "error",
         "lost",
         "module",
+        "named",
         "offset",
         "ok",
         "total",
@@ -48,6 +49,8 @@ class Site:
         self.offset = offset
         self.module = module
         self.created = self.ok = self.error = self.cancelled = self.lost = 0
+        self.named = False
+        """Whether its tasks are given names after they were made."""
         self.buckets = [0] * (len(TASK_BUCKETS) + 1)
         self.total = 0.0
         """Of the durations; with the buckets what a Histogram holds, written in place as tasks end."""
@@ -76,7 +79,7 @@ class Site:
     @property
     def name(self) -> str:
         """The creating function, module and qualified name."""
-        return f"{self.module}.{self.code.co_qualname}"
+        return f"{self.module}.{self.code.co_qualname}" if self.module else self.code.co_qualname
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +163,8 @@ class LoopTasks:
         """Lost tasks that found no place among those."""
         self.sites: dict[int, dict[int, Site] | None] = {}
         """By id of the code object, which the site keeps alive, and offset; None for code that creates tasks
-        on behalf of others. The id, since hashing a code object takes time in proportion to its length."""
+        on behalf of others. The id, since hashing a code object takes time in proportion to its length. By
+        the negative id that of a coroutine's own code, for tasks whose creator cannot be seen."""
         self.site_count: int = 0
         self.held: list[CodeType] = []
         """The code that creates tasks on behalf of others, so that its id stays its own."""
@@ -197,7 +201,7 @@ class LoopTasks:
             record.site.lost += 1  # their loop was closed under them
         for code_id, by_offset in gone.sites.items():
             for offset, site in (by_offset or {}).items():
-                self._same(code_id, offset, site).absorb(site)
+                self.site(code_id, site.code, offset, site.module).absorb(site)
         self.further.absorb(gone.further)
         self.ended.extend(gone.ended)
         self.failures.extend(gone.failures)
@@ -205,17 +209,20 @@ class LoopTasks:
         for record in gone.fallen:
             self.fall(record)
 
-    def _same(self, code_id: int, offset: int, site: Site) -> Site:
-        """Return the site of ours at the same place as one of another loop's."""
-        by_offset = self.sites.get(code_id) or {}
-        if offset in by_offset:
-            return by_offset[offset]
+    def site(self, key: int, code: CodeType, offset: int, module: str) -> Site:
+        """Return the site at a place, made now unless there are too many. ``key`` as in ``sites``."""
+        by_offset = self.sites.get(key) or {}
+        site = by_offset.get(offset)
+        if site is not None:
+            return site
         if self.site_count >= SITES:
+            if not by_offset:
+                self.sites.pop(key, None)  # nothing keeps this code, and so its id, alive
             return self.further
         self.site_count += 1
-        self.sites[code_id] = by_offset
-        by_offset[offset] = Site(site.code, offset, site.module)
-        return by_offset[offset]
+        self.sites[key] = by_offset
+        by_offset[offset] = site = Site(code, offset, module)
+        return site
 
     def all_sites(self) -> list[Site]:
         """Return the sites told apart so far. Any thread."""

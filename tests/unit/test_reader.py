@@ -126,7 +126,7 @@ def create_task(desk: Desk, state: LoopState) -> asyncio.Task[Any]:
     """Return a recorded task of the desk's loop. It runs only if that does."""
     probe = TaskProbe(state.tasks, ContextReader(Journal()), desk.fake.clock, Journal())
     task = desk.loop.create_task(asyncio.sleep(0))
-    probe.adopt(desk.loop, task)
+    probe.adopt_all(desk.loop)
     return task
 
 
