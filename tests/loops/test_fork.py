@@ -191,3 +191,26 @@ if in_child():
 """,
     )
     assert out == ["[False] []"]
+
+
+def test_tasks_are_counted_afresh(script: Script) -> None:
+    out = run(
+        script,
+        """
+agent = loopwatch.install(prometheus_port=None)
+
+async def main(count):
+    await asyncio.gather(*(asyncio.sleep(0) for _ in range(count)))
+
+def counted():
+    points = {point.labels: point.value for point in agent.snapshot().points["task_created"]}
+    return points["__main__.main",], len([task for task in agent.tasks() if task.coroutine == "sleep"])
+
+asyncio.run(main(500))
+counted()
+child = in_child()
+asyncio.run(main(20))
+print("child" if child else "parent", *counted(), flush=True)
+""",
+    )
+    assert out == ["child 20 20", "parent 520 520"]
