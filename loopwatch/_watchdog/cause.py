@@ -28,7 +28,7 @@ class Measured:
     gc: float
     cpu: float | None
     """CPU time of the loop's thread."""
-    process_cpu: float
+    process_cpu: float | None
     runqueue: float | None
     throttled: float | None
     late: float
@@ -94,6 +94,8 @@ def decide(m: Measured) -> Cause:
 
 def _late(m: Measured) -> Cause:
     """Tell who kept the watchdog from running, when it was not the loop's own thread computing."""
+    if m.process_cpu is None:
+        return "unknown"  # no reading from before: a stall right at the start
     if m.waited_for_gil is False:
         return "suspended" if m.share(m.process_cpu) < 1 - MOST else "unknown"
     others = m.share(m.process_cpu - (m.cpu or 0.0))

@@ -97,7 +97,7 @@ class Verdict:
             duration=end - start,
             gc=self._pauses.within(start, end),
             cpu=cpu,
-            process_cpu=_spent(inside, start, end, lambda reading: reading.process_cpu) or 0.0,
+            process_cpu=_spent(inside, start, end, lambda reading: reading.process_cpu),
             runqueue=_grown(before.runqueue, after.runqueue, longest_wait),
             throttled=_grown(before.throttled, after.throttled, longest_wait),
             late=lag.late,

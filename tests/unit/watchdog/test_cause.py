@@ -33,6 +33,12 @@ def test_a_holder_of_the_gil_that_had_to_wait_for_a_cpu_is_still_what_held_the_l
     assert decide(measured) == "gil"
 
 
+def test_a_late_watchdog_alone_tells_nothing() -> None:
+    """As in a process just started, on a busy machine: there is no reading from before the stall."""
+    measured = dataclasses.replace(QUIET, duration=0.325, cpu=None, process_cpu=None, runqueue=None, late=0.3)
+    assert decide(measured) == "unknown"
+
+
 def test_a_sleep_that_was_looked_at_is_blocking() -> None:
     assert decide(dataclasses.replace(QUIET, samples=5)) == "blocking"
 
