@@ -120,7 +120,7 @@ class TestProbes:
         assert run(work()) == "done"
         loopwatch.uninstall()
         assert failures(agent).keys() == {"attach"}
-        assert agent.stalls() == ()
+        assert not [stall for stall in agent.stalls() if stall.culprit]  # a busy machine has some by nobody
         assert not [loop for loop in agent.loops() if loop.running or loop.blocked]
 
     def test_a_loop_that_cannot_be_left_in_order_is_left(
