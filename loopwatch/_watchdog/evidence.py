@@ -5,6 +5,7 @@ Each number is None where the system does not offer it, and then no cause rests 
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,19 +32,32 @@ class Reading:
     """When the files in /proc and /sys were read, which is not done at every tick."""
 
 
-def _text(path: Path) -> str:
-    """Return what the file says; nothing if it cannot be read. Names in it may be cut within a character."""
+LONGEST = 16384
+"""Bytes of a file that are read: what is of use stands at its beginning."""
+
+
+def _text(path: str) -> str:
+    """Return what the file says; nothing if it cannot be read. Names in it may be cut within a character.
+
+    Read without Python's file objects, which take four times as long as the kernel does.
+    """
     try:
-        return path.read_text("utf-8", errors="replace")
+        file = os.open(path, os.O_RDONLY)
     except OSError:
         return ""
+    try:
+        return os.read(file, LONGEST).decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+    finally:
+        os.close(file)
 
 
 class System:
     """Reads the files of this process. ``root`` is where /proc and /sys are: tests bring recorded ones."""
 
     def __init__(self, root: Path = Path("/")) -> None:
-        self._proc = root / "proc/self"
+        self._proc = str(root / "proc/self")
         self._cpu_stat = self._find_cpu_stat(root)
         self._booked = False
 
@@ -53,7 +67,7 @@ class System:
         A kernel without the accounting shows zeros for ever; so zero counts as unknown until the first
         other number, which on a kernel with it comes within moments.
         """
-        fields = _text(self._proc / f"task/{native_id}/schedstat").split()
+        fields = _text(f"{self._proc}/task/{native_id}/schedstat").split()
         if len(fields) < 2:
             return None
         waited = int(fields[1]) * 1e-9
@@ -62,7 +76,7 @@ class System:
 
     def state(self, native_id: int) -> str:
         """Return the scheduler's one-letter state of a thread (R, S, D, T); empty when unknown."""
-        return _text(self._proc / f"task/{native_id}/stat").rpartition(") ")[2][:1]
+        return _text(f"{self._proc}/task/{native_id}/stat").rpartition(") ")[2][:1]
 
     def throttled(self) -> float | None:
         """Return the seconds the process's cgroup was throttled; None without a CPU controller."""
@@ -74,10 +88,10 @@ class System:
                 return int(value) * 1e-9
         return None
 
-    def _find_cpu_stat(self, root: Path) -> Path | None:
+    def _find_cpu_stat(self, root: Path) -> str | None:
         """Find cpu.stat of the process's own cgroup, v2 or v1, where such a file counts throttling."""
         mount = root / "sys/fs/cgroup"
-        for group in _text(self._proc / "cgroup").splitlines():
+        for group in _text(f"{self._proc}/cgroup").splitlines():
             controllers, _, path = group.partition(":")[2].partition(":")
             inside = path.lstrip("/")
             if controllers == "":
@@ -87,8 +101,9 @@ class System:
             else:
                 continue
             for candidate in candidates:
-                if "throttled_" in _text(candidate / "cpu.stat"):
-                    return candidate / "cpu.stat"
+                cpu_stat = str(candidate / "cpu.stat")
+                if "throttled_" in _text(cpu_stat):
+                    return cpu_stat
         return None
 
 
