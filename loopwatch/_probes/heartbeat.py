@@ -16,6 +16,9 @@ from loopwatch._store.loop_state import NEVER, LoopState
 
 INTERVAL = 0.05
 """Seconds, at most, on loops with a selector: a beat of 20 ms alone cost 0.9 % of a slow core."""
+INTERVAL_IDLE = 0.2
+"""Seconds, at most, on a loop that did nothing but beat since the last beat: to wake a process that sleeps
+costs far more than the beat itself."""
 INTERVAL_BLIND = 0.02
 """Seconds, at most, where the beat is all there is: it bounds the error of a stall's start."""
 
@@ -41,6 +44,7 @@ class Heartbeat:
         self._interval = min(threshold / 2, INTERVAL if state.has_selector else INTERVAL_BLIND)
         state.beat_interval = self._interval
         self._due = 0.0
+        self._iterations = 0.0
         self._beating = False
         self._timer: asyncio.TimerHandle | None = None
         # An empty context of its own: the default, a copy of the current one, would keep the values of
@@ -71,14 +75,20 @@ class Heartbeat:
             return
         self._due = now + self._interval
         if self._state.has_selector:
-            self._state.beat_due = self._due
+            self._state.beat_due = self._state.wait_until = self._due
         else:
             self._timer = loop.call_later(self._interval, self._beat, context=self._context)
             self._state.busy_since = self._due
 
-    def fall_due(self, now: float) -> bool:
+    def fall_due(self, now: float, owed_since: float) -> bool:
         """Have the loop beat in this iteration; return whether it will. Called by what wraps ``select``."""
-        self._state.beat_due = now + self._interval  # stalls are looked for at this pace, beat or no beat
+        state = self._state
+        state.beat_due = now + self._interval  # stalls are looked for at this pace, beat or no beat
+        idle = state.iterations - self._iterations < 2
+        self._iterations = state.iterations
+        state.wait_until = now + INTERVAL_IDLE if idle else state.beat_due
+        # A beat that waited behind what blocked the loop has counted that delay already.
+        self._due = max(owed_since, state.last_tick or 0.0)
         loop = self._loop()
         if loop is None or not self._beating:
             return False
@@ -115,10 +125,6 @@ class Heartbeat:
             state.end_stall(self._due, now, True)
         state.tasks.settle()
         self._check()
-        if state.has_selector:
-            # Left where fall_due put it. Moved on by a beat that waited behind what blocked the loop, it
-            # would keep select from looking at that very step.
-            self._due = max(state.beat_due, now)
-        else:
+        if not state.has_selector:
             self._schedule(now)
         state.heartbeat_time += self._monotonic() - now

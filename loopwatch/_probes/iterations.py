@@ -23,13 +23,13 @@ class _Ends:
 
     state: LoopState
     threshold: float
-    fall_due: Callable[[float], bool]
+    fall_due: Callable[[float, float], bool]
 
     def of_step(self, now: float) -> bool:
         """Note the step if it was a stall; return whether a beat is to run in this iteration."""
         if now - self.state.busy_since > self.threshold:
             self.state.end_stall(self.state.busy_since, now, True)
-        return self.fall_due(now)
+        return self.fall_due(now, self.state.beat_due)
 
     def of_wait(self, began: float, due: float, woke: float) -> None:
         """Note the wait if it ended far too late: it was short, so that was the GIL, the run queue or a
@@ -38,7 +38,7 @@ class _Ends:
         if late:
             self.state.end_stall(due, woke, False)
         self.state.idle_time += (due if late else woke) - began
-        self.fall_due(woke)
+        self.fall_due(woke, min(due, woke))
 
 
 def _keeping(
@@ -65,7 +65,7 @@ def _keeping(
         if now >= state.beat_due and end_step(now):
             timeout = 0
         if timeout or timeout is None:
-            left = state.beat_due - now
+            left = state.wait_until - now
             if timeout is None or timeout > left:
                 timeout = left
             state.waiting_since = now
@@ -90,11 +90,12 @@ def watch_iterations(
     state: LoopState,
     threshold: float,
     monotonic: Callable[[], float],
-    fall_due: Callable[[float], bool],
+    fall_due: Callable[[float, float], bool],
 ) -> Callable[[], None]:
     """Wrap ``selector.select`` so that it keeps ``state``; return a function that takes the wrapper off.
 
-    ``fall_due`` is called when a heartbeat is due and returns whether the loop is to beat.
+    ``fall_due`` is called when a heartbeat is due, with the time and since when the loop owes it, and returns
+    whether the loop is to beat.
     """
     shadows = shadowed(selector, "select")  # somebody else's, on the instance already
     ends = _Ends(state, threshold, fall_due)

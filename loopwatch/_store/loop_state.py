@@ -62,6 +62,7 @@ class LoopState:
         "shown",
         "tasks",
         "thread_id",
+        "wait_until",
         "waiting_since",
     )
 
@@ -106,7 +107,9 @@ class LoopState:
         self.beat_interval = 0.0
         """Seconds between two heartbeats."""
         self.beat_due = 0.0
-        """When the next heartbeat is due, on loops with a selector."""
+        """When the next heartbeat is due, on loops with a selector..."""
+        self.wait_until = 0.0
+        """...and until when the loop may wait for it: longer while nothing happens."""
         self.busy_since = NEVER
         """Since when the loop owes service. In a step: when it began. Waiting in select, or between two
         heartbeats where there is no selector: when the wait has to end, a moment still to come. NEVER while

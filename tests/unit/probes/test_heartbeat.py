@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from loopwatch._journal import Journal
-from loopwatch._probes.heartbeat import INTERVAL, INTERVAL_BLIND, Heartbeat
+from loopwatch._probes.heartbeat import INTERVAL, INTERVAL_BLIND, INTERVAL_IDLE, Heartbeat
 from loopwatch._store.loop_state import NEVER, LoopState
 from loopwatch.testing import FakeClock
 
@@ -86,11 +86,15 @@ class Beating:
         self.state.enter(self.fake.monotonic(), 0.0)
         self.heartbeat.start(self.fake.monotonic())
 
+    def fall_due(self) -> bool:
+        return self.heartbeat.fall_due(self.fake.monotonic(), self.state.beat_due)
+
     def after(self, seconds: float) -> None:
         """Let time pass, then have the loop turn once."""
         self.fake.advance(seconds)
         if self.state.has_selector and self.fake.monotonic() >= self.state.beat_due - 1e-9:
-            self.heartbeat.fall_due(self.fake.monotonic())
+            self.state.iterations += 2
+            self.fall_due()
         self.loop.run_timers()
         self.loop.run_ready()
 
@@ -139,13 +143,24 @@ def test_one_that_ran_late_does_not_put_off_the_next_look_for_stalls(beating: Be
     beating.start()
     beating.after(INTERVAL)
     beating.fake.advance(INTERVAL)
-    beating.heartbeat.fall_due(beating.fake.monotonic())
+    beating.fall_due()
     beating.fake.advance(0.3)
     beating.loop.run_ready()
     assert beating.fake.monotonic() >= beating.state.beat_due
     beating.after(0.0)
     delay = beating.state.delay.read()
     assert (delay.count, delay.sum) == (3, pytest.approx(0.3))
+
+
+def test_a_loop_that_only_beats_is_woken_less_often(beating: Beating) -> None:
+    beating.start()
+    state, fake = beating.state, beating.fake
+    for turns, may_wait in ((9, INTERVAL), (1, INTERVAL_IDLE), (1, INTERVAL_IDLE), (2, INTERVAL)):
+        fake.advance(INTERVAL)
+        state.iterations += turns
+        assert beating.fall_due()
+        assert state.beat_due == pytest.approx(fake.monotonic() + INTERVAL)  # stalls are looked for as ever
+        assert state.wait_until == pytest.approx(fake.monotonic() + may_wait)
 
 
 def test_on_a_loop_with_a_selector_it_leaves_no_timer_at_all(beating: Beating) -> None:
@@ -159,7 +174,7 @@ def test_on_a_loop_with_a_selector_it_leaves_no_timer_at_all(beating: Beating) -
 def test_a_beat_that_is_ready_when_the_loop_stops_does_nothing(beating: Beating) -> None:
     beating.start()
     beating.fake.advance(INTERVAL)
-    assert beating.heartbeat.fall_due(beating.fake.monotonic())
+    assert beating.fall_due()
     beating.heartbeat.stop()
     beating.loop.run_ready()
     assert beating.state.delay.read().count == 0
@@ -168,7 +183,8 @@ def test_a_beat_that_is_ready_when_the_loop_stops_does_nothing(beating: Beating)
 def test_after_the_stop_none_falls_due(beating: Beating) -> None:
     beating.start()
     beating.heartbeat.stop()
-    assert not beating.heartbeat.fall_due(beating.fake.monotonic() + INTERVAL)
+    beating.fake.advance(INTERVAL)
+    assert not beating.fall_due()
     assert beating.loop.ready == []
 
 
@@ -180,7 +196,8 @@ def test_a_call_soon_of_somebody_elses_that_fails_is_no_concern_of_the_loop(
 
     beating.start()
     beating.loop.call_soon = fails  # type: ignore[method-assign]
-    assert not beating.heartbeat.fall_due(beating.fake.monotonic() + INTERVAL)
+    beating.fake.advance(INTERVAL)
+    assert not beating.fall_due()
     assert beating.journal.failures() == {"heartbeat": 1}
 
 

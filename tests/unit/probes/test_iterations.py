@@ -35,8 +35,9 @@ class Wrapped:
         self.state = LoopState("main")
         self.state.has_selector = True
         self.state.enter(self.fake.monotonic(), 0.0)
-        self.state.beat_due = self.fake.monotonic() + BEAT
+        self.state.beat_due = self.state.wait_until = self.fake.monotonic() + BEAT
         self.beats: list[float] = []
+        self.owed: list[float] = []
         self.beats_are_run = True
         self.selector = Selector(self.fake)
         self.unwrap = self.watch(self.selector)
@@ -44,9 +45,10 @@ class Wrapped:
     def watch(self, selector: Any) -> Callable[[], None]:
         return watch_iterations(selector, self.state, THRESHOLD, self.fake.clock.monotonic, self.fall_due)
 
-    def fall_due(self, now: float) -> bool:
+    def fall_due(self, now: float, owed_since: float) -> bool:
         self.beats.append(now)
-        self.state.beat_due = now + BEAT
+        self.owed.append(owed_since)
+        self.state.beat_due = self.state.wait_until = now + BEAT
         return self.beats_are_run
 
     def turn(self, timeout: float | None, *, takes: float | None = None, work: float = 0.0) -> object:
@@ -76,6 +78,20 @@ def test_no_wait_lasts_beyond_the_next_beat(wrapped: Wrapped) -> None:
     wrapped.turn(BEAT / 4, takes=0.0)
     assert wrapped.selector.asked == pytest.approx([BEAT, BEAT / 2, BEAT / 4])
     assert wrapped.beats == []
+
+
+def test_a_beat_is_owed_since_its_time_or_since_the_wait_ended(wrapped: Wrapped) -> None:
+    fake, state = wrapped.fake, wrapped.state
+    due = state.beat_due
+    wrapped.turn(0, work=0.07)  # in a step, when it was due
+    wrapped.turn(0)
+    assert wrapped.owed == [pytest.approx(due)]
+    state.wait_until = fake.monotonic() + 4 * BEAT
+    wrapped.turn(None, takes=3 * BEAT)  # in a wait that was allowed to last: nothing was owed before an event
+    assert wrapped.owed[1:] == [pytest.approx(fake.monotonic())]
+    state.wait_until = until = fake.monotonic() + 4 * BEAT
+    wrapped.turn(None, takes=4 * BEAT + 0.03)
+    assert wrapped.owed[2:] == [pytest.approx(until)]
 
 
 def test_the_timeout_may_be_left_out(wrapped: Wrapped) -> None:
