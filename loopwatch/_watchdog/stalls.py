@@ -72,6 +72,10 @@ class Tracker:
         if self._suspicion is not None and not self.state.has_selector:
             self._suspicion.tell_frames_apart()
 
+    def wants_frame(self, now: float) -> bool:
+        """Whether ``look`` has a use for the frame: not while a selector tells all there is to tell."""
+        return not self.state.has_selector or now - self._since > self._w.threshold / 2
+
     def look(self, now: float, frame: FrameType | None) -> None:
         """Sample the step if it goes on for long."""
         state, since = self.state, self._since

@@ -13,19 +13,22 @@ from loopwatch._journal import Journal
 from loopwatch._records import Stall
 from loopwatch._store.loop_state import LoopState, LoopStates
 
-from .lateness import Lateness
+from .lateness import LATE, Lateness
 from .stalls import Tracker
 
 T = TypeVar("T")
 
-SLOW = 0.25
+IDLE = 1.35
+"""Times the tick to sleep while all loops wait. Should one of them stall from now on, then the look after the
+next is early enough."""
+SLOW = 0.5
 """Seconds between two readings of the CPU clocks of all threads."""
 CHORES_EVERY = 1.0
 """Seconds between two rounds of chores: things that are nobody's hurry."""
 
 
 class Watchdog:
-    """Looks every ``tick`` seconds while all is well, and as often as samples are due while it is not.
+    """Looks every ``tick`` seconds or so while all is well, and as often as samples are due while it is not.
 
     Never takes a lock that user code may hold, and never calls user code: no repr, no log handler.
     """
@@ -119,10 +122,12 @@ class Watchdog:
     def _pause(self) -> float | None:
         """Return how long to sleep, None for until nudged, and remember when that should be over."""
         paces = [pace for tracker in self._trackers.values() if (pace := tracker.suspicious) is not None]
-        if not paces and not any(state.running or state.ended for state in self._states.all()):
+        states = [state for state in self._states.all() if state.running or state.ended]
+        if not paces and not states:
             self._planned = float("inf")
             return None
-        pause = min([self._tick, *paces])
+        tick = self._tick * IDLE if all(state.waiting_since for state in states) else self._tick
+        pause = min([tick, *paces])
         self._planned = self._clock.monotonic() + pause
         return pause
 
@@ -139,7 +144,7 @@ class Watchdog:
         for tracker in trackers:
             tracker.note()
         now = self._clock.monotonic()
-        frames = current_frames()
+        frames = current_frames() if self._wants_frames(now, trackers) else {}
         try:
             self._guarded(self._lateness.look, self._planned, now, frames, threading.get_ident())
             for tracker in trackers:
@@ -154,6 +159,10 @@ class Watchdog:
             self._lateness.refresh()
         if now >= self._chores_at:
             self._do_chores()
+
+    def _wants_frames(self, now: float, trackers: list[Tracker]) -> bool:
+        """Whether anything is amiss: to copy the frames of all threads makes an object of each."""
+        return now - self._planned > LATE or any(tracker.wants_frame(now) for tracker in trackers)
 
     def _do_chores(self) -> None:
         self._chores_at = self._clock.monotonic() + CHORES_EVERY

@@ -9,8 +9,8 @@ import pytest
 
 from loopwatch._journal import Journal
 from loopwatch._store.loop_state import LoopState, LoopStates
-from loopwatch._watchdog.lateness import Lateness
-from loopwatch._watchdog.thread import CHORES_EVERY, Watchdog
+from loopwatch._watchdog.lateness import LATE, Lateness
+from loopwatch._watchdog.thread import CHORES_EVERY, IDLE, Watchdog
 from loopwatch.testing import FakeClock
 
 PATIENCE = 30.0
@@ -24,13 +24,19 @@ class Looker:
         self.state = state
         self.suspicious: float | None = None
         self.calls: list[str] = []
+        self.curious = False
+        self.frames: list[object] = []
         self.settled = threading.Event()
 
     def note(self) -> None:
         self.calls.append("note")
 
+    def wants_frame(self, now: float) -> bool:
+        return self.curious
+
     def look(self, now: float, frame: object) -> None:
         self.calls.append("look")
+        self.frames.append(frame)
 
     def settle(self) -> None:
         self.calls.append("settle")
@@ -120,6 +126,35 @@ def test_it_sleeps_a_tick_while_all_is_well_and_less_while_it_is_not(make: Make,
     assert watchdog._pause() == 0.01
     tracker.suspicious = 0.25
     assert watchdog._pause() == 0.025
+
+
+def test_it_sleeps_longer_while_all_loops_wait(make: Make, states: LoopStates, state: LoopState) -> None:
+    watchdog = make()
+    state.enter(0.0, 0.0)
+    state.waiting_since = 1.0
+    watchdog.step()
+    assert watchdog._pause() == pytest.approx(0.025 * IDLE)
+    other = asyncio.new_event_loop()
+    busy = states.claim(other, "asyncio", has_selector=True)
+    assert busy is not None
+    assert watchdog._pause() == pytest.approx(0.025 * IDLE)  # it does not run
+    busy.enter(0.0, 0.0)
+    assert watchdog._pause() == 0.025
+    other.close()
+
+
+def test_it_copies_frames_only_when_somebody_wants_one(make: Make, state: LoopState, fake: FakeClock) -> None:
+    watchdog = make()
+    state.thread_id = threading.get_ident()
+    watchdog.step()
+    [tracker] = watchdog._trackers.values()
+    assert isinstance(tracker, Looker)
+    tracker.curious = True
+    watchdog.step()
+    tracker.curious = False
+    watchdog._planned = fake.monotonic() - 2 * LATE  # it is late itself: somebody else may be the reason
+    watchdog.step()
+    assert [frame is not None for frame in tracker.frames] == [False, True, True]
 
 
 def test_it_sleeps_until_called_when_no_loop_runs(make: Make, state: LoopState) -> None:
