@@ -122,3 +122,16 @@ class Outcome:
     def _named(word: str, lines: list[str]) -> list[str]:
         found = (re.match(rf"  {word}: task '([^']+)'", line) for line in lines)
         return [match[1] for match in found if match]
+
+
+def assert_none_of_200_is_missing(child: Child) -> None:
+    """Check what became of 120 short jobs, 50 long, 20 that suppress cancellation, and 10 other tasks."""
+    outcome = child.outcome()
+    finished = {f"short-{line.split()[1]}" for line in child.said if line.startswith("finished ")}
+    assert outcome.finished == len(finished)
+    long = {f"long-{number}" for number in range(50)}
+    short = {f"short-{number}" for number in range(120)}
+    assert finished | set(outcome.cancelled) == short | long
+    assert set(outcome.abandoned) == {f"stubborn-{n}" for n in range(20)} | {f"task-{n}" for n in range(10)}
+    assert outcome.finished + len(outcome.cancelled) + len(outcome.abandoned) == 200
+    assert outcome.duration < 3.0

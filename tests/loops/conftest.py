@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ import pytest
 import loopwatch
 from loopwatch import Agent, Stall
 
+from .child import Child
 from .provoked import CpuWaits, told_of
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -101,6 +103,21 @@ def eventually() -> Callable[[Callable[[], T]], T]:
         raise AssertionError("it never came")
 
     return eventually
+
+
+@pytest.fixture
+def start_child(
+    request: pytest.FixtureRequest, new_loop: LoopFactory, tmp_path: Path
+) -> Iterator[Callable[[str], Child]]:
+    """Start a program that is told to end while it runs, on loops of the kind of ``new_loop``."""
+    with ExitStack() as children:
+
+        def start(source: str) -> Child:
+            child = Child(source, request.config.getoption("--loop"), tmp_path)
+            children.callback(child.close)
+            return child
+
+        yield start
 
 
 @pytest.fixture

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from signal import SIGINT, SIGTERM
 
 import pytest
 
-from .child import Child
+from .child import Child, assert_none_of_200_is_missing
 
 Start = Callable[..., Child]
 
@@ -23,19 +22,13 @@ loopwatch.install(prometheus_port=None, drain_timeout=TIMEOUT)
 
 
 @pytest.fixture
-def start(request: pytest.FixtureRequest, new_loop: object, tmp_path: Path) -> Iterator[Start]:
-    """Start a program whose jobs may take so many seconds to drain; on loops of the kind of ``new_loop``."""
-    kind = request.config.getoption("--loop")
-    children: list[Child] = []
+def start(start_child: Callable[[str], Child]) -> Start:
+    """Start a program whose jobs may take so many seconds to drain."""
 
     def start(source: str, timeout: float = 20.0) -> Child:
-        child = Child(f"TIMEOUT = {timeout}\n{JOB}\n{source}", kind, tmp_path)
-        children.append(child)
-        return child
+        return start_child(f"TIMEOUT = {timeout}\n{JOB}\n{source}")
 
-    yield start
-    for child in children:
-        child.close()
+    return start
 
 
 ONE_JOB = """
@@ -107,15 +100,7 @@ def test_of_two_hundred_jobs_none_is_missing(start: Start) -> None:
     child.until("ready")
     child.send(SIGTERM)
     assert child.end() == -SIGTERM
-    outcome = child.outcome()
-    finished = {f"short-{line.split()[1]}" for line in child.said if line.startswith("finished ")}
-    assert outcome.finished == len(finished)
-    long = {f"long-{number}" for number in range(50)}
-    short = {f"short-{number}" for number in range(120)}
-    assert finished | set(outcome.cancelled) == short | long
-    assert set(outcome.abandoned) == {f"stubborn-{n}" for n in range(20)} | {f"task-{n}" for n in range(10)}
-    assert outcome.finished + len(outcome.cancelled) + len(outcome.abandoned) == 200
-    assert outcome.duration < 3.0
+    assert_none_of_200_is_missing(child)
 
 
 @pytest.mark.parametrize("second", [SIGTERM, SIGINT])
