@@ -17,6 +17,7 @@ import threading
 import weakref
 from types import FrameType
 
+from loopwatch._clock import SYSTEM
 from loopwatch._journal import Journal
 from loopwatch._records import DrainReport
 from loopwatch._store.jobs import JOBS
@@ -28,6 +29,9 @@ from .interrupt import SIGNALS
 
 SERVERS = frozenset(("aiohttp", "gunicorn", "hypercorn", "uvicorn"))
 """Their handlers begin a shutdown that ends the requests first: they stay in charge, and drain within it."""
+LOADED = 2.0
+"""Seconds after which an application has told whether it drains in its lifespan: Starlette puts its
+middleware together when it is first called, while the server's loop runs."""
 FLUSH = 0.5
 """Seconds the log's handlers may take to write what was left, before a signal is raised that may kill."""
 
@@ -45,7 +49,9 @@ class DrainSignals:
         self._before: dict[int, Disposition] = {}
         """What was set for the signals that ours handle, or did before others came."""
         self._left: dict[int, Disposition] = {}
-        """What was left in charge."""
+        """What was left in charge..."""
+        self._left_at = 0.0
+        """...and since when: monotonic time."""
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._drained: weakref.ref[asyncio.AbstractEventLoop] | None = None
         """The loop whose signals are not ours any more, since one was handed on."""
@@ -117,15 +123,15 @@ class DrainSignals:
         late = taken is not None and not found.of_loop and not found.is_default
         if late or found.owner in SERVERS or not found.can_be_taken:
             self._left[signum] = found
+            self._left_at = SYSTEM.monotonic()
         else:
             found.take()
             self._before[signum] = found
 
     def _say_what_was_left(self) -> None:
-        """Say, once, that the setting has no effect; unless the application drains in its lifespan.
-
-        Not as the loop begins to run: the application may not have been loaded yet.
-        """
+        """Say, once, that the setting has no effect; unless the application drains in its lifespan."""
+        if SYSTEM.monotonic() - self._left_at < LOADED:
+            return
         for signum, left in self._left.items():
             if self._said or lifespan.in_use or not left.can_be_taken:
                 continue
