@@ -10,7 +10,8 @@ import threading
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
-from ._collectors.leaks import LeakFinder
+from ._collectors.leaks.finder import LeakFinder
+from ._collectors.leaks.found import Found
 from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
 from ._collectors.own import Own
@@ -115,9 +116,11 @@ class Engine:
             contexts=contexts,
             tell=self._tell,
         )
-        tell = LossReport(self._lost_log, contexts, clock, journal).tell
-        self._lost_tasks = LostTasks(self._states, self._unawaited.dropped, self._lost_contexts, owner, tell)
-        leaks = LeakFinder(self._states, contexts, clock, self._lost_log, tell)
+        self._losses = LossReport(self._lost_log, contexts, owner, clock, journal)
+        self._lost_tasks = LostTasks(
+            self._states, self._unawaited.dropped, self._lost_contexts, owner, self._losses.tell
+        )
+        leaks = LeakFinder(self._states, Found(contexts, self._lost_log, self._losses), clock)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
@@ -166,7 +169,7 @@ class Engine:
                 "journal": lambda: self._journal.dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
-            log_suppressed=lambda: self._report.log_suppressed,
+            log_suppressed=lambda: self._report.log_suppressed + self._losses.log_suppressed,
             unwatched=self._attach.unwatched.copy,
         )
 

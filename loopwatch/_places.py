@@ -6,11 +6,20 @@ Frames are not kept: that would hold the locals of user code, and a frame read l
 from __future__ import annotations
 
 from types import CodeType
+from typing import NamedTuple
 
 from ._records import Frame
 
 Place = tuple[CodeType, int, str]
 """Code object, offset of the running instruction, name of the module."""
+
+
+class Stand(NamedTuple):
+    """Where a task stood as it was looked at, and what it waited for."""
+
+    places: tuple[Place, ...]
+    """Outermost first."""
+    waiting_on: str | None
 
 
 def shape(place: Place) -> Frame:

@@ -24,7 +24,7 @@ LostReason = Literal[
     "context_lost",
 ]
 
-LeakReason = Literal["unreferenced", "deadlock", "never_wakes", "overage"]
+LeakReason = Literal["unreferenced", "deadlock", "never_wakes", "site_growth", "overage"]
 
 LoopKind = Literal["asyncio", "uvloop", "other"]
 
@@ -203,11 +203,17 @@ class Lost:
     trace_id: str | None
     span_id: str | None
     await_stack: tuple[Frame, ...]
+    """Where it stood when it was last seen, innermost last; of one that died, where the exception was raised.
+    Empty when it was never seen: garbage-collected sooner than a second after its creation, as a rule."""
     waiting_on: str | None
+    """What it waited for there; of a deadlock with the task that keeps it from going on."""
     evidence: Mapping[str, float]
     missing: tuple[str, ...] = ()
     """Of a lost context: the variables, and ``trace``, that the work runs without. ``context`` and
     ``trace_id`` then hold what the code had that handed it over, ``await_stack`` where it was noticed."""
+    task_name: str | None = None
+    leak: LeakReason | None = None
+    """Of a task that lives: how it was found."""
 
 
 @dataclass(frozen=True, slots=True)

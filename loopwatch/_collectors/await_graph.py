@@ -80,6 +80,15 @@ def await_graph(tasks: Iterable[Any]) -> AwaitGraph:
     return AwaitGraph(edges, any_of, tuple(_deadlocks(readings, edges, stuck)), frozenset(stuck))
 
 
+def may_be_stuck(task: Any) -> bool:
+    """Whether a task waits for tasks or for a lock, however long that takes: the others need no look."""
+    with contextlib.suppress(Exception):  # as above
+        reading = _Reading(task, *links(task))
+        _read_needs(reading)
+        return bool(reading.needs) or reading.lock is not None
+    return False
+
+
 def _read_needs(reading: _Reading) -> tuple[Any, ...]:
     """Note what a task waits for, and return the tasks among it."""
     if reading.awaited is None or not is_pending(reading.awaited):

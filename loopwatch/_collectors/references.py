@@ -22,7 +22,7 @@ from contextvars import Context
 from itertools import chain, islice, pairwise
 from types import AsyncGeneratorType, BuiltinMethodType, MethodType
 from typing import Any, NamedTuple
-from weakref import ReferenceType, getweakrefcount
+from weakref import ReferenceType, getweakrefcount, getweakrefs
 
 from loopwatch._internals.futures import is_future, is_pending, is_task, loop_of, waiter_of
 from loopwatch._internals.links import links
@@ -95,6 +95,12 @@ class Prover:
             frames = chain.from_iterable(links(one)[0] for one in islice(self._live(), TASKS))
             self._in_frames = set(map(id, filter(is_task, referents(frames))))
         return key in self._in_frames
+
+
+class OwnRef(ReferenceType[Any]):
+    """A weak reference of ours: nobody else gets hold of anything by it."""
+
+    __slots__ = ()
 
 
 class _Look:
@@ -193,7 +199,9 @@ def _is_found_weakly(one: Any) -> bool:
 
     Of async generators that is the loop, which only shuts them down.
     """
-    return type(one) is not AsyncGeneratorType and getweakrefcount(one) > 0
+    if type(one) is AsyncGeneratorType or not getweakrefcount(one):
+        return False
+    return any(type(ref) is not OwnRef for ref in getweakrefs(one))
 
 
 def _is_handle(one: Any) -> bool:

@@ -169,7 +169,7 @@ class TaskCensus:
         record.site = Site(frame.f_code, 0, frame.f_globals.get("__name__") or "")
         record.key = id(task)
         record.coroutine = coroutine_of(task)
-        record.name = record.parent = record.context = record.fall = record.lost = None
+        record.name = record.parent = record.context = record.fall = record.stood = record.lost = None
         record.started = self._strays.setdefault(task, now)
         return record
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from loopwatch._places import Place
+from loopwatch._places import Place, Stand
 
 from .dependencies import group_awaited, task_inside
 from .futures import gathered, in_executor, is_task, name_of, shielded
@@ -127,6 +127,12 @@ def chain(task_or_coro: Any) -> Chain:
         found, awaited = links(task_or_coro)
         places.extend(filter(None, map(place_of, found)))
     return Chain(tuple(places), awaited, tuple(found))
+
+
+def stand_of(task: Any) -> Stand | None:
+    """Return where ``task`` stands; None if that is not to be seen: it has ended, or is being collected."""
+    found = chain(task)
+    return Stand(found.places, describe(found)) if found.places else None
 
 
 def describe(found: Chain) -> str | None:

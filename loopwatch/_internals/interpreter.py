@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from inspect import CO_COROUTINE
 from types import CodeType, FrameType
@@ -33,6 +34,17 @@ def places(frame: FrameType | None, outermost: CodeType | None = None) -> tuple[
     while frame is not None and frame.f_code is not outermost and len(found) < DEPTH:
         found.append((frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""))
         frame = frame.f_back
+    return tuple(found)
+
+
+def raised_in(error: BaseException) -> tuple[Place, ...]:
+    """Return where an exception passed through, outermost first: where it was raised comes last."""
+    found: deque[Place] = deque(maxlen=DEPTH)
+    step = error.__traceback__
+    while step is not None:
+        frame = step.tb_frame
+        found.append((frame.f_code, step.tb_lasti, frame.f_globals.get("__name__") or ""))
+        step = step.tb_next
     return tuple(found)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .futures import type_name
-from .links import Link, code_of
+from .links import Link, code_of, variables_of
 
 _SLEEP = asyncio.sleep.__code__
 _RESOLVE: object = getattr(futures, "_set_result_unless_cancelled", object())
@@ -42,3 +42,9 @@ def is_timer(found: object) -> bool:
 def sleeps(links: Sequence[Link]) -> bool:
     """Whether a chain ends in ``asyncio.sleep``, which a timer of its loop will end."""
     return bool(links) and code_of(links[-1]) is _SLEEP
+
+
+def sleeps_until(links: Sequence[Link]) -> float | None:
+    """Return the loop's time at which a chain that ends in ``asyncio.sleep`` goes on; None for any other."""
+    held = variables_of(links[-1]) if sleeps(links) else ()
+    return next((handle.when() for handle in held if is_timer(handle)), None)

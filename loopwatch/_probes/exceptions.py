@@ -1,7 +1,8 @@
 """Probe of tasks that fall: ``call_exception_handler`` of the loop classes, where asyncio reports them.
 
-It is called from the task's finaliser, the last moment at which its coroutine, its frames and its context
-still stand. The program's own message comes as it would, since the original is always called.
+It is called from the task's finaliser, the last moment at which its context and its exception still stand.
+Its coroutine the garbage collector has closed before: where a pending task stood is known from an earlier
+look at it, if there was one. The program's own message comes as it would: the original is always called.
 """
 
 from __future__ import annotations
@@ -9,9 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from loopwatch._context.reader import ContextReader
-from loopwatch._internals.await_chain import chain, describe
+from loopwatch._internals.await_chain import stand_of
+from loopwatch._internals.futures import name_of
+from loopwatch._internals.interpreter import raised_in
 from loopwatch._internals.tasks import exception_of
 from loopwatch._journal import Journal
+from loopwatch._places import Stand
 from loopwatch._store.tasks import Fall, LoopTasks
 
 DESTROYED = "Task was destroyed but it is pending!"
@@ -41,12 +45,11 @@ class FallProbe:
         record = tasks.live.get(key) or tasks.failed.get(key)
         if record is None:
             return
-        found = chain(task)
         exception = exception_of(task) if message == UNRETRIEVED else None
         record.fall = Fall(
             reason="destroyed_pending" if exception is None else "unretrieved_exception",
-            stack=found.places,
-            waiting_on=describe(found) if exception is None else None,
+            name=name_of(task),
+            stood=stand_of(task) or record.stood if exception is None else Stand(raised_in(exception), None),
             context=self._contexts.of_task(task, record.context),
             error=type(exception).__name__ if exception is not None else None,
         )

@@ -10,12 +10,18 @@ from loopwatch._store.cells import Histogram
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.pauses import Pauses
 
+from .last_look import LastLook
+
+FULL = 2
+"""The generation that is collected together with all others."""
+
 
 class GcProbe:
     """Times collections by ``gc.callbacks``. Collections never overlap, so one start time is enough."""
 
     def __init__(self, states: LoopStates, pauses: Pauses, clock: Clock, journal: Journal) -> None:
         self._states = states
+        self._last_look = LastLook(states)
         self._pauses = pauses
         self._monotonic = clock.monotonic
         self._journal = journal
@@ -33,6 +39,8 @@ class GcProbe:
         try:
             if phase == "start":
                 self._pauses.running_since = self._monotonic()
+                if info.get("generation") == FULL:
+                    self._last_look.take()
             else:
                 self._end(info["generation"])
         except Exception as error:  # noqa: BLE001 - set aside, as every probe that fails

@@ -167,7 +167,7 @@ def _record(
     record.name = name
     record.started = started
     record.context = None if READS_TASKS else probe.contexts.current()
-    record.fall = record.lost = None
+    record.fall = record.stood = record.lost = None
     done = task.done()  # an eager one
     if not done:
         task.add_done_callback(probe.done, context=probe.done_context)

@@ -29,12 +29,16 @@ class Loss:
     waiting_on: str | None = None
     evidence: Mapping[str, float] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
+    task_name: str | None = None
+    leak: LeakReason | None = None
 
 
 class LostLog:
     """Written by the watchdog; any thread may read."""
 
     KEPT = 256
+    OF_SITE = 64
+    """Losses kept that have reason and site in common, so that many of one kind push out no others."""
 
     def __init__(self) -> None:
         self._lost: deque[Lost] = deque(maxlen=self.KEPT)
@@ -44,14 +48,25 @@ class LostLog:
         self.leaked: dict[LeakReason, int] = {}
         """Tasks found to be leaked that live still."""
 
-    def add(self, lost: Lost) -> None:
-        """Keep a loss."""
+    def add(self, lost: Lost, instead_of: Lost | None = None) -> None:
+        """Keep a loss, in place of what was known before of the same task."""
+        if instead_of is not None:
+            self._drop(instead_of)
+        alike = [one for one in self._lost if one.reason == lost.reason and one.site == lost.site]
+        if len(alike) >= self.OF_SITE:
+            self._drop(alike[0])
         self._lost.append(lost)
         self.reasons[lost.reason] += 1
         if lost.reason == "unretrieved_exception":
             error = lost.exception or OTHER
             known = error in self.unretrieved or len(self.unretrieved) < TOP
             self.unretrieved[error if known else OTHER] += 1
+
+    def _drop(self, lost: Lost) -> None:
+        for index, one in enumerate(self._lost):
+            if one is lost:
+                del self._lost[index]
+                return
 
     def last(self) -> tuple[Lost, ...]:
         """Return the losses kept, oldest first."""

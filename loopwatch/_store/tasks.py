@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
-from loopwatch._places import Place
-from loopwatch._records import LostReason, TaskState
+from loopwatch._places import Place, Stand
+from loopwatch._records import Lost, LostReason, TaskState
 from loopwatch._store.watched import Values
 from loopwatch.facts import TASK_BUCKETS
 
@@ -84,12 +85,12 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """How a task was found as it fell: copied while its frames and its context still stood."""
+    """How a task was found as it fell: copied while its context, its exception and its name still stood."""
 
     reason: LostReason
-    stack: tuple[Place, ...]
-    """Outermost first: down to the innermost frame that awaited."""
-    waiting_on: str | None
+    name: str | None
+    stood: Stand | None
+    """Where it waited when it was last looked at or, if it died of an exception, where that was raised."""
     context: Values | None
     error: str | None
 
@@ -97,7 +98,7 @@ class Fall:
 class LiveTask(weakref.ref[Any]):
     """The record of a live task, which is itself the weak reference to it: one object a task."""
 
-    __slots__ = ("context", "coroutine", "fall", "key", "lost", "name", "parent", "site", "started")
+    __slots__ = ("context", "coroutine", "fall", "key", "lost", "name", "parent", "site", "started", "stood")
 
     site: Site
     key: int
@@ -113,8 +114,10 @@ class LiveTask(weakref.ref[Any]):
     context: Values | None
     """At creation, where the task's own context cannot be read later (before Python 3.12); else None."""
     fall: Fall | None
-    lost: LostReason | None
-    """What it was reported as while it lived."""
+    stood: Stand | None
+    """Where it was seen last; None until it is looked at."""
+    lost: Lost | None
+    """The report of it, made while it lived."""
 
     @property
     def reason(self) -> LostReason:
@@ -179,7 +182,10 @@ class LoopTasks:
         The loop's thread, at each heartbeat, and before a new task that may have the id of one of them.
         """
         while self.gone:
-            record = self.gone.popleft()
+            try:
+                record = self.gone.popleft()
+            except IndexError:  # the watchdog has, which settles for a loop that does not run
+                return
             if self.live.get(record.key) is record:
                 del self.live[record.key]
                 record.site.lost += 1
@@ -224,10 +230,19 @@ class LoopTasks:
         by_offset[offset] = site = Site(code, offset, module)
         return site
 
+    def records(self) -> list[LiveTask]:
+        """Return the records of the live tasks, oldest first. Any thread."""
+        return list(self.live.values())
+
     def all_sites(self) -> list[Site]:
         """Return the sites told apart so far. Any thread."""
         known = (by_offset for by_offset in list(self.sites.values()) if by_offset)
         return [site for by_offset in known for site in list(by_offset.values())]
+
+
+def tasks_of(records: Iterable[LiveTask]) -> Iterator[Any]:
+    """Yield the tasks of these records that exist still."""
+    return (task for record in records if (task := record()) is not None)
 
 
 def _further() -> None:

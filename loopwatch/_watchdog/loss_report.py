@@ -3,40 +3,96 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from collections.abc import Sequence
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
 from loopwatch._places import shape
-from loopwatch._records import Lost
+from loopwatch._records import Frame, Lost
 from loopwatch._store.lost_log import Loss, LostLog
+
+from .code_owner import CodeOwner
+from .culprit import find
+from .pace import Pace
+
+KINDS = 1000
+"""Kinds of losses told apart: more than a program has, but its code may be generated without end."""
+MEMBERS = 5
+"""Tasks of a deadlock that its line names."""
 
 SENTENCES = {
     "destroyed_pending": "was garbage-collected while pending, since nothing held a reference to it",
-    "unretrieved_exception": "died of {error}, and nobody asked for the exception",
-    "never_awaited": "was never awaited",
-    "unreferenced": "is held by nothing and may be garbage-collected any time; it waits for {waiting_on}",
-    "leaked": "will not finish: it waits for {waiting_on}",
-    "deadlock": "waits for itself, through others: {waiting_on}",
-    "context_lost": "runs without {missing}, which the code that handed it over had",
+    "unretrieved_exception": "died of {exception}, and nobody asked for the exception",
+    "unreferenced": "is held by nothing and may be garbage-collected any time",
+    "deadlock": "is in a deadlock",
+    "never_wakes": "will not finish: nothing can wake it",
+    "site_growth": "does not seem to finish: what is created there grows in number and none ends",
+    "overage": "does not seem to finish: others created there take no more than {usual_p99_s:.3g} s",
 }
+"""What is said of a task, by reason; of a leak by how it was found."""
 
 
 class LossReport:
-    """Keeps each loss, and logs one line for it. The watchdog's thread."""
+    """Keeps each loss, and logs a line for the first, second, fourth, eighth ... of a kind.
 
-    def __init__(self, log: LostLog, contexts: ContextReader, clock: Clock, journal: Journal) -> None:
+    The watchdog's thread.
+    """
+
+    def __init__(
+        self, log: LostLog, contexts: ContextReader, owner: CodeOwner, clock: Clock, journal: Journal
+    ) -> None:
         self._log = log
         self._contexts = contexts
+        self._owner = owner
         self._clock = clock
         self._journal = journal
+        self._pace = Pace(clock)
+        self._told: Counter[tuple[object, ...]] = Counter()
 
-    def tell(self, loss: Loss) -> None:
-        """Keep and log one loss."""
+    @property
+    def log_suppressed(self) -> int:
+        """Lines withheld since the start."""
+        return self._pace.suppressed
+
+    def tell(self, loss: Loss, instead_of: Lost | None = None) -> Lost:
+        """Keep and log one loss; ``instead_of`` is what was told before of the same task."""
         lost = self._shaped(loss)
-        self._log.add(lost)
+        self._log.add(lost, instead_of)
+        self._say(lost, self._sentence(loss, lost))
+        return lost
+
+    def tell_deadlock(self, losses: Sequence[Loss]) -> list[Lost]:
+        """Keep the tasks of a deadlock, each before the one that it waits for, and log one line for all."""
+        told = [self._shaped(loss) for loss in losses]
+        for lost in told:
+            self._log.add(lost)
+        sentences = [self._sentence(loss, lost) for loss, lost in zip(losses, told, strict=True)]
+        more = f"; and {len(told) - MEMBERS} more tasks" if len(told) > MEMBERS else ""
+        self._say(told[0], "; ".join(sentences[:MEMBERS]) + more)
+        return told
+
+    def _say(self, lost: Lost, sentence: str) -> None:
+        kind = (lost.reason, lost.site, lost.exception)
+        number = 1
+        if kind in self._told or len(self._told) < KINDS:
+            self._told[kind] += 1
+            number = self._told[kind]
+        if number & (number - 1):  # neither 1 nor 2 nor 4 ...
+            self._pace.withhold()
+            return
+        withheld = self._pace.admit()
+        if withheld is None:
+            return
+        so_far = f"; it is number {number} from there" if number > 1 else ""
+        more = f" ({withheld} more losses not logged)" if withheld else ""
         level = logging.ERROR if lost.reason == "unretrieved_exception" else logging.WARNING
-        self._journal.say(level, "loopwatch: %s", sentence(lost))
+        self._journal.say(level, "loopwatch: %s%s%s", sentence, so_far, more)
+
+    def _sentence(self, loss: Loss, lost: Lost) -> str:
+        place = find(reversed(loss.stack), self._owner) or (loss.stack[-1] if loss.stack else None)
+        return sentence(lost, None if place is None else shape(place))
 
     def _shaped(self, loss: Loss) -> Lost:
         context = self._contexts.shape(loss.values)
@@ -54,21 +110,34 @@ class LossReport:
             waiting_on=loss.waiting_on,
             evidence=loss.evidence,
             missing=loss.missing,
+            task_name=loss.task_name,
+            leak=loss.leak,
         )
 
 
-def sentence(lost: Lost) -> str:
-    """Say a loss in one line: what, who made it, for whom."""
-    what = SENTENCES[lost.reason].format(
-        error=lost.exception,
-        waiting_on=lost.waiting_on or "nothing known",
-        missing=" and ".join(lost.missing),
-    )
+def sentence(lost: Lost, stood: Frame | None) -> str:
+    """Say a loss in one line: what, who made it, where it stood, for whom."""
     context = "".join(f"; {name}={value}" for name, value in lost.context.items())
     trace = f"; trace {lost.trace_id}" if lost.trace_id else ""
     if lost.reason == "never_awaited":
-        return f"coroutine {lost.coroutine}, dropped by {lost.site}, {what}{context}{trace}"
+        return f"coroutine {lost.coroutine}, dropped by {lost.site}, was never awaited{context}{trace}"
     if lost.reason == "context_lost":
-        where = f"{lost.coroutine}, handed over by {lost.site}, seen at {lost.await_stack[0]}"
-        return f"work of {where}, {what}{context}{trace}"
-    return f"task {lost.coroutine}, created {lost.age:.1f} s ago by {lost.site}, {what}{context}{trace}"
+        missing = " and ".join(lost.missing)
+        where = f"{lost.coroutine}, handed over by {lost.site}, seen at {stood}"
+        return (
+            f"work of {where}, runs without {missing}, which the code that handed it over had{context}{trace}"
+        )
+    reason = lost.leak if lost.reason == "leaked" and lost.leak else lost.reason
+    what = SENTENCES[reason].format(exception=lost.exception, **lost.evidence)
+    name = f"{lost.task_name!r} ({lost.coroutine})" if lost.task_name else lost.coroutine
+    made = f"task {name}, created {lost.age:.1f} s ago by {lost.site}"
+    return f"{made}, {what}; {_where(lost, stood)}{context}{trace}"
+
+
+def _where(lost: Lost, stood: Frame | None) -> str:
+    if stood is None:
+        return "where it stood was not seen"
+    if lost.reason == "unretrieved_exception":
+        return f"raised at {stood}"
+    waiting = f", waiting for {lost.waiting_on}" if lost.waiting_on else ""
+    return f"it {'stood' if lost.reason == 'destroyed_pending' else 'stands'} at {stood}{waiting}"

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable
 
 from loopwatch._context.handover import LostContext, LostContexts
-from loopwatch._places import Place, shape
+from loopwatch._places import Place, Stand, shape
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.lost_log import Loss
 from loopwatch._store.tasks import Fall, LiveTask
@@ -24,7 +24,7 @@ class LostTasks:
         dropped: deque[tuple[str, Place, Values | None]],
         lost_contexts: LostContexts,
         owner: CodeOwner,
-        tell: Callable[[Loss], None],
+        tell: Callable[..., object],
     ) -> None:
         self._states = states
         self._dropped = dropped
@@ -39,7 +39,7 @@ class LostTasks:
             if not state.running:
                 state.tasks.settle()  # no heartbeat does
             while fallen:
-                self._tell(_of_task(fallen.popleft()))
+                self._tell_task(fallen.popleft())
         while self._dropped:
             coroutine, place, values = self._dropped.popleft()
             self._tell(Loss("never_awaited", place, coroutine, None, values))
@@ -48,6 +48,14 @@ class LostTasks:
             if not self._is_nobodys(lost):
                 self._tell(_of_context(lost))
 
+    def _tell_task(self, record: LiveTask) -> None:
+        """Tell of a task that fell, unless that is what was told of it already, and better."""
+        loss, before = _of_task(record), record.lost
+        if loss.reason != "destroyed_pending" or before is None:
+            self._tell(loss)
+        elif before.reason == "unreferenced":  # what was foretold has come
+            self._tell(loss, before)
+
     def _is_nobodys(self, lost: LostContext) -> bool:
         """Whether the loss is none: pools keep their connections in queues, and what comes out is no work."""
         site = shape(lost.handed.site)
@@ -55,7 +63,8 @@ class LostTasks:
 
 
 def _of_task(record: LiveTask) -> Loss:
-    fall = record.fall or Fall("destroyed_pending", (), None, record.context, None)
+    fall = record.fall or Fall("destroyed_pending", record.name, record.stood, record.context, None)
+    places, waiting_on = fall.stood or Stand((), None)
     return Loss(
         reason=fall.reason,
         site=record.site.place,
@@ -63,8 +72,9 @@ def _of_task(record: LiveTask) -> Loss:
         since=record.started,
         values=fall.context,
         exception=fall.error,
-        stack=fall.stack,
-        waiting_on=fall.waiting_on,
+        stack=places,
+        waiting_on=waiting_on,
+        task_name=fall.name,
     )
 
 

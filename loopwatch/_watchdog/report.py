@@ -1,4 +1,4 @@
-"""The log line of a stall, and how many of them may be written."""
+"""The log line of a stall."""
 
 from __future__ import annotations
 
@@ -8,35 +8,26 @@ from loopwatch._clock import Clock
 from loopwatch._journal import Journal
 from loopwatch._records import Stall
 
-BURST = 10
-"""Lines per WINDOW. A loop that stalls all the time is told once every few seconds, not drowned in."""
-WINDOW = 60.0
-"""Seconds."""
+from .pace import Pace
 
 
 class StallReport:
     """Logs one line for each stall, as WARNING on logger ``loopwatch``. The watchdog's thread."""
 
     def __init__(self, clock: Clock, journal: Journal) -> None:
-        self._monotonic = clock.monotonic
+        self._pace = Pace(clock)
         self._journal = journal
-        self._window_began = -WINDOW
-        self._written = 0
-        self._withheld = 0
-        self.log_suppressed = 0
+
+    @property
+    def log_suppressed(self) -> int:
         """Lines withheld since the start."""
+        return self._pace.suppressed
 
     def tell(self, stall: Stall) -> None:
         """Log ``stall``, unless too many were of late; then the next line says how many were not."""
-        now = self._monotonic()
-        if now - self._window_began >= WINDOW:
-            self._window_began, self._written = now, 0
-        if self._written >= BURST:
-            self._withheld += 1
-            self.log_suppressed += 1
+        withheld = self._pace.admit()
+        if withheld is None:
             return
-        self._written += 1
-        withheld, self._withheld = self._withheld, 0
         more = f" ({withheld} more stalls not logged)" if withheld else ""
         self._journal.say(logging.WARNING, "loopwatch: %s%s", sentence(stall), more)
 

@@ -8,7 +8,8 @@ import pytest
 
 from loopwatch._journal import Journal
 from loopwatch._records import Frame, Stall
-from loopwatch._watchdog.report import BURST, WINDOW, StallReport, sentence
+from loopwatch._watchdog.pace import BURST, WINDOW
+from loopwatch._watchdog.report import StallReport, sentence
 from loopwatch.testing import FakeClock
 
 WHERE = "shop.orders.Orders.parse (/srv/shop/orders.py:42)"

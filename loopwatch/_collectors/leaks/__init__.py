@@ -1,0 +1,1 @@
+"""Finds the tasks that live and will not finish."""

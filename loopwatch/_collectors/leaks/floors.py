@@ -1,0 +1,55 @@
+"""Sites whose number of live tasks only rises: the least of each five minutes, compared over half an hour.
+
+The least, since a burst raises the number for as long as it lasts; a leak raises what is left after it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import pairwise
+
+from loopwatch._store.tasks import Site
+
+WINDOW = 300.0
+"""Seconds."""
+WINDOWS = 7
+GROWTH = 10
+"""Tasks by which a floor has to rise."""
+
+
+class Floors:
+    """The floors of the sites of one loop."""
+
+    def __init__(self, now: float) -> None:
+        self._ends = now + WINDOW
+        self._lowest: dict[Site, int] = {}
+        self._floors: dict[Site, deque[int]] = {}
+
+    def look(self, sites: Iterable[Site], now: float) -> dict[Site, int]:
+        """Count what lives; at the end of a window return by how much the floors rose that only rise."""
+        lowest = self._lowest
+        for site in sites:
+            live = site.live
+            lowest[site] = min(lowest.get(site, live), live)
+        if now < self._ends:
+            return {}
+        self._ends, self._lowest = now + WINDOW, {}
+        before = self._floors
+        self._floors = {}
+        for site, floor in lowest.items():
+            if floor > 0:  # where it falls to zero there is no leak, and nothing to remember
+                floors = self._floors[site] = before.get(site) or deque(maxlen=WINDOWS)
+                floors.append(floor)
+        return {site: risen for site, floors in self._floors.items() if (risen := _risen(floors))}
+
+
+def _risen(floors: deque[int]) -> int:
+    """Return by how much the floor rose, if it never fell and rises still; else 0.
+
+    What slows down to half its pace is a program that fills up, such as one with a task for each client.
+    """
+    rises = [after - before for before, after in pairwise(floors)]
+    risen, half = sum(rises), len(rises) // 2
+    steady = len(floors) == WINDOWS and min(rises) >= 0 and sum(rises[half:]) * 2 >= sum(rises[:half])
+    return risen if steady and risen >= GROWTH else 0

@@ -1,0 +1,88 @@
+"""The live tasks that were found to be lost, and told of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from loopwatch._collectors.await_graph import Waiter
+from loopwatch._context.reader import ContextReader
+from loopwatch._internals.await_chain import stand_of
+from loopwatch._internals.futures import name_of
+from loopwatch._places import Stand
+from loopwatch._records import LeakReason, Lost, LostReason
+from loopwatch._store.lost_log import Loss, LostLog
+from loopwatch._store.tasks import LiveTask
+
+_REASONS: dict[LeakReason, LostReason] = {"unreferenced": "unreferenced", "deadlock": "deadlock"}
+"""All others are leaks."""
+
+
+class Report(Protocol):
+    """Where losses go, and are made records of."""
+
+    def tell(self, loss: Loss, instead_of: Lost | None = None) -> Lost:
+        """Tell of one."""
+
+    def tell_deadlock(self, losses: Sequence[Loss]) -> list[Lost]:
+        """Tell of those of one deadlock."""
+
+
+class Found:
+    """Tells of each task once, and counts them while they live. The watchdog's thread."""
+
+    def __init__(self, contexts: ContextReader, log: LostLog, report: Report) -> None:
+        self._contexts = contexts
+        self._log = log
+        self._report = report
+        self._records: dict[LeakReason, list[LiveTask]] = {}
+        """Those that live still, as far as is known."""
+
+    def tell(self, record: LiveTask, leak: LeakReason, **evidence: float) -> None:
+        """Tell of one task, unless that was done or it has ended."""
+        loss = self._loss(record, leak, evidence)
+        if loss is not None:
+            self._keep(record, leak, self._report.tell(loss))
+
+    def tell_deadlock(self, members: Sequence[tuple[LiveTask, Waiter]], **evidence: float) -> None:
+        """Tell of the tasks of a deadlock, each before the one it waits for, that were not told of before."""
+        losses: list[Loss] = []
+        untold: list[LiveTask] = []
+        for record, waiter in members:
+            loss = self._loss(record, "deadlock", evidence, waiter.waiting_on)
+            if loss is not None:
+                untold.append(record)
+                losses.append(loss)
+        if losses:
+            for record, lost in zip(untold, self._report.tell_deadlock(losses), strict=True):
+                self._keep(record, "deadlock", lost)
+
+    def recount(self) -> None:
+        """Forget those that ended after all, and count the others."""
+        for leak, records in self._records.items():
+            records[:] = [record for record in records if (task := record()) is not None and not task.done()]
+            self._log.leaked[leak] = len(records)
+
+    def _keep(self, record: LiveTask, leak: LeakReason, lost: Lost) -> None:
+        record.lost = lost
+        self._records.setdefault(leak, []).append(record)
+
+    def _loss(
+        self, record: LiveTask, leak: LeakReason, evidence: dict[str, float], waiting_on: str | None = None
+    ) -> Loss | None:
+        task = record()
+        if record.lost is not None or task is None or task.done():
+            return None
+        places, waits_for = stand_of(task) or record.stood or Stand((), None)
+        return Loss(
+            reason=_REASONS.get(leak, "leaked"),
+            site=record.site.place,
+            coroutine=record.coroutine,
+            since=record.started,
+            values=self._contexts.of_task(task, record.context),
+            stack=places,
+            waiting_on=waiting_on or waits_for,
+            evidence={**evidence, "live_at_site": float(record.site.live)},
+            task_name=name_of(task),
+            leak=leak,
+        )

@@ -1,0 +1,66 @@
+"""Which tasks have a reason to live long: what cannot be proven a leak is one only where none is seen."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Sequence
+from typing import Any
+
+from loopwatch._collectors.subgraph import referents
+from loopwatch._internals.await_chain import chain, wait_of
+from loopwatch._internals.futures import type_name
+from loopwatch._internals.links import Link
+from loopwatch._internals.managers import timed
+from loopwatch._internals.timers import sleeps_until
+from loopwatch._store.daemons import is_daemon
+from loopwatch._store.tasks import LiveTask
+
+START_UP = 10.0
+"""Seconds after the start of its loop in which a task that stays alone at its site counts as a daemon."""
+SOON = 300.0
+"""Seconds within which a sleeping task is to wake. One that sleeps longer may be a leak as any other."""
+AT_WORK = frozenset(("executor", "process", "socket", "stream", "task"))
+"""Kinds of waits in which somebody is at work, or listens, for the task."""
+INNERMOST = 3
+"""Frames at the end of a chain, and steps from there, in which the transport is found that it listens to."""
+
+
+def is_meant_to_last(record: LiveTask, entered_at: float | None) -> bool:
+    """Whether a task is a daemon: declared; alone at its site since start-up; or as those that get cancelled.
+
+    ``entered_at``: since when its loop runs.
+    """
+    task, site = record(), record.site
+    if task is None or is_daemon(task):
+        return True
+    alone = site.created == 1 and entered_at is not None and record.started - entered_at < START_UP
+    parks_until_cancelled = site.cancelled > 0 and site.ok == site.error == 0
+    return alone or parks_until_cancelled
+
+
+def may_be_woken(task: Any, now: float) -> bool:
+    """Whether something is seen that is to wake a task: a timer, another's work, the peer of a socket."""
+    with contextlib.suppress(Exception):  # it changed under our eyes: then it has not come to rest
+        found = chain(task)
+        until = sleeps_until(found.links)
+        if until is not None:
+            return until - now <= SOON
+        wait = wait_of(found)
+        return (
+            wait is None
+            or wait.kind in AT_WORK
+            or timed(list(found.links))
+            or _listens(found.links[-INNERMOST:])
+        )
+    return True
+
+
+def _listens(links: Sequence[Link]) -> bool:
+    """Whether there is a transport close by, such as that of the connection whose messages a task awaits."""
+    level: list[Any] = list(links)
+    for _ in range(INNERMOST):
+        level = list({id(one): one for one in filter(gc.is_tracked, referents(level))}.values())
+        if any(type_name(type(one)).endswith("Transport") for one in level):
+            return True
+    return False

@@ -1,0 +1,109 @@
+"""Tasks much older than those of their site get to be, told from what a burst or an outage holds up.
+
+A backlog is worked off, its oldest first. A leak is known by its oldest staying where they are while others
+join them.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
+
+from loopwatch._records import Distribution
+from loopwatch._store.tasks import LiveTask, Site
+from loopwatch.facts import TASK_BUCKETS
+
+PAST = 100
+"""Ended tasks of a site from which its durations say what is usual there."""
+TIMES = 3.0
+"""Times the 99th percentile of these at which a task is over age."""
+MANY = 10
+"""Tasks of one coroutine that must be over age, or have been before: fewer may have their reasons."""
+PATIENCE = 30.0
+"""Seconds for which the same ones must stay: what 50 tasks at one a second leave, if the last counts too."""
+
+_started = attrgetter("started")
+
+
+@dataclass(slots=True)
+class _Suspicion:
+    """That the tasks of one coroutine at one site leak."""
+
+    since: float
+    oldest: Sequence[LiveTask]
+    """The first MANY that were over age."""
+    count: int
+    """How many were."""
+    confirmed: bool = False
+
+    def look(self, crowd: Sequence[LiveTask], now: float) -> None:
+        grown = len(crowd) >= self.count + MANY
+        self.confirmed = self.confirmed or (grown and now - self.since >= PATIENCE)
+
+
+class Overage:
+    """Follows the sites of one loop. ``may_last``: whether a task is known to have a reason to live on."""
+
+    def __init__(self, may_last: Callable[[LiveTask], bool]) -> None:
+        self._may_last = may_last
+        self._suspicions: dict[tuple[Site, str], _Suspicion] = {}
+
+    def look(self, sites: Iterable[Site], live: Sequence[LiveTask], now: float) -> list[LiveTask]:
+        """Return the tasks that leak, as long as they do. ``live``: records of the loop, oldest first."""
+        suspicions, self._suspicions = self._suspicions, {}
+        leaking: list[LiveTask] = []
+        for key, crowd in _crowds(sites, live, now).items():
+            suspicion = suspicions.get(key)
+            if suspicion is None or not all(map(_lives, suspicion.oldest)):
+                staying = islice((record for record in crowd if not self._may_last(record)), MANY)
+                suspicion = _Suspicion(now, tuple(staying), len(crowd))
+                if len(suspicion.oldest) < MANY:
+                    continue
+            self._suspicions[key] = suspicion
+            suspicion.look(crowd, now)
+            if suspicion.confirmed:
+                leaking += crowd
+        return leaking
+
+
+def usual_p99(site: Site) -> float | None:
+    """Return the 99th percentile of what tasks of a site take; None when few have ended."""
+    durations = Distribution(TASK_BUCKETS, tuple(site.buckets), site.total)
+    return durations.quantile(0.99) if durations.count >= PAST else None
+
+
+def longest_usual(site: Site) -> float:
+    """Return a time than which fewer than MANY tasks of a site took longer."""
+    longer = 0
+    for bound, count in zip(reversed((*TASK_BUCKETS, math.inf)), reversed(site.buckets), strict=True):
+        longer += count
+        if longer >= MANY:
+            return bound
+    return 0.0
+
+
+def _crowds(
+    sites: Iterable[Site], live: Sequence[LiveTask], now: float
+) -> dict[tuple[Site, str], list[LiveTask]]:
+    """Return what is over age, where that is many, by site and coroutine: a helper may create all kinds."""
+    limits = {
+        site: max(TIMES * p99, longest_usual(site))
+        for site in sites
+        if site.live >= MANY and (p99 := usual_p99(site)) is not None
+    }
+    if not limits:
+        return {}
+    crowds: dict[tuple[Site, str], list[LiveTask]] = {}
+    for record in live[: bisect_left(live, now - min(limits.values()), key=_started)]:
+        if now - record.started > limits.get(record.site, math.inf) and _lives(record):
+            crowds.setdefault((record.site, record.coroutine), []).append(record)
+    return {key: crowd for key, crowd in crowds.items() if len(crowd) >= MANY}
+
+
+def _lives(record: LiveTask) -> bool:
+    task = record()
+    return task is not None and not task.done()

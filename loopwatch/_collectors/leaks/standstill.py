@@ -1,0 +1,74 @@
+"""Finds deadlocks without asking every task for all it holds.
+
+Whoever is in a deadlock waits for a task or a lock, and for the same one at each look. A look that finds a
+task waiting for the same future as the one before costs next to nothing; only then its frames are read, and
+only once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from loopwatch._collectors.await_graph import await_graph, may_be_stuck
+from loopwatch._collectors.references import OwnRef
+from loopwatch._internals.futures import is_future, waiter_of
+from loopwatch._store.tasks import LiveTask, tasks_of
+
+from .found import Found
+
+MOST = 5_000
+"""Live tasks of all loops up to which deadlocks are looked for: a graph needs all of them at once."""
+
+
+class Standstill:
+    """Compares each look with the one before."""
+
+    def __init__(self, found: Found) -> None:
+        self._found = found
+        self._seen: set[int] = set()
+        """Ids of the futures that were waited for at the last look. Another may have such an id by now: then
+        a task that has moved is read, no harm done."""
+        self._harmless: dict[int, OwnRef] = {}
+        """Those, by id, that were found to be neither a task's nor a lock's."""
+
+    def look(self, live: Sequence[LiveTask]) -> None:
+        """Tell of the deadlocks among these tasks, at the second look that sees them."""
+        if len(live) > MOST:
+            return
+        untold = (record for record in live if record.lost is None or record.lost.reason != "deadlock")
+        stuck = self._standing(tasks_of(untold))
+        if stuck and await_graph(stuck).deadlocks:
+            self.tell(live)
+
+    def tell(self, live: Sequence[LiveTask]) -> None:
+        """Tell of the deadlocks among these tasks at once, whatever it costs."""
+        if len(live) > MOST:
+            return
+        graph = await_graph(tasks_of(live))
+        records = {record.key: record for record in live}
+        behind = len(graph.stuck) - sum(map(len, graph.deadlocks))
+        for cycle in graph.deadlocks:
+            members = [(records[waiter.key], waiter) for waiter in cycle if waiter.key in records]
+            self._found.tell_deadlock(members, tasks_in_cycle=len(cycle), tasks_behind=behind)
+
+    def _standing(self, tasks: Iterable[Any]) -> list[Any]:
+        """Return those that wait for a task or a lock, and did so at the last look."""
+        seen, harmless = self._seen, self._harmless
+        self._seen, self._harmless = set(), {}
+        stuck: list[Any] = []
+        for task in tasks:
+            waiter = waiter_of(task)
+            if not is_future(waiter):
+                continue
+            key = id(waiter)
+            self._seen.add(key)
+            known = harmless.get(key)
+            if known is not None and known() is waiter:
+                self._harmless[key] = known
+            elif key in seen:
+                if may_be_stuck(task):
+                    stuck.append(task)
+                else:
+                    self._harmless[key] = OwnRef(waiter)
+        return stuck

@@ -1,0 +1,75 @@
+"""The tasks of one loop that the search for leaks has to look at in one round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from loopwatch._collectors.references import Prover
+from loopwatch._store.loop_state import LoopState
+from loopwatch._store.tasks import LiveTask, tasks_of
+
+from .floors import WINDOW, Floors
+from .lasting import is_meant_to_last, may_be_woken
+from .overage import Overage, longest_usual
+from .turns import Turns
+
+
+class Suspects:
+    """What is remembered of one loop from round to round."""
+
+    def __init__(self, state: LoopState, now: float) -> None:
+        self._state = state
+        self._looked_at = self._now = now
+        self._live: Sequence[LiveTask] = ()
+        self._turns = Turns()
+        self._floors = Floors(now)
+        self._overage = Overage(self._may_last)
+        self.prover = Prover()
+        """What it learns grows old: each round has its own."""
+
+    def begin(self, now: float) -> None:
+        """Begin a round."""
+        self._looked_at, self._now = self._now, now
+        self._live = self._state.tasks.records()
+        self._turns.fall_due(self._live, self._looked_at, now)
+        self.prover = Prover(lambda: tasks_of(self._live))
+
+    def end(self) -> None:
+        """End the round: hold no record for longer."""
+        self._live = ()
+        self.prover = Prover()
+
+    def next(self) -> LiveTask | None:
+        """Return whose turn it is to be looked at; None when all have had theirs."""
+        return self._turns.next()
+
+    def is_meant_to_last(self, record: LiveTask) -> bool:
+        """Whether a task is a daemon, or like one."""
+        return is_meant_to_last(record, self._state.entered_at)
+
+    def over_age(self) -> Iterator[LiveTask]:
+        """Yield tasks that are much older than those of their site get to be."""
+        sites = self._state.tasks.all_sites()
+        return self._without_reason(self._overage.look(sites, self._live, self._now))
+
+    def piled_up(self) -> Iterator[LiveTask]:
+        """Yield tasks of which there are more and more, since none ends that grows as old."""
+        risen = self._floors.look(self._state.tasks.all_sites(), self._now)
+        for site, number in risen.items():
+            limit = max(WINDOW, longest_usual(site))
+            old = [one for one in self._live if one.site is site and self._now - one.started > limit]
+            found = list(self._without_reason(old))
+            if len(found) >= number:
+                yield from found
+
+    def _without_reason(self, suspected: Sequence[LiveTask]) -> Iterator[LiveTask]:
+        return (record for record in suspected if not self._may_last(record))
+
+    def _may_last(self, record: LiveTask) -> bool:
+        task = record()
+        return (
+            task is None
+            or self.is_meant_to_last(record)
+            or may_be_woken(task, self._now)
+            or self.prover.is_behind_timer(task)
+        )

@@ -1,0 +1,39 @@
+"""A look at tasks just before the garbage collector may destroy them.
+
+It closes the coroutine of a task before it calls the finaliser of the task itself, and then nobody can tell
+any more where that stood. The watchdog looks at tasks from the age of a second on; those that are younger are
+looked at here. Only before a full collection: the others come too often.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from itertools import islice
+
+from loopwatch._internals.await_chain import stand_of
+from loopwatch._store.loop_state import LoopStates
+from loopwatch._store.tasks import LoopTasks
+
+NEWEST = 200
+"""Tasks of each loop that are considered, the newest."""
+LOOKS = 25
+"""Of them, at how many is looked: some 15 us each, in the thread that collects."""
+
+
+class LastLook:
+    """Notes where the newest tasks stand that nobody has looked at."""
+
+    def __init__(self, states: LoopStates) -> None:
+        self._states = states
+
+    def take(self) -> None:
+        """Look. Any thread, in the middle of whatever it does."""
+        for state in self._states.all():
+            with contextlib.suppress(RuntimeError):  # its thread adds or removes tasks meanwhile
+                _look_at_newest(state.tasks)
+
+
+def _look_at_newest(tasks: LoopTasks) -> None:
+    newest = islice(reversed(tasks.live.values()), NEWEST)
+    for record in islice((record for record in newest if record.stood is None), LOOKS):
+        record.stood = stand_of(record())

@@ -1,0 +1,39 @@
+"""How many log lines of one kind may be written."""
+
+from __future__ import annotations
+
+from loopwatch._clock import Clock
+
+BURST = 10
+"""Lines per WINDOW. What happens all the time is told once every few seconds, not drowned in."""
+WINDOW = 60.0
+"""Seconds."""
+
+
+class Pace:
+    """Lets lines through, or withholds and counts them. The watchdog's thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._monotonic = clock.monotonic
+        self._window_began = -WINDOW
+        self._written = 0
+        self._withheld = 0
+        self.suppressed = 0
+        """Lines withheld since the start."""
+
+    def admit(self) -> int | None:
+        """Return how many lines were withheld since the last one; None if this one has to be, too."""
+        now = self._monotonic()
+        if now - self._window_began >= WINDOW:
+            self._window_began, self._written = now, 0
+        if self._written >= BURST:
+            self.withhold()
+            return None
+        self._written += 1
+        withheld, self._withheld = self._withheld, 0
+        return withheld
+
+    def withhold(self) -> None:
+        """Count a line that is not to be written whatever the pace."""
+        self._withheld += 1
+        self.suppressed += 1
