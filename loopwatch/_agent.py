@@ -9,7 +9,6 @@ import threading
 from typing import TYPE_CHECKING
 
 from . import _settings
-from ._engine import Engine
 from ._errors import LoopwatchError
 from ._records import Loop, Lost, Snapshot, Stall, Task
 from ._settings import UNSET, Settings, Unset
@@ -17,6 +16,7 @@ from ._settings import UNSET, Settings, Unset
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
+    from ._engine import Engine
     from .exporters.kept import KeptCollector
     from .exporters.mount import ASGIApplication
 
@@ -125,6 +125,8 @@ def install(
 
 
 def _install(settings: Settings) -> Agent:
+    from ._engine import Engine  # most of loopwatch: not loaded before it is wanted
+
     global _engine
     disabled = _settings.disabled()  # raises before anything is changed
     engine = _engine = Engine(settings)
