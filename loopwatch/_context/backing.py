@@ -28,21 +28,17 @@ class Backing:
         return None
 
 
-def _without_agent() -> Backing:
-    journal = Journal()
-    return Backing(journal, ContextReader(journal), LoopStates())
-
-
-_own = _without_agent()
 _of_agent: Backing | None = None
+_own_journal = Journal()
+_no_states = LoopStates()
 
 
 def backing() -> Backing:
     """Return the parts to use now."""
     if _of_agent is not None:
         return _of_agent
-    _own.contexts.refresh()  # no watchdog does
-    return _own
+    # A new reader: to refresh an old one, as a watchdog does, would run ``show`` functions in this thread.
+    return Backing(_own_journal, ContextReader(_own_journal), _no_states)
 
 
 def lean_on(agents: Backing | None) -> None:

@@ -396,7 +396,7 @@ class TestShow:
 
     def test_one_that_hangs_holds_up_nothing(self, run: Run) -> None:
         let_go = threading.Event()
-        loopwatch.watch_var(self.value, "hangs", lambda _: let_go.wait())
+        loopwatch.watch_var(self.value, "hangs", lambda _: let_go.wait(AMPLE))
         report = self.drained(run)
         let_go.set()
         for thread in threading.enumerate():
