@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from . import _settings
-from ._errors import LoopwatchError
+from ._errors import ConfigurationError, LoopwatchError
 from ._records import Loop, Lost, Snapshot, Stall, Task
 from ._settings import UNSET, Settings, Unset
 
@@ -45,12 +45,15 @@ class Agent:
         """Return the last tasks that ended, then up to ``limit`` live ones: each group oldest first.
 
         Of ended tasks the last 1,000 of each loop, and its last 200 failures. Takes some 20 us for each live
-        task: not to be called in an event loop that has thousands.
+        task: not to be called in an event loop that has thousands. Raises ConfigurationError for a limit that
+        is no number of tasks.
         """
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+            raise ConfigurationError(f"tasks(limit={limit!r}): not a number of tasks. Give 0 or more.")
         return self._engine.reader.tasks(limit)
 
     def lost(self) -> tuple[Lost, ...]:
-        """Return the last 256 tasks that were lost, oldest first."""
+        """Return the last 256 losses, oldest first: tasks that were lost or leaked, and contexts."""
         return self._engine.reader.lost()
 
     @property

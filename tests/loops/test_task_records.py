@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import loopwatch
-from loopwatch import Agent, Task
+from loopwatch import Agent, ConfigurationError, Task
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -376,3 +376,9 @@ def test_a_stall_in_an_eager_first_step_names_that_task(agent: Agent, new_loop: 
     assert stall.culprit is not None
     assert stall.culprit.function == blocks.__qualname__
     assert 0.25 < stall.duration < 30.0
+
+
+@pytest.mark.parametrize("limit", [-1, 1.5, True, "10"])
+def test_a_limit_that_is_no_number_of_tasks_is_refused(agent: Agent, limit: Any) -> None:
+    with pytest.raises(ConfigurationError, match="not a number of tasks. Give 0 or more"):
+        agent.tasks(limit)
