@@ -14,8 +14,8 @@ from typing import Any
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
-from loopwatch._internals.futures import name_of
-from loopwatch._internals.tasks import coroutine_of, unretrieved
+from loopwatch._internals.futures import coroutine_of, name_of
+from loopwatch._internals.tasks import function_of, unretrieved
 from loopwatch._places import shape
 from loopwatch._records import Distribution, Measure, Task
 from loopwatch._store.cells import TopTotals
@@ -162,13 +162,13 @@ class TaskCensus:
 
     def _stray(self, task: Any, now: float) -> LiveTask | None:
         """Return a record of a task that was not created through the loop: made when it was first seen."""
-        frame = getattr(task.get_coro(), "cr_frame", None)
+        frame = getattr(coroutine_of(task), "cr_frame", None)
         if frame is None or task.done():
             return None
         record = LiveTask(task)
         record.site = Site(frame.f_code, 0, frame.f_globals.get("__name__") or "")
         record.key = id(task)
-        record.coroutine = coroutine_of(task)
+        record.coroutine = function_of(task)
         record.name = record.parent = record.context = record.fall = record.stood = record.lost = None
         record.started = self._strays.setdefault(task, now)
         return record

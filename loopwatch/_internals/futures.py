@@ -39,6 +39,8 @@ def _reader(of: type | None, name: str) -> Callable[[Any], Any]:
 
 
 coroutine_of = _reader(_C_TASK, "_coro")
+"""The coroutine of a task; None once it ended in its eager first step. Its ``get_coro()`` crashes the process
+then, on CPython 3.12.1."""
 waiter_of = _reader(_C_TASK, "_fut_waiter")
 """The future a task waits for; None while it runs, is ready to run, or is done."""
 loop_of = _reader(_C_FUTURE, "_loop")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Any
 
-from .futures import name_of
+from .futures import coroutine_of, name_of
 
 ANYIO_TASK = "TaskHandle._run_coro"
 """The coroutine in which anyio (from 4.14 on) runs what it was given, after which it names the task."""
@@ -25,9 +25,12 @@ def coroutine_name(coro: object) -> str:
     return name if isinstance(name, str) else type(coro).__qualname__
 
 
-def coroutine_of(task: Any) -> str:
-    """Return the qualified name of the function that ``task`` runs."""
-    coroutine = coroutine_name(task.get_coro())
+def function_of(task: Any) -> str:
+    """Return the qualified name of the coroutine function that ``task`` runs.
+
+    Not to be asked of a task that ended in its eager first step: it has forgotten its coroutine.
+    """
+    coroutine = coroutine_name(coroutine_of(task))
     return (name_of(task) or coroutine) if coroutine == ANYIO_TASK else coroutine
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from loopwatch._context.reader import Context, ContextReader
 from loopwatch._internals.await_chain import Chain, describe
-from loopwatch._internals.futures import name_of
-from loopwatch._internals.tasks import coroutine_of, exception_of, unretrieved
+from loopwatch._internals.futures import coroutine_of, name_of
+from loopwatch._internals.tasks import exception_of, function_of, unretrieved
 from loopwatch._places import Place, shape
 from loopwatch._records import Frame, Task, TaskState
 from loopwatch._store.jobs import Job
@@ -47,7 +47,7 @@ class Seen:
     @property
     def coroutine(self) -> str:
         """Qualified name of its coroutine function."""
-        return coroutine_of(self.task)
+        return function_of(self.task)
 
     @property
     def state(self) -> TaskState:
@@ -112,7 +112,7 @@ class Recorder:
     def _site(self, seen: Seen) -> Frame:
         if seen.site is not None:
             return self._frame(seen.site)
-        code = getattr(seen.task.get_coro(), "cr_code", None)
+        code = getattr(coroutine_of(seen.task), "cr_code", None)
         if code is None:
             return Frame(seen.coroutine, "", "", 0)
         return Frame(code.co_qualname, "", code.co_filename, code.co_firstlineno)

@@ -50,6 +50,7 @@ def spawn(
     frame = getframe(1)
     job = Job(
         site=(frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""),
+        coroutine=coroutine_name(coro),
         started=SYSTEM.monotonic(),
         context=backing().contexts.at_creation(),
         close=coro.close,
@@ -114,7 +115,7 @@ def _tell(task: asyncio.Task[Any], job: Job, error: BaseException) -> None:
         logging.ERROR,
         "loopwatch: job %r (%s) failed after %.1f s: %s; spawned by %s",
         task.get_name(),
-        coroutine_name(task.get_coro()),
+        job.coroutine,
         SYSTEM.monotonic() - job.started,
         type(error).__name__,
         _Origin(job.site, values, parts.contexts),

@@ -18,9 +18,10 @@ from typing import Any
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import READS_TASKS, ContextReader, get_current
+from loopwatch._internals.futures import coroutine_of
 from loopwatch._internals.interpreter import getframe, place_outside
 from loopwatch._internals.source_traceback import hide
-from loopwatch._internals.tasks import ANYIO_TASK, coroutine_of, exception_of
+from loopwatch._internals.tasks import ANYIO_TASK, exception_of, function_of
 from loopwatch._journal import Journal
 from loopwatch._places import Place
 from loopwatch._records import TaskState
@@ -100,7 +101,7 @@ class TaskProbe:
         now = self._clock.monotonic()
         for task in asyncio.all_tasks(loop):
             if id(task) not in self.live and not task.done():
-                _record(self, loop, task, task.get_coro(), now, None, task.get_name())
+                _record(self, loop, task, coroutine_of(task), now, None, task.get_name())
                 self.live[id(task)].parent = None  # not the task that we happen to run in
 
     def first_seen(self, code: CodeType) -> dict[int, Site] | None:
@@ -163,7 +164,7 @@ def _record(
     elif (parent := live.get(id(creator))) is not None:
         record.parent = parent.coroutine
     else:  # in its eager first step, which comes before its record; or not of our making
-        record.parent = coroutine_of(creator)
+        record.parent = function_of(creator)
     record.name = name
     record.started = started
     record.context = None if READS_TASKS else probe.contexts.current()

@@ -27,6 +27,8 @@ class Job:
 
     site: Place
     """Where ``spawn()`` was called."""
+    coroutine: str
+    """Qualified name of the coroutine function."""
     started: float
     """Monotonic time."""
     context: Values | None
@@ -62,8 +64,8 @@ class Jobs:
         """Monotonic time; None while no drain goes on."""
         self.drain_duration: float | None = None
         """Seconds, of the last drain that is over."""
-        self.drain_cancelled = 0
-        """Tasks cancelled by all drains."""
+        self.drain_finished = self.drain_cancelled = self.drain_abandoned = 0
+        """Tasks of all drains that are over, by what became of them."""
 
     def of(self, loop: asyncio.AbstractEventLoop) -> LoopJobs:
         """Return the jobs of ``loop``. In its thread."""
@@ -88,7 +90,7 @@ class Jobs:
         self._lock = threading.RLock()  # the parent's may have been held at the fork
         self.drain_status = "serving"
         self.drain_began = self.drain_duration = None
-        self.drain_cancelled = 0
+        self.drain_finished = self.drain_cancelled = self.drain_abandoned = 0
 
     def _forget_closed(self) -> None:
         for ref, jobs in list(self._by_loop.items()):

@@ -14,7 +14,7 @@ from loopwatch._context.reader import ContextReader
 from loopwatch._internals.base_loop import next_ready, ready_count, ready_tasks
 from loopwatch._internals.futures import name_of
 from loopwatch._internals.interpreter import occupy, places
-from loopwatch._internals.tasks import coroutine_of
+from loopwatch._internals.tasks import function_of
 from loopwatch._places import Place
 from loopwatch._store.loop_state import LoopState
 from loopwatch._store.watched import Values
@@ -120,11 +120,11 @@ def take(
     task = asyncio.current_task(loop)
     if task is not None:
         suspicion.task_name = name_of(task)
-        suspicion.coroutine = coroutine_of(task)
+        suspicion.coroutine = function_of(task)
         suspicion.context = _context_of(task, state, contexts)
     suspicion.ready = ready_count(loop) or 0
     suspicion.victims = tuple(
-        Waiting(name_of(ready), coroutine_of(ready), _context_of(ready, state, contexts))
+        Waiting(name_of(ready), function_of(ready), _context_of(ready, state, contexts))
         for ready in ready_tasks(loop, VICTIMS)
     )
     return True

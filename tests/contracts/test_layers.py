@@ -138,6 +138,11 @@ class TestModule:
         imported = {name for node in ast.walk(parse(path)) for name in names_imported(node)}
         assert path.name == "_clock.py" or "time" not in {name.partition(".")[0] for name in imported}
 
+    def test_no_task_is_asked_for_its_coroutine(self, path: Path) -> None:
+        """``get_coro()`` of one that ended in its eager first step crashes CPython 3.12.1."""
+        asked = {node.attr for node in ast.walk(parse(path)) if isinstance(node, ast.Attribute)}
+        assert "get_coro" not in asked
+
     def test_third_parties_are_imported_by_the_functions_that_need_them(self, path: Path) -> None:
         imported = {name for node in nodes_run_at_import(parse(path)) for name in names_imported(node)}
         third_party = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names
