@@ -273,12 +273,28 @@ ALL: tuple[Fact, ...] = (
         "Duration of the drain that goes on, else of the last one. Absent before the first.",
     ),
     Fact(
+        "drain_finished",
+        "loopwatch.drain.finished",
+        "counter",
+        "{task}",
+        (),
+        "Tasks that drains waited for and that ended by themselves.",
+    ),
+    Fact(
         "drain_cancelled",
         "loopwatch.drain.cancelled",
         "counter",
         "{task}",
         (),
         "Tasks cancelled by drains, at their timeout.",
+    ),
+    Fact(
+        "drain_abandoned",
+        "loopwatch.drain.abandoned",
+        "counter",
+        "{task}",
+        (),
+        "Tasks that were still pending at the end of a drain.",
     ),
     Fact(
         "unwatched",

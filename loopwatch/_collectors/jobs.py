@@ -24,4 +24,6 @@ class JobCounts:
         duration = JOBS.drain_duration if began is None else now - began
         if duration is not None:
             yield "drain_duration", (), duration
+        yield "drain_finished", (), JOBS.drain_finished
         yield "drain_cancelled", (), JOBS.drain_cancelled
+        yield "drain_abandoned", (), JOBS.drain_abandoned

@@ -40,7 +40,9 @@ SLICE = 50
 LAST_LOOK = 0.2
 """Seconds to note where those stand that are left. For more than thousands the earlier look has to do."""
 GRACE = 0.35
-"""Seconds for the cancelled to end."""
+"""Seconds to cancel, and for the cancelled to end..."""
+LEAST_GRACE = 0.1
+"""...of which those cancelled last have these. To cancel long chains of tasks takes a while."""
 PATIENCE = 0.15
 """Seconds for the program's ``show`` functions, and as many for its log handlers."""
 
@@ -88,6 +90,7 @@ class Drain:
         self._waker: asyncio.Future[None] = self._loop.create_future()
         self._context = contextvars.Context()  # for callbacks: theirs are not to be held
         self._began = self._now()
+        self._stopping = False
         self._interrupted = False
         self._told = False
 
@@ -157,18 +160,30 @@ class Drain:
         if self._cancel == "jobs":
             others = {task for task in self._pending if task not in self._jobs.live}
         self._pending -= others
+        self._stopping = True
+        until = self._now() + GRACE
         for number, task in enumerate(tuple(self._pending), 1):
+            if self._now() > until or self._interrupted:
+                break
             if not task.done():
-                self._seen[task].cancelled = True
-                task.cancel(f"loopwatch.drain(): not finished within {self._timeout:g} s")
+                self._cancel_task(task)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
-        until = self._now() + GRACE
+        until = max(until, self._now() + LEAST_GRACE)
         while self._pending and not self._interrupted and (left := until - self._now()) > 0:
             await self._pause(left)
         self._pending.clear()
         self._see_all()  # what those that were cancelled have started since
         await self._look(self._now() + LAST_LOOK / 4)
+
+    def _cancel_task(self, task: asyncio.Task[Any]) -> None:
+        self._seen[task].cancelled = True
+        try:
+            task.cancel(f"loopwatch.drain(): not finished within {self._timeout:g} s")
+        except RecursionError:
+            # A task hands its cancellation on to the one it waits for, and so on, in one recursion. Of a long
+            # chain the inner ones are reached all the same, and end the outer ones. Of a cycle none is.
+            self._seen[task].cancelled = False
 
     async def _report(self) -> DrainReport:
         """Make the report, off the loop: of thousands of tasks it takes a while."""
@@ -207,7 +222,9 @@ class Drain:
         self._told = True
         JOBS.drain_status = "forced" if report.forced else "drained"
         JOBS.drain_duration = report.duration
+        JOBS.drain_finished += len(report.finished)
         JOBS.drain_cancelled += len(report.cancelled)
+        JOBS.drain_abandoned += len(report.abandoned)
         tell(report, self._parts.journal)
 
     def _see_all(self) -> None:
@@ -251,6 +268,8 @@ class Drain:
     def _ended(self, task: asyncio.Task[Any]) -> None:
         if task in self._seen:  # it has not been let go just now
             self._seen[task].ended = self._now()
+            if self._stopping and task.cancelled():
+                self._seen[task].cancelled = True  # by us, if only through one that it waited for
         self._pending.discard(task)
         if not self._pending:
             self._wake()

@@ -112,7 +112,8 @@ def test_without_a_loop_it_tells_of_itself_alone(desk: Desk) -> None:
     snapshot = desk.reader.snapshot()
     assert (snapshot.service_name, snapshot.taken_at) == ("shop", desk.fake.wall())
     assert (snapshot.loops, snapshot.stalls) == ((), ())
-    of_process = {"task_count", "task_lost", "task_leaked", "jobs", "drain_status", "drain_cancelled"}
+    of_process = {"task_count", "task_lost", "task_leaked", "jobs", "drain_status"}
+    of_process |= {"drain_finished", "drain_cancelled", "drain_abandoned"}
     of_ourselves = {"overhead", "dropped", "internal_errors", "log_suppressed", "unwatched"}
     assert snapshot.points.keys() == of_process | of_ourselves
     assert desk.points("overhead") == {("watchdog",): 0.5}
