@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+from os import fstat  # the function itself, as in evidence
 from pathlib import Path
 from typing import IO
 
@@ -52,7 +53,7 @@ class HoldDump:
         self.notice()
         if self._timer is not None and self._timer.available:
             self._file = self._open()
-            self._size = os.fstat(self._file.fileno()).st_size  # a file of the user's is appended to
+            self._size = fstat(self._file.fileno()).st_size  # a file of the user's is appended to
 
     def stop(self) -> None:
         """Disarm; remove the file if nothing was written."""
@@ -112,7 +113,7 @@ class HoldDump:
         return file
 
     def _tell_if_grown(self, file: IO[bytes]) -> None:
-        size = os.fstat(file.fileno()).st_size
+        size = fstat(file.fileno()).st_size
         if size > self._size:
             self._journal.say(
                 logging.WARNING,
@@ -143,10 +144,10 @@ def _tidy(own: IO[bytes]) -> None:
 
     A process is known to live by its lock: process ids mean nothing where containers share a directory.
     """
-    born = os.fstat(own.fileno()).st_mtime
+    born = fstat(own.fileno()).st_mtime
     for path in Path(own.name).parent.glob(f"loopwatch-*{SUFFIX}"):
         with contextlib.suppress(OSError), path.open("rb") as file:  # gone meanwhile, or another user's
-            found = os.fstat(file.fileno())
+            found = fstat(file.fileno())
             if not found.st_size and born - found.st_mtime > YOUNG:
                 _lock(file)
                 path.unlink()

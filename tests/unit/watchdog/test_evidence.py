@@ -1,7 +1,9 @@
 """What the operating system says, from files as Linux writes them."""
 
 import dataclasses
+import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -51,6 +53,17 @@ class TestRunqueue:
     def test_a_file_that_says_less_is_unknown(self, root: Root, text: str) -> None:
         root.write("proc/self/task/7/schedstat", text)
         assert root.system().runqueue(7) is None
+
+    def test_a_mock_in_place_of_the_systems_functions_is_not_called(
+        self, root: Root, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        root.write("proc/self/task/7/schedstat", "912345678 250000000 42\n")
+        system, mock = root.system(), Mock()
+        with monkeypatch.context() as patch:
+            for name in ("open", "read", "close"):
+                patch.setattr(os, name, mock)
+            assert system.runqueue(7) == 0.25
+        assert not mock.called
 
     def test_a_thread_that_has_ended_is_unknown(self, root: Root) -> None:
         assert root.system().runqueue(7) is None
