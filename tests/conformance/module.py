@@ -90,12 +90,17 @@ def run(tests: unittest.TestSuite) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def seen(agent: Agent) -> dict[str, float]:
-    """Return what the agent saw: tasks, loops it left alone by reason, failures of its own."""
+    """Return what the agent saw: tasks, and loops it left alone by reason."""
     points = agent.snapshot().points
     tasks = sum(point.value for point in points["task_created"])
     left = {f"left alone: {point.labels[0]}": point.value for point in points.get("unwatched", ())}
-    failed = {f"failed: {point.labels[0]}": point.value for point in points["internal_errors"] if point.value}
-    return {"tasks": tasks, **left, **failed}
+    return {"tasks": tasks, **left}
+
+
+def failures(agent: Agent) -> dict[str, str]:
+    """Return, like the ending of one more test, which parts of the agent failed."""
+    parts = [point.labels[0] for point in agent.snapshot().points["internal_errors"] if point.value]
+    return {"the agent": f"failed in {', '.join(parts)}"} if parts else {}
 
 
 def main(name: str, mode: str, file: str) -> None:
@@ -103,7 +108,10 @@ def main(name: str, mode: str, file: str) -> None:
     loops = Loops()
     agent = watch() if mode == "watched" else None
     endings, errors = run(load(name))
-    counts = {} if agent is None else {**loops.counts, **seen(agent)}
+    counts: dict[str, float] = {}
+    if agent is not None:
+        counts = {**loops.counts, **seen(agent)}
+        endings |= failures(agent)
     Path(file).write_text(json.dumps({"endings": endings, "errors": errors, "counts": counts}))
 
 
