@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from loopwatch._internals.await_chain import Chain
 from loopwatch._internals.dependencies import Needs, needs, task_inside
 from loopwatch._internals.futures import ends_loop, is_pending
+from loopwatch._internals.links import links
 from loopwatch._store.daemons import is_daemon
 
 Task = asyncio.Task[Any]
@@ -20,6 +22,16 @@ def stays(task: Task, drainers: Collection[Task]) -> bool:
     It drains, it is a daemon, or the loop stops when it ends: as long as we run, so does that one.
     """
     return task in drainers or is_daemon(task) or ends_loop(task)
+
+
+def parts_of(those: Collection[Task]) -> set[Task]:
+    """Return the tasks that ``wait_for`` made, up to Python 3.11, of what these wait for: parts of them."""
+    found = list(those) if sys.version_info < (3, 12) else []
+    for task in found:  # which grows
+        part = task_inside(links(task)[0])
+        if part is not None and part not in found:
+            found.append(part)
+    return set(found).difference(those)
 
 
 def needs_of(found: Chain) -> Needs | None:

@@ -21,7 +21,7 @@ from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import base_name
 from loopwatch._store.watched import Values
 
-from .bystanders import needs_of, stays, waiting_for
+from .bystanders import needs_of, parts_of, stays, waiting_for
 from .interrupt import on_signal
 from .off_loop import off_loop
 from .report import tell
@@ -230,8 +230,11 @@ class Drain:
     def _see_all(self) -> None:
         """Note the tasks that were not there before."""
         now = self._now()
-        for task in asyncio.all_tasks(self._loop):
-            if task in self._seen or task.done() or stays(task, self._jobs.drainers):
+        tasks = asyncio.all_tasks(self._loop)
+        staying = {task for task in tasks if stays(task, self._jobs.drainers)}
+        staying |= parts_of(staying).difference(self._jobs.live)
+        for task in tasks.difference(staying, self._seen):
+            if task.done():
                 continue
             self._seen[task] = see(task, self._jobs.live.get(task), self._records, now)
             self._pending.add(task)

@@ -406,6 +406,59 @@ class TestShow:
         assert report.duration < AMPLE
 
 
+class TestWaitFor:
+    """Up to Python 3.11, ``wait_for`` runs what it waits for in a task of its own."""
+
+    async def _serve(self, started: asyncio.Event) -> None:
+        started.set()
+        await asyncio.wait_for(asyncio.wait_for(forever(), AMPLE), 2 * AMPLE)
+
+    def test_of_a_daemon_it_is_not_waited_for(self, run: Run) -> None:
+        async def main() -> DrainReport:
+            started = asyncio.Event()
+            server = loopwatch.daemon(asyncio.create_task(self._serve(started)))
+            await started.wait()
+            await asyncio.sleep(0)
+            report = await loopwatch.drain(AMPLE)
+            server.cancel()
+            return report
+
+        report = run(main())
+        assert (report.finished, report.abandoned) == ((), ())
+        assert report.duration < AMPLE
+
+    def test_of_what_the_loop_runs_for_it_is_not_waited_for(self, run: Run) -> None:
+        async def main() -> DrainReport:
+            draining = asyncio.get_running_loop().create_future()
+
+            async def drain() -> None:
+                draining.set_result(await loopwatch.drain(AMPLE))
+
+            task = asyncio.create_task(drain())
+            report: DrainReport = await asyncio.wait_for(asyncio.shield(draining), 2 * AMPLE)
+            await task
+            return report
+
+        report = run(main())
+        assert (report.finished, report.abandoned) == ((), ())
+
+    def test_a_job_is(self, run: Run) -> None:
+        async def main() -> DrainReport:
+            job = loopwatch.spawn(asyncio.sleep(0.05), name="job")
+
+            async def serve() -> None:
+                await asyncio.wait_for(job, AMPLE)
+                await forever()
+
+            server = loopwatch.daemon(asyncio.create_task(serve()))
+            await asyncio.sleep(0)
+            report = await loopwatch.drain(AMPLE)
+            server.cancel()
+            return report
+
+        assert names(run(main()).finished) == ["job"]
+
+
 class TestEnd:
     """What a drain leaves behind."""
 
