@@ -139,7 +139,7 @@ class TaskCensus:
 
     def _of_live(self, state: LoopState, record: LiveTask, task: Any, now: float) -> Task:
         found = chain(task)
-        context = self._contexts.shape(self._contexts.of_task(task, record.context))
+        context = self._contexts.shape(self._contexts.of_task(task, record.values))
         return Task(
             site=shape(record.site.place),
             coroutine=record.coroutine,
@@ -169,7 +169,7 @@ class TaskCensus:
         record.site = Site(frame.f_code, 0, frame.f_globals.get("__name__") or "")
         record.key = id(task)
         record.coroutine = function_of(task)
-        record.name = record.parent = record.context = record.fall = record.stood = record.lost = None
+        record.name = record.parent = record.values = record.fall = record.stood = record.lost = None
         record.started = self._strays.setdefault(task, now)
         return record
 

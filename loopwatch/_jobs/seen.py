@@ -65,9 +65,9 @@ def see(task: asyncio.Task[Any], job: Job | None, records: Mapping[int, LiveTask
     if record is not None and record() is not task:
         record = None  # of an earlier task with this id, not settled yet
     if job is not None:
-        return Seen(task, job.site, record.parent if record else None, job.started, job.context)
+        return Seen(task, job.site, record.parent if record else None, job.started, job.values)
     if record is not None:
-        return Seen(task, record.site.place, record.parent, record.started, record.context)
+        return Seen(task, record.site.place, record.parent, record.started, record.values)
     return Seen(task, None, None, now, None)
 
 

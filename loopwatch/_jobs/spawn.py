@@ -52,7 +52,7 @@ def spawn(
         site=(frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""),
         coroutine=coroutine_name(coro),
         started=SYSTEM.monotonic(),
-        context=backing().contexts.at_creation(),
+        values=backing().contexts.at_creation(),
         close=coro.close,
     )
     work = coro if limit is None else _limited(coro, limit)
@@ -110,7 +110,7 @@ def _ended(task: asyncio.Task[Any]) -> None:
 
 def _tell(task: asyncio.Task[Any], job: Job, error: BaseException) -> None:
     parts = backing()
-    values = parts.contexts.of_task(task, job.context)
+    values = parts.contexts.of_task(task, job.values)
     parts.journal.say(
         logging.ERROR,
         "loopwatch: job %r (%s) failed after %.1f s: %s; spawned by %s",

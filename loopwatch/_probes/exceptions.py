@@ -50,7 +50,7 @@ class FallProbe:
             reason="destroyed_pending" if exception is None else "unretrieved_exception",
             name=name_of(task),
             stood=stand_of(task) or record.stood if exception is None else Stand(raised_in(exception), None),
-            context=self._contexts.of_task(task, record.context),
+            values=self._contexts.of_task(task, record.values),
             error=type(exception).__name__ if exception is not None else None,
         )
         if exception is not None:

@@ -167,7 +167,7 @@ def _record(
         record.parent = function_of(creator)
     record.name = name
     record.started = started
-    record.context = None if READS_TASKS else probe.contexts.current()
+    record.values = None if READS_TASKS else probe.contexts.current()
     record.fall = record.stood = record.lost = None
     done = task.done()  # an eager one
     if not done:
@@ -272,13 +272,13 @@ def _make_done(
             took = now - started
             site.buckets[bisect_left(TASK_BUCKETS, took)] += 1
             site.total += took
-            context = contexts.of_task(task) if contexts.active else record.context
+            values = contexts.of_task(task) if contexts.active else record.values
             name = record.name
             if name is None and error is not None:
                 name = task.get_name()
             elif name is None and (site.named or site.ok <= NAMES_ASKED):
                 name = _given_name(task, site)
-            row = (site, record.coroutine, record.parent, name, started, now, state, error, context)
+            row = (site, record.coroutine, record.parent, name, started, now, state, error, values)
             ended.append(row)
             if error is not None:
                 tasks.failed[record.key] = record

@@ -31,7 +31,7 @@ class Job:
     """Qualified name of the coroutine function."""
     started: float
     """Monotonic time."""
-    context: Values | None
+    values: Values | None
     """At the start, where the task's own context cannot be read later (before Python 3.12); else None."""
     close: Callable[[], None]
     """Closes the coroutine, which a job that is cancelled before its first step never awaits."""

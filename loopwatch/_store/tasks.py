@@ -91,14 +91,14 @@ class Fall:
     name: str | None
     stood: Stand | None
     """Where it waited when it was last looked at or, if it died of an exception, where that was raised."""
-    context: Values | None
+    values: Values | None
     error: str | None
 
 
 class LiveTask(weakref.ref[Any]):
     """The record of a live task, which is itself the weak reference to it: one object a task."""
 
-    __slots__ = ("context", "coroutine", "fall", "key", "lost", "name", "parent", "site", "started", "stood")
+    __slots__ = ("coroutine", "fall", "key", "lost", "name", "parent", "site", "started", "stood", "values")
 
     site: Site
     key: int
@@ -111,7 +111,7 @@ class LiveTask(weakref.ref[Any]):
     """The one it was created with; None for one made up by asyncio."""
     started: float
     """Monotonic time of creation."""
-    context: Values | None
+    values: Values | None
     """At creation, where the task's own context cannot be read later (before Python 3.12); else None."""
     fall: Fall | None
     stood: Stand | None
@@ -128,7 +128,7 @@ class LiveTask(weakref.ref[Any]):
 EndedTask = tuple[
     Site, str, "str | None", "str | None", float, float, TaskState, "str | None", "Values | None"
 ]
-"""A task that has ended: site, coroutine, parent, name, start, end, state, type of the exception, context.
+"""A task that has ended: site, coroutine, parent, name, start, end, state, type of the exception, values.
 A plain tuple: one is made for each task, and a named one takes five times as long to make."""
 
 

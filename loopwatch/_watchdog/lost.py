@@ -63,14 +63,14 @@ class LostTasks:
 
 
 def _of_task(record: LiveTask) -> Loss:
-    fall = record.fall or Fall("destroyed_pending", record.name, record.stood, record.context, None)
+    fall = record.fall or Fall("destroyed_pending", record.name, record.stood, record.values, None)
     places, waiting_on = fall.stood or Stand((), None)
     return Loss(
         reason=fall.reason,
         site=record.site.place,
         coroutine=record.coroutine,
         since=record.started,
-        values=fall.context,
+        values=fall.values,
         exception=fall.error,
         stack=places,
         waiting_on=waiting_on,

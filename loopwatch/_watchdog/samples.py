@@ -52,7 +52,7 @@ class Waiting(NamedTuple):
 
     name: str | None
     coroutine: str | None
-    context: Values | None
+    values: Values | None
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Suspicion:
     """The first and the latest reading within."""
     task_name: str | None = None
     coroutine: str | None = None
-    context: Values | None = None
+    values: Values | None = None
     """Of the task that ran."""
     ready: int = 0
     """Callbacks that were ready to run."""
@@ -121,18 +121,18 @@ def take(
     if task is not None:
         suspicion.task_name = name_of(task)
         suspicion.coroutine = function_of(task)
-        suspicion.context = _context_of(task, state, contexts)
+        suspicion.values = _values_of(task, state, contexts)
     suspicion.ready = ready_count(loop) or 0
     suspicion.victims = tuple(
-        Waiting(name_of(ready), function_of(ready), _context_of(ready, state, contexts))
+        Waiting(name_of(ready), function_of(ready), _values_of(ready, state, contexts))
         for ready in ready_tasks(loop, VICTIMS)
     )
     return True
 
 
-def _context_of(task: asyncio.Task[Any], state: LoopState, contexts: ContextReader) -> Values | None:
+def _values_of(task: asyncio.Task[Any], state: LoopState, contexts: ContextReader) -> Values | None:
     record = state.tasks.live.get(id(task))
-    return contexts.of_task(task, None if record is None else record.context)
+    return contexts.of_task(task, None if record is None else record.values)
 
 
 def _outermost(frame: FrameType | None, boundary: CodeType | None) -> FrameType | None:

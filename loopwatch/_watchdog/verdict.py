@@ -59,7 +59,7 @@ class Verdict:
         cause = decide(measured)
         began = self._began(ended, suspicion, measured)
         stack, culprit = self._blame(ended, cause, samples, measured)
-        context = self._contexts.shape(suspicion.context)
+        context = self._contexts.shape(suspicion.values)
         return Stall(
             duration=ended.end - began,
             started_at=self._clock.wall() - (self._clock.monotonic() - began),
@@ -73,7 +73,7 @@ class Verdict:
             trace_id=context.trace_id,
             span_id=context.span_id,
             victims=tuple(
-                Victim(task.name, task.coroutine, self._contexts.shape(task.context).trace_id)
+                Victim(task.name, task.coroutine, self._contexts.shape(task.values).trace_id)
                 for task in suspicion.victims
             ),
             evidence=_evidence(measured, suspicion, stack),

@@ -79,7 +79,7 @@ class Found:
             site=record.site.place,
             coroutine=record.coroutine,
             since=record.started,
-            values=self._contexts.of_task(task, record.context),
+            values=self._contexts.of_task(task, record.values),
             stack=places,
             waiting_on=waiting_on or waits_for,
             evidence={**evidence, "live_at_site": float(record.site.live)},
