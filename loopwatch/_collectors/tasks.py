@@ -21,7 +21,8 @@ from loopwatch._records import Distribution, Measure, Task
 from loopwatch._store.cells import TopTotals
 from loopwatch._store.daemons import is_daemon
 from loopwatch._store.loop_state import LoopState, LoopStates
-from loopwatch._store.tasks import LiveTask, Site
+from loopwatch._store.sites import Site
+from loopwatch._store.tasks import LiveTask
 from loopwatch.facts import OTHER, TASK_BUCKETS, TOP
 
 UNRETRIEVED_AFTER = 1.0
@@ -61,7 +62,9 @@ class Tally:
     @classmethod
     def of(cls, site: Site) -> Tally:
         """Return what is counted at ``site``."""
-        return cls(site.created, site.ok, site.error, site.cancelled, site.total, tuple(site.buckets))
+        ok, error, cancelled = map(tuple, (site.as_ok, site.as_error, site.as_cancelled))
+        buckets = tuple(map(sum, zip(ok, error, cancelled, strict=True)))
+        return cls(site.created, sum(ok), sum(error), sum(cancelled), site.total, buckets)
 
 
 class TaskCensus:
@@ -232,8 +235,8 @@ def _oldest(live: dict[int, LiveTask], limit: int) -> list[LiveTask]:
 def _named(states: list[LoopState]) -> Iterator[tuple[str, Site]]:
     """Yield the sites of all loops by the name to count them under."""
     for tasks in (state.tasks for state in states):
-        yield OTHER, tasks.further
-        for site in tasks.all_sites():
+        yield OTHER, tasks.sites.further
+        for site in tasks.sites.all():
             yield site.name, site
 
 

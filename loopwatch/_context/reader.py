@@ -48,19 +48,23 @@ class ContextReader:
         self._unshown: deque[Values] = deque(maxlen=2000)
         self._span = current_span_variable()
         self.active = False
-        """Whether there is anything to read of a task, as known at the last refresh; asked for each that
-        ends."""
+        """Whether there was anything to read at the last look; asked for each task."""
         self.notice: Callable[..., None] | None = None
         """Looks whether a context was lost; None while nobody hands over under watch."""
         self.refresh()
 
+    def look(self) -> bool:
+        """Look whether there is anything to read by now: variables to watch, OpenTelemetry in use."""
+        self._span = self._span or current_span_variable()
+        self.active = self.watching
+        return self.active
+
     def refresh(self) -> None:
-        """Look whether OpenTelemetry is in use by now, and make texts of values that wait for it.
+        """Look, and make texts of the values that wait for it.
 
         The watchdog's chore: objects of the program's are not held for longer than until the next one.
         """
-        self._span = self._span or current_span_variable()
-        self.active = READS_TASKS and self.watching
+        self.look()
         while self._unshown:
             self._show(self._unshown.popleft())
 

@@ -6,8 +6,10 @@ message would not come; the attributes tell the same without marking.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from operator import attrgetter
+from types import FunctionType
 from typing import Any
 
 from .futures import coroutine_of, name_of
@@ -17,6 +19,14 @@ ANYIO_TASK = "TaskHandle._run_coro"
 
 exception_of: Callable[[Any], BaseException | None] = attrgetter("_exception")
 """The exception a task ended with; None for any other end. AttributeError for a task of another make."""
+
+current_task: Callable[[asyncio.AbstractEventLoop], Any] = (
+    # Before Python 3.12 a function in Python, which does no more than look into this table.
+    asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
+    if isinstance(asyncio.current_task, FunctionType)
+    else asyncio.current_task
+)
+"""Returns the task that a loop runs at the moment; None between two."""
 
 
 def coroutine_name(coro: object) -> str:

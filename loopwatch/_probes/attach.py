@@ -79,7 +79,7 @@ class Attach:
         self._classes = LoopClasses(
             {
                 "run_forever": functools.partial(_wrap, self),
-                "create_task": wrap_create_task(self.tasks_of, clock.monotonic),
+                "create_task": functools.partial(wrap_create_task, self.tasks_of, clock.monotonic),
                 "call_exception_handler": wrap_exception_handler,
             },
             journal,

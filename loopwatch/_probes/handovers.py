@@ -58,7 +58,7 @@ class HandOverProbe:
 
     def refresh(self) -> None:
         """Begin to look if a variable is watched or OpenTelemetry is in use by now."""
-        if self._deaf is None or self._patches or not self._contexts.watching:
+        if self._deaf is None or self._patches or not self._contexts.look():
             return
         self._patches += [
             Patch.apply(futures.ThreadPoolExecutor, "submit", self._wrap_submit),

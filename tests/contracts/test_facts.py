@@ -35,7 +35,7 @@ BORN_AS = {
     "task_site_count": "created",
     "task_created": "created",
     "task_finished": "cancelled",
-    "task_duration": "buckets",
+    "task_duration": "TASK_BUCKETS",
     "task_age_max": "started",
     "task_lost": "Loss",
     "task_leaked": "leaked",

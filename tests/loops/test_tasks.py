@@ -16,7 +16,7 @@ import pytest
 
 from loopwatch import Agent
 from loopwatch._store.loop_state import LoopStates
-from loopwatch._store.tasks import SITES
+from loopwatch._store.sites import SITES
 from loopwatch.facts import TOP
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

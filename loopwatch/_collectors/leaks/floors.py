@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterable
 from itertools import pairwise
 
-from loopwatch._store.tasks import Site
+from loopwatch._store.sites import Site
 
 WINDOW = 300.0
 """Seconds."""

@@ -14,7 +14,8 @@ from itertools import islice
 from operator import attrgetter
 
 from loopwatch._records import Distribution
-from loopwatch._store.tasks import LiveTask, Site
+from loopwatch._store.sites import Site
+from loopwatch._store.tasks import LiveTask
 from loopwatch.facts import TASK_BUCKETS
 
 PAST = 100
@@ -72,7 +73,7 @@ class Overage:
 
 def usual_p99(site: Site) -> float | None:
     """Return the 99th percentile of what tasks of a site take; None when few have ended."""
-    durations = Distribution(TASK_BUCKETS, tuple(site.buckets), site.total)
+    durations = Distribution(TASK_BUCKETS, site.buckets, site.total)
     return durations.quantile(0.99) if durations.count >= PAST else None
 
 

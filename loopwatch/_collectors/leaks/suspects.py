@@ -49,12 +49,12 @@ class Suspects:
 
     def over_age(self) -> Iterator[LiveTask]:
         """Yield tasks that are much older than those of their site get to be."""
-        sites = self._state.tasks.all_sites()
+        sites = self._state.tasks.sites.all()
         return self._without_reason(self._overage.look(sites, self._live, self._now))
 
     def piled_up(self) -> Iterator[LiveTask]:
         """Yield tasks of which there are more and more, since none ends that grows as old."""
-        risen = self._floors.look(self._state.tasks.all_sites(), self._now)
+        risen = self._floors.look(self._state.tasks.sites.all(), self._now)
         for site, number in risen.items():
             limit = max(WINDOW, longest_usual(site))
             old = [one for one in self._live if one.site is site and self._now - one.started > limit]

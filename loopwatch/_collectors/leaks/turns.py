@@ -11,7 +11,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
-from loopwatch._store.tasks import LiveTask, Site
+from loopwatch._store.sites import Site
+from loopwatch._store.tasks import LiveTask
 
 AGES = tuple(2.0**power for power in range(24))
 """Seconds: up to a hundred days."""

@@ -1,0 +1,57 @@
+"""Who creates a task: the nearest code outwards that does not create it for its own caller."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from types import CodeType, FrameType
+from typing import Any
+
+from loopwatch._internals.interpreter import place_outside
+from loopwatch._places import Place
+from loopwatch._store.sites import Site, Sites
+
+_ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
+_ON_BEHALF = (_ASYNCIO, f"{os.sep}anyio{os.sep}", os.path.join("", "loopwatch", "_jobs", ""))
+"""Where code lies that creates tasks for its caller: ``gather``, task groups, ``asyncio.run``, ``spawn``."""
+_LOOPS = (_ASYNCIO, os.path.join("", "loopwatch", "_probes", ""))
+"""Where a ``run_forever`` lies beyond which nobody creates tasks: asyncio's, and ours around it."""
+
+_on_behalf: dict[int, CodeType] = {}
+"""Code known to lie there, by its id, which is its own for as long as this holds it."""
+
+
+def site_of(sites: Sites, frame: FrameType | None, coro: Any) -> Site:
+    """Return the site of whoever creates a task at ``frame``; where ``coro`` begins if that is nobody.
+
+    Nobody does when the loop alone is on the stack, or nothing at all.
+    """
+    while frame is not None and not _runs_a_loop(frame.f_code):
+        if not _acts_on_behalf(frame.f_code):
+            return sites.at(frame.f_code, frame.f_lasti, _module(frame))
+        frame = frame.f_back
+    code = getattr(coro, "cr_code", None)
+    return sites.further if code is None else sites.at(code, 0, _module(coro.cr_frame))
+
+
+def place_of(frame: FrameType, coro: Any) -> Place:
+    """Return the place of whoever creates a task, which may be code that acts for others unless asyncio's."""
+    place = place_outside(frame, (_ASYNCIO,))
+    code = getattr(coro, "cr_code", None)
+    return (
+        (code, 0, _module(coro.cr_frame)) if code is not None and place[2].startswith("loopwatch.") else place
+    )
+
+
+def _runs_a_loop(code: CodeType) -> bool:
+    return code.co_name == "run_forever" and any(place in code.co_filename for place in _LOOPS)
+
+
+def _acts_on_behalf(code: CodeType) -> bool:
+    if id(code) not in _on_behalf and any(place in code.co_filename for place in _ON_BEHALF):
+        _on_behalf[id(code)] = code
+    return id(code) in _on_behalf
+
+
+def _module(frame: FrameType | None) -> str:
+    return "" if frame is None else frame.f_globals.get("__name__") or ""
