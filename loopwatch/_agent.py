@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import _settings
 from ._errors import ConfigurationError, LoopwatchError
-from ._records import Loop, Lost, Snapshot, Stall, Task
+from ._records import DrainReport, Loop, Lost, Snapshot, Stall, Task
 from ._settings import UNSET, Settings, Unset
 
 if TYPE_CHECKING:
@@ -55,6 +55,10 @@ class Agent:
     def lost(self) -> tuple[Lost, ...]:
         """Return the last 256 losses, oldest first: tasks that were lost or leaked, and contexts."""
         return self._engine.reader.lost()
+
+    def drains(self) -> tuple[DrainReport, ...]:
+        """Return the reports of the last 16 drains, oldest first."""
+        return self._engine.reader.drains()
 
     @property
     def prometheus_url(self) -> str | None:

@@ -7,6 +7,7 @@ import atexit
 import contextlib
 import logging
 import threading
+from collections import deque
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -28,7 +29,7 @@ from ._probes.gc import GcProbe
 from ._probes.handovers import HandOverProbe
 from ._probes.unawaited import UnawaitedProbe
 from ._reader import Reader
-from ._records import Stall
+from ._records import DrainReport, Stall
 from ._settings import Settings
 from ._store.jobs import JOBS
 from ._store.loop_state import LoopStates
@@ -71,6 +72,9 @@ so each is sampled at least once before it counts. Each look more costs an idle 
 SHORTEST_TICK = 0.005
 """Seconds between two looks of the watchdog, however low the threshold: it costs some 20 us each."""
 
+DRAINS = 16
+"""Reports of drains that are kept. Mostly there is one, at the end."""
+
 
 class Engine:
     """All parts of one agent, and their life. Starts threads with the first loop that runs, not before."""
@@ -85,6 +89,7 @@ class Engine:
         self._contexts = ContextReader(self._journal)
         self._states, self._pauses = LoopStates(), Pauses()
         self._stall_log, self._lost_log = StallLog(), LostLog()
+        self._drains: deque[DrainReport] = deque(maxlen=DRAINS)
         self._build_probes()
         self._build_watchdog()
         self._build_reader()
@@ -150,7 +155,8 @@ class Engine:
             Stalls(states, self._stall_log, self._watchdog.in_progress),
             self._census,
             Losses(states, self._lost_log, self._lost_contexts),
-            (JobCounts(), self._own()),
+            JobCounts(self._drains),
+            (self._own(),),
         )
         self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
 
@@ -177,7 +183,7 @@ class Engine:
         """Begin to watch."""
         self.metrics.prepare()
         self.installed = True
-        lean_on(Backing(self._journal, self._contexts, self._states))
+        lean_on(Backing(self._journal, self._contexts, self._states, self._drains))
         for probe in self._probes:
             probe.install()
         self._hold_dump.notice()
@@ -288,6 +294,7 @@ class Engine:
         self._stall_log.clear()
         self._lost_log.clear()
         JOBS.clear()
+        self._drains.clear()
         self._signals.after_fork_in_child()
         self._attach.forget()
         self._journal.forget_thread()

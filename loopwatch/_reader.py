@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from ._clock import Clock
+from ._collectors.jobs import JobCounts
 from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
-from ._records import Loop, Lost, Measure, Point, Snapshot, Stall, Task
+from ._records import DrainReport, Loop, Lost, Measure, Point, Snapshot, Stall, Task
 
 
 class Source(Protocol):
@@ -31,6 +32,7 @@ class Reader:
         stalls: Stalls,
         tasks: TaskCensus,
         losses: Losses,
+        jobs: JobCounts,
         further: Iterable[Source],
     ) -> None:
         self._service_name = service_name
@@ -39,7 +41,8 @@ class Reader:
         self._stalls = stalls
         self._tasks = tasks
         self._losses = losses
-        self._sources: tuple[Source, ...] = (loops, stalls, tasks, losses, *further)
+        self._jobs = jobs
+        self._sources: tuple[Source, ...] = (loops, stalls, tasks, losses, jobs, *further)
 
     def snapshot(self) -> Snapshot:
         """Return everything known now."""
@@ -55,6 +58,7 @@ class Reader:
             loops=self._loops.records(now),
             stalls=self.stalls(),
             lost=self.lost(),
+            drains=self.drains(),
         )
 
     def loops(self) -> tuple[Loop, ...]:
@@ -72,3 +76,7 @@ class Reader:
     def lost(self) -> tuple[Lost, ...]:
         """Return the losses kept, oldest first."""
         return self._losses.records()
+
+    def drains(self) -> tuple[DrainReport, ...]:
+        """Return the reports of the last drains, oldest first."""
+        return self._jobs.records()

@@ -279,3 +279,5 @@ class Snapshot:
     """The last 256, oldest first; those in progress come last."""
     lost: tuple[Lost, ...]
     """The last 256, oldest first."""
+    drains: tuple[DrainReport, ...] = ()
+    """The reports of the last 16 drains, oldest first."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from loopwatch._records import DrainState, Measure
+from loopwatch._records import DrainReport, DrainState, Measure
 from loopwatch._store.jobs import JOBS
 
 DRAIN_STATES: tuple[DrainState, ...] = get_args(DrainState)
@@ -13,6 +13,13 @@ DRAIN_STATES: tuple[DrainState, ...] = get_args(DrainState)
 
 class JobCounts:
     """Reads the jobs and drains of all loops of the process. Any thread."""
+
+    def __init__(self, drains: Sequence[DrainReport]) -> None:
+        self._drains = drains
+
+    def records(self) -> tuple[DrainReport, ...]:
+        """Return the reports of the last drains, oldest first."""
+        return tuple(self._drains)
 
     def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about jobs and drains."""

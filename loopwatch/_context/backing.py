@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass
 
 from loopwatch._journal import Journal
+from loopwatch._records import DrainReport
 from loopwatch._store.loop_state import LoopState, LoopStates
 
 from .reader import ContextReader
@@ -19,6 +21,8 @@ class Backing:
     contexts: ContextReader
     states: LoopStates
     """Where the records of tasks are; none without an agent."""
+    drains: deque[DrainReport]
+    """Where reports go, for the agent to show."""
 
     def state_of(self, loop: asyncio.AbstractEventLoop) -> LoopState | None:
         """Return what the agent keeps of ``loop``, if it watches it."""
@@ -38,7 +42,7 @@ def backing() -> Backing:
     if _of_agent is not None:
         return _of_agent
     # A new reader: to refresh an old one, as a watchdog does, would run ``show`` functions in this thread.
-    return Backing(_own_journal, ContextReader(_own_journal), _no_states)
+    return Backing(_own_journal, ContextReader(_own_journal), _no_states, deque())
 
 
 def lean_on(agents: Backing | None) -> None:

@@ -225,6 +225,7 @@ class Drain:
         JOBS.drain_finished += len(report.finished)
         JOBS.drain_cancelled += len(report.cancelled)
         JOBS.drain_abandoned += len(report.abandoned)
+        self._parts.drains.append(report)
         tell(report, self._parts.journal)
 
     def _see_all(self) -> None:

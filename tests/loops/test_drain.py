@@ -507,6 +507,16 @@ class TestEnd:
         assert 0.0 < during["drain_duration"] < after["drain_duration"]
         assert after["drain_cancelled"] == 1
 
+    def test_the_agent_keeps_the_last_16_reports(self, run: Run, agent: Agent) -> None:
+        async def main() -> list[DrainReport]:
+            return [await loopwatch.drain(AMPLE) for _ in range(20)]
+
+        reports = run(main())
+        kept = agent.drains()
+        assert agent.snapshot().drains == kept
+        assert len(kept) == 16
+        assert all(one is other for one, other in zip(kept, reports[-16:], strict=True))
+
     def test_a_caller_that_is_cancelled_tells_what_is_left(
         self, run: Run, caplog: pytest.LogCaptureFixture
     ) -> None:

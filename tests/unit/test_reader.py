@@ -22,7 +22,7 @@ from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
 from loopwatch._probes.tasks import TaskProbe
 from loopwatch._reader import Reader
-from loopwatch._records import Frame, Lost, LostReason, Stall
+from loopwatch._records import DrainReport, Frame, Lost, LostReason, Stall
 from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.lost_log import LostLog
@@ -44,6 +44,7 @@ class Desk:
             unwatched=lambda: {"own_time": 1},
         )
         contexts = ContextReader(Journal())
+        self.drains: list[DrainReport] = []
         self.lost_log, self.lost_contexts = LostLog(), LostContexts(contexts, self.fake.clock)
         self.reader = Reader(
             "shop",
@@ -52,7 +53,8 @@ class Desk:
             Stalls(self.states, self.log, in_progress=list),
             TaskCensus(self.states, contexts, self.fake.clock),
             Losses(self.states, self.lost_log, self.lost_contexts),
-            (JobCounts(), own),
+            JobCounts(self.drains),
+            (own,),
         )
 
     def claim(self, *, has_selector: bool = True) -> LoopState:
