@@ -64,15 +64,19 @@ class _Reading:
         return waiter_of(self.task) is self.awaited and is_pending(self.awaited)
 
 
-def await_graph(tasks: Iterable[Any]) -> AwaitGraph:
-    """Return the graph of these pending tasks, of one loop or several, and of those that they wait for."""
+def await_graph(tasks: Iterable[Any], *, beyond: bool = True) -> AwaitGraph:
+    """Return the graph of these pending tasks, of one loop or several, and ``beyond`` of those they wait for.
+
+    Without, whoever is not among them counts as one who waits for nobody.
+    """
     readings: dict[int, _Reading] = {}
     waiting = list(tasks)
     for task in waiting:  # which grows
         if id(task) not in readings:
             with contextlib.suppress(Exception):  # it changed under our eyes: it does wait for nobody
                 reading = readings[id(task)] = _Reading(task, *links(task))
-                waiting += _read_needs(reading)
+                needed = _read_needs(reading)
+                waiting += needed if beyond else ()
     _add_lock_owners(readings.values())
     edges = {key: reading.needs for key, reading in readings.items() if reading.needs}
     any_of = frozenset(key for key, reading in readings.items() if reading.any_of)

@@ -67,7 +67,7 @@ class Site:
     @property
     def live(self) -> int:
         """Tasks created here that have not ended."""
-        ended = sum(self.buckets) + self.lost  # first: one may start and end meanwhile
+        ended = self.ok + self.error + self.cancelled + self.lost  # first: one may start and end meanwhile
         return self.created - ended
 
     @property

@@ -14,6 +14,7 @@ from loopwatch._store.sites import Site
 WINDOW = 300.0
 """Seconds."""
 WINDOWS = 7
+SPAN = WINDOW * (WINDOWS - 1)
 GROWTH = 10
 """Tasks by which a floor has to rise."""
 
@@ -26,14 +27,14 @@ class Floors:
         self._lowest: dict[Site, int] = {}
         self._floors: dict[Site, deque[int]] = {}
 
-    def look(self, sites: Iterable[Site], now: float) -> dict[Site, int]:
-        """Count what lives; at the end of a window return by how much the floors rose that only rise."""
+    def look(self, sites: Iterable[Site], now: float) -> list[Site]:
+        """Count what lives; at the end of a window return the sites whose floor rises and rises."""
         lowest = self._lowest
         for site in sites:
             live = site.live
             lowest[site] = min(lowest.get(site, live), live)
         if now < self._ends:
-            return {}
+            return []
         self._ends, self._lowest = now + WINDOW, {}
         before = self._floors
         self._floors = {}
@@ -41,15 +42,15 @@ class Floors:
             if floor > 0:  # where it falls to zero there is no leak, and nothing to remember
                 floors = self._floors[site] = before.get(site) or deque(maxlen=WINDOWS)
                 floors.append(floor)
-        return {site: risen for site, floors in self._floors.items() if (risen := _risen(floors))}
+        return [site for site, floors in self._floors.items() if _rises(floors)]
 
 
-def _risen(floors: deque[int]) -> int:
-    """Return by how much the floor rose, if it never fell and rises still; else 0.
+def _rises(floors: deque[int]) -> bool:
+    """Whether the floor never fell, and rises still.
 
     What slows down to half its pace is a program that fills up, such as one with a task for each client.
     """
     rises = [after - before for before, after in pairwise(floors)]
-    risen, half = sum(rises), len(rises) // 2
+    half = len(rises) // 2
     steady = len(floors) == WINDOWS and min(rises) >= 0 and sum(rises[half:]) * 2 >= sum(rises[:half])
-    return risen if steady and risen >= GROWTH else 0
+    return steady and sum(rises) >= GROWTH

@@ -22,8 +22,13 @@ SOON = 300.0
 """Seconds within which a sleeping task is to wake. One that sleeps longer may be a leak as any other."""
 AT_WORK = frozenset(("executor", "process", "socket", "stream", "task"))
 """Kinds of waits in which somebody is at work, or listens, for the task."""
-INNERMOST = 3
-"""Frames at the end of a chain, and steps from there, in which the transport is found that it listens to."""
+IN_LINE = frozenset(("lock", "pool", "semaphore"))
+"""Kinds of waits for a turn, which comes when others are done: if they are not, it is they who leak."""
+BACKPRESSURE = frozenset(("Queue.put", "MemoryObjectSendStream.send"))
+INNERMOST = 2
+"""Frames at the end of a chain..."""
+STEPS = 3
+"""...and steps from these, in which the transport is found of the connection that it listens to."""
 
 
 def is_meant_to_last(record: LiveTask, entered_at: float | None) -> bool:
@@ -39,8 +44,11 @@ def is_meant_to_last(record: LiveTask, entered_at: float | None) -> bool:
     return alone or parks_until_cancelled
 
 
-def may_be_woken(task: Any, now: float) -> bool:
-    """Whether something is seen that is to wake a task: a timer, another's work, the peer of a socket."""
+def may_be_woken(task: Any, now: float, *, in_turn: bool) -> bool:
+    """Whether something is seen that is to wake a task: a timer, another's work, the peer of a socket.
+
+    ``in_turn``: also if that is others who are ahead of it in a line.
+    """
     with contextlib.suppress(Exception):  # it changed under our eyes: then it has not come to rest
         found = chain(task)
         until = sleeps_until(found.links)
@@ -50,6 +58,7 @@ def may_be_woken(task: Any, now: float) -> bool:
         return (
             wait is None
             or wait.kind in AT_WORK
+            or (in_turn and (wait.kind in IN_LINE or wait.text in BACKPRESSURE))
             or timed(list(found.links))
             or _listens(found.links[-INNERMOST:])
         )
@@ -59,8 +68,9 @@ def may_be_woken(task: Any, now: float) -> bool:
 def _listens(links: Sequence[Link]) -> bool:
     """Whether there is a transport close by, such as that of the connection whose messages a task awaits."""
     level: list[Any] = list(links)
-    for _ in range(INNERMOST):
+    for _ in range(STEPS):
         level = list({id(one): one for one in filter(gc.is_tracked, referents(level))}.values())
-        if any(type_name(type(one)).endswith("Transport") for one in level):
+        kinds = {id(type(one)): type(one) for one in level}
+        if any(type_name(kind).endswith("Transport") for kind in kinds.values()):
             return True
     return False

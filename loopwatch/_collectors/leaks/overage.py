@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
@@ -47,28 +47,46 @@ class _Suspicion:
 
 
 class Overage:
-    """Follows the sites of one loop. ``may_last``: whether a task is known to have a reason to live on."""
+    """Follows the sites of one loop. ``may_last``: whether a task is seen to have a reason to live on."""
 
     def __init__(self, may_last: Callable[[LiveTask], bool]) -> None:
         self._may_last = may_last
         self._suspicions: dict[tuple[Site, str], _Suspicion] = {}
+        self._excused: dict[int, float] = {}
+        """Until when, by id of the record, those with a reason are not asked again: until twice the age."""
 
     def look(self, sites: Iterable[Site], live: Sequence[LiveTask], now: float) -> list[LiveTask]:
         """Return the tasks that leak, as long as they do. ``live``: records of the loop, oldest first."""
+        crowds = _crowds(sites, live, now)
+        self._forget(crowds.values())
         suspicions, self._suspicions = self._suspicions, {}
         leaking: list[LiveTask] = []
-        for key, crowd in _crowds(sites, live, now).items():
+        for key, crowd in crowds.items():
+            staying = self._without_reason(crowd, now)
             suspicion = suspicions.get(key)
             if suspicion is None or not all(map(_lives, suspicion.oldest)):
-                staying = islice((record for record in crowd if not self._may_last(record)), MANY)
-                suspicion = _Suspicion(now, tuple(staying), len(crowd))
-                if len(suspicion.oldest) < MANY:
-                    continue
-            self._suspicions[key] = suspicion
-            suspicion.look(crowd, now)
-            if suspicion.confirmed:
-                leaking += crowd
+                suspicion = _Suspicion(now, tuple(islice(staying, MANY)), len(crowd))
+            if len(suspicion.oldest) == MANY:
+                self._suspicions[key] = suspicion
+                suspicion.look(crowd, now)
+                leaking += staying if suspicion.confirmed else ()
         return leaking
+
+    def _without_reason(self, crowd: Iterable[LiveTask], now: float) -> Iterator[LiveTask]:
+        for record in crowd:
+            if record.lost is not None:
+                yield record
+            elif self._excused.get(id(record), 0.0) < now:
+                if self._may_last(record):
+                    self._excused[id(record)] = now + (now - record.started)
+                else:
+                    yield record
+
+    def _forget(self, crowds: Iterable[Iterable[LiveTask]]) -> None:
+        """Forget those that are gone, whose ids may be given to others."""
+        known = self._excused
+        present = (id(record) for crowd in crowds for record in crowd)
+        self._excused = {key: known[key] for key in present if key in known}
 
 
 def usual_p99(site: Site) -> float | None:
@@ -100,7 +118,8 @@ def _crowds(
         return {}
     crowds: dict[tuple[Site, str], list[LiveTask]] = {}
     for record in live[: bisect_left(live, now - min(limits.values()), key=_started)]:
-        if now - record.started > limits.get(record.site, math.inf) and _lives(record):
+        told_otherwise = record.lost is not None and record.lost.leak != "overage"
+        if now - record.started > limits.get(record.site, math.inf) and not told_otherwise and _lives(record):
             crowds.setdefault((record.site, record.coroutine), []).append(record)
     return {key: crowd for key, crowd in crowds.items() if len(crowd) >= MANY}
 

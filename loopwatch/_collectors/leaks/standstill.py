@@ -38,7 +38,7 @@ class Standstill:
             return
         untold = (record for record in live if record.lost is None or record.lost.reason != "deadlock")
         stuck = self._standing(tasks_of(untold))
-        if stuck and await_graph(stuck).deadlocks:
+        if stuck and await_graph(stuck, beyond=False).deadlocks:
             self.tell(live)
 
     def tell(self, live: Sequence[LiveTask]) -> None:

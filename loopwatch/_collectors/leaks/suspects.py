@@ -8,7 +8,7 @@ from loopwatch._collectors.references import Prover
 from loopwatch._store.loop_state import LoopState
 from loopwatch._store.tasks import LiveTask, tasks_of
 
-from .floors import WINDOW, Floors
+from .floors import GROWTH, SPAN, WINDOW, Floors
 from .lasting import is_meant_to_last, may_be_woken
 from .overage import Overage, longest_usual
 from .turns import Turns
@@ -50,26 +50,26 @@ class Suspects:
     def over_age(self) -> Iterator[LiveTask]:
         """Yield tasks that are much older than those of their site get to be."""
         sites = self._state.tasks.sites.all()
-        return self._without_reason(self._overage.look(sites, self._live, self._now))
+        return iter(self._overage.look(sites, self._live, self._now))
 
     def piled_up(self) -> Iterator[LiveTask]:
         """Yield tasks of which there are more and more, since none ends that grows as old."""
-        risen = self._floors.look(self._state.tasks.sites.all(), self._now)
-        for site, number in risen.items():
+        for site in self._floors.look(self._state.tasks.sites.all(), self._now):
             limit = max(WINDOW, longest_usual(site))
-            old = [one for one in self._live if one.site is site and self._now - one.started > limit]
-            found = list(self._without_reason(old))
-            if len(found) >= number:
-                yield from found
+            by_coroutine: dict[str, list[LiveTask]] = {}
+            for record in self._live:
+                if record.site is site and self._now - record.started > limit:
+                    by_coroutine.setdefault(record.coroutine, []).append(record)
+            for old in by_coroutine.values():
+                found = [record for record in old if not self._may_last(record, in_turn=False)]
+                if sum(self._now - record.started < SPAN for record in found) >= GROWTH:
+                    yield from found
 
-    def _without_reason(self, suspected: Sequence[LiveTask]) -> Iterator[LiveTask]:
-        return (record for record in suspected if not self._may_last(record))
-
-    def _may_last(self, record: LiveTask) -> bool:
+    def _may_last(self, record: LiveTask, *, in_turn: bool = True) -> bool:
         task = record()
         return (
             task is None
             or self.is_meant_to_last(record)
-            or may_be_woken(task, self._now)
+            or may_be_woken(task, self._now, in_turn=in_turn)
             or self.prover.is_behind_timer(task)
         )
