@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from . import environment, idle, imports, instructions, memory, server
+from . import crowd, environment, idle, imports, instructions, memory, server
 from .report import CannotRunError
 
 SECTIONS = {
@@ -14,6 +14,7 @@ SECTIONS = {
     "server": server.run,
     "idle": idle.run,
     "memory": memory.run,
+    "crowd": crowd.run,
     "import": imports.run,
 }
 

@@ -48,6 +48,11 @@ def _child(*arguments: str) -> float:
 async def _resident(name: str) -> float:
     SUBJECTS[name].attach(asyncio.get_running_loop())
     await asyncio.sleep(2.0)
+    return resident()
+
+
+def resident() -> float:
+    """Return the KiB of memory this process has in use."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4.0
 
