@@ -28,9 +28,9 @@ def prepare() -> dict[str, str]:
     if reason is not None:
         raise CannotRunError(f"the agent and a server to watch cannot be installed: {reason}")
     missing = {
-        name: _install([subject.requirement])
+        name: _install(list(subject.requirements))
         for name, subject in SUBJECTS.items()
-        if subject.requirement is not None
+        if subject.requirements
     }
     return {name: reason for name, reason in missing.items() if reason is not None}
 

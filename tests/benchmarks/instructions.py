@@ -24,7 +24,8 @@ from .report import CannotRunError, Verdict, table
 from .subjects import SUBJECTS
 from .units import TIMES, UNITS
 
-BUDGETS = {"iteration": 1.10, "echo": 1.08, "request": 1.02}
+BUDGETS = {"iteration": 1.10, "task": 1.75, "echo": 1.08, "request": 1.06}
+"""The aim is 1.5 for the task, 1.03 for the request."""
 AFTER_STALLS = 1.10
 MEASURED = ("iteration", "callback", "task", "echo", "lone echo", "request")
 WITH_STALLS = (*MEASURED, "stalls", "iteration")

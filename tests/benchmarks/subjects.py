@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ class Subject:
     """Called inside the running loop."""
     prepare: Callable[[], Any] = lambda: None
     """Called before there is a loop."""
-    requirement: str | None = None
+    requirements: tuple[str, ...] = ()
     """What pip installs for it."""
 
 
@@ -61,12 +62,43 @@ def _livekit(loop: asyncio.AbstractEventLoop) -> None:
     EventLoopMonitor(loop).start()
 
 
+def _sentry(loop: asyncio.AbstractEventLoop) -> None:
+    import sentry_sdk
+    from sentry_sdk.integrations.asyncio import AsyncioIntegration
+    from sentry_sdk.transport import Transport
+
+    class Nowhere(Transport):
+        def capture_envelope(self, envelope: object) -> None:
+            """Drop it: sending is not the integration's cost."""
+
+    sentry_sdk.init(
+        dsn="http://key@localhost/1",
+        transport=Nowhere,
+        traces_sample_rate=1.0,
+        integrations=[AsyncioIntegration()],
+    )
+
+
+def _otel() -> None:
+    # Of coroutines that are not named here it makes measurements only. These are those of the units.
+    os.environ["OTEL_PYTHON_ASYNCIO_COROUTINE_NAMES_TO_TRACE"] = "nothing,child"
+    from opentelemetry.instrumentation.asyncio import AsyncioInstrumentor
+    from opentelemetry.sdk.trace import TracerProvider
+
+    AsyncioInstrumentor().instrument(tracer_provider=TracerProvider())
+
+
 SUBJECTS = {
     "bare": Subject(),
     "loopwatch": Subject(prepare=_loopwatch),
     "asyncio debug": Subject(lambda loop: loop.set_debug(True)),
-    "aiodebug": Subject(_aiodebug, requirement="aiodebug==2.3.0"),
-    "aiocop": Subject(_aiocop, requirement="aiocop==1.2.1"),
-    "aiomonitor hook": Subject(_aiomonitor, requirement="aiomonitor==0.7.1"),
-    "livekit monitor": Subject(_livekit, requirement="livekit-agents==1.8.9"),
+    "aiodebug": Subject(_aiodebug, requirements=("aiodebug==2.3.0",)),
+    "aiocop": Subject(_aiocop, requirements=("aiocop==1.2.1",)),
+    "aiomonitor hook": Subject(_aiomonitor, requirements=("aiomonitor==0.7.1",)),
+    "sentry-sdk": Subject(_sentry, requirements=("sentry-sdk==2.75.0",)),
+    "OTel asyncio": Subject(
+        prepare=_otel,
+        requirements=("opentelemetry-instrumentation-asyncio==0.66b1", "opentelemetry-sdk==1.45.1"),
+    ),
+    "livekit monitor": Subject(_livekit, requirements=("livekit-agents==1.8.9",)),
 }
