@@ -164,7 +164,7 @@ def _flag(text: str) -> bool | None:
     """Read a yes or no of the environment; None when it is neither."""
     if text.strip().lower() in ("1", "true", "yes", "on"):
         return True
-    if text.strip().lower() in ("0", "false", "no", "off", ""):
+    if text.strip().lower() in ("0", "false", "no", "off", "none", ""):
         return False
     return None
 

@@ -55,6 +55,7 @@ def test_every_field_can_be_given_as_argument_and_as_variable() -> None:
         ("app_packages", (name for name in ("shop", "jobs")), "shop,jobs", ("shop", "jobs")),
         ("hold_dump", True, "yes", True),
         ("hold_dump", False, "0", False),
+        ("hold_dump", False, "none", False),
         ("hold_dump", "hold.dump", "hold.dump", "hold.dump"),
         ("hold_dump", Path("hold.dump"), "hold.dump", "hold.dump"),
     ],
