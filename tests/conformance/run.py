@@ -26,8 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKERS = 2 * (os.cpu_count() or 1)
-"""Modules run at a time: most of what they do is wait."""
+WORKERS = os.cpu_count() or 1
+"""Modules run at a time. ``.ci/run`` runs as many Pythons at a time again: what tests do is wait, mostly."""
 TIMEOUT = 300.0
 """Seconds until a module is taken to hang; the longest takes half a minute on a slow machine."""
 ATTACHED = 0.99
