@@ -55,6 +55,15 @@ def blind(request: pytest.FixtureRequest) -> bool:
 
 
 @pytest.fixture
+def eager_factories(blind: bool) -> None:
+    """Skip the test where the loop can use no eager task factory."""
+    if sys.version_info < (3, 12):
+        pytest.skip("eager tasks came with Python 3.12")
+    if blind and sys.version_info[:2] == (3, 13):
+        pytest.skip("uvloop 0.23 gives them an argument that they do not take before Python 3.13.3")
+
+
+@pytest.fixture
 def run(new_loop: LoopFactory) -> Callable[[Coroutine[Any, Any, T]], T]:
     """Run a coroutine in a new loop of that kind, as ``asyncio.run`` does."""
 

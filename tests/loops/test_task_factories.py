@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -171,7 +170,7 @@ def test_what_is_no_task_is_returned_and_not_counted(agent: Agent, run: Run) -> 
     assert failed["tasks"] == 1
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@pytest.mark.usefixtures("eager_factories")
 def test_an_eager_factory_of_own_tasks_stays(agent: Agent, new_loop: LoopFactory) -> None:
     factory = asyncio.create_eager_task_factory(OwnTask)
 

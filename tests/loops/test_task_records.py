@@ -333,7 +333,7 @@ class TestStray:
         assert of(agent, "child")[0].parent == stray.__qualname__
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@pytest.mark.usefixtures("eager_factories")
 def test_an_eager_task_that_never_waits_is_booked_at_once(
     agent: Agent, new_loop: LoopFactory, blind: bool
 ) -> None:
@@ -357,7 +357,7 @@ def test_an_eager_task_that_never_waits_is_booked_at_once(
         runner.run(main())
 
 
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@pytest.mark.usefixtures("eager_factories")
 def test_a_stall_in_an_eager_first_step_names_that_task(agent: Agent, new_loop: LoopFactory) -> None:
     async def blocks() -> None:
         time.sleep(0.3)
