@@ -50,9 +50,13 @@ class Program:
 
     def end(self, number: signal.Signals | None = None) -> str:
         """Wait for its end, after sending it a signal if one is given; return what it prints until then."""
+        assert self._process.stdout is not None
         if number is not None:
             self._process.send_signal(number)
-        return self._process.communicate(timeout=TIMEOUT)[0]
+        # Not communicate(): it would miss what line() has buffered but not read. The timer ends a wait.
+        rest = self._process.stdout.read()
+        self._process.wait(TIMEOUT)
+        return rest
 
     @property
     def status(self) -> int:
