@@ -25,6 +25,8 @@ request_id = contextvars.ContextVar("request_id", default="none")
 
 AMPLE = 30.0
 """Seconds: a drain that takes as long has failed."""
+SLACK = 10.0
+"""Seconds that a busy machine may take longer. What the drain does not wait for would take for ever."""
 
 
 @pytest.fixture(autouse=True)
@@ -164,7 +166,9 @@ WAITS: dict[str, Callable[[asyncio.Task[Any]], Any]] = {
     "gather": lambda task: asyncio.gather(task, asyncio.sleep(0)),
     "shield": lambda task: asyncio.shield(task),
     "wait": lambda task: asyncio.wait([task]),
+    "wait for some time": lambda task: asyncio.wait([task], timeout=AMPLE),
     "wait_for": lambda task: asyncio.wait_for(task, AMPLE),
+    "wait_for a shield": lambda task: asyncio.wait_for(asyncio.shield(task), AMPLE),
     "task group": in_task_group,
 }
 
@@ -217,7 +221,7 @@ class TestTimeout:
         assert only(report.cancelled).state == "cancelled"
         assert only(report.abandoned).state == "pending"
         assert not touched
-        assert 0.1 <= report.duration < 1.1
+        assert 0.1 <= report.duration < 1.1 + SLACK
         assert report.timeout == 0.1
         assert report.forced
 
@@ -241,7 +245,7 @@ class TestTimeout:
 
         report = run(main())
         assert names(report.abandoned) == ["stubborn"]
-        assert report.duration < 1.1
+        assert report.duration < 1.1 + SLACK
 
     def test_a_job_that_finishes_when_cancelled_is_cancelled_and_ok(self, run: Run) -> None:
         async def saves() -> None:
@@ -261,9 +265,11 @@ class TestTimeout:
 
         report = run(main())
         assert names(report.cancelled) == ["job"]
-        assert report.duration < 1.0
+        assert report.duration < 1.0 + SLACK
 
-    def test_none_of_very_many_is_missing(self, run: Run) -> None:
+    def test_none_of_very_many_is_missing(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("loopwatch._jobs.drain.GRACE", AMPLE)  # a busy machine takes its time
+
         async def main() -> DrainReport:
             for number in range(5000):
                 loopwatch.spawn(asyncio.sleep(0.01) if number % 2 else forever(), name=str(number))
