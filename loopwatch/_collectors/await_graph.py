@@ -99,7 +99,7 @@ def _read_needs(reading: _Reading) -> tuple[Any, ...]:
         return ()
     found = needs(reading.links, reading.awaited)
     lock = None if found is not None else lock_awaited(reading.links)
-    if (found is None and lock is None) or timed(reading.links):
+    if (found is None and lock is None) or (found is not None and found.timed) or timed(reading.links):
         return ()
     if found is None:
         reading.lock = lock

@@ -38,16 +38,18 @@ class Needs(NamedTuple):
     tasks: tuple[Any, ...]
     any_of: bool
     """One of them is enough."""
+    timed: bool = False
+    """It waits for them no longer than some time."""
 
 
 def needs(links: Sequence[Link], awaited: Any) -> Needs | None:
     """Return the tasks without which ``awaited`` is not resolved; None when others may resolve it."""
-    group = group_awaited(links)
-    if group is not None and group.timed:
-        return None
+    group = group_awaited(links) or _waited_for(links)
     any_of = group is not None and group.any_of
     found, others = _tasks_behind([awaited] if group is None else group.futures)
-    return None if not found or (any_of and others) else Needs(tuple(found), any_of)
+    if not found or (any_of and others):
+        return None
+    return Needs(tuple(found), any_of, timed=group is not None and group.timed)
 
 
 def group_awaited(links: Sequence[Link]) -> Group | None:
@@ -65,6 +67,16 @@ def group_awaited(links: Sequence[Link]) -> Group | None:
         members = list(getattr(group, "_tasks", ()))
         return None if group is None else Group(members, any_of=False, timed=False, task_group=True)
     return None
+
+
+def _waited_for(links: Sequence[Link]) -> Group | None:
+    """Return what the innermost frame of a chain waits for in ``wait_for``.
+
+    Up to Python 3.11 that waits for a future of its own, and holds the one it was given.
+    """
+    if sys.version_info >= (3, 12) or not links or code_of(links[-1]) is not _WAIT_FOR:
+        return None
+    return Group(variables_of(links[-1]), any_of=False, timed=True, task_group=False)
 
 
 def task_inside(links: Sequence[Link]) -> Any | None:
