@@ -56,7 +56,12 @@ def spawn(
         close=coro.close,
     )
     work = coro if limit is None else _limited(coro, limit)
-    task = asyncio.get_running_loop().create_task(work, name=name)
+    try:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+    except BaseException:  # a task factory of the program's
+        work.close()
+        coro.close()
+        raise
     jobs.live[task] = job
     task.add_done_callback(_ended)
     return task

@@ -136,3 +136,21 @@ def test_during_a_drain_it_is_refused_and_its_coroutine_closed(run: Run) -> None
         warnings.simplefilter("error")
         run(main())
         gc.collect()
+
+
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_coroutine_for_which_no_task_is_made_is_closed(run: Run, timeout: float | None) -> None:
+    def refuses(*_: Any, **options: Any) -> Any:
+        raise RuntimeError("no more tasks")
+
+    async def main() -> bool:
+        asyncio.get_running_loop().set_task_factory(refuses)
+        work = asyncio.sleep(600)
+        try:
+            with pytest.raises(RuntimeError, match="no more tasks"):
+                loopwatch.spawn(work, timeout=timeout)
+        finally:
+            asyncio.get_running_loop().set_task_factory(None)
+        return work.cr_frame is None
+
+    assert run(main())
