@@ -155,11 +155,19 @@ class DrainSignals:
         loop.call_soon_threadsafe(self._begin, loop, self._drain)
 
     def _begin(self, loop: asyncio.AbstractEventLoop, drain: Drain) -> None:
-        if drain is self._drain:
+        if drain is not self._drain:
+            return
+        work = drain.run()
+        try:
             # In an empty context: the current one is of whatever ran when the signal came.
-            create_task = functools.partial(loop.create_task, drain.run(), name="loopwatch-drain")
+            create_task = functools.partial(loop.create_task, work, name="loopwatch-drain")
             self._task = contextvars.Context().run(create_task)
             self._task.add_done_callback(self._ended)
+        except Exception as error:  # noqa: BLE001 - from a task factory; the signal takes its course all the same
+            work.close()
+            self._journal.failure("signals", error)
+            if self._taken is not None:
+                self._hand_on(self._taken)
 
     def _ended(self, task: asyncio.Task[DrainReport]) -> None:
         """Hand on; in a callback, out of which a handler may raise KeyboardInterrupt to end the loop."""

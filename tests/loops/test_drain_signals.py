@@ -292,3 +292,21 @@ say("never")
     assert child.end() == -SIGTERM
     assert child.outcome().abandoned == ["job"]
     assert "never" not in child.said
+
+
+def test_it_dies_of_the_signal_though_its_task_factory_makes_no_task_for_the_drain(start: Start) -> None:
+    child = start("""
+def refuses(loop, coro, **options):
+    raise RuntimeError("no more tasks")
+
+async def main():
+    asyncio.get_running_loop().set_task_factory(refuses)
+    say("ready")
+    await forever()
+
+run(main())
+""")
+    child.until("ready")
+    child.send(SIGTERM)
+    assert child.end() == -SIGTERM
+    assert child.text.count("loopwatch: signals failed") == 1
