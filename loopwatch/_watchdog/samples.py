@@ -74,8 +74,8 @@ class Suspicion:
     coroutine: str | None = None
     values: Values | None = None
     """Of the task that ran."""
-    ready: int = 0
-    """Callbacks that were ready to run."""
+    ready: int | None = None
+    """Callbacks that were ready to run; None where that cannot be seen."""
     victims: tuple[Waiting, ...] = ()
     """Tasks among those."""
     sampled_at: float = 0.0
@@ -122,7 +122,7 @@ def take(
         suspicion.task_name = name_of(task)
         suspicion.coroutine = function_of(task)
         suspicion.values = _values_of(task, state, contexts)
-    suspicion.ready = ready_count(loop) or 0
+    suspicion.ready = ready_count(loop)
     suspicion.victims = tuple(
         Waiting(name_of(ready), function_of(ready), _values_of(ready, state, contexts))
         for ready in ready_tasks(loop, VICTIMS)
