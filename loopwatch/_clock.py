@@ -42,5 +42,21 @@ class Clock:
     of_thread: Callable[[int], float] | None = _OF_THREAD
     """Reads the CPU clock with the given clock id; None where the OS has none (Windows)."""
 
+    def wall_at(self, moment: float) -> float:
+        """Return the Unix time of a moment in monotonic time.
+
+        Between two readings this thread may lose the GIL for as long as a stall: then they are read again.
+        """
+        for _ in range(READINGS):
+            before, wall, after = self.monotonic(), self.wall(), self.monotonic()
+            if after - before < CLOSE:
+                break
+        return wall + moment - (before + after) / 2
+
+
+READINGS = 5
+"""Pairs of clock readings, at most, of which one is to be close together."""
+CLOSE = 0.001
+"""Seconds between two readings that count as simultaneous: a thousand times as long as they take."""
 
 SYSTEM = Clock()

@@ -65,7 +65,7 @@ class LoopHealth:
             yield "iterations", name, state.iterations
         yield "blocked", name, state.blocked(now)
         if state.last_tick is not None:
-            yield "last_tick", name, self._clock.wall() - (now - state.last_tick)
+            yield "last_tick", name, self._clock.wall_at(state.last_tick)
         for stem, count in (("ready", _ready(state)), ("timers", self._timers(state))):
             if count is not None:
                 yield stem, name, count
