@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -62,7 +63,7 @@ class Verdict:
         context = self._contexts.shape(suspicion.values)
         return Stall(
             duration=ended.end - began,
-            started_at=self._clock.wall() - (self._clock.monotonic() - began),
+            started_at=self._clock.wall_at(began),
             cause=cause,
             culprit=shape(culprit) if culprit is not None else None,
             call=call_of(culprit),
@@ -93,13 +94,15 @@ class Verdict:
         cpu = _spent(inside, start, end, lambda reading: reading.thread_cpu)
         # Of these the readings lie further apart than the stall was long: it cannot have waited while it ran.
         longest_wait = end - start - (cpu or 0.0)
+        runqueue = _grown(before.runqueue, after.runqueue, longest_wait)
+        throttled = _grown(before.throttled, after.throttled, longest_wait)
         return Measured(
             duration=end - start,
             gc=self._pauses.within(start, end),
             cpu=cpu,
             process_cpu=_spent(inside, start, end, lambda reading: reading.process_cpu),
-            runqueue=_grown(before.runqueue, after.runqueue, longest_wait),
-            throttled=_grown(before.throttled, after.throttled, longest_wait),
+            runqueue=runqueue,
+            throttled=_wanted(throttled, runqueue, suspicion.states),
             late=lag.late,
             gil_waits=lag.gil_waits,
             late_queued=lag.queued,
@@ -163,6 +166,18 @@ def _spent(
 
 def _grown(before: float | None, after: float | None, most: float) -> float | None:
     return None if before is None or after is None else max(0.0, min(after - before, most))
+
+
+def _wanted(throttled: float | None, runqueue: float | None, states: Counter[str]) -> float | None:
+    """Return for how much of the time that its cgroup was throttled the loop's thread wanted the CPU.
+
+    The quota may be used up by others while this thread sleeps. Linux books its wait as run-queue time, too.
+    """
+    if throttled is None:
+        return None
+    if runqueue is not None:
+        return min(throttled, runqueue)
+    return throttled if states["R"] >= states["S"] + states["D"] else 0.0
 
 
 def _changes(samples: list[Sample]) -> int:

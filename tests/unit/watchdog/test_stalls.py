@@ -369,3 +369,48 @@ def test_run_queue_time_adds_up_while_the_loop_runs(tmp_path: Path, loop: asynci
         scene.tick(after=0.2)
         scene.step_begins()
     assert scene.state.runqueue_time == pytest.approx(2.0)
+
+
+QUOTA = "nr_throttled 1\nthrottled_usec {}\n"
+
+
+@pytest.mark.parametrize(
+    ("waited", "state", "cause"),
+    [
+        (0.0, "S", "blocking"),  # others used up the quota while this thread slept
+        (0.38, "R", "starved"),
+        (None, "S", "blocking"),  # a kernel that books no run-queue time
+        (None, "R", "starved"),
+    ],
+)
+def test_only_who_wants_the_cpu_is_starved_of_it(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop, waited: float | None, state: str, cause: str
+) -> None:
+    """The quota of the cgroup is used up for 0.4 s of a stall of 0.5 s."""
+    task, cpu_stat = tmp_path / "proc/self/task/7", tmp_path / "sys/fs/cgroup/cpu.stat"
+    task.mkdir(parents=True)
+    cpu_stat.parent.mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text("0::/\n")
+    (task / "stat").write_text(f"7 (python) {state} 1 7")
+    cpu_stat.write_text(QUOTA.format(0))
+
+    def books(seconds: float) -> None:
+        if waited is not None:
+            (task / "schedstat").write_text(f"1 {int((1.0 + seconds) * 1e9)} 1\n")
+
+    books(0.0)
+    scene = Scene(tmp_path, loop, has_selector=True)
+    scene.state.native_id = 7
+    scene.enter()
+    scene.step_begins()
+    scene.tick()
+    scene.step_begins()
+    for _ in range(4):
+        scene.tick(after=0.125)
+    cpu_stat.write_text(QUOTA.format(400_000))
+    books(waited or 0.0)
+    scene.step_ends()
+    scene.tick()
+    [stall] = scene.told
+    assert stall.duration == pytest.approx(0.5)
+    assert stall.cause == cause
