@@ -77,6 +77,10 @@ class Lateness:
         self._clock = clock
         self._boundary = boundary
         self._runqueue = runqueue
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget all, as a thread begins to look: its counts do not go on from an earlier one's."""
         self._queued: float | None = None
         self._woke_late: Late | None = None
         self._late: deque[Late] = deque(maxlen=self.KEPT)

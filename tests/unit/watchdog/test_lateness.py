@@ -100,6 +100,17 @@ def test_time_without_a_cpu_is_told_up_to_the_lateness(machine: Machine, queued:
     assert machine.seen.within(1.0, 1.3).queued == pytest.approx(told)
 
 
+def test_a_thread_that_begins_to_look_goes_by_no_counts_of_an_earlier_one(machine: Machine) -> None:
+    """As after a fork: the child's watchdog has waited for a CPU for less than the parent's had."""
+    machine.queued, machine.switches = 5.0, 1000
+    machine.wake(1.0, 1.3)
+    machine.seen.begin()
+    machine.queued, machine.switches = 0.2, 3
+    machine.wake(2.0, 2.3)
+    lag = machine.seen.within(0.0, 10.0)
+    assert (lag.late, lag.gil_waits, lag.queued) == (pytest.approx(0.3), None, None)
+
+
 class TestHog:
     """The thread that let go of the GIL as we woke."""
 
