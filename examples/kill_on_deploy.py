@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import subprocess
 import sys
@@ -37,26 +38,29 @@ def worker(drain_timeout: float | None) -> None:
     asyncio.run(work())
 
 
-def deploy(*arguments: str) -> str:
-    """Start a worker, tell it to end as an orchestrator does, and return what it said."""
+def deploy(*arguments: str) -> tuple[str, float]:
+    """Start a worker, tell it to end as an orchestrator does; return what it said, and how long that took."""
     command = [sys.executable, __file__, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
             if line == "ready\n":
                 break
+        killed = time.monotonic()
         process.send_signal(signal.SIGTERM)
         said = process.stdout.read()
     print(f"$ {' '.join(['kill_on_deploy.py', *arguments])}\n{said or '(nothing)'}")
-    return said
+    return said, time.monotonic() - killed
 
 
 def main() -> int:
     deploy("--worker")
-    killed = time.monotonic()
-    said = deploy("--worker", "1.5")
-    named = "cancelled: task 'mail-4' (send_mail)" in said and time.monotonic() - killed < IN_TIME
-    return 0 if named and "mail 3 is out" in said else 1
+    said, after = deploy("--worker", "1.5")
+    named = re.search(r"cancelled: task 'mail-4' \((.+)\), created by (.+) \S+ s ago", said)
+    if named is None or after > IN_TIME or "mail 3 is out" not in said:
+        return 1
+    print(f"named after {after:.2f} s: 1 x cancelled: {named[1]}, by {named[2]}")
+    return 0
 
 
 if __name__ == "__main__":

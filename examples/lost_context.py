@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import time
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -56,12 +57,12 @@ async def keep_it(order: Order, orders: asyncio.Queue[Order]) -> None:
     orders.put_nowait(order)
 
 
-async def named(agent: loopwatch.Agent) -> set[str]:
-    """Return the work whose context was found to be lost, as soon as all of it was named."""
+async def named(agent: loopwatch.Agent) -> list[loopwatch.Lost]:
+    """Return what the agent says of the lost contexts, as soon as it has named both."""
     while True:
-        lost = {lost.coroutine for lost in agent.lost() if lost.reason == "context_lost"}
-        if lost >= {"charge", "send_mail"}:
-            return lost
+        found = {lost.coroutine: lost for lost in agent.lost() if lost.reason == "context_lost"}
+        if found.keys() >= {"charge", "send_mail"}:
+            return [found["charge"], found["send_mail"]]
         await asyncio.sleep(0.05)
 
 
@@ -70,12 +71,15 @@ async def main(agent: loopwatch.Agent) -> None:
     worker = asyncio.create_task(mailer(orders))
     await asyncio.create_task(keep_it(Order(2), orders))
     await orders.join()
+    began = time.monotonic()
     await asyncio.create_task(lose_it(Order(1), orders))
     await orders.join()
     async with asyncio.timeout(IN_TIME):
-        lost = await named(agent)
+        found = await named(agent)
+    after = time.monotonic() - began
     worker.cancel()
-    print("named:", ", ".join(sorted(lost)))
+    for lost in found:
+        print(f"named after {after:.2f} s: 1 x {lost.reason}: {lost.coroutine}, by {lost.site}")
 
 
 if __name__ == "__main__":

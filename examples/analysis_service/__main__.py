@@ -7,13 +7,14 @@ import logging
 
 import uvicorn
 
+from .logs import log_to
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m analysis_service", description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    log_to(logging.StreamHandler())
     uvicorn.run("analysis_service.app:create_app", factory=True, port=options.port, log_config=None)
 
 

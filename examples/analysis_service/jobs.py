@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from contextlib import suppress
 from contextvars import Context
 from typing import Any
 
@@ -34,6 +35,8 @@ class Jobs:
             logger.error("%s failed", task.get_name(), exc_info=error)
 
     async def finish(self, timeout: float) -> None:
-        """Wait until the running jobs have ended, for ``timeout`` seconds at most."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=timeout)
+        """Wait until the running jobs, and those they start, have ended, for ``timeout`` seconds at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                while self._running:
+                    await asyncio.wait(self._running)

@@ -31,7 +31,6 @@ class Stage:
         with ExitStack() as opened:
             directory = opened.enter_context(tempfile.TemporaryDirectory(prefix="loopwatch-demo-"))
             self._log = Path(directory) / "service.log"
-            _log_to(self._log)
             llm = self._start(opened, "standin", "--port=0", f"--scale={self._factor}", "--until-eof")
             os.environ |= {
                 "ANALYSIS_LLM_URL": _first_line(llm),
@@ -43,8 +42,11 @@ class Stage:
             os.environ.setdefault("LOOPWATCH_APP_PACKAGES", "analysis_service")
             os.environ.setdefault("LOOPWATCH_SERVICE_NAME", "analysis-service")
             os.environ.setdefault("LOOPWATCH_PROMETHEUS_PORT", "0")
-            import analysis_service.app  # noqa: F401 - installs the agent
+            import analysis_service.app  # installs the agent
+            import analysis_service.logs
 
+            # Out of the picture: the agent's lines are in it, and the view shows what they say.
+            analysis_service.logs.log_to(logging.FileHandler(self._log))
             self._listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
             self._open = opened.pop_all()
         return self
@@ -112,8 +114,3 @@ def _first_line(output: IO[str]) -> str:
 def _hear(output: IO[str], hear: Callable[[str], None]) -> None:
     for line in output:
         hear(line.strip())
-
-
-def _log_to(file: Path) -> None:
-    """Keep the log out of the picture: the agent's lines on stalls are in it, and the view shows those."""
-    logging.basicConfig(filename=file, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

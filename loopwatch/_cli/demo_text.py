@@ -69,26 +69,33 @@ def details(stall: Stall) -> Text:
     lines = Text()
     if stall.coroutine:
         task = f"task {stall.task_name}, " if stall.task_name else ""
-        lines.append(f"{task}coroutine {stall.coroutine}\n", "dim")
+        whose = "".join(f", {name} {value}" for name, value in stall.context.items())
+        lines.append(f"{task}coroutine {stall.coroutine}{whose}\n", "dim")
     lines.append(f"evidence: {', '.join(evidence(stall))}\n", "dim")
-    stack = stack_shown(stall)
-    width = max((len(frame.name) for frame in stack), default=0)
-    for frame in stack:
-        guilty = frame == stall.culprit
-        style = "bold" if guilty else ""
-        lines.append(f"{'>' if guilty else ' '} {frame.name:{width}}  {place(frame)}\n", style)
+    lines.append_text(stack_lines(stall.stack, stall.culprit))
     lines.rstrip()
     return lines
 
 
-def stack_shown(stall: Stall) -> Sequence[Frame]:
-    """Cut the stack down to what is around the culprit, or to its end where there is none."""
-    stack = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stall.stack))
-    if stall.culprit not in stack:
-        return stack[-STACK_SHOWN:]
-    place_of_culprit = len(stack) - 1 - stack[::-1].index(stall.culprit)
-    first = max(0, place_of_culprit - STACK_SHOWN // 2)
-    return stack[first : first + STACK_SHOWN]
+def stack_lines(stack: Sequence[Frame], marked: Frame | None) -> Text:
+    """Show frames, one a line, innermost last, with a mark at one of them."""
+    lines = Text()
+    shown = frames_shown(stack, marked)
+    width = max((len(frame.name) for frame in shown), default=0)
+    for frame in shown:
+        style = "bold" if frame == marked else ""
+        lines.append(f"{'>' if frame == marked else ' '} {frame.name:{width}}  {place(frame)}\n", style)
+    return lines
+
+
+def frames_shown(stack: Sequence[Frame], marked: Frame | None) -> Sequence[Frame]:
+    """Cut a stack down to what is around the marked frame, or to its end where there is none."""
+    frames = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stack))
+    if marked not in frames:
+        return frames[-STACK_SHOWN:]
+    place_of_mark = len(frames) - 1 - frames[::-1].index(marked)
+    first = max(0, place_of_mark - STACK_SHOWN // 2)
+    return frames[first : first + STACK_SHOWN]
 
 
 def status(loop: Loop) -> str:
@@ -101,9 +108,9 @@ def status(loop: Loop) -> str:
 def loops_table(loops: Iterable[Loop]) -> Table:
     """Show the health of all loops, one a row."""
     health = ("=busy", "=delay p50", "=p99", "=max 60 s", "=blocked now", "=ready", "=timers")
-    table = _table("loop", "kind", *health)
+    drawn = table("loop", "kind", *health)
     for loop in loops:
-        table.add_row(
+        drawn.add_row(
             loop.name,
             loop.kind,
             "-" if loop.utilization is None else f"{loop.utilization:.0%}",
@@ -114,7 +121,7 @@ def loops_table(loops: Iterable[Loop]) -> Table:
             "-" if loop.ready is None else str(loop.ready),
             "-" if loop.timers is None else str(loop.timers),
         )
-    return table
+    return drawn
 
 
 @dataclass(slots=True)
@@ -136,10 +143,10 @@ class Culprit:
 
 def culprits_table(culprits: Iterable[Culprit]) -> Table:
     """Show who blocked the loop, worst first."""
-    table = _table("stalled by", "=line", "in", "cause", "=times", "=in all", "=worst")
+    drawn = table("stalled by", "=line", "in", "cause", "=times", "=in all", "=worst")
     for culprit in sorted(culprits, key=lambda culprit: -culprit.total):
         stall = culprit.last
-        table.add_row(
+        drawn.add_row(
             Text(function(stall), "bold"),
             str(stall.culprit.line) if stall.culprit else "",
             stall.call or "",
@@ -148,13 +155,13 @@ def culprits_table(culprits: Iterable[Culprit]) -> Table:
             span(culprit.total),
             span(culprit.worst),
         )
-    return table
+    return drawn
 
 
-def _table(*headings: str) -> Table:
-    """Make a table; a heading that begins with ``=`` stands over numbers."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+def table(*headings: str) -> Table:
+    """Make an empty table; a heading that begins with ``=`` stands over numbers."""
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         justify: JustifyMethod = "right" if heading.startswith("=") else "left"
-        table.add_column(heading.lstrip("="), justify=justify, overflow="fold")
-    return table
+        drawn.add_column(heading.lstrip("="), justify=justify, overflow="fold")
+    return drawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from typing import Protocol
@@ -13,12 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from loopwatch._clock import SYSTEM, Clock
-from loopwatch._records import Loop, Stall
+from loopwatch._records import DrainReport, Loop, Lost, Snapshot, Stall
 
-from . import demo_text
+from . import demo_lost, demo_text
 
 REFRESH = 0.2
 """Seconds between two looks at the agent: often enough to show a stall while it goes on."""
+SNAPSHOT_EVERY = 1.0
+"""Seconds between two looks at all tasks, which cost some 20 us for each that lives."""
 STATUS_EVERY = 5.0
 """Seconds between two lines on the loops' health where no live table can be drawn."""
 
@@ -36,9 +39,20 @@ class Agent(Protocol):
     def stalls(self) -> Sequence[Stall]:
         """Return the last stalls, those in progress at the end."""
 
+    def lost(self) -> Sequence[Lost]:
+        """Return the last losses."""
+
+    def drains(self) -> Sequence[DrainReport]:
+        """Return the reports of the last drains."""
+
+    def snapshot(self) -> Snapshot:
+        """Return everything, counts of tasks among it."""
+
 
 class View:
-    """Prints each stall once, the first of a kind with its stack; below, where it can, a live table.
+    """Prints each stall once, of losses the first of a kind; below, where it can, live tables.
+
+    What is the first of its kind comes with its stack.
 
     The agent's word alone is printed about the service, and the clients' own about themselves.
     """
@@ -52,6 +66,10 @@ class View:
         self._told: set[tuple[str, float]] = set()
         self._culprits: dict[tuple[str, str | None, str], demo_text.Culprit] = {}
         self._announced: set[str] = set()
+        self._last_lost: Sequence[Lost] = ()
+        self._lost: dict[tuple[object, ...], demo_lost.Kind] = {}
+        self._points: demo_lost.Points = {}
+        self._points_at = -math.inf
         self._clients = ""
         self._metrics: str | None = None
 
@@ -67,7 +85,10 @@ class View:
     def introduce(self, service: str) -> None:
         """Print what is about to run."""
         self._print(service)
-        self._print("All it says to loopwatch is loopwatch.install(); what follows is the answer.\n")
+        self._print(
+            "It calls loopwatch.install(), says where it keeps the id of a request, and drains at the end."
+        )
+        self._print("What follows is the answer.\n")
 
     def run(self, ended: threading.Event) -> None:
         """Look and show until ``ended``."""
@@ -90,16 +111,27 @@ class View:
         if self._clock.monotonic() - self._status_at >= STATUS_EVERY:
             self._status_at = self._clock.monotonic()
             said = [demo_text.status(loop) for loop in self._agent.loops()]
+            if lost := demo_lost.lost_so_far(self._facts()):
+                said.append(f"lost so far: {lost}")
             self._print(self._stamp(f"{'; '.join(said)} {self._of_clients()}".strip()))
 
     def summary(self) -> None:
         """Print what there was in all."""
         self._tell_new()
+        self._points_at = -math.inf
         self._print(Text(f"\nAfter {self.elapsed:.0f} s the agent says:", "bold"))
         for table in self._tables():
             self._console.print(Padding(table, (1, 0, 0, 2), expand=False))
-        if not self._culprits:
-            self._print("  no stall" if self._agent.loops() else "  nothing: it watches no event loop")
+        if lost := demo_lost.lost_so_far(self._facts()):
+            self._print(f"\n  lost in all: {lost}")
+        for report in self._agent.drains():
+            self._print("")
+            for line in demo_lost.drain_lines(report):
+                self._print(Text("  ") + line)
+        if not self._agent.loops():
+            self._print("  nothing: it watches no event loop")
+        elif not self._culprits and not self._lost:
+            self._print("\n  no stall, and nothing was lost")
 
     def _tell_new(self) -> None:
         if self._metrics is None and (url := self._agent.prometheus_url):
@@ -110,6 +142,12 @@ class View:
             if not stall.in_progress and key not in self._told:
                 self._told.add(key)
                 self._tell(stall)
+        lost = self._agent.lost()
+        before = set(map(id, self._last_lost))
+        self._last_lost = lost  # held, so that no other gets the id of one of these
+        for one in lost:
+            if id(one) not in before:
+                self._tell_lost(one)
 
     def _tell(self, stall: Stall) -> None:
         """Print one stall, with its stack if it is the first of its kind."""
@@ -119,6 +157,16 @@ class View:
         self._print(self._stamp(demo_text.headline(stall)))
         if first:
             self._console.print(Padding(demo_text.details(stall), (0, 0, 0, 12), expand=False))
+
+    def _tell_lost(self, lost: Lost) -> None:
+        """Print the first loss of its kind, with its stack; count the others."""
+        key = demo_lost.Kind.key(lost)
+        first = key not in self._lost
+        kind = self._lost.setdefault(key, demo_lost.Kind(lost))
+        kind.count += 1
+        if first:
+            self._print(self._stamp(demo_lost.headline(lost)))
+            self._console.print(Padding(demo_lost.details(lost), (0, 0, 0, 12), expand=False))
 
     def _picture(self) -> Group:
         """Draw the live table: what the summary has, as of now, and the stalls in progress."""
@@ -132,8 +180,17 @@ class View:
         tables = (
             demo_text.loops_table(self._agent.loops()),
             demo_text.culprits_table(self._culprits.values()),
+            demo_lost.lost_table(self._lost.values(), self._facts()),
+            demo_lost.sites_table(self._facts()),
         )
         return [table for table in tables if table.row_count]
+
+    def _facts(self) -> demo_lost.Points:
+        """Return the agent's facts, a second old at most."""
+        now = self._clock.monotonic()
+        if now - self._points_at >= SNAPSHOT_EVERY:
+            self._points, self._points_at = self._agent.snapshot().points, now
+        return self._points
 
     def _going_on(self) -> list[Stall]:
         return [stall for stall in self._agent.stalls() if stall.in_progress]

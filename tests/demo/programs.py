@@ -28,13 +28,19 @@ class Program:
                 text=True,
                 cwd=directory,
                 env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"} | environ,
+                start_new_session=True,
             )
         )
-        opened.callback(self._process.kill)
-        overdue = threading.Timer(TIMEOUT, self._process.kill)
+        opened.callback(self._kill)
+        overdue = threading.Timer(TIMEOUT, self._kill)
         overdue.daemon = True
         overdue.start()
         opened.callback(overdue.cancel)
+
+    def _kill(self) -> None:
+        """Kill it, and the processes that it has work for it: those do not notice."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def line(self, *patterns: str) -> str:
         """Read on until each pattern was found in a line; return what was read."""

@@ -10,7 +10,7 @@ from rich.console import Console
 from loopwatch._cli import demo_text
 from loopwatch._cli.demo_view import STATUS_EVERY, View
 from loopwatch._clock import Clock
-from loopwatch._records import Frame, Loop, Stall
+from loopwatch._records import Distribution, DrainReport, Frame, Loop, Lost, Point, Snapshot, Stall, Task
 
 LOOP = Loop(
     name="main",
@@ -50,6 +50,46 @@ STALL = Stall(
 )
 
 
+SPAWN = Frame("Service.spawn", "shop.service", "/srv/shop/service.py", 60)
+LOST = Lost(
+    reason="unretrieved_exception",
+    site=SPAWN,
+    coroutine="Service.work",
+    age=2.5,
+    lost_at=1000.0,
+    exception="KeyError",
+    context={"request_id": "r-1"},
+    trace_id="4bf92f",
+    span_id="00f067",
+    await_stack=(WORK, PARSE, LOADS),
+    waiting_on=None,
+    evidence={},
+    task_name="Task-9",
+)
+CONTEXT = dataclasses.replace(
+    LOST, reason="context_lost", exception=None, missing=("request_id",), await_stack=(WORK,), task_name=None
+)
+LEFT = Task(
+    site=SPAWN,
+    coroutine="Service.work",
+    name="Task-11",
+    parent=None,
+    state="pending",
+    unretrieved=False,
+    started_at=990.0,
+    age=12.0,
+    duration=None,
+    exception=None,
+    context={"request_id": "r-2"},
+    trace_id=None,
+    span_id=None,
+    await_stack=(WORK, LOADS),
+    waiting_on="Lock.acquire",
+    daemon=False,
+    loop_name="main",
+)
+
+
 class ScriptedAgent:
     """Says what the test told it to."""
 
@@ -58,12 +98,26 @@ class ScriptedAgent:
     def __init__(self) -> None:
         self.said: list[Stall] = []
         self.watched: list[Loop] = [LOOP]
+        self.told_lost: list[Lost] = []
+        self.drained: list[DrainReport] = []
+        self.points: dict[str, tuple[Point, ...]] = {}
 
     def loops(self) -> list[Loop]:
         return self.watched
 
     def stalls(self) -> list[Stall]:
         return self.said
+
+    def lost(self) -> list[Lost]:
+        return self.told_lost.copy()
+
+    def drains(self) -> list[DrainReport]:
+        return self.drained
+
+    def snapshot(self) -> Snapshot:
+        return Snapshot(
+            0.0, "shop", self.points, tuple(self.watched), tuple(self.said), tuple(self.told_lost)
+        )
 
 
 class Screen:
@@ -148,10 +202,100 @@ def test_summary_counts_by_culprit(screen: Screen) -> None:
     ]
 
 
+def test_first_loss_of_a_kind_comes_with_its_stack_and_others_are_counted(screen: Screen) -> None:
+    """Whose it was, its age and where it stood are there, the program's own frame marked."""
+    screen.now = 4.2
+    screen.agent.told_lost = [LOST]
+    screen.view.step()
+    told = (
+        "   4.2 s  lost unretrieved_exception  Service.work created by shop.service.Service.spawn: KeyError\n"
+    )
+    assert told in screen.text
+    whose = "created at shop/service.py:60, 2.50 s before, task Task-9, request_id r-1, trace 4bf92f"
+    assert whose in screen.text
+    assert "> shop.answers.parse         shop/answers.py:12" in screen.text
+    before = screen.text
+    screen.view.step()
+    screen.agent.told_lost += [dataclasses.replace(LOST, age=float(age)) for age in range(199)]
+    screen.view.step()
+    del screen.agent.told_lost[:100]  # the agent keeps but the last
+    screen.agent.told_lost.append(dataclasses.replace(LOST))
+    screen.view.step()
+    assert screen.text == before
+    screen.view.summary()
+    (row,) = [line.split() for line in screen.text.splitlines() if line.startswith("  Service.work")]
+    assert row == ["Service.work", "unretrieved_exception", "KeyError", "Service.spawn", "60", "201"]
+
+
+def test_count_is_marked_where_the_agent_counted_more(screen: Screen) -> None:
+    """Of a burst it keeps but the last."""
+    screen.agent.told_lost = [LOST]
+    screen.agent.points = {"task_lost": (Point(("unretrieved_exception",), 97),)}
+    screen.view.summary()
+    (row,) = [line.split() for line in screen.text.splitlines() if line.startswith("  Service.work")]
+    assert row[-1] == "1+"
+    assert "  lost in all: 97 unretrieved_exception\n" in screen.text
+
+
+def test_contexts_lost_are_told_by_who_handed_over_and_counted_by_the_agent(screen: Screen) -> None:
+    seen_elsewhere = dataclasses.replace(CONTEXT, coroutine="Order", await_stack=(PARSE,))
+    screen.agent.told_lost = [CONTEXT, seen_elsewhere]
+    screen.agent.points = {
+        "task_lost": (Point(("context_lost",), 2), Point(("leaked",), 0)),
+        "task_context_lost": (Point(("shop.service.Service.spawn",), 60),),
+    }
+    screen.now = STATUS_EVERY
+    screen.view.step()
+    line = "Service.work runs without request_id, handed over by shop.service.Service.spawn"
+    assert screen.text.count("lost context_lost  ") == screen.text.count(line) == 1
+    assert "; lost so far: 60 context_lost\n" in screen.text
+    screen.view.summary()
+    (row,) = [line.split() for line in screen.text.splitlines() if line.startswith("  Service.work")]
+    assert row == ["Service.work", "context_lost", "request_id", "Service.spawn", "60", "60"]
+    assert "  lost in all: 60 context_lost\n" in screen.text
+
+
+def test_summary_counts_tasks_by_who_created_them(screen: Screen) -> None:
+    """Those that created most, ten of them live."""
+    few = Point(("shop.app.start",), 1)
+    spawned = "shop.service.Service.spawn"
+    screen.agent.points = {
+        "task_created": (few, Point((spawned,), 500)),
+        "task_site_count": (few, Point((spawned,), 10)),
+        "task_finished": (Point(("ok", spawned), 480), Point(("error", spawned), 10)),
+        "task_duration": (Point((spawned,), Distribution((0.1, 1.0), (490, 0, 0), 9.8)),),
+    }
+    screen.view.summary()
+    rows = [line.split() for line in screen.text.splitlines() if line.startswith("  shop.")]
+    assert rows == [
+        [spawned, "10", "500", "480", "10", "0", "99", "ms"],
+        ["shop.app.start", "1", "1", "0", "0", "0", "-"],
+    ]
+
+
+def test_summary_names_what_a_drain_left(screen: Screen) -> None:
+    """Tasks alike are one line, with where they stood and whose the oldest is; of none left it says so."""
+    younger = dataclasses.replace(LEFT, age=1.0, context={"request_id": "r-3"})
+    screen.agent.drained = [
+        DrainReport(finished=(LEFT,), cancelled=(), abandoned=(), duration=0.2, timeout=8.0),
+        DrainReport(finished=(), cancelled=(LEFT,), abandoned=(LEFT, younger), duration=8.0, timeout=8.0),
+    ]
+    screen.view.summary()
+    assert "  at shutdown no work was left: 1 finished in 200 ms\n" in screen.text
+    left = "  at shutdown, after 8 s for it to end, work was left: 0 finished, 1 cancelled, 2 abandoned\n"
+    assert left in screen.text
+    line = (
+        "    2 abandoned  Service.work created by shop.service.Service.spawn, stood at shop/service.py:40, "
+        "the oldest for 12.00 s: task Task-11, request_id r-2\n"
+    )
+    assert line in screen.text
+    assert line.replace("2 abandoned", "1 cancelled") in screen.text
+
+
 def test_summary_of_a_good_run_and_of_no_agent(screen: Screen) -> None:
     """Nothing found differs from nothing watched."""
     screen.view.summary()
-    assert "no stall" in screen.text
+    assert "no stall, and nothing was lost" in screen.text
     screen.agent.watched = []
     screen.view.summary()
     assert "watches no event loop" in screen.text
@@ -184,11 +328,10 @@ class Ends(threading.Event):
 def test_long_stack_is_cut_around_the_culprit() -> None:
     """What called it and what it called stay, however deep the library below it is."""
     library = [Frame(f"deep_{depth}", "library", "/lib/library.py", depth) for depth in range(40)]
-    shown = demo_text.stack_shown(dataclasses.replace(STALL, stack=(*library, WORK, PARSE, LOADS, *library)))
+    shown = demo_text.frames_shown((*library, WORK, PARSE, LOADS, *library), PARSE)
     assert len(shown) == demo_text.STACK_SHOWN
     assert {WORK, PARSE, LOADS} <= set(shown)
-    unseen = dataclasses.replace(STALL, culprit=None, stack=(WORK, *library))
-    assert demo_text.stack_shown(unseen)[-1] == library[-1]
+    assert demo_text.frames_shown((WORK, *library), None)[-1] == library[-1]
 
 
 def test_what_is_not_known_is_a_dash() -> None:
