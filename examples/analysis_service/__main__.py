@@ -7,14 +7,13 @@ import logging
 
 import uvicorn
 
-from .logs import log_to
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m analysis_service", description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
-    log_to(logging.StreamHandler())
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     uvicorn.run("analysis_service.app:create_app", factory=True, port=options.port, log_config=None)
 
 

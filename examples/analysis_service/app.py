@@ -15,7 +15,6 @@ from .settings import Settings
 from .workflow import Workflow
 
 loopwatch.install()
-loopwatch.watch_var(request_id)
 
 
 def create_app() -> FastAPI:
@@ -24,7 +23,7 @@ def create_app() -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        worker = loopwatch.daemon(asyncio.create_task(workflow.serve()))
+        worker = asyncio.create_task(workflow.serve())
         yield
         await workflow.close()
         worker.cancel()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pydantic import BaseModel
 
-request_id: ContextVar[str] = ContextVar("request_id")
+request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 
 class Submission(BaseModel):

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import logging
 
-from .documents import Document
+from .documents import Document, request_id
 from .jobs import Jobs
 from .settings import Fault
 from .store import Store
@@ -34,4 +34,4 @@ class Index:
 
     async def _write(self, document: Document) -> None:
         await asyncio.to_thread(self._store.add_words, document)
-        logger.info("document %s is searchable", document.id)
+        logger.info("request %s: document %s is searchable", request_id.get(), document.id)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from .documents import Document
+from .documents import Document, request_id
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Store:
         with self._connection() as connection:
             row = (status, document.report, document.id)
             connection.execute("UPDATE document SET status = ?, report = ? WHERE id = ?", row)
-        logger.info("document %s is %s", document.id, status)
+        logger.info("request %s: document %s is %s", request_id.get(), document.id, status)
 
     def add_words(self, document: Document) -> None:
         rows = {(word, document.id) for word in document.report.split()}

@@ -10,10 +10,8 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
-import loopwatch
-
 from . import answers
-from .documents import Document
+from .documents import Document, request_id
 from .index import Index
 from .jobs import Jobs
 from .llm import LLM
@@ -49,12 +47,11 @@ class Workflow:
         await self._index.work()
 
     async def close(self) -> None:
-        """Let the jobs under way come to their end, name those that did not, then let go of everything."""
+        """Let the jobs under way come to their end, then let go of everything."""
         if Fault.DEPLOY not in self._faults:
             await self._jobs.finish(timeout=30)
             await self._deep_llm.close()
             await self._quick_llm.close()
-        await loopwatch.drain(timeout=0)  # waits for nothing: what is left now dies with the loop
         # Once the server is done, SIGTERM ends this process on the spot: the workers would stay behind.
         await asyncio.to_thread(self._workers.shutdown, cancel_futures=True)
 
@@ -71,7 +68,7 @@ class Workflow:
         except Exception as error:
             if Fault.FORGET in self._faults:
                 raise
-            logger.warning("document %s: %r", document.id, error)
+            logger.warning("request %s: document %s: %r", request_id.get(), document.id, error)
             await self._settle(document, "Failed")
 
     async def _analyse(self, document: Document) -> str:

@@ -10,14 +10,13 @@ import importlib.util
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from .demo_stage import Stage
-from .demo_view import Agent, View
+from .demo_stage import Calls, Stage
+from .demo_view import View
 
 NEEDED = ("fastapi", "uvicorn", "httpx")
 PIPED_WIDTH = 120
@@ -48,7 +47,7 @@ PIPED_WIDTH = 120
 )
 @click.option("--list-faults", is_flag=True, help="Say what the faults are, and end.")
 @click.pass_obj
-def demo(install: Callable[[], Agent], seconds: float, faults: str, factor: float, list_faults: bool) -> None:
+def demo(calls: Calls, seconds: float, faults: str, factor: float, list_faults: bool) -> None:
     """Run a document-analysis service that makes mistakes, and show what loopwatch says about it.
 
     Needs no server and no network. Ctrl-C ends it early, with the summary.
@@ -68,8 +67,8 @@ def demo(install: Callable[[], Agent], seconds: float, faults: str, factor: floa
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPED_WIDTH)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in good order too, as with Ctrl-C
-    with Stage(home, factor, faults) as stage:
-        agent = install()  # the one that the service has installed by now
+    with Stage(calls, home, factor, faults) as stage:
+        agent = calls.install()  # the one that the service has installed by now
         view = View(agent, console)
         what = f"A document-analysis service with {count} faults"
         view.introduce(f"{what}, for {seconds:g} s at {stage.url}/documents")

@@ -1,4 +1,4 @@
-"""What the demo's service needs around it: a directory, an environment, an LLM, clients."""
+"""What the demo's service needs around it: a directory, an environment, an LLM, clients, a log, an end."""
 
 from __future__ import annotations
 
@@ -9,19 +9,42 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, cast
+from typing import IO, Any, Self, cast
 
 import click
+
+from .demo_view import Agent
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """What a program may say to loopwatch, handed over by the entry of the command line.
+
+    The service says ``install`` alone. The rest is said by the demo, around it: for a request id to be lost,
+    it has to be known which variable holds it.
+    """
+
+    install: Callable[[], Agent]
+    watch_var: Callable[..., object]
+    drain: Callable[..., Awaitable[object]]
+    log_filter: Callable[[], logging.Filter]
 
 
 class Stage:
     """Sets everything up on entry, the service imported and its agent installed; clears it away on exit."""
 
-    def __init__(self, home: Path, factor: float, faults: str) -> None:
+    def __init__(self, calls: Calls, home: Path, factor: float, faults: str) -> None:
+        self._calls = calls
         self._home = home
         self._factor = factor
         self._faults = faults
@@ -42,11 +65,11 @@ class Stage:
             os.environ.setdefault("LOOPWATCH_APP_PACKAGES", "analysis_service")
             os.environ.setdefault("LOOPWATCH_SERVICE_NAME", "analysis-service")
             os.environ.setdefault("LOOPWATCH_PROMETHEUS_PORT", "0")
-            import analysis_service.app  # installs the agent
-            import analysis_service.logs
+            import analysis_service.app  # noqa: F401 - installs the agent
+            from analysis_service.documents import request_id
 
-            # Out of the picture: the agent's lines are in it, and the view shows what they say.
-            analysis_service.logs.log_to(logging.FileHandler(self._log))
+            self._calls.watch_var(request_id)
+            _log_to(self._log, self._calls.log_filter())
             self._listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=512))
             self._open = opened.pop_all()
         return self
@@ -69,7 +92,8 @@ class Stage:
         import uvicorn
         from analysis_service.app import create_app
 
-        server = uvicorn.Server(uvicorn.Config(create_app(), log_config=None))
+        app = _drained_last(create_app(), self._calls.drain)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
         clients = self._start(self._open, "load", self.url)
         threading.Thread(target=_hear, args=(clients, hear), daemon=True).start()
         end = threading.Timer(seconds, setattr, (server, "should_exit", True))
@@ -114,3 +138,29 @@ def _first_line(output: IO[str]) -> str:
 def _hear(output: IO[str], hear: Callable[[str], None]) -> None:
     for line in output:
         hear(line.strip())
+
+
+def _log_to(file: Path, log_filter: logging.Filter) -> None:
+    """Keep the log out of the picture: the agent's lines are in it, and the view shows what they say."""
+    handler = logging.FileHandler(file)
+    handler.addFilter(log_filter)
+    logging.basicConfig(
+        level=logging.INFO, handlers=[handler], format="%(asctime)s %(levelname)s %(message)s"
+    )
+
+
+def _drained_last(app: Application, drain: Callable[..., Awaitable[object]]) -> Application:
+    """Return ``app`` with a drain after its own shutdown, which waits for nothing and names what is left.
+
+    ``drain_lifespan`` would wait before the shutdown, and the service's own fault would not show.
+    """
+
+    async def drained(scope: Message, receive: Receive, send: Send) -> None:
+        async def last(message: Message) -> None:
+            if message["type"] == "lifespan.shutdown.complete":
+                await drain(timeout=0)
+            await send(message)
+
+        await app(scope, receive, last if scope["type"] == "lifespan" else send)
+
+    return drained

@@ -85,10 +85,8 @@ class View:
     def introduce(self, service: str) -> None:
         """Print what is about to run."""
         self._print(service)
-        self._print(
-            "It calls loopwatch.install(), says where it keeps the id of a request, and drains at the end."
-        )
-        self._print("What follows is the answer.\n")
+        self._print("All it says to loopwatch is loopwatch.install(); what follows is the answer.")
+        self._print("The demo itself has its request_id watched, and drains when it has shut down.\n")
 
     def run(self, ended: threading.Event) -> None:
         """Look and show until ``ended``."""

@@ -63,7 +63,7 @@ def test_example_runs(example: str, tmp_path: Path) -> None:
     assert all(float(after) <= IN_TIME for after, *_ in said)
 
 
-def test_service_says_little_to_loopwatch() -> None:
+def test_service_has_one_line_of_loopwatch() -> None:
     """What the demo shows is therefore what any service gets."""
     mentions = [
         (path.name, ast.unparse(node))
@@ -71,11 +71,4 @@ def test_service_says_little_to_loopwatch() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.alias | ast.Call) and "loopwatch" in ast.unparse(node)
     ]
-    assert mentions == [
-        ("app.py", "loopwatch"),
-        ("app.py", "loopwatch.install()"),
-        ("app.py", "loopwatch.watch_var(request_id)"),
-        ("app.py", "loopwatch.daemon(asyncio.create_task(workflow.serve()))"),
-        ("workflow.py", "loopwatch"),
-        ("workflow.py", "loopwatch.drain(timeout=0)"),
-    ]
+    assert mentions == [("app.py", "loopwatch"), ("app.py", "loopwatch.install()")]
