@@ -27,6 +27,7 @@ def create_app() -> FastAPI:
         yield
         await workflow.close()
         worker.cancel()
+        await asyncio.wait([worker])
 
     app = FastAPI(title="Document analysis", lifespan=lifespan)
 
