@@ -41,20 +41,22 @@ class Messages:
     """What asyncio said of lost tasks, counted as our reasons."""
 
     def __init__(self) -> None:
-        self.said: Counter[str] = Counter()
-        self.names: set[str] = set()
+        self._heard: list[tuple[str, str]] = []
 
     def hear(self, context: dict[str, Any]) -> None:
         message = context["message"]
         failed = message.endswith("exception was never retrieved")
         assert failed or message == "Task was destroyed but it is pending!", message
-        self.said["unretrieved_exception" if failed else "destroyed_pending"] += 1
-        self.names.add((context["future"] if failed else context["task"]).get_name())
+        reason, task = ("unretrieved_exception", "future") if failed else ("destroyed_pending", "task")
+        self._heard.append((reason, context[task].get_name()))  # in any thread
+
+    @property
+    def said(self) -> Counter[str]:
+        return Counter(reason for reason, _ in self._heard)
 
     def match(self, lost: tuple[Lost, ...]) -> None:
         """Assert that each has one entry, by its name."""
-        assert Counter(one.reason for one in lost) == self.said
-        assert sorted(one.task_name or "" for one in lost) == sorted(self.names)
+        assert sorted((one.reason, one.task_name or "") for one in lost) == sorted(self._heard)
 
 
 @pytest.fixture
@@ -288,15 +290,10 @@ def test_collections_in_three_threads_at_once(
     agent: Agent, new_loop: LoopFactory, messages: Messages
 ) -> None:
     """Automatic ones, in whichever thread allocates, while loops in all of them lose tasks."""
-    heard = threading.Lock()
-
-    def handler(_: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        with heard:
-            messages.hear(context)
 
     async def churn() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(handler)
+        loop.set_exception_handler(lambda _, context: messages.hear(context))
         for number in range(2_000):
             start(loop, die(), f"{threading.get_ident()}-{number}")
             await asyncio.sleep(0)
