@@ -175,6 +175,7 @@ class Engine:
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
                 "tasks": lambda: sum(state.tasks.untold.total() for state in states.all()),
                 "journal": lambda: self._journal.dropped,
+                "context": lambda: self._contexts.unshown_dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: self._report.log_suppressed + self._losses.log_suppressed,
