@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import gc
 import threading
@@ -221,7 +222,9 @@ def test_a_task_class_of_the_programs(agent: Agent, run: Run, messages: Messages
     messages.match(all_lost(agent))
 
 
-def test_tasks_made_past_the_loop(agent: Agent, run: Run, messages: Messages) -> None:
+def test_tasks_made_past_the_loop(
+    agent: Agent, run: Run, messages: Messages, caplog: pytest.LogCaptureFixture
+) -> None:
     """By ``asyncio.Task()``: who created them is not known, nor when."""
 
     async def main() -> None:
@@ -246,6 +249,7 @@ def test_tasks_made_past_the_loop(agent: Agent, run: Run, messages: Messages) ->
     died = [one for one in lost if one.coroutine == "die"]
     assert [frame.function for one in died for frame in one.await_stack] == ["die"] * 3
     assert {(one.site.module, one.exception) for one in died} == {(__name__, "ValueError")}
+    assert f"(die), which begins at {died[0].site}, died of ValueError" in caplog.text
 
 
 def test_what_asyncio_is_silent_about(agent: Agent, run: Run, messages: Messages) -> None:
@@ -314,3 +318,24 @@ def test_collections_in_three_threads_at_once(
     counted = {point.labels: point.value for point in agent.snapshot().points["task_lost"]}
     assert counted["unretrieved_exception",] == 6_000
     assert counted["destroyed_pending",] == 0
+
+
+def test_a_coroutine_dropped_where_no_python_code_runs(
+    agent: Agent, run: Run, eventually: Callable[[Callable[[], Any]], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then it is known by where it begins."""
+
+    async def main() -> None:
+        dropped = [nothing()]
+        _thread.start_new_thread(dropped.pop, ())
+        await asyncio.to_thread(eventually, lambda: agent.lost() != ())
+
+    with pytest.warns(RuntimeWarning, match="'nothing' was never awaited"):
+        run(main())
+    (lost,) = all_lost(agent)
+    assert (lost.reason, lost.coroutine) == ("never_awaited", "nothing")
+    assert (lost.site.function, lost.site.module) == ("nothing", __name__)
+    assert lost.site.line == nothing.__code__.co_firstlineno
+    assert f"coroutine nothing, which begins at {lost.site}, was never awaited" in caplog.text
+    points = agent.snapshot().points["internal_errors"]
+    assert sum(point.value for point in points) == 0
