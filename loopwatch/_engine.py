@@ -87,7 +87,8 @@ class Engine:
         self._clock = clock
         self._journal = Journal(clock)
         self._contexts = ContextReader(self._journal)
-        self._states, self._pauses = LoopStates(), Pauses()
+        self._pauses = Pauses()
+        self._states = LoopStates(self._pauses)
         self._stall_log, self._lost_log = StallLog(), LostLog()
         self._drains: deque[DrainReport] = deque(maxlen=DRAINS)
         self._build_probes()
@@ -101,8 +102,8 @@ class Engine:
         self._unawaited = UnawaitedProbe(contexts, journal)
         self._handovers = HandOverProbe(contexts, self._lost_contexts, journal)
         self._attach = Attach(self._states, self.settings, contexts, clock, journal, self)
-        gc = GcProbe(self._states, self._pauses, clock, journal)
-        self._probes = (gc, self._unawaited, self._handovers, self._attach)
+        self._gc = GcProbe(self._states, self._pauses, clock, journal)
+        self._probes = (self._gc, self._unawaited, self._handovers, self._attach)
         self._signals = DrainSignals(self.settings.drain_timeout, journal)
 
     def _build_watchdog(self) -> None:
@@ -138,6 +139,7 @@ class Engine:
                 self._rearm_dump,
                 contexts.refresh,
                 self._handovers.refresh,
+                self._gc.check,
                 self._lost_tasks.collect,
                 leaks.look,
                 self._refresh_metrics,
@@ -173,6 +175,7 @@ class Engine:
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
                 "tasks": lambda: sum(state.tasks.untold.total() for state in states.all()),
                 "journal": lambda: self._journal.dropped,
+                "context": lambda: self._contexts.unshown_dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: self._report.log_suppressed + self._losses.log_suppressed,
@@ -240,6 +243,10 @@ class Engine:
         if self.installed:
             self._signals.leave()
 
+    def task_fell(self) -> None:
+        """See that it is told of."""
+        self._watchdog.nudge()
+
     def loop_beats(self) -> None:
         """See to what others may undo: our signal handlers, the watchdog's thread."""
         self._signals.check()
@@ -290,6 +297,7 @@ class Engine:
         self._started = False
         self._starting = threading.RLock()
         self._states.clear()
+        self._pauses.running_since = None  # a thread that collected does not run here
         self._census.clear()
         self._stall_log.clear()
         self._lost_log.clear()

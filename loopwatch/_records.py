@@ -191,7 +191,8 @@ class Lost:
 
     reason: LostReason
     site: Frame
-    """Who created it; of a coroutine never awaited, who dropped it; of a lost context, who handed over."""
+    """Who created it; of a coroutine never awaited, who dropped it; of a lost context, who handed over. Where
+    that was not seen (``asyncio.Task()``, a thread without Python code), where the coroutine begins."""
     coroutine: str
     """Qualified name of its coroutine function; of a lost context, of what runs without it."""
     age: float

@@ -10,6 +10,7 @@ from loopwatch._context.handover import LostContexts
 from loopwatch._records import LeakReason, Lost, LostReason, Measure
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.lost_log import LostLog
+from loopwatch.facts import OTHER, TOP
 
 LOST_REASONS: tuple[LostReason, ...] = get_args(LostReason)
 LEAK_REASONS: tuple[LeakReason, ...] = get_args(LeakReason)
@@ -29,12 +30,29 @@ class Losses:
 
     def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about losses."""
-        untold = sum((state.tasks.untold for state in self._states.all()), Counter[LostReason]())
+        untold = self._untold()
         for reason in LOST_REASONS:
-            yield "task_lost", (reason,), self._log.reasons[reason] + untold[reason]
+            further = sum(count for (other, _), count in untold.items() if other == reason)
+            yield "task_lost", (reason,), self._log.reasons[reason] + further
         for leak in LEAK_REASONS:
             yield "task_leaked", (leak,), self._log.leaked.get(leak, 0)
-        for error, count in list(self._log.unretrieved.items()):
+        for error, count in self._unretrieved(untold).items():
             yield "unretrieved_exceptions", (error,), count
         for function, works in self._lost_contexts.by_function().items():
             yield "task_context_lost", (function,), works
+
+    def _untold(self) -> Counter[tuple[LostReason, str | None]]:
+        """Return how many lost tasks were only counted."""
+        untold: Counter[tuple[LostReason, str | None]] = Counter()
+        for state in self._states.all():
+            untold.update(state.tasks.untold.copy())  # any thread may count meanwhile
+        return untold
+
+    def _unretrieved(self, untold: Counter[tuple[LostReason, str | None]]) -> Counter[str]:
+        """Count exceptions by type. Of a type that is yet to be told of, the first is in the queue."""
+        told = self._log.unretrieved.copy()
+        known = set(told)
+        for (reason, error), count in untold.items():
+            if reason == "unretrieved_exception" and (error in known or len(known) >= TOP):
+                told[error if error is not None and error in known else OTHER] += count
+        return told

@@ -6,6 +6,7 @@ From another thread only ``Context.get`` is safe: ``run`` would enter it, and th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -14,8 +15,10 @@ from typing import Any
 
 from loopwatch._internals.otel_context import current_span_variable, ids_of
 from loopwatch._journal import Journal
-from loopwatch._store.watched import ABSENT, PLAIN, TraceIds, Values, Watch, watches
+from loopwatch._store.watched import ABSENT, LENGTH, PLAIN, TraceIds, Values, Watch, watches
 
+UNSHOWN = 2000
+"""Contexts that may wait for a ``show``, and hold objects of the program's as long."""
 READS_TASKS = hasattr(asyncio.Task, "get_context")
 """Whether a task's own context can be had: from Python 3.12 on. Before that it is read at creation."""
 
@@ -45,8 +48,10 @@ class ContextReader:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
-        self._unshown: deque[Values] = deque(maxlen=2000)
+        self._unshown: deque[Values] = deque()
         self._span = current_span_variable()
+        self.unshown_dropped = 0
+        """Contexts whose values are shown by their types, since too many waited for a ``show``."""
         self.active = False
         """Whether there was anything to read at the last look; asked for each task."""
         self.notice: Callable[..., None] | None = None
@@ -65,8 +70,8 @@ class ContextReader:
         The watchdog's chore: objects of the program's are not held for longer than until the next one.
         """
         self.look()
-        while self._unshown:
-            self._show(self._unshown.popleft())
+        while (values := self._next_unshown(more_than=0)) is not None:
+            self._show(values)
 
     def of_task(self, task: Any, at_creation: Values | None = None) -> Values | None:
         """Read the context of ``task``, or give what was read ``at_creation`` where it cannot be. Cheap."""
@@ -137,12 +142,36 @@ class ContextReader:
         if trace is None and all(value is ABSENT for value in raw):
             return None
         values = Values(watched, raw, trace)
-        for index, (watch, value) in enumerate(zip(watched, raw, strict=True)):
-            if watch.show is None and type(value) not in PLAIN and value is not ABSENT:
-                raw[index] = type(value).__qualname__  # not to hold the program's object
-        if any(type(value) not in PLAIN and value is not ABSENT for value in raw):
+        waits = False
+        for index, value in enumerate(raw):
+            if value is ABSENT or _small(value):
+                continue
+            if watched[index].show is not None:
+                waits = True
+            else:  # not to hold what is the program's
+                raw[index] = value[:LENGTH] if type(value) is str else type(value).__qualname__
+        if waits:
             self._unshown.append(values)
+            while (oldest := self._next_unshown(more_than=UNSHOWN)) is not None:
+                self._give_up(oldest)
         return values
+
+    def _next_unshown(self, more_than: int) -> Values | None:
+        """Take the oldest values that wait, if there are ``more_than`` so many. Any thread."""
+        if len(self._unshown) > more_than:
+            with contextlib.suppress(IndexError):  # another thread has
+                return self._unshown.popleft()
+        return None
+
+    def _give_up(self, values: Values) -> None:
+        """Keep the type's name of each value that ``show`` was to make a text of."""
+        named = zip(values.watches, values.raw, strict=True)
+        if not values.shown:
+            self.unshown_dropped += 1
+            values.raw = tuple(
+                value if watch.show is None or value is ABSENT else type(value).__qualname__
+                for watch, value in named
+            )
 
     def _show(self, values: Values) -> None:
         raw = values.raw
@@ -156,6 +185,11 @@ class ContextReader:
         except Exception as error:  # noqa: BLE001 - show is the program's
             self._journal.failure("show", error)
             return type(value).__qualname__
+
+
+def _small(value: object) -> bool:
+    """Whether a value may be kept as it is, until somebody asks for its text."""
+    return type(value) in PLAIN and (type(value) is not str or len(value) <= LENGTH)
 
 
 def _in_loop() -> bool:

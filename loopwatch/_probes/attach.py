@@ -55,6 +55,9 @@ class Host(Protocol):
     def loop_left(self) -> None:
         """Note that a loop has ended its run."""
 
+    def task_fell(self) -> None:
+        """Note that a lost task waits to be told of: in any thread, and maybe while no loop runs."""
+
 
 class Attach:
     """Attaches probes to every loop that runs, and takes them off again."""
@@ -219,7 +222,14 @@ class Attach:
             if found
             else None
         )
-        tasks = TaskProbe(state.tasks, self._contexts, self._clock, self._journal, keep=self._keep_tasks)
+        tasks = TaskProbe(
+            state.tasks,
+            self._contexts,
+            self._clock,
+            self._journal,
+            keep=self._keep_tasks,
+            fell=self._host.task_fell,
+        )
         return _Probes(state, heartbeat, unwrap, tasks)
 
     def _refuse(self, loop: asyncio.AbstractEventLoop, reason: str) -> None:

@@ -30,17 +30,23 @@ def site_of(sites: Sites, frame: FrameType | None, coro: Any) -> Site:
         if not _acts_on_behalf(frame.f_code):
             return sites.at(frame.f_code, frame.f_lasti, _module(frame))
         frame = frame.f_back
-    code = getattr(coro, "cr_code", None)
-    return sites.further if code is None else sites.at(code, 0, _module(coro.cr_frame))
+    begins = beginning(coro)
+    return sites.further if begins is None else sites.at(*begins)
 
 
 def place_of(frame: FrameType, coro: Any) -> Place:
     """Return the place of whoever creates a task, which may be code that acts for others unless asyncio's."""
     place = place_outside(frame, (_ASYNCIO,))
+    return (beginning(coro) or place) if place[2].startswith("loopwatch.") else place
+
+
+def beginning(coro: Any) -> Place | None:
+    """Return where the function of ``coro`` begins; None if that is not told, as of compiled ones.
+
+    It stands for who created a task, or dropped a coroutine, where that is nobody or was not seen.
+    """
     code = getattr(coro, "cr_code", None)
-    return (
-        (code, 0, _module(coro.cr_frame)) if code is not None and place[2].startswith("loopwatch.") else place
-    )
+    return None if code is None else (code, 0, _module(coro.cr_frame))
 
 
 def _runs_a_loop(code: CodeType) -> bool:

@@ -2,56 +2,100 @@
 
 It is called from the task's finaliser, the last moment at which its context and its exception still stand.
 Its coroutine the garbage collector has closed before: where a pending task stood is known from an earlier
-look at it, if there was one. The program's own message comes as it would: the original is always called.
+look at it, if there was one. Each message is one loss, noted before the program's handler is called, which
+may do anything, such as bring the task back to life. The message comes as it would: the original is always
+called.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import stand_of
-from loopwatch._internals.futures import name_of
+from loopwatch._internals.futures import coroutine_of, is_task, loop_of, name_of
 from loopwatch._internals.interpreter import raised_in
-from loopwatch._internals.tasks import exception_of
+from loopwatch._internals.tasks import exception_of, function_of
 from loopwatch._journal import Journal
-from loopwatch._places import Stand
+from loopwatch._places import Place, Stand
 from loopwatch._store.tasks import Fall, LoopTasks
 
+from .creators import beginning
+
 DESTROYED = "Task was destroyed but it is pending!"
-UNRETRIEVED = "Task exception was never retrieved"
+UNRETRIEVED = " exception was never retrieved"
+"""How that message ends: it begins with the class, which may be the program's."""
 
 
 class FallProbe:
     """Notes how each lost task of one loop was found."""
 
-    def __init__(self, tasks: LoopTasks, contexts: ContextReader, journal: Journal) -> None:
+    def __init__(
+        self, tasks: LoopTasks, contexts: ContextReader, journal: Journal, fell: Callable[[], None]
+    ) -> None:
         self._tasks = tasks
         self._contexts = contexts
         self._journal = journal
+        self._fell = fell
 
-    def note(self, context: dict[str, Any]) -> None:
-        """Note the task of an exception-handler context, if it is one of the two messages. Never raises."""
-        message = context.get("message")
-        if message not in (DESTROYED, UNRETRIEVED):
-            return
+    def note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Note the task of an exception-handler context, if it is one of the two messages. Never raises.
+
+        A message that was passed on to another loop's handler has been noted where it came from.
+        """
         try:
-            self._note(context["task"] if "task" in context else context["future"], message)
+            message = context.get("message")
+            if message == DESTROYED:
+                task, exception = context["task"], None
+            elif isinstance(message, str) and message.endswith(UNRETRIEVED) and is_task(context["future"]):
+                task = context["future"]
+                exception = exception_of(task)
+            else:
+                return
+            if loop_of(task) is loop and (exception is not None or message == DESTROYED):
+                self._note(task, exception)
         except Exception as error:  # noqa: BLE001 - the program's own message must come
             self._journal.failure("exceptions", error)
 
-    def _note(self, task: Any, message: str) -> None:
-        tasks, key = self._tasks, id(task)
-        record = tasks.live.get(key) or tasks.failed.get(key)
+    def _note(self, task: Any, exception: BaseException | None) -> None:
+        record = self._tasks.record_of(task)
         if record is None:
+            stood = _stand(task, exception)
+            site = self._beginning(task, stood)
+            coroutine = site[0].co_qualname if coroutine_of(task) is None else function_of(task)
+            started = values = None
+        elif record.fall is None:
+            stood = _stand(task, exception) or record.stood
+            site, coroutine, started, values = record.origin
+        else:  # somebody repeats what asyncio said
             return
-        exception = exception_of(task) if message == UNRETRIEVED else None
-        record.fall = Fall(
+        fall = Fall(
             reason="destroyed_pending" if exception is None else "unretrieved_exception",
+            site=site,
+            coroutine=coroutine,
+            started=started,
             name=name_of(task),
-            stood=stand_of(task) or record.stood if exception is None else Stand(raised_in(exception), None),
-            values=self._contexts.of_task(task, record.values),
-            error=type(exception).__name__ if exception is not None else None,
+            stood=stood,
+            values=self._contexts.of_task(task, values),
+            error=None if exception is None else type(exception).__name__,
+            record=record,
         )
-        if exception is not None:
-            tasks.fall(record)
+        if record is not None:
+            record.fall = fall
+        self._tasks.fall(fall)
+        self._fell()
+
+    def _beginning(self, task: Any, stood: Stand | None) -> Place:
+        """Return where the coroutine function of a task begins that was not created through the loop."""
+        begins = beginning(coroutine_of(task))
+        if stood is not None and stood.places:
+            code, _, module = stood.places[0]
+            if begins is None or begins[0] is code:
+                return code, 0, module  # which a coroutine that has ended does not tell
+        return begins or self._tasks.sites.further.place
+
+
+def _stand(task: Any, exception: BaseException | None) -> Stand | None:
+    return stand_of(task) if exception is None else Stand(raised_in(exception), None)

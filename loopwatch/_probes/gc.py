@@ -34,6 +34,15 @@ class GcProbe:
         """Stop listening."""
         if self._on_gc in gc.callbacks:
             gc.callbacks.remove(self._on_gc)
+        self._pauses.running_since = None
+
+    def check(self) -> None:
+        """See whether the program took us off the list, maybe in the midst of a collection.
+
+        Its end would never come, and lost tasks wait for that.
+        """
+        if self._pauses.running_since is not None and self._on_gc not in gc.callbacks:
+            self._pauses.running_since = None
 
     def _on_gc(self, phase: str, info: dict[str, int]) -> None:
         try:

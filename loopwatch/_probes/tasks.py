@@ -58,12 +58,13 @@ class TaskProbe:
         journal: Journal,
         *,
         keep: bool = False,
+        fell: Callable[[], None] = lambda: None,
     ) -> None:
         self._tasks = tasks
         self._clock = clock
         self.contexts = contexts
         self.journal = journal
-        self.falls = FallProbe(tasks, contexts, journal)
+        self.falls = FallProbe(tasks, contexts, journal, fell)
         self.begin = _make_begin(tasks, contexts, _make_done(tasks, contexts, clock.monotonic, journal), keep)
 
     def adopt_all(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -95,7 +96,7 @@ def _make_begin(
         if site is None:
             site = site_of(sites, frame, coro)
         if gone:
-            tasks.settle()
+            tasks.make_way(id(task))
         record = LiveTask(task, finalised)
         record.site = site
         record.key = key = id(task)
@@ -236,7 +237,7 @@ def wrap_exception_handler(original: Callable[..., Any]) -> Callable[..., Any]:
     def call_exception_handler(self: Any, context: Any) -> Any:
         probe = getattr(self, "_loopwatch_tasks", None)
         if probe is not None:
-            probe.falls.note(context)
+            probe.falls.note(self, context)
         return original(self, context)
 
     return call_exception_handler

@@ -21,8 +21,8 @@ KEPT = 256
 
 
 Dropped = tuple[str, Place, "Values | None"]
-"""A coroutine that was never awaited: its name, the frame that let go of the last reference, and that
-thread's current context."""
+"""A coroutine that was never awaited: its name, the frame that let go of the last reference (where there was
+none, the beginning of the coroutine), and that thread's current context."""
 
 
 class UnawaitedProbe:
@@ -44,8 +44,15 @@ class UnawaitedProbe:
 
     def _note(self, coro: Any) -> None:
         try:
-            frame = getframe(2)  # above this and the hook
-            place = (frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or "")
-            self.dropped.append((coro.__qualname__, place, self._contexts.current()))
+            self.dropped.append((coro.__qualname__, _dropped_by(coro), self._contexts.current()))
         except Exception as error:  # noqa: BLE001 - the warning must come as it would
             self._journal.failure("unawaited", error)
+
+
+def _dropped_by(coro: Any) -> Place:
+    try:
+        frame = getframe(3)  # above this, the probe and the hook
+    except ValueError:  # there is C code alone, as in a thread that runs no function of Python's
+        frame = coro.cr_frame
+        return frame.f_code, 0, frame.f_globals.get("__name__") or ""
+    return frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""

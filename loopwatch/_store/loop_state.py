@@ -14,6 +14,7 @@ from loopwatch._records import Cause, LoopKind, Stall
 from loopwatch.facts import NOBODY, TOP
 
 from .cells import Histogram, TopTotals, WindowMax
+from .pauses import Pauses
 from .tasks import LoopTasks
 
 NEVER = float("inf")
@@ -66,7 +67,7 @@ class LoopState:
         "waiting_since",
     )
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, pauses: Pauses | None = None) -> None:
         self.name = name
         self.ended: deque[tuple[float, float, bool]] = deque()
         """Stalls that are over, for the watchdog to collect: start and end on the monotonic clock, and
@@ -97,7 +98,7 @@ class LoopState:
         """Seconds lost in stalls by the culprit's name, by cause."""
         self.shown: dict[str, float] = {}
         """The largest values of its counters that were read. Written by whoever reads."""
-        self.tasks = LoopTasks()
+        self.tasks = LoopTasks(pauses or Pauses())
         self._detach()
 
     def _detach(self) -> None:
@@ -223,7 +224,8 @@ class LoopStates:
     LIMIT = 64
     OTHER = "_other"
 
-    def __init__(self) -> None:
+    def __init__(self, pauses: Pauses | None = None) -> None:
+        self._pauses = pauses or Pauses()
         self._states: dict[str, LoopState] = {}
         self._lock = threading.Lock()  # taken when a loop is first seen, never afterwards
 
@@ -239,7 +241,7 @@ class LoopStates:
             if state is None:
                 if not self._make_room():
                     return None
-                state = self._states[name] = LoopState(name)
+                state = self._states[name] = LoopState(name, self._pauses)
             state.attach(loop, kind, has_selector)
             return state
 
@@ -249,7 +251,8 @@ class LoopStates:
         for name, state in self._states.items():
             if state.free and name != self.OTHER:
                 del self._states[name]
-                self._states.setdefault(self.OTHER, LoopState(self.OTHER)).absorb(state)
+                other = self._states.setdefault(self.OTHER, LoopState(self.OTHER, self._pauses))
+                other.absorb(state)
                 return True
         return False
 

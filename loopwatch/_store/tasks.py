@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from loopwatch._places import Stand
+from loopwatch._places import Place, Stand
 from loopwatch._records import Lost, LostReason, TaskState
 
+from .pauses import Pauses
 from .sites import Site, Sites
 from .watched import Values
 
@@ -24,6 +25,11 @@ FAILED = 200
 """Failed ones kept apart, so that successes do not push them out."""
 FALLEN = 256
 """Lost tasks that may wait for the watchdog."""
+FALLEN_OF_SITE = 64
+"""Of them those of one site, so that one that loses many hides no other. So many places, the last, are for
+sites of which none waits."""
+UNTOLD = 1000
+"""Kinds of further ones told apart: more than a program has, but it may generate exceptions without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +37,17 @@ class Fall:
     """How a task was found as it fell: copied while its context, its exception and its name still stood."""
 
     reason: LostReason
+    site: Place
+    coroutine: str
+    started: float | None
+    """Monotonic time; None of a task that was not created through the loop."""
     name: str | None
     stood: Stand | None
     """Where it waited when it was last looked at or, if it died of an exception, where that was raised."""
     values: Values | None
     error: str | None
+    record: LiveTask | None
+    """Which may say what was told of it while it lived."""
 
 
 class LiveTask(weakref.ref[Any]):
@@ -57,15 +69,16 @@ class LiveTask(weakref.ref[Any]):
     values: Values | None
     """At creation, where the task's own context cannot be read later (before Python 3.12); else None."""
     fall: Fall | None
+    """Set as asyncio reports it, or where it does not, as it is known that it will not."""
     stood: Stand | None
     """Where it was seen last; None until it is looked at."""
     lost: Lost | None
     """The report of it, made while it lived."""
 
     @property
-    def reason(self) -> LostReason:
-        """As what it fell."""
-        return "destroyed_pending" if self.fall is None else self.fall.reason
+    def origin(self) -> tuple[Place, str, float, Values | None]:
+        """Place and coroutine, monotonic time and values of its creation."""
+        return self.site.place, self.coroutine, self.started, self.values
 
 
 EndedTask = tuple[
@@ -82,6 +95,8 @@ class LoopTasks:
     """
 
     __slots__ = (
+        "_pauses",
+        "_waiting",
         "ended",
         "failed",
         "failures",
@@ -92,7 +107,8 @@ class LoopTasks:
         "untold",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, pauses: Pauses) -> None:
+        self._pauses = pauses
         self.live: dict[int, LiveTask] = {}
         """By id of the task, in the order of creation."""
         self.failed: dict[int, LiveTask] = {}
@@ -100,37 +116,100 @@ class LoopTasks:
         self.gone: deque[LiveTask] = deque()
         """Records whose task was finalised, for the loop's thread to settle. Appended to by the weak
         references themselves, in whichever thread finalises."""
-        self.fallen: deque[LiveTask] = deque()
-        """Records of lost tasks, for the watchdog to tell."""
-        self.untold: Counter[LostReason] = Counter()
-        """Lost tasks that found no place among those."""
+        self.fallen: deque[Fall] = deque()
+        """Lost tasks, for the watchdog to tell. Appended to in whichever thread finalises."""
+        self._waiting: dict[int, int] = {}
+        """How many of them are of a site, by its address; begun afresh as the watchdog comes."""
+        self.untold: Counter[tuple[LostReason, str | None]] = Counter()
+        """Lost tasks that found no place among those, by reason and type of the exception."""
         self.sites = Sites()
         self.ended: deque[EndedTask] = deque(maxlen=ENDED)
         self.failures: deque[EndedTask] = deque(maxlen=FAILED)
 
-    def settle(self) -> None:
-        """Book the tasks that were finalised: usually none.
+    def record_of(self, task: Any) -> LiveTask | None:
+        """Return the record of a task that is being finalised; None if it was not created through the loop.
 
-        The loop's thread, at each heartbeat, and before a new task that may have the id of one of them.
+        In a collection its weak reference is cleared by then. Else a record without a task is of an earlier
+        one that had this id, not settled yet. In whichever thread finalises.
+        """
+        collecting = self._pauses.running_since is not None
+        for records in (self.live, self.failed):
+            record = records.get(id(task))
+            if record is None:
+                continue
+            found = record()
+            if found is task or (found is None and collecting and record.fall is None):
+                return record
+        return None
+
+    def settle(self) -> None:
+        """Book the tasks that were finalised: usually none. The loop's thread, at each heartbeat.
+
+        None while a collection goes on: it clears all weak references first, and calls the finalisers, in
+        which asyncio reports the tasks, one by one afterwards. Until then each must find its record.
         """
         while self.gone:
             try:
                 record = self.gone.popleft()
             except IndexError:  # the watchdog has, which settles for a loop that does not run
                 return
+            if self._pauses.running_since is not None:  # asked only now: it may have begun meanwhile
+                self.gone.appendleft(record)
+                return
             if self.live.get(record.key) is record:
-                del self.live[record.key]
-                record.site.lost += 1
-                self.fall(record)
+                self._lose(record)
             elif self.failed.get(record.key) is record:
                 del self.failed[record.key]
 
-    def fall(self, record: LiveTask) -> None:
-        """Have the watchdog tell of a lost task."""
-        if len(self.fallen) < FALLEN:
-            self.fallen.append(record)
+    def make_way(self, key: int) -> None:
+        """Book the tasks that were finalised, since a new one may have the id of one of them: ``key``.
+
+        The one that had it is booked even in the midst of a collection: its finaliser has run, or its memory
+        would not be free. The loop's thread.
+        """
+        self.settle()
+        record = self.live.get(key)
+        if record is not None and record() is None:
+            self._lose(record)
+
+    def _lose(self, record: LiveTask) -> None:
+        del self.live[record.key]
+        record.site.lost += 1
+        if record.fall is None:  # asyncio reports not every one: none that it gathers, or runs a loop for
+            site, coroutine, started, values = record.origin
+            record.fall = Fall(
+                reason="destroyed_pending",
+                site=site,
+                coroutine=coroutine,
+                started=started,
+                name=record.name,
+                stood=record.stood,
+                values=values,
+                error=None,
+                record=record,
+            )
+            self.fall(record.fall)
+
+    def fall(self, fall: Fall) -> None:
+        """Have the watchdog tell of a lost task. Any thread."""
+        address = id(fall.site[0]) + fall.site[1]
+        alike = self._waiting.get(address, 0)
+        room = FALLEN - FALLEN_OF_SITE if alike else FALLEN
+        if alike < FALLEN_OF_SITE and len(self.fallen) < room:
+            self._waiting[address] = alike + 1
+            self.fallen.append(fall)
         else:
-            self.untold[record.reason] += 1
+            kind = fall.reason, fall.error
+            if kind not in self.untold and len(self.untold) >= UNTOLD:
+                kind = fall.reason, None
+            self.untold.setdefault(kind, 0)  # then no thread can come between reading and writing the count
+            self.untold[kind] += 1
+
+    def take_fallen(self) -> Iterator[Fall]:
+        """Yield the lost tasks that wait, and let go of them. The watchdog."""
+        self._waiting = {}
+        while self.fallen:
+            yield self.fallen.popleft()
 
     def absorb(self, gone: LoopTasks) -> None:
         """Add the counters of a loop whose name is being forgotten, and its last tasks."""
@@ -140,9 +219,11 @@ class LoopTasks:
         self.sites.absorb(gone.sites)
         self.ended.extend(gone.ended)
         self.failures.extend(gone.failures)
-        self.untold += gone.untold
-        for record in gone.fallen:
-            self.fall(record)
+        fallen, untold = gone.fallen, gone.untold
+        gone.fallen, gone.untold = self.fallen, self.untold  # tasks of that loop may be finalised yet
+        self.untold.update(untold)
+        while fallen:
+            self.fall(fallen.popleft())
 
     def records(self) -> list[LiveTask]:
         """Return the records of the live tasks, oldest first. Any thread."""

@@ -79,7 +79,8 @@ def watch_var(
     call again does nothing. Holds until the process ends: ``uninstall()`` forgets none, since log lines and
     jobs name them without an agent, too.
 
-    Raises ConfigurationError for what is no ContextVar, a name that is empty or taken, or the 17th variable.
+    Raises ConfigurationError for what is no ContextVar, a name that is empty or taken, a ``show`` that is no
+    function or not the one given before, or the 17th variable.
     """
     global _watches
     if not isinstance(var, ContextVar):
@@ -88,12 +89,27 @@ def watch_var(
             "Give the variable itself, not its value."
         )
     watch = Watch(var, var.name if name is None else name, show)
-    if not isinstance(watch.name, str) or not watch.name.strip():
+    if not isinstance(watch.name, str):
+        raise ConfigurationError(
+            f"watch_var(name={watch.name!r}): got {type(watch.name).__name__}, not a text. "
+            "Give the name to show the variable under."
+        )
+    if not watch.name.strip():
         raise ConfigurationError(
             f"watch_var(name={watch.name!r}): an empty name. Give it one to be shown under."
         )
+    if show is not None and not callable(show):
+        raise ConfigurationError(
+            f"watch_var(show={show!r}): got {type(show).__name__}, not a function. "
+            "Give one that makes a text of the variable's value, or leave it out."
+        )
     if watch in _watches:
         return
+    if any(watch.name == other.name and watch.var is other.var for other in _watches):
+        raise ConfigurationError(
+            f"watch_var(name={watch.name!r}): this variable is watched already, with another show=. "
+            "Call it once, or pass the same function: each lambda is one of its own."
+        )
     if any(watch.name == other.name for other in _watches):
         raise ConfigurationError(
             f"watch_var(name={watch.name!r}): another variable is shown under this name. Give name=."

@@ -92,7 +92,7 @@ class LossReport:
 
     def _sentence(self, loss: Loss, lost: Lost) -> str:
         place = find(reversed(loss.stack), self._owner) or (loss.stack[-1] if loss.stack else None)
-        return sentence(lost, None if place is None else shape(place))
+        return sentence(lost, None if place is None else shape(place), seen=loss.site[1] > 0)
 
     def _shaped(self, loss: Loss) -> Lost:
         context = self._contexts.shape(loss.values)
@@ -115,12 +115,13 @@ class LossReport:
         )
 
 
-def sentence(lost: Lost, stood: Frame | None) -> str:
-    """Say a loss in one line: what, who made it, where it stood, for whom."""
+def sentence(lost: Lost, stood: Frame | None, seen: bool) -> str:
+    """Say a loss in one line: what, who made it, if that was ``seen``, where it stood, for whom."""
     context = "".join(f"; {name}={value}" for name, value in lost.context.items())
     trace = f"; trace {lost.trace_id}" if lost.trace_id else ""
     if lost.reason == "never_awaited":
-        return f"coroutine {lost.coroutine}, dropped by {lost.site}, was never awaited{context}{trace}"
+        by = "dropped by" if seen else "which begins at"
+        return f"coroutine {lost.coroutine}, {by} {lost.site}, was never awaited{context}{trace}"
     if lost.reason == "context_lost":
         missing = " and ".join(lost.missing)
         where = f"{lost.coroutine}, handed over by {lost.site}, seen at {stood}"
@@ -130,8 +131,8 @@ def sentence(lost: Lost, stood: Frame | None) -> str:
     reason = lost.leak if lost.reason == "leaked" and lost.leak else lost.reason
     what = SENTENCES[reason].format(exception=lost.exception, **lost.evidence)
     name = f"{lost.task_name!r} ({lost.coroutine})" if lost.task_name else lost.coroutine
-    made = f"task {name}, created {lost.age:.1f} s ago by {lost.site}"
-    return f"{made}, {what}; {_where(lost, stood)}{context}{trace}"
+    made = f"created {lost.age:.1f} s ago by" if seen else "which begins at"
+    return f"task {name}, {made} {lost.site}, {what}; {_where(lost, stood)}{context}{trace}"
 
 
 def _where(lost: Lost, stood: Frame | None) -> str:

@@ -9,7 +9,7 @@ from loopwatch._context.handover import LostContext, LostContexts
 from loopwatch._places import Place, Stand, shape
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.lost_log import Loss
-from loopwatch._store.tasks import Fall, LiveTask
+from loopwatch._store.tasks import Fall
 from loopwatch._store.watched import Values
 
 from .code_owner import CodeOwner
@@ -35,11 +35,10 @@ class LostTasks:
     def collect(self) -> None:
         """Tell of what was lost since the last time."""
         for state in self._states.all():
-            fallen = state.tasks.fallen
             if not state.running:
                 state.tasks.settle()  # no heartbeat does
-            while fallen:
-                self._tell_task(fallen.popleft())
+            for fall in state.tasks.take_fallen():
+                self._tell_task(fall)
         while self._dropped:
             coroutine, place, values = self._dropped.popleft()
             self._tell(Loss("never_awaited", place, coroutine, None, values))
@@ -48,9 +47,9 @@ class LostTasks:
             if not self._is_nobodys(lost):
                 self._tell(_of_context(lost))
 
-    def _tell_task(self, record: LiveTask) -> None:
+    def _tell_task(self, fall: Fall) -> None:
         """Tell of a task that fell, unless that is what was told of it already, and better."""
-        loss, before = _of_task(record), record.lost
+        loss, before = _of_task(fall), None if fall.record is None else fall.record.lost
         if loss.reason != "destroyed_pending" or before is None:
             self._tell(loss)
         elif before.reason == "unreferenced":  # what was foretold has come
@@ -62,14 +61,13 @@ class LostTasks:
         return lost.handed.through_queue and self._owner.of(site.file, site.module) != "app"
 
 
-def _of_task(record: LiveTask) -> Loss:
-    fall = record.fall or Fall("destroyed_pending", record.name, record.stood, record.values, None)
+def _of_task(fall: Fall) -> Loss:
     places, waiting_on = fall.stood or Stand((), None)
     return Loss(
         reason=fall.reason,
-        site=record.site.place,
-        coroutine=record.coroutine,
-        since=record.started,
+        site=fall.site,
+        coroutine=fall.coroutine,
+        since=fall.started,
         values=fall.values,
         exception=fall.error,
         stack=places,

@@ -100,7 +100,7 @@ class Watchdog:
         return [stall for stall in stalls if stall is not None]
 
     def nudge(self) -> None:
-        """Wake the watchdog if it sleeps for long: a loop has begun to run."""
+        """Wake the watchdog if it sleeps for long: a loop has begun to run, a task was lost. Any thread."""
         if self._resting:
             self._wake()
 

@@ -214,3 +214,32 @@ print("child" if child else "parent", *counted(), flush=True)
 """,
     )
     assert out == ["child 20 20", "parent 520 520"]
+
+
+def test_a_fork_beside_a_collection_in_another_thread(script: Script) -> None:
+    """Its end never comes in the child, where lost tasks would wait for it."""
+    out = run(
+        script,
+        """
+import gc, threading
+agent = loopwatch.install(prometheus_port=None)
+collecting, forked = threading.Event(), threading.Event()
+
+def slowly(phase, info):
+    if threading.current_thread() is collector and not collecting.is_set():
+        collecting.set()
+        forked.wait(20)
+
+collector = threading.Thread(target=gc.collect)
+gc.callbacks.append(slowly)
+collector.start()
+collecting.wait(20)
+child = in_child()
+if not child:
+    forked.set()
+    collector.join()
+print("child" if child else "parent", agent._engine._pauses.running_since, flush=True)
+loopwatch.uninstall()
+""",
+    )
+    assert out == ["child None", "parent None"]

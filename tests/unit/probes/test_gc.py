@@ -79,3 +79,22 @@ def test_one_that_fails_stops_listening_and_is_told_once(rig: Rig, caplog: pytes
     assert gc.callbacks == before
     assert rig.journal.failures() == {"gc": 3}
     assert len(caplog.records) == 1
+
+
+def test_one_that_fails_as_a_collection_begins_sees_none_running(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.probe._last_look, "take", lambda: 1 / 0)
+    rig.probe._on_gc("start", {"generation": 2})
+    assert rig.pauses.running_since is None
+    assert rig.journal.failures() == {"gc": 1}
+
+
+def test_one_that_is_taken_off_the_list_sees_none_running(rig: Rig) -> None:
+    rig.probe.install()
+    rig.probe._on_gc("start", {"generation": 0})
+    rig.probe.check()
+    assert rig.pauses.running_since is not None
+    gc.callbacks.remove(rig.probe._on_gc)
+    rig.probe.check()
+    assert rig.pauses.running_since is None

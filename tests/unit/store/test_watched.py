@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from contextvars import ContextVar
 from enum import IntEnum
 from typing import Any
@@ -12,9 +13,9 @@ import pytest
 
 import loopwatch
 from loopwatch import ConfigurationError
-from loopwatch._context.reader import ContextReader
+from loopwatch._context.reader import UNSHOWN, ContextReader
 from loopwatch._journal import Journal
-from loopwatch._store.watched import LIMIT
+from loopwatch._store.watched import LENGTH, LIMIT, Values, watches
 
 VAR: ContextVar[Any] = ContextVar("request_id")
 
@@ -56,10 +57,27 @@ def test_what_is_no_variable_is_refused(var: Any) -> None:
         loopwatch.watch_var(var)
 
 
-@pytest.mark.parametrize("name", ["", "  ", 3])
-def test_an_empty_name_is_refused(name: Any) -> None:
+@pytest.mark.parametrize("name", ["", "  "])
+def test_an_empty_name_is_refused(name: str) -> None:
     with pytest.raises(ConfigurationError, match="empty name"):
         loopwatch.watch_var(VAR, name=name)
+
+
+def test_a_name_that_is_no_text_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"name=3\): got int, not a text\. Give the name"):
+        loopwatch.watch_var(VAR, name=3)  # type: ignore[arg-type]
+
+
+def test_a_show_that_is_no_function_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"show=3\): got int, not a function\. Give one"):
+        loopwatch.watch_var(VAR, show=3)  # type: ignore[arg-type]
+    assert watches() == ()
+
+
+def test_another_show_of_the_same_variable_is_refused() -> None:
+    loopwatch.watch_var(VAR, show=lambda value: value["id"])
+    with pytest.raises(ConfigurationError, match=r"watched already, with another show=\. Call it once"):
+        loopwatch.watch_var(VAR, show=lambda value: value["id"])
 
 
 def test_a_name_that_is_taken_is_refused() -> None:
@@ -135,8 +153,6 @@ def test_show_does_not_run_where_the_value_is_read(reader: ContextReader) -> Non
 
 
 def test_no_object_of_the_program_is_held_after_it_was_shown(reader: ContextReader) -> None:
-    import weakref
-
     loopwatch.watch_var(VAR, show=lambda value: "r-1")
     order = Order()
     gone = weakref.ref(order)
@@ -147,3 +163,41 @@ def test_no_object_of_the_program_is_held_after_it_was_shown(reader: ContextRead
     reader.refresh()
     assert values is not None
     assert gone() is None
+
+
+def read(reader: ContextReader, value: object) -> Values:
+    token = VAR.set(value)
+    try:
+        values = reader.current()
+    finally:
+        VAR.reset(token)
+    assert values is not None
+    return values
+
+
+def test_of_a_long_text_no_more_is_held_than_is_shown(reader: ContextReader) -> None:
+    loopwatch.watch_var(VAR)
+    assert read(reader, "x" * 1_000_000).raw == ["x" * LENGTH]
+
+
+def test_a_long_text_is_shown_whole_and_held_no_longer_than_that(reader: ContextReader) -> None:
+    loopwatch.watch_var(VAR, show=lambda text: text[-4:])
+    values = read(reader, "x" * 1_000_000 + "tail")
+    reader.refresh()
+    assert values.raw == ("tail",)
+
+
+def test_too_many_that_wait_are_shown_by_their_types_the_oldest_first(reader: ContextReader) -> None:
+    loopwatch.watch_var(VAR, show=lambda order: "shown")
+    loopwatch.watch_var(ContextVar("plain"))
+    orders = [Order() for _ in range(UNSHOWN + 3)]
+    gone = [weakref.ref(order) for order in orders]
+    held = [read(reader, order) for order in orders]
+    assert reader.unshown_dropped == 3
+    orders.clear()
+    assert [ref() is None for ref in gone] == [True] * 3 + [False] * UNSHOWN
+    reader.refresh()
+    assert not any(ref() for ref in gone)
+    texts = [reader.shape(values).values["request_id"] for values in held]
+    assert texts == ["Order"] * 3 + ["shown"] * UNSHOWN
+    assert reader.unshown_dropped == 3
