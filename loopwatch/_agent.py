@@ -168,7 +168,8 @@ def prometheus_collector() -> KeptCollector:
 
     What it yields is kept ready by the watchdog and at most 5 s old, so collecting it in the event loop costs
     the loop next to nothing. Rendered on the spot are the first collection and one after a pause of more than
-    three minutes. Raises LoopwatchError when nothing is installed.
+    three minutes. Imports ``prometheus_client``: set before whatever that reads from the environment.
+    Raises LoopwatchError when nothing is installed.
     """
     return _required().metrics.kept()
 
@@ -176,7 +177,8 @@ def prometheus_collector() -> KeptCollector:
 def metrics_asgi_app() -> ASGIApplication:
     """Return an ASGI application that serves the metrics, to mount in a service.
 
-    Raises LoopwatchError when nothing is installed.
+    Imports ``prometheus_client``, as ``prometheus_collector()`` does. Raises LoopwatchError when nothing is
+    installed.
     """
     from .exporters.mount import asgi_app
 
@@ -186,7 +188,8 @@ def metrics_asgi_app() -> ASGIApplication:
 def metrics_wsgi_app() -> WSGIApplication:
     """Return a WSGI application that serves the metrics, to mount in a service.
 
-    Raises LoopwatchError when nothing is installed.
+    Imports ``prometheus_client``, as ``prometheus_collector()`` does. Raises LoopwatchError when nothing is
+    installed.
     """
     from .exporters.mount import wsgi_app
 

@@ -181,7 +181,6 @@ class Engine:
 
     def install(self) -> None:
         """Begin to watch."""
-        self.metrics.prepare()
         self.installed = True
         lean_on(Backing(self._journal, self._contexts, self._states, self._drains))
         for probe in self._probes:
@@ -273,10 +272,13 @@ class Engine:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
 
     def _refresh_metrics(self) -> None:
+        if any(state.heartbeat_time for state in self._states.all()):
+            self.metrics.prepare()  # not earlier: a server may import its application in its loop
         self.metrics.refresh()
 
     def before_fork(self) -> None:
         """Take back what a child must not inherit."""
+        self.metrics.before_fork()
         self._hold_dump.before_fork()
         self._signals.before_fork()
 
@@ -284,6 +286,7 @@ class Engine:
         """Go on."""
         self._hold_dump.after_fork_in_parent()
         self._signals.after_fork_in_parent()
+        self.metrics.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""

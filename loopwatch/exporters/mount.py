@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMap
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from .exposition import Answer
+from .answer import Answer
 from .kept import KeptCollector
 
 Scope = MutableMapping[str, Any]
