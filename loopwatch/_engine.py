@@ -8,6 +8,7 @@ import contextlib
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -56,6 +57,7 @@ COMPONENTS = (
     "gc",
     "handovers",
     "heartbeat",
+    "hold_dump",
     "journal",
     "prometheus",
     "show",
@@ -253,15 +255,26 @@ class Engine:
                     self._journal.failure("watchdog", error)
 
     def _start(self) -> None:
-        self._journal.start()
+        """Start each part for itself: what one of them lacks is no reason to do without the others."""
+        parts: dict[str, Callable[[], None]] = {
+            "journal": self._journal.start,
+            "hold_dump": self._start_dump,
+            "watchdog": self._watchdog.start,
+            "endpoint": self.metrics.start,
+        }
+        for component, start in parts.items():
+            try:
+                start()
+            except Exception as error:  # noqa: BLE001 - no thread to be had, for one
+                self._journal.failure(component, error)
+
+    def _start_dump(self) -> None:
         try:
             self._hold_dump.start()
         except OSError as error:
             self._journal.say(
                 logging.WARNING, "loopwatch: long holds of the GIL will not be dumped: %s", error
             )
-        self._watchdog.start()
-        self.metrics.start()
 
     def _tell(self, stall: Stall) -> None:
         if not stall.in_progress:

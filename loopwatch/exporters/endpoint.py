@@ -82,8 +82,12 @@ class Endpoint:
         """Where the metrics are; a wildcard address is shown as loopback, since it cannot be connected to."""
 
     def start(self) -> None:
-        """Begin to serve."""
-        self._thread.start()
+        """Begin to serve. Raises RuntimeError, and gives the address back, if no thread can be had."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.close()
+            raise
 
     def prepare(self) -> None:
         """Have the first scrape prepared for, by the endpoint's thread. Does nothing the second time."""

@@ -144,9 +144,42 @@ class TestProbes:
             patch.setattr(threading.Thread, "start", refuse)
             assert run(work()) == "done"
             assert run(work()) == "done"
-        assert failures(agent) == {"attach": 1}
+        assert failures(agent) == {"journal": 1, "watchdog": 1}
         assert agent.snapshot().points["delay"][0].value.count > 0
         loopwatch.uninstall()
+
+    @pytest.mark.parametrize(
+        ("part", "component"),
+        [
+            ("loopwatch._journal.Journal.start", "journal"),
+            ("loopwatch._watchdog.hold_dump.HoldDump.start", "hold_dump"),
+            ("loopwatch._watchdog.thread.Watchdog.start", "watchdog"),
+            ("loopwatch.exporters.endpoint._listen", "endpoint"),
+        ],
+    )
+    def test_a_part_that_cannot_be_started_is_done_without(
+        self,
+        install: Callable[..., Agent],
+        run: Run,
+        monkeypatch: pytest.MonkeyPatch,
+        part: str,
+        component: str,
+    ) -> None:
+        """The first loop is watched as far as the other parts can."""
+
+        async def main() -> tuple[set[str], bool, bool]:
+            await asyncio.sleep(0.1)
+            threads = {each.name for each in threading.enumerate() if each.name.startswith("loopwatch")}
+            return threads, agent.prometheus_url is not None, agent.loops()[0].running
+
+        agent = install(prometheus_port=0)
+        monkeypatch.setattr(part, broken)
+        threads, served, running = run(main())
+        every = {"loopwatch-journal", "loopwatch-watchdog", "loopwatch-endpoint"}
+        assert threads == every - {f"loopwatch-{component}"}
+        assert (served, running) == (component != "endpoint", True)
+        assert failures(agent) == {component: 1}
+        assert agent.snapshot().points["delay"][0].value.count > 0
 
 
 class TestWatchdog:

@@ -45,6 +45,9 @@ def test_every_field_can_be_given_as_argument_and_as_variable() -> None:
         ("prometheus_port", None, "None", None),
         ("prometheus_port", None, "off", None),
         ("prometheus_host", "0.0.0.0", "0.0.0.0", "0.0.0.0"),
+        ("prometheus_host", "::1", "::1", "::1"),
+        ("prometheus_host", "fe80::1%eth0", "fe80::1%eth0", "fe80::1%eth0"),
+        ("prometheus_host", "büro.example.", "büro.example.", "büro.example."),
         ("keep_tasks", True, "yes", True),
         ("keep_tasks", False, "off", False),
         ("drain_timeout", 8, "8", 8.0),
@@ -88,6 +91,9 @@ def test_argument_and_variable_mean_the_same(
         ("prometheus_port", "9464", "str"),
         ("prometheus_host", "", "non-empty"),
         ("prometheus_host", None, "non-empty"),
+        ("prometheus_host", ".example", "no name of a host"),
+        ("prometheus_host", "a" * 70, "no name of a host"),
+        ("prometheus_host", "a\0b", "null character"),
         ("service_name", "  ", "non-empty"),
         ("service_name", 7, "non-empty"),
         ("keep_tasks", 1, "neither True nor False"),
@@ -106,6 +112,7 @@ def test_argument_and_variable_mean_the_same(
         ("hold_dump", 1, "True, False"),
         ("hold_dump", "/no/such/place/hold.dump", "/no/such/place"),
         ("hold_dump", "/", "file"),
+        ("hold_dump", "a\0b", "null character"),
     ],
 )
 def test_a_wrong_argument_is_named_with_its_value_and_what_to_write(

@@ -317,6 +317,19 @@ def test_one_that_was_never_started_can_be_stopped() -> None:
     endpoint.stop()
 
 
+def test_without_a_thread_the_port_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    journal = Journal()
+    endpoint = Endpoint("127.0.0.1", 0, Exposition(OneGauge(), journal).answer, journal)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError):
+        endpoint.start()
+    with socket.create_server(("127.0.0.1", int(endpoint.url.rpartition(":")[2].partition("/")[0]))):
+        pass
+
+
 def test_a_taken_port_is_an_error_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
