@@ -60,6 +60,7 @@ COMPONENTS = (
     "hold_dump",
     "journal",
     "prometheus",
+    "reader",
     "show",
     "signals",
     "tasks",
@@ -153,6 +154,7 @@ class Engine:
         self.reader = Reader(
             self.settings.service_name,
             clock,
+            self._journal,
             LoopHealth(states, clock, self._attach.own_timers),
             Stalls(states, self._stall_log, self._watchdog.in_progress),
             self._census,
