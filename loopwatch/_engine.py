@@ -128,7 +128,8 @@ class Engine:
         self._lost_tasks = LostTasks(
             self._states, self._unawaited.dropped, self._lost_contexts, owner, self._losses.tell
         )
-        leaks = LeakFinder(self._states, Found(contexts, self._lost_log, self._losses), clock)
+        self._found = Found(contexts, self._lost_log, self._losses)
+        leaks = LeakFinder(self._states, self._found, clock)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
@@ -311,6 +312,11 @@ class Engine:
         self._census.clear()
         self._stall_log.clear()
         self._lost_log.clear()
+        self._lost_contexts.clear()
+        self._unawaited.dropped.clear()
+        self._found.clear()
+        self._report.clear()
+        self._losses.clear()
         JOBS.clear()
         self._drains.clear()
         self._signals.after_fork_in_child()

@@ -113,6 +113,8 @@ class Attach:
             if probes.unwrap_select is not None:
                 probes.unwrap_select()
         self._attached.clear()
+        self._refused.clear()
+        self.unwatched.clear()
 
     def watch(self, loop: asyncio.AbstractEventLoop, by_loop: bool = False) -> None:
         """Attach to a loop that runs in the calling thread already, or whose class is not wrapped.

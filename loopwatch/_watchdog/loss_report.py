@@ -56,6 +56,11 @@ class LossReport:
         """Lines withheld since the start."""
         return self._pace.suppressed
 
+    def clear(self) -> None:
+        """Begin anew: in a forked child."""
+        self._pace.clear()
+        self._told.clear()
+
     def tell(self, loss: Loss, instead_of: Lost | None = None) -> Lost:
         """Keep and log one loss; ``instead_of`` is what was told before of the same task."""
         lost = self._shaped(loss)

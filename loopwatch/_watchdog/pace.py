@@ -15,6 +15,10 @@ class Pace:
 
     def __init__(self, clock: Clock) -> None:
         self._monotonic = clock.monotonic
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew: in a forked child."""
         self._window_began = -WINDOW
         self._written = 0
         self._withheld = 0

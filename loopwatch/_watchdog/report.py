@@ -23,6 +23,10 @@ class StallReport:
         """Lines withheld since the start."""
         return self._pace.suppressed
 
+    def clear(self) -> None:
+        """Begin anew: in a forked child."""
+        self._pace.clear()
+
     def tell(self, stall: Stall) -> None:
         """Log ``stall``, unless too many were of late; then the next line says how many were not."""
         withheld = self._pace.admit()

@@ -101,6 +101,7 @@ class MetricsService:
     def forget_endpoint(self) -> None:
         """Close the endpoint's sockets: in a forked child, where its thread does not run."""
         self._importing = threading.RLock()
+        self.cpu_time = 0.0
         if self._endpoint is not None:
             self._endpoint.close()
             self._endpoint = None
