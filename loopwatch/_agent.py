@@ -104,7 +104,8 @@ def install(
     - ``hold_dump``: where the stacks of a hold of the GIL longer than 5 s go: True (default) a file in the
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
 
-    With ``LOOPWATCH_DISABLED=1`` nothing is watched and the agent's views are empty. Raises
+    With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, and no setting is looked at.
+    Raises
     ConfigurationError for a value that cannot work, before anything is changed.
     """
     global _agent
@@ -118,11 +119,12 @@ def install(
         "app_packages": app_packages,
         "hold_dump": hold_dump,
     }
-    settings = _settings.load(arguments)
+    disabled = _settings.disabled()
+    settings = _settings.load({}, {}) if disabled else _settings.load(arguments)
     with _installing:
         if _agent is None:
-            _agent = _install(settings)
-        elif settings != _agent.settings:
+            _agent = _install(settings, disabled)
+        elif not disabled and settings != _agent.settings:
             logger.warning(
                 "loopwatch: install() was called before with other settings, which stay in force: %s. "
                 "Call uninstall() first to change them.",
@@ -131,11 +133,10 @@ def install(
         return _agent
 
 
-def _install(settings: Settings) -> Agent:
+def _install(settings: Settings, disabled: bool) -> Agent:
     from ._engine import Engine  # most of loopwatch: not loaded before it is wanted
 
     global _engine
-    disabled = _settings.disabled()  # raises before anything is changed
     engine = _engine = Engine(settings)
     if not disabled:
         _register_fork_hooks()

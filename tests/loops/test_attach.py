@@ -258,6 +258,20 @@ class TestDisabled:
         assert "delay" not in agent.snapshot().points
         assert list(loopwatch.prometheus_collector().collect()) is not None
 
+    def test_it_beats_settings_that_cannot_work(
+        self, monkeypatch: pytest.MonkeyPatch, install: Callable[..., Agent]
+    ) -> None:
+        """Whoever switches the agent off in an emergency is not to be told what else is wrong."""
+        monkeypatch.setenv("LOOPWATCH_STALL_THRESHOLD", "fast")
+        monkeypatch.setenv("LOOPWATCH_DISABLED", "1")
+        agent = install(hold_dump="/no/such/place/hold.dump")
+        assert install() is agent
+        assert agent.loops() == ()
+        loopwatch.uninstall()
+        monkeypatch.setenv("LOOPWATCH_DISABLED", "0")
+        with pytest.raises(loopwatch.ConfigurationError, match="LOOPWATCH_STALL_THRESHOLD"):
+            install()
+
     def test_it_beats_a_port_that_was_asked_for(
         self, monkeypatch: pytest.MonkeyPatch, install: Callable[..., Agent], run: Run
     ) -> None:
