@@ -104,9 +104,8 @@ def install(
     - ``hold_dump``: where the stacks of a hold of the GIL longer than 5 s go: True (default) a file in the
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
 
-    With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, and no setting is looked at.
-    Raises
-    ConfigurationError for a value that cannot work, before anything is changed.
+    With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.
+    Raises ConfigurationError for a value that cannot work, before anything is changed.
     """
     global _agent
     arguments: dict[str, object] = {
@@ -206,6 +205,14 @@ def _required() -> Engine:
 _fork_hooks_registered = False
 
 
+class _Forking(threading.local):
+    engine: Engine | None = None
+    """What the thread that forks has prepared for that, though it may be uninstalled meanwhile."""
+
+
+_forking = _Forking()
+
+
 def _register_fork_hooks() -> None:
     """Have forked children start afresh. Hooks cannot be removed: these do nothing when uninstalled."""
     global _fork_hooks_registered
@@ -219,17 +226,18 @@ def _register_fork_hooks() -> None:
 
 
 def _before_fork() -> None:
-    if _engine is not None:
-        _engine.before_fork()
+    _forking.engine = engine = _engine
+    if engine is not None:
+        engine.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    if _engine is not None:
-        _engine.after_fork_in_parent()
+    if _forking.engine is not None:
+        _forking.engine.after_fork_in_parent()
 
 
 def _after_fork_in_child() -> None:
     global _installing
     _installing = threading.Lock()
-    if _engine is not None and _engine.installed:
-        _engine.after_fork_in_child()
+    if _forking.engine is not None:
+        _forking.engine.after_fork_in_child()

@@ -299,13 +299,17 @@ class Engine:
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
-        self._signals.after_fork_in_parent()
         self.metrics.after_fork_in_parent()
+        if self.installed:
+            self._signals.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
+        if not self.installed:
+            self.after_fork_in_parent()
+            return
         self._started = False
         self._starting = threading.RLock()
         self._states.clear()

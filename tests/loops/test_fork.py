@@ -257,6 +257,51 @@ if in_child():
     assert out == ["[False] []"]
 
 
+def test_an_uninstall_in_another_thread_during_a_fork(script: Script) -> None:
+    """The hooks of others take time. Whoever waits meanwhile for what ours hold gets it afterwards."""
+    out = run(
+        script,
+        """
+import faulthandler, threading
+
+def slow():
+    if threading.current_thread() is forker:
+        in_fork.set()
+        uninstalling.wait(30)
+        time.sleep(0.1)  # in which the other thread comes to wait, or does not
+
+def fork():
+    if not (pid := os.fork()):
+        faulthandler.dump_traceback_later(60)  # which waits for ever if ours is held still
+        faulthandler.cancel_dump_traceback_later()
+        print("child", flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+def uninstall():
+    uninstalling.set()
+    loopwatch.uninstall()
+
+in_fork, uninstalling = threading.Event(), threading.Event()
+os.register_at_fork(before=slow)  # earlier than ours: called after it
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(asyncio.sleep(0.05))
+forker = threading.Thread(target=fork, daemon=True)
+forker.start()
+in_fork.wait(30)
+other = threading.Thread(target=uninstall, daemon=True)
+other.start()
+for thread in (forker, other):
+    thread.join(10)
+    print("ended" if not thread.is_alive() else "hangs", flush=True)
+faulthandler.cancel_dump_traceback_later()
+print("parent", flush=True)
+os._exit(0)
+""",
+    )
+    assert out == ["child", "ended", "ended", "parent"]
+
+
 def test_tasks_are_counted_afresh(script: Script) -> None:
     out = run(
         script,
