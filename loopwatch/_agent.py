@@ -107,7 +107,6 @@ def install(
     With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.
     Raises ConfigurationError for a value that cannot work, before anything is changed.
     """
-    global _agent
     arguments: dict[str, object] = {
         "service_name": service_name,
         "stall_threshold": stall_threshold,
@@ -122,8 +121,8 @@ def install(
     settings = _settings.load({}, {}) if disabled else _settings.load(arguments)
     with _installing:
         if _agent is None:
-            _agent = _install(settings, disabled)
-        elif not disabled and settings != _agent.settings:
+            return _install(settings, disabled)
+        if not disabled and settings != _agent.settings:
             logger.warning(
                 "loopwatch: install() was called before with other settings, which stay in force: %s. "
                 "Call uninstall() first to change them.",
@@ -135,12 +134,18 @@ def install(
 def _install(settings: Settings, disabled: bool) -> Agent:
     from ._engine import Engine  # most of loopwatch: not loaded before it is wanted
 
-    global _engine
+    global _agent, _engine
     engine = _engine = Engine(settings)
+    agent = _agent = Agent(engine)
     if not disabled:
         _register_fork_hooks()
-        engine.install()
-    return Agent(engine)
+        try:
+            engine.install()
+        except BaseException:  # of a signal's handler: parts of ours do not get here
+            _agent = _engine = None
+            engine.undo()
+            raise
+    return agent
 
 
 def uninstall() -> None:

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -79,6 +80,16 @@ DRAINS = 16
 """Reports of drains that are kept. Mostly there is one, at the end."""
 
 
+class Probe(Protocol):
+    """What is put into the program, and taken out of it again."""
+
+    def install(self) -> None:
+        """Begin to notice."""
+
+    def remove(self) -> None:
+        """Leave everything as it was. Does no harm where nothing was installed."""
+
+
 class Engine:
     """All parts of one agent, and their life. Starts threads with the first loop that runs, not before."""
 
@@ -105,7 +116,12 @@ class Engine:
         self._handovers = HandOverProbe(contexts, self._lost_contexts, journal)
         self._attach = Attach(self._states, self.settings, contexts, clock, journal, self)
         gc = GcProbe(self._states, self._pauses, clock, journal)
-        self._probes = (gc, self._unawaited, self._handovers, self._attach)
+        self._probes: dict[str, Probe] = {
+            "gc": gc,
+            "unawaited": self._unawaited,
+            "handovers": self._handovers,
+            "attach": self._attach,
+        }
         self._signals = DrainSignals(self.settings.drain_timeout, journal)
 
     def _build_watchdog(self) -> None:
@@ -188,30 +204,46 @@ class Engine:
         """Begin to watch."""
         self.installed = True
         lean_on(Backing(self._journal, self._contexts, self._states, self._drains))
-        for probe in self._probes:
-            probe.install()
-        self._hold_dump.notice()
+        for component, probe in self._probes.items():
+            if not self._done(component, probe.install):
+                self._done(component, probe.remove)
+        self._done("hold_dump", self._hold_dump.notice)
         atexit.register(self.uninstall)
         with contextlib.suppress(RuntimeError):  # none runs here
-            self._attach.watch(asyncio.get_running_loop())
+            loop = asyncio.get_running_loop()
+            self._done("attach", lambda: self._attach.watch(loop))
+
+    def _done(self, component: str, step: Callable[[], object]) -> bool:
+        """Take a step, and return whether it was done. If not, that is counted, and others can be taken."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - it is not to reach the program, nor to stop us halfway
+            self._journal.failure(component, error)
+            return False
+        return True
 
     def uninstall(self) -> None:
-        """Undo all that was installed and started, last first."""
+        """Undo all that was installed and started, last first. Does nothing when nothing is installed."""
         with self._starting:  # a loop may begin to run in another thread
             if not self.installed:
                 return
             self.installed = False
+        self.undo()
+
+    def undo(self) -> None:
+        """Take out of the program whatever was put in, however far that went."""
+        self.installed = False
         atexit.unregister(self.uninstall)
-        self._signals.remove()
-        for probe in reversed(self._probes):
-            probe.remove()
+        self._done("signals", self._signals.remove)
+        for component, probe in reversed(self._probes.items()):
+            self._done(component, probe.remove)
         lean_on(None)
         if self._started:
             self._started = False
-            self.metrics.stop()
-            self._watchdog.stop()
-        self._hold_dump.stop()  # whose file the watchdog looks at
-        self._lost_tasks.collect()
+            self._done("endpoint", self.metrics.stop)
+            self._done("watchdog", self._watchdog.stop)
+        self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
+        self._done("watchdog", self._lost_tasks.collect)
         self._journal.stop(timeout=1.0)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -266,10 +298,7 @@ class Engine:
             "endpoint": self.metrics.start,
         }
         for component, start in parts.items():
-            try:
-                start()
-            except Exception as error:  # noqa: BLE001 - no thread to be had, for one
-                self._journal.failure(component, error)
+            self._done(component, start)
 
     def _start_dump(self) -> None:
         try:

@@ -92,7 +92,8 @@ class Journal:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._lines.put(None)
-            thread.join(timeout)
+            if thread is not threading.current_thread():  # a handler may uninstall us
+                thread.join(timeout)
 
     def forget_thread(self) -> None:
         """Write at once again, counting from nothing: in a forked child, where the thread does not run."""

@@ -86,9 +86,9 @@ class MetricsService:
 
     def stop(self) -> None:
         """Stop the endpoint."""
-        if self._endpoint is not None:
-            self._endpoint.stop()
-            self._endpoint = None
+        endpoint, self._endpoint = self._endpoint, None
+        if endpoint is not None:
+            endpoint.stop()
 
     def before_fork(self) -> None:
         """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""

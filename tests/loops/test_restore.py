@@ -77,6 +77,18 @@ def test_uninstalling_twice_or_without_install_does_nothing() -> None:
     loopwatch.uninstall()
 
 
+def test_an_install_that_is_interrupted_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("loopwatch._probes.handovers.HandOverProbe.install", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loopwatch.install(prometheus_port=None)
+    with pytest.raises(loopwatch.LoopwatchError, match="not installed"):
+        loopwatch.prometheus_collector()
+
+
 def test_a_stopped_loop_is_as_before(agent: Agent, new_loop: LoopFactory) -> None:
     with contextlib.closing(new_loop()) as loop:
         before = traces(loop)
