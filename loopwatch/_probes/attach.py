@@ -79,8 +79,8 @@ class Attach:
         self._classes = LoopClasses(
             {
                 "run_forever": functools.partial(_wrap, self),
-                "create_task": functools.partial(wrap_create_task, self.tasks_of, clock.monotonic),
-                "call_exception_handler": wrap_exception_handler,
+                "create_task": functools.partial(wrap_create_task, self.tasks_of, clock.monotonic, journal),
+                "call_exception_handler": functools.partial(wrap_exception_handler, journal),
             },
             journal,
         )

@@ -199,6 +199,49 @@ class TestSomebodyElseOnTop:
         loopwatch.uninstall()
         assert vars(self.cls)["run_forever"] is self.theirs
 
+    @pytest.fixture
+    def created(self, agent: Agent) -> Iterator[list[asyncio.AbstractEventLoop]]:
+        """Put wrappers of theirs over ours of tasks, too; of the loops whose tasks they create, tell."""
+        loopwatch.uninstall()
+        names = "create_task", "call_exception_handler"
+        before = {name: vars(self.cls).get(name) for name in names}
+        loopwatch.install(prometheus_port=None)
+        created = []
+
+        def theirs(ours: Callable[..., Any], told: Callable[[Any], None]) -> Callable[..., Any]:
+            return lambda loop, *args, **kwargs: (told(loop), ours(loop, *args, **kwargs))[1]
+
+        for name, told in zip(names, (created.append, id), strict=True):
+            setattr(self.cls, name, theirs(getattr(self.cls, name), told))
+        yield created
+        loopwatch.uninstall()
+        for name, original in before.items():
+            if original is None:
+                delattr(self.cls, name)
+            else:
+                setattr(self.cls, name, original)
+
+    def test_tasks_are_recorded_once_after_install_again(
+        self, created: list[asyncio.AbstractEventLoop], run: Run
+    ) -> None:
+        async def fail() -> None:
+            raise ValueError
+
+        async def main() -> None:
+            for _ in range(10):
+                await asyncio.create_task(asyncio.sleep(0))
+            await asyncio.wait([asyncio.create_task(fail())])
+
+        loopwatch.uninstall()
+        agent = loopwatch.install(prometheus_port=None)
+        run(main())
+        gc.collect()
+        points = agent.snapshot().points["task_created"]
+        loopwatch.uninstall()
+        assert len(created) >= 12
+        assert sum(point.value for point in points) == len(created)  # type: ignore[misc]
+        assert [lost.reason for lost in agent.lost()] == ["unretrieved_exception"]
+
     def test_select(self, agent: Agent) -> None:
         with contextlib.closing(asyncio.new_event_loop()) as loop:
             loop.run_until_complete(asyncio.sleep(0))
