@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -63,7 +62,7 @@ def seconds(name: str, value: object, low: float, high: float) -> float:
         raise _fail(
             name, value, f"got {type(value).__name__}, not a number", f"Give seconds, {low:g} to {high:g}."
         )
-    if math.isnan(value) or not low <= value <= high:
+    if not low <= value <= high:  # so that NaN is outside, and an integer too large for a float
         raise _fail(name, value, f"outside {low:g} to {high:g} seconds", "Give a value within that range.")
     return float(value)
 
