@@ -73,7 +73,7 @@ class Agent:
 
 _agent: Agent | None = None
 _engine: Engine | None = None
-_installing = threading.Lock()
+_installing = threading.RLock()  # a signal's handler may uninstall while install() is on the stack
 
 
 def install(
@@ -142,9 +142,12 @@ def _install(settings: Settings, disabled: bool) -> Agent:
         try:
             engine.install()
         except BaseException:  # of a signal's handler: parts of ours do not get here
-            _agent = _engine = None
+            if _engine is engine:
+                _agent = _engine = None
             engine.undo()
             raise
+        if _engine is not engine:  # uninstalled by a signal's handler, which may not have found all of it yet
+            engine.undo()
     return agent
 
 
@@ -243,6 +246,6 @@ def _after_fork_in_parent() -> None:
 
 def _after_fork_in_child() -> None:
     global _installing
-    _installing = threading.Lock()
+    _installing = threading.RLock()
     if _forking.engine is not None:
         _forking.engine.after_fork_in_child()

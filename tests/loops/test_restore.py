@@ -89,6 +89,39 @@ def test_an_install_that_is_interrupted_is_undone(monkeypatch: pytest.MonkeyPatc
         loopwatch.prometheus_collector()
 
 
+@pytest.mark.parametrize(
+    "when",
+    ["_engine.Engine.install", "_probes.unawaited.UnawaitedProbe.install", "_probes.attach.Attach.install"],
+)
+def test_a_signal_handler_may_uninstall_what_is_being_installed(script: Script, when: str) -> None:
+    module, owner, name = when.rsplit(".", 2)
+    done = script(
+        f"""
+import asyncio, faulthandler, gc, os, signal, warnings, loopwatch
+from loopwatch.{module} import {owner} as Owner
+
+def hooks():
+    return (asyncio.BaseEventLoop.run_forever, asyncio.BaseEventLoop.create_task, gc.callbacks[:],
+            warnings._warn_unawaited_coroutine, faulthandler.dump_traceback_later)
+
+def interrupted(self, original=Owner.{name}):
+    os.kill(os.getpid(), signal.SIGTERM)
+    original(self)
+
+signal.signal(signal.SIGTERM, lambda *_: loopwatch.uninstall())
+faulthandler.dump_traceback_later(20, exit=True)
+before, Owner.{name} = hooks(), interrupted
+agent = loopwatch.install(prometheus_port=None)
+print(hooks() == before, agent.loops())
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(loopwatch.install(prometheus_port=None) is not agent, hooks() != before)
+loopwatch.uninstall()
+print(hooks() == before)
+"""
+    )
+    assert (done.stdout, done.stderr) == ("True ()\nTrue True\nTrue\n", "")
+
+
 def test_a_stopped_loop_is_as_before(agent: Agent, new_loop: LoopFactory) -> None:
     with contextlib.closing(new_loop()) as loop:
         before = traces(loop)
