@@ -164,11 +164,18 @@ def watch(loop: asyncio.AbstractEventLoop) -> None:
     """Watch ``loop`` though it is running already in another thread, or is of a class of its own.
 
     Any thread. Loops of asyncio and uvloop that start after ``install()`` need no such call.
-    Raises LoopwatchError when nothing is installed.
+    Raises LoopwatchError when nothing is installed, ConfigurationError for what is no loop or is closed.
     """
     engine = _required()
-    if engine.installed:
+    if not engine.installed:
+        return
+    instead = "Give a loop that runs, such as asyncio.get_running_loop()."
+    if not isinstance(loop, asyncio.AbstractEventLoop):
+        raise ConfigurationError(f"watch({loop!r}): got {type(loop).__name__}, not an event loop. {instead}")
+    try:
         engine.watch(loop)
+    except RuntimeError as error:  # of the loop: it is closed
+        raise ConfigurationError(f"watch({loop!r}): it takes no calls ({error}). {instead}") from None
 
 
 def prometheus_collector() -> KeptCollector:

@@ -247,7 +247,7 @@ class Engine:
         self._journal.stop(timeout=1.0)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Attach to a loop that runs already, here or in another thread."""
+        """Attach to a loop that runs already, here or elsewhere. Raises RuntimeError if it is closed."""
         try:
             here = asyncio.get_running_loop() is loop
         except RuntimeError:

@@ -184,6 +184,20 @@ class TestWatch:
         run(main())
         assert [loop.name for loop in agent.loops()] == ["main"]
 
+    @pytest.mark.parametrize("what", [None, "main", asyncio.new_event_loop])
+    def test_what_is_no_loop_is_refused(self, agent: Agent, what: Any) -> None:
+        with pytest.raises(loopwatch.ConfigurationError) as raised:
+            loopwatch.watch(what)
+        text = str(raised.value)
+        assert text.startswith(f"watch({what!r}): got {type(what).__name__}, not an event loop. ")
+        assert "asyncio.get_running_loop()" in text
+
+    def test_a_closed_loop_is_refused(self, agent: Agent, new_loop: LoopFactory) -> None:
+        loop = new_loop()
+        loop.close()
+        with pytest.raises(loopwatch.ConfigurationError, match=r"it takes no calls \(Event loop is closed"):
+            loopwatch.watch(loop)
+
     def test_without_install_it_says_so(self, new_loop: LoopFactory) -> None:
         with (
             contextlib.closing(new_loop()) as loop,
