@@ -244,6 +244,8 @@ class Engine:
             self._done("watchdog", self._watchdog.stop)
         self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
         self._done("watchdog", self._lost_tasks.collect)
+        self._report.end()
+        self._losses.end()
         self._journal.stop(timeout=1.0)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:

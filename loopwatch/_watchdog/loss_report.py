@@ -78,6 +78,11 @@ class LossReport:
         self._say(told[0], "; ".join(sentences[:MEMBERS]) + more)
         return told
 
+    def end(self) -> None:
+        """Say at the end how many losses no line has told of."""
+        if withheld := self._pace.rest():
+            self._journal.say(logging.WARNING, "loopwatch: %d more losses not logged", withheld)
+
     def _say(self, lost: Lost, sentence: str) -> None:
         kind = (lost.reason, lost.site, lost.exception)
         number = 1

@@ -34,6 +34,10 @@ class Pace:
             self.withhold()
             return None
         self._written += 1
+        return self.rest()
+
+    def rest(self) -> int:
+        """Return how many lines were withheld since the last one that said so, since this one does."""
         withheld, self._withheld = self._withheld, 0
         return withheld
 

@@ -35,6 +35,11 @@ class StallReport:
         more = f" ({withheld} more stalls not logged)" if withheld else ""
         self._journal.say(logging.WARNING, "loopwatch: %s%s", sentence(stall), more)
 
+    def end(self) -> None:
+        """Say at the end how many stalls no line has told of."""
+        if withheld := self._pace.rest():
+            self._journal.say(logging.WARNING, "loopwatch: %d more stalls not logged", withheld)
+
 
 def sentence(stall: Stall) -> str:
     """Say a stall in one line: how long, where, why, in which task."""
