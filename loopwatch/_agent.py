@@ -73,7 +73,7 @@ class Agent:
 
 _agent: Agent | None = None
 _engine: Engine | None = None
-_installing = threading.Lock()
+_installing = threading.RLock()  # a signal's handler may uninstall while install() is on the stack
 
 
 def install(
@@ -104,10 +104,9 @@ def install(
     - ``hold_dump``: where the stacks of a hold of the GIL longer than 5 s go: True (default) a file in the
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
 
-    With ``LOOPWATCH_DISABLED=1`` nothing is watched and the agent's views are empty. Raises
-    ConfigurationError for a value that cannot work, before anything is changed.
+    With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.
+    Raises ConfigurationError for a value that cannot work, before anything is changed.
     """
-    global _agent
     arguments: dict[str, object] = {
         "service_name": service_name,
         "stall_threshold": stall_threshold,
@@ -118,11 +117,12 @@ def install(
         "app_packages": app_packages,
         "hold_dump": hold_dump,
     }
-    settings = _settings.load(arguments)
+    disabled = _settings.disabled()
+    settings = _settings.load({}, {}) if disabled else _settings.load(arguments)
     with _installing:
         if _agent is None:
-            _agent = _install(settings)
-        elif settings != _agent.settings:
+            return _install(settings, disabled)
+        if not disabled and settings != _agent.settings:
             logger.warning(
                 "loopwatch: install() was called before with other settings, which stay in force: %s. "
                 "Call uninstall() first to change them.",
@@ -131,16 +131,24 @@ def install(
         return _agent
 
 
-def _install(settings: Settings) -> Agent:
+def _install(settings: Settings, disabled: bool) -> Agent:
     from ._engine import Engine  # most of loopwatch: not loaded before it is wanted
 
-    global _engine
-    disabled = _settings.disabled()  # raises before anything is changed
+    global _agent, _engine
     engine = _engine = Engine(settings)
+    agent = _agent = Agent(engine)
     if not disabled:
         _register_fork_hooks()
-        engine.install()
-    return Agent(engine)
+        try:
+            engine.install()
+        except BaseException:  # of a signal's handler: parts of ours do not get here
+            if _engine is engine:
+                _agent = _engine = None
+            engine.undo()
+            raise
+        if _engine is not engine:  # uninstalled by a signal's handler, which may not have found all of it yet
+            engine.undo()
+    return agent
 
 
 def uninstall() -> None:
@@ -156,11 +164,18 @@ def watch(loop: asyncio.AbstractEventLoop) -> None:
     """Watch ``loop`` though it is running already in another thread, or is of a class of its own.
 
     Any thread. Loops of asyncio and uvloop that start after ``install()`` need no such call.
-    Raises LoopwatchError when nothing is installed.
+    Raises LoopwatchError when nothing is installed, ConfigurationError for what is no loop or is closed.
     """
     engine = _required()
-    if engine.installed:
+    if not engine.installed:
+        return
+    instead = "Give a loop that runs, such as asyncio.get_running_loop()."
+    if not isinstance(loop, asyncio.AbstractEventLoop):
+        raise ConfigurationError(f"watch({loop!r}): got {type(loop).__name__}, not an event loop. {instead}")
+    try:
         engine.watch(loop)
+    except RuntimeError as error:  # of the loop: it is closed
+        raise ConfigurationError(f"watch({loop!r}): it takes no calls ({error}). {instead}") from None
 
 
 def prometheus_collector() -> KeptCollector:
@@ -168,7 +183,8 @@ def prometheus_collector() -> KeptCollector:
 
     What it yields is kept ready by the watchdog and at most 5 s old, so collecting it in the event loop costs
     the loop next to nothing. Rendered on the spot are the first collection and one after a pause of more than
-    three minutes. Raises LoopwatchError when nothing is installed.
+    three minutes. Imports ``prometheus_client``: set before whatever that reads from the environment.
+    Raises LoopwatchError when nothing is installed.
     """
     return _required().metrics.kept()
 
@@ -176,7 +192,8 @@ def prometheus_collector() -> KeptCollector:
 def metrics_asgi_app() -> ASGIApplication:
     """Return an ASGI application that serves the metrics, to mount in a service.
 
-    Raises LoopwatchError when nothing is installed.
+    Imports ``prometheus_client``, as ``prometheus_collector()`` does. Raises LoopwatchError when nothing is
+    installed.
     """
     from .exporters.mount import asgi_app
 
@@ -186,7 +203,8 @@ def metrics_asgi_app() -> ASGIApplication:
 def metrics_wsgi_app() -> WSGIApplication:
     """Return a WSGI application that serves the metrics, to mount in a service.
 
-    Raises LoopwatchError when nothing is installed.
+    Imports ``prometheus_client``, as ``prometheus_collector()`` does. Raises LoopwatchError when nothing is
+    installed.
     """
     from .exporters.mount import wsgi_app
 
@@ -202,6 +220,14 @@ def _required() -> Engine:
 _fork_hooks_registered = False
 
 
+class _Forking(threading.local):
+    engine: Engine | None = None
+    """What the thread that forks has prepared for that, though it may be uninstalled meanwhile."""
+
+
+_forking = _Forking()
+
+
 def _register_fork_hooks() -> None:
     """Have forked children start afresh. Hooks cannot be removed: these do nothing when uninstalled."""
     global _fork_hooks_registered
@@ -215,17 +241,18 @@ def _register_fork_hooks() -> None:
 
 
 def _before_fork() -> None:
-    if _engine is not None:
-        _engine.before_fork()
+    _forking.engine = engine = _engine
+    if engine is not None:
+        engine.before_fork()
 
 
 def _after_fork_in_parent() -> None:
-    if _engine is not None:
-        _engine.after_fork_in_parent()
+    if _forking.engine is not None:
+        _forking.engine.after_fork_in_parent()
 
 
 def _after_fork_in_child() -> None:
     global _installing
-    _installing = threading.Lock()
-    if _engine is not None and _engine.installed:
-        _engine.after_fork_in_child()
+    _installing = threading.RLock()
+    if _forking.engine is not None:
+        _forking.engine.after_fork_in_child()

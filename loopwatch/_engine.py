@@ -8,6 +8,8 @@ import contextlib
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
+from typing import Protocol
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -56,8 +58,10 @@ COMPONENTS = (
     "gc",
     "handovers",
     "heartbeat",
+    "hold_dump",
     "journal",
     "prometheus",
+    "reader",
     "show",
     "signals",
     "tasks",
@@ -74,6 +78,16 @@ SHORTEST_TICK = 0.005
 
 DRAINS = 16
 """Reports of drains that are kept. Mostly there is one, at the end."""
+
+
+class Probe(Protocol):
+    """What is put into the program, and taken out of it again."""
+
+    def install(self) -> None:
+        """Begin to notice."""
+
+    def remove(self) -> None:
+        """Leave everything as it was. Does no harm where nothing was installed."""
 
 
 class Engine:
@@ -103,7 +117,12 @@ class Engine:
         self._handovers = HandOverProbe(contexts, self._lost_contexts, journal)
         self._attach = Attach(self._states, self.settings, contexts, clock, journal, self)
         self._gc = GcProbe(self._states, self._pauses, clock, journal)
-        self._probes = (self._gc, self._unawaited, self._handovers, self._attach)
+        self._probes: dict[str, Probe] = {
+            "gc": self._gc,
+            "unawaited": self._unawaited,
+            "handovers": self._handovers,
+            "attach": self._attach,
+        }
         self._signals = DrainSignals(self.settings.drain_timeout, journal)
 
     def _build_watchdog(self) -> None:
@@ -126,7 +145,8 @@ class Engine:
         self._lost_tasks = LostTasks(
             self._states, self._unawaited.dropped, self._lost_contexts, owner, self._losses.tell
         )
-        leaks = LeakFinder(self._states, Found(contexts, self._lost_log, self._losses), clock)
+        self._found = Found(contexts, self._lost_log, self._losses)
+        leaks = LeakFinder(self._states, self._found, clock)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
@@ -153,6 +173,7 @@ class Engine:
         self.reader = Reader(
             self.settings.service_name,
             clock,
+            self._journal,
             LoopHealth(states, clock, self._attach.own_timers),
             Stalls(states, self._stall_log, self._watchdog.in_progress),
             self._census,
@@ -184,37 +205,54 @@ class Engine:
 
     def install(self) -> None:
         """Begin to watch."""
-        self.metrics.prepare()
         self.installed = True
         lean_on(Backing(self._journal, self._contexts, self._states, self._drains))
-        for probe in self._probes:
-            probe.install()
-        self._hold_dump.notice()
+        for component, probe in self._probes.items():
+            if not self._done(component, probe.install):
+                self._done(component, probe.remove)
+        self._done("hold_dump", self._hold_dump.notice)
         atexit.register(self.uninstall)
         with contextlib.suppress(RuntimeError):  # none runs here
-            self._attach.watch(asyncio.get_running_loop())
+            loop = asyncio.get_running_loop()
+            self._done("attach", lambda: self._attach.watch(loop))
+
+    def _done(self, component: str, step: Callable[[], object]) -> bool:
+        """Take a step, and return whether it was done. If not, that is counted, and others can be taken."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - it is not to reach the program, nor to stop us halfway
+            self._journal.failure(component, error)
+            return False
+        return True
 
     def uninstall(self) -> None:
-        """Undo all that was installed and started, last first."""
+        """Undo all that was installed and started, last first. Does nothing when nothing is installed."""
         with self._starting:  # a loop may begin to run in another thread
             if not self.installed:
                 return
             self.installed = False
+        self.undo()
+
+    def undo(self) -> None:
+        """Take out of the program whatever was put in, however far that went."""
+        self.installed = False
         atexit.unregister(self.uninstall)
-        self._signals.remove()
-        for probe in reversed(self._probes):
-            probe.remove()
+        self._done("signals", self._signals.remove)
+        for component, probe in reversed(self._probes.items()):
+            self._done(component, probe.remove)
         lean_on(None)
         if self._started:
             self._started = False
-            self.metrics.stop()
-            self._watchdog.stop()
-        self._hold_dump.stop()  # whose file the watchdog looks at
-        self._lost_tasks.collect()
+            self._done("endpoint", self.metrics.stop)
+            self._done("watchdog", self._watchdog.stop)
+        self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
+        self._done("watchdog", self._lost_tasks.collect)
+        self._report.end()
+        self._losses.end()
         self._journal.stop(timeout=1.0)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Attach to a loop that runs already, here or in another thread."""
+        """Attach to a loop that runs already, here or elsewhere. Raises RuntimeError if it is closed."""
         try:
             here = asyncio.get_running_loop() is loop
         except RuntimeError:
@@ -261,15 +299,23 @@ class Engine:
                     self._journal.failure("watchdog", error)
 
     def _start(self) -> None:
-        self._journal.start()
+        """Start each part for itself: what one of them lacks is no reason to do without the others."""
+        parts: dict[str, Callable[[], None]] = {
+            "journal": self._journal.start,
+            "hold_dump": self._start_dump,
+            "watchdog": self._watchdog.start,
+            "endpoint": self.metrics.start,
+        }
+        for component, start in parts.items():
+            self._done(component, start)
+
+    def _start_dump(self) -> None:
         try:
             self._hold_dump.start()
         except OSError as error:
             self._journal.say(
                 logging.WARNING, "loopwatch: long holds of the GIL will not be dumped: %s", error
             )
-        self._watchdog.start()
-        self.metrics.start()
 
     def _tell(self, stall: Stall) -> None:
         if not stall.in_progress:
@@ -280,20 +326,28 @@ class Engine:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
 
     def _refresh_metrics(self) -> None:
+        if any(state.heartbeat_time for state in self._states.all()):
+            self.metrics.prepare()  # not earlier: a server may import its application in its loop
         self.metrics.refresh()
 
     def before_fork(self) -> None:
         """Take back what a child must not inherit."""
+        self.metrics.before_fork()
         self._hold_dump.before_fork()
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
-        """Go on."""
+        """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
-        self._signals.after_fork_in_parent()
+        self.metrics.after_fork_in_parent()
+        if self.installed:
+            self._signals.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
+        if not self.installed:
+            self.after_fork_in_parent()
+            return
         self._started = False
         self._starting = threading.RLock()
         self._states.clear()
@@ -301,6 +355,11 @@ class Engine:
         self._census.clear()
         self._stall_log.clear()
         self._lost_log.clear()
+        self._lost_contexts.clear()
+        self._unawaited.dropped.clear()
+        self._found.clear()
+        self._report.clear()
+        self._losses.clear()
         JOBS.clear()
         self._drains.clear()
         self._signals.after_fork_in_child()

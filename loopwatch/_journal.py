@@ -92,12 +92,15 @@ class Journal:
         thread, self._thread = self._thread, None
         if thread is not None:
             self._lines.put(None)
-            thread.join(timeout)
+            if thread is not threading.current_thread():  # a handler may uninstall us
+                thread.join(timeout)
 
     def forget_thread(self) -> None:
-        """Write at once again: in a forked child, where the parent's thread does not run."""
+        """Write at once again, counting from nothing: in a forked child, where the thread does not run."""
         self._thread = None
         self._lines = SimpleQueue()
+        self._failed.clear()
+        self.dropped, self.cpu_time = 0, 0.0
 
     def _write(self) -> None:
         while (line := self._lines.get()) is not None:

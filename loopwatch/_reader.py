@@ -1,9 +1,12 @@
-"""Freezes what the collectors read into a ``Snapshot``. In whichever thread asks, never a watched loop's."""
+"""Freezes what the collectors read into a ``Snapshot``. In whichever thread asks, never a watched loop's.
+
+What a collector that breaks would have said is absent; what the others say is there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 from ._clock import Clock
 from ._collectors.jobs import JobCounts
@@ -11,7 +14,13 @@ from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
+from ._journal import Journal
 from ._records import DrainReport, Loop, Lost, Measure, Point, Snapshot, Stall, Task
+
+T = TypeVar("T")
+
+COMPONENT = "reader"
+"""What failures of the collectors are counted under."""
 
 
 class Source(Protocol):
@@ -28,6 +37,7 @@ class Reader:
         self,
         service_name: str,
         clock: Clock,
+        journal: Journal,
         loops: LoopHealth,
         stalls: Stalls,
         tasks: TaskCensus,
@@ -37,6 +47,7 @@ class Reader:
     ) -> None:
         self._service_name = service_name
         self._clock = clock
+        self._journal = journal
         self._loops = loops
         self._stalls = stalls
         self._tasks = tasks
@@ -49,34 +60,42 @@ class Reader:
         now = self._clock.monotonic()
         points: dict[str, list[Point]] = {}
         for source in self._sources:
-            for stem, labels, value in source.measures(now):
+            for stem, labels, value in self._said(source.measures, now):
                 points.setdefault(stem, []).append(Point(labels, value))
         return Snapshot(
             taken_at=self._clock.wall(),
             service_name=self._service_name,
             points={stem: tuple(found) for stem, found in points.items()},
-            loops=self._loops.records(now),
+            loops=self._said(self._loops.records, now),
             stalls=self.stalls(),
             lost=self.lost(),
             drains=self.drains(),
         )
 
+    def _said(self, asked: Callable[..., Iterable[T]], *args: Any, **options: Any) -> tuple[T, ...]:
+        """Return all that a collector says, or nothing of it."""
+        try:
+            return tuple(asked(*args, **options))
+        except Exception as error:  # noqa: BLE001 - counted; the other collectors are still heard
+            self._journal.failure(COMPONENT, error)
+            return ()
+
     def loops(self) -> tuple[Loop, ...]:
         """Return the health of each loop seen so far."""
-        return self._loops.records(self._clock.monotonic())
+        return self._said(self._loops.records, self._clock.monotonic())
 
     def stalls(self) -> tuple[Stall, ...]:
         """Return the stalls kept, oldest first, and after them those going on."""
-        return self._stalls.records()
+        return self._said(self._stalls.records)
 
     def tasks(self, limit: int) -> tuple[Task, ...]:
         """Return the last tasks that ended and up to ``limit`` live ones, newest last."""
-        return self._tasks.records(limit)
+        return self._said(self._tasks.records, limit)
 
     def lost(self) -> tuple[Lost, ...]:
         """Return the losses kept, oldest first."""
-        return self._losses.records()
+        return self._said(self._losses.records)
 
     def drains(self) -> tuple[DrainReport, ...]:
         """Return the reports of the last drains, oldest first."""
-        return self._jobs.records()
+        return self._said(self._jobs.records)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -31,6 +30,8 @@ class Unset(Enum):
 
 
 UNSET: Final = Unset.UNSET
+
+_HOST = "Give an address of this machine, such as '127.0.0.1', '0.0.0.0' or '::'."
 
 LONGEST_DRAIN = 86400.0
 """Seconds a drain may be given."""
@@ -61,7 +62,7 @@ def seconds(name: str, value: object, low: float, high: float) -> float:
         raise _fail(
             name, value, f"got {type(value).__name__}, not a number", f"Give seconds, {low:g} to {high:g}."
         )
-    if math.isnan(value) or not low <= value <= high:
+    if not low <= value <= high:  # so that NaN is outside, and an integer too large for a float
         raise _fail(name, value, f"outside {low:g} to {high:g} seconds", "Give a value within that range.")
     return float(value)
 
@@ -97,6 +98,17 @@ def _text(name: str, value: object) -> str:
     return value.strip()
 
 
+def _prometheus_host(name: str, value: object) -> str:
+    host = _text(name, value)
+    try:
+        encoded = host.encode("idna")  # as the socket will do it
+    except UnicodeError as error:
+        raise _fail(name, value, f"no name of a host ({error})", _HOST) from None
+    if b"\0" in encoded:
+        raise _fail(name, value, "there is a null character in it", _HOST)
+    return host
+
+
 def _app_packages(name: str, value: object) -> tuple[str, ...]:
     instead = "Give module names, such as app_packages=('shop', 'shop_jobs')."
     if isinstance(value, str) or not isinstance(value, Iterable):
@@ -113,6 +125,8 @@ def _hold_dump(name: str, value: object) -> bool | str:
         return value
     if isinstance(value, str | os.PathLike) and str(value):
         path = Path(value)
+        if "\0" in str(path):
+            raise _fail(name, str(value), "there is a null character in it", "Name another file.")
         if not path.parent.is_dir():
             raise _fail(
                 name, str(value), f"there is no directory {path.parent}", "Create it, or name another file."
@@ -129,7 +143,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "service_name": _text,
     "stall_threshold": _stall_threshold,
     "prometheus_port": _prometheus_port,
-    "prometheus_host": _text,
+    "prometheus_host": _prometheus_host,
     "keep_tasks": _keep_tasks,
     "drain_timeout": _drain_timeout,
     "app_packages": _app_packages,

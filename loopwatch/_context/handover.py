@@ -104,6 +104,12 @@ class LostContexts:
             self._told[pair] = lost = LostContext(handed, missing, work or handed.work, noticed_at)
             self.waiting.append(lost)
 
+    def clear(self) -> None:
+        """Forget what was lost: in a forked child."""
+        self._told.clear()
+        self._counts.clear()
+        self.waiting.clear()
+
     def by_function(self) -> Counter[str]:
         """Return how many works lost their context, by the function that handed over, first seen first."""
         found: Counter[str] = Counter()

@@ -82,8 +82,8 @@ class Attach:
         self._classes = LoopClasses(
             {
                 "run_forever": functools.partial(_wrap, self),
-                "create_task": functools.partial(wrap_create_task, self.tasks_of, clock.monotonic),
-                "call_exception_handler": wrap_exception_handler,
+                "create_task": functools.partial(wrap_create_task, self.tasks_of, clock.monotonic, journal),
+                "call_exception_handler": functools.partial(wrap_exception_handler, journal),
             },
             journal,
         )
@@ -116,6 +116,8 @@ class Attach:
             if probes.unwrap_select is not None:
                 probes.unwrap_select()
         self._attached.clear()
+        self._refused.clear()
+        self.unwatched.clear()
 
     def watch(self, loop: asyncio.AbstractEventLoop, by_loop: bool = False) -> None:
         """Attach to a loop that runs in the calling thread already, or whose class is not wrapped.

@@ -188,9 +188,13 @@ def let_go(loop: Any) -> None:
 def wrap_create_task(
     probe_of: Callable[[asyncio.AbstractEventLoop], TaskProbe | None],
     monotonic: Callable[[], float],
+    journal: Journal,
     original: Callable[..., Any],
 ) -> Callable[..., Any]:
-    """Wrap the method ``create_task`` of a loop class."""
+    """Wrap the method ``create_task`` of a loop class, for the agent that has ``journal``.
+
+    Below somebody's wrapper ours stays after ``uninstall()``, and is not to serve the next agent, too.
+    """
 
     @functools.wraps(original)
     def create_task(self: Any, coro: Any, *, name: Any = _NOT_GIVEN, **others: Any) -> Any:
@@ -205,7 +209,7 @@ def wrap_create_task(
             task = original(self, coro)
         else:
             task = original(self, coro, name=name)
-        if probe is None:
+        if probe is None or probe.journal is not journal:
             return task
         try:
             caller: FrameType | None = frame
@@ -230,13 +234,13 @@ def _notice(notice: Callable[..., None], frame: FrameType, coro: Any, context: A
     notice(functools.partial(place_of, frame, coro), name, get_current if context is None else context.get)
 
 
-def wrap_exception_handler(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the method ``call_exception_handler`` of a loop class."""
+def wrap_exception_handler(journal: Journal, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap the method ``call_exception_handler`` of a loop class, likewise."""
 
     @functools.wraps(original)
     def call_exception_handler(self: Any, context: Any) -> Any:
         probe = getattr(self, "_loopwatch_tasks", None)
-        if probe is not None:
+        if probe is not None and probe.journal is journal:
             probe.falls.note(self, context)
         return original(self, context)
 

@@ -104,7 +104,7 @@ class HoldDump:
 
     def _open(self) -> IO[bytes]:
         if isinstance(self._where, str):
-            return open(self._where, "ab", buffering=0)
+            return open(self._where, "ab", buffering=0, opener=_open_at_once)
         prefix = f"loopwatch-{os.getpid()}-"
         file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - open as long as loops run
             prefix=prefix, suffix=SUFFIX, delete=False, buffering=0
@@ -129,6 +129,11 @@ class HoldDump:
             logging.INFO,
             "loopwatch: this program uses faulthandler's timer, so long holds of the GIL are not dumped",
         )
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open what may be a pipe: without waiting for a reader, and never to wait for one that does not read."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def _lock(file: IO[bytes]) -> None:

@@ -56,6 +56,11 @@ class LossReport:
         """Lines withheld since the start."""
         return self._pace.suppressed
 
+    def clear(self) -> None:
+        """Begin anew: in a forked child."""
+        self._pace.clear()
+        self._told.clear()
+
     def tell(self, loss: Loss, instead_of: Lost | None = None) -> Lost:
         """Keep and log one loss; ``instead_of`` is what was told before of the same task."""
         lost = self._shaped(loss)
@@ -72,6 +77,11 @@ class LossReport:
         more = f"; and {len(told) - MEMBERS} more tasks" if len(told) > MEMBERS else ""
         self._say(told[0], "; ".join(sentences[:MEMBERS]) + more)
         return told
+
+    def end(self) -> None:
+        """Say at the end how many losses no line has told of."""
+        if withheld := self._pace.rest():
+            self._journal.say(logging.WARNING, "loopwatch: %d more losses not logged", withheld)
 
     def _say(self, lost: Lost, sentence: str) -> None:
         kind = (lost.reason, lost.site, lost.exception)

@@ -15,6 +15,10 @@ class Pace:
 
     def __init__(self, clock: Clock) -> None:
         self._monotonic = clock.monotonic
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew: in a forked child."""
         self._window_began = -WINDOW
         self._written = 0
         self._withheld = 0
@@ -30,6 +34,10 @@ class Pace:
             self.withhold()
             return None
         self._written += 1
+        return self.rest()
+
+    def rest(self) -> int:
+        """Return how many lines were withheld since the last one that said so, since this one does."""
         withheld, self._withheld = self._withheld, 0
         return withheld
 

@@ -23,6 +23,10 @@ class StallReport:
         """Lines withheld since the start."""
         return self._pace.suppressed
 
+    def clear(self) -> None:
+        """Begin anew: in a forked child."""
+        self._pace.clear()
+
     def tell(self, stall: Stall) -> None:
         """Log ``stall``, unless too many were of late; then the next line says how many were not."""
         withheld = self._pace.admit()
@@ -30,6 +34,11 @@ class StallReport:
             return
         more = f" ({withheld} more stalls not logged)" if withheld else ""
         self._journal.say(logging.WARNING, "loopwatch: %s%s", sentence(stall), more)
+
+    def end(self) -> None:
+        """Say at the end how many stalls no line has told of."""
+        if withheld := self._pace.rest():
+            self._journal.say(logging.WARNING, "loopwatch: %d more stalls not logged", withheld)
 
 
 def sentence(stall: Stall) -> str:

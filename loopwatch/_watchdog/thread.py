@@ -87,6 +87,7 @@ class Watchdog:
         self._thread = None
         self._sleeping = _held_lock()
         self._trackers = {}
+        self.cpu_time = self._earlier_cpu = 0.0
 
     @property
     def alive(self) -> bool:

@@ -6,23 +6,19 @@ takes effect at once. That is why this is not ``http.server``, which also looks 
 
 from __future__ import annotations
 
-import gzip
 import selectors
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
-
-from prometheus_client.exposition import gzip_accepted
-from prometheus_client.registry import Collector
 
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
 
-from .exposition import Answer, Form, answer
+from .answer import Answer
 
 COMPONENT = "endpoint"
 """What failures of the server itself are counted under."""
@@ -49,23 +45,26 @@ class _Client:
 
 
 class Endpoint:
-    """Serves the metrics of ``registry`` on an address of its own.
+    """Serves what ``answer`` makes of a scrape's method and headers, on an address of its own.
 
-    Raises OSError if the address cannot be had. ``on_cost`` is told, on the endpoint's thread, how many
-    seconds of CPU each bout of work took.
+    Raises OSError if the address cannot be had. On the endpoint's thread are called: ``answer``; ``prepare``,
+    once it is asked for; and ``on_cost`` with the seconds of CPU that each bout of work took.
     """
 
     def __init__(
         self,
         host: str,
         port: int,
-        registry: Collector,
+        answer: Callable[[str, Mapping[str, str]], Answer],
         journal: Journal,
         *,
+        prepare: Callable[[], object] = lambda: None,
         clock: Clock = SYSTEM,
         on_cost: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        self._registry = registry
+        self._answer = answer
+        self._prepare = prepare
+        self._prepared = False
         self._journal = journal
         self._clock = clock
         self._on_cost = on_cost
@@ -74,17 +73,27 @@ class Endpoint:
         self._thread = threading.Thread(target=self._serve, name="loopwatch-endpoint", daemon=True)
         with ExitStack() as opened:
             self._listener = opened.enter_context(_listen(host, port))
-            self._waker, wakened = map(opened.enter_context, socket.socketpair())
+            self._waker, self._wakened = map(opened.enter_context, socket.socketpair())
             self._selector = opened.enter_context(selectors.DefaultSelector())
             self._selector.register(self._listener, selectors.EVENT_READ)
-            self._selector.register(wakened, selectors.EVENT_READ)
+            self._selector.register(self._wakened, selectors.EVENT_READ)
             self._opened = opened.pop_all()
         self.url = _url(self._listener)
         """Where the metrics are; a wildcard address is shown as loopback, since it cannot be connected to."""
 
     def start(self) -> None:
-        """Begin to serve."""
-        self._thread.start()
+        """Begin to serve. Raises RuntimeError, and gives the address back, if no thread can be had."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.close()
+            raise
+
+    def prepare(self) -> None:
+        """Have the first scrape prepared for, by the endpoint's thread. Does nothing the second time."""
+        if not self._prepared:
+            self._prepared = True
+            self._waker.send(b"\0")
 
     def stop(self) -> None:
         """Stop serving and free the address; waits for no client. Does nothing the second time."""
@@ -120,6 +129,9 @@ class Endpoint:
                 self._advance(key.data)
             elif key.fileobj is self._listener:
                 self._admit()
+            elif not self._stopping.is_set():
+                self._wakened.recv(1)
+                self._prepare()
         self._dismiss_overdue()
         self._on_cost(self._clock.thread_cpu() - began)
 
@@ -180,17 +192,12 @@ class Endpoint:
         except ValueError:
             return _message(Answer(HTTPStatus.BAD_REQUEST, b"This is no HTTP request.\n"))
         if path == PATH:
-            response = answer(method, headers["accept"], self._write, self._journal)
-            if response.status is HTTPStatus.OK and gzip_accepted(headers["accept-encoding"]):
-                response = _compressed(response)
+            response = self._answer(method, headers)
         elif path == "/":
             response = Answer(HTTPStatus.OK, f"loopwatch: the metrics are at {PATH}\n".encode())
         else:
             response = Answer(HTTPStatus.NOT_FOUND, f"Nothing here; the metrics are at {PATH}\n".encode())
         return _message(response, with_body=method != "HEAD")
-
-    def _write(self, form: Form) -> bytes:
-        return form.write(self._registry)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -220,11 +227,6 @@ def _parse(request: bytes) -> tuple[str, str, defaultdict[str, str]]:
         name, _, value = line.partition(":")
         headers[name.lower()] += f"{value},"
     return method, target.partition("?")[0], headers
-
-
-def _compressed(response: Answer) -> Answer:
-    headers = (*response.headers, ("Content-Encoding", "gzip"))
-    return replace(response, body=gzip.compress(response.body), headers=headers)
 
 
 def _message(response: Answer, *, with_body: bool = True) -> bytes:

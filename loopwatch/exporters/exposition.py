@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import gzip
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.registry import Collector
 
 from loopwatch._journal import Journal
 
+from .answer import Answer
 from .prometheus import COMPONENT
 
 METHODS = ("GET", "HEAD")
-PLAIN = "text/plain; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +40,6 @@ def form_for(accept: str) -> Form:
     return OPENMETRICS if "application/openmetrics-text" in media_types else TEXT
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP response, whatever carries it."""
-
-    status: HTTPStatus
-    body: bytes
-    content_type: str = PLAIN
-    headers: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def all_headers(self) -> list[tuple[str, str]]:
-        """The headers, with those that describe the body."""
-        length = str(len(self.body))
-        return [("Content-Type", self.content_type), ("Content-Length", length), *self.headers]
-
-
 def answer(method: str, accept: str, write: Callable[[Form], bytes], journal: Journal) -> Answer:
     """Answer a request for the metrics with what ``write`` makes of the form the client gets."""
     if method not in METHODS:
@@ -67,3 +52,22 @@ def answer(method: str, accept: str, write: Callable[[Form], bytes], journal: Jo
         journal.failure(COMPONENT, error)
         message = f"loopwatch failed to render its metrics ({type(error).__name__}); its log says more.\n"
         return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, message.encode())
+
+
+class Exposition:
+    """What the endpoint shows of ``registry``: written for each scrape, compressed for who takes that."""
+
+    def __init__(self, registry: Collector, journal: Journal) -> None:
+        self._registry = registry
+        self._journal = journal
+
+    def answer(self, method: str, headers: Mapping[str, str]) -> Answer:
+        """Answer a scrape; the names of ``headers`` are in lower case, and one not sent is empty."""
+        response = answer(method, headers["accept"], self._write, self._journal)
+        if response.status is HTTPStatus.OK and gzip_accepted(headers["accept-encoding"]):
+            compressed = (*response.headers, ("Content-Encoding", "gzip"))
+            return replace(response, body=gzip.compress(response.body), headers=compressed)
+        return response
+
+    def _write(self, form: Form) -> bytes:
+        return form.write(self._registry)

@@ -17,7 +17,8 @@ from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 
-from .exposition import OPENMETRICS, TEXT, Answer, answer
+from .answer import Answer
+from .exposition import OPENMETRICS, TEXT, answer
 from .prometheus import SnapshotCollector, registry_of
 
 WANTED = 180.0

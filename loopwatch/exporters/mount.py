@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMap
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from .exposition import Answer
+from .answer import Answer
 from .kept import KeptCollector
 
 Scope = MutableMapping[str, Any]
@@ -28,7 +28,8 @@ def asgi_app(kept: KeptCollector) -> ASGIApplication:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         else:
-            accept = ",".join(v.decode("latin-1") for k, v in scope["headers"] if k.lower() == b"accept")
+            headers = scope.get("headers", ())  # which may be left out
+            accept = ",".join(v.decode("latin-1") for k, v in headers if k.lower() == b"accept")
             response = kept.answer(scope["method"], accept)
             await _respond(response, scope["method"], send)
 

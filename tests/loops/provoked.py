@@ -7,6 +7,7 @@ operating system says that threads of the process waited for a CPU: some millise
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,7 +68,8 @@ class CpuWaits:
 
 def but_stalls(text: str) -> list[str]:
     """Return the lines a program wrote without those of stalls: a busy machine has some of its own."""
-    return [line for line in text.splitlines() if not line.startswith("loopwatch: event loop")]
+    of_stalls = re.compile(r"loopwatch: (event loop|\d+ more stalls not logged)")
+    return [line for line in text.splitlines() if not of_stalls.match(line)]
 
 
 def told_of(

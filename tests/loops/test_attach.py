@@ -183,6 +183,20 @@ class TestWatch:
         run(main())
         assert [loop.name for loop in agent.loops()] == ["main"]
 
+    @pytest.mark.parametrize("what", [None, "main", asyncio.new_event_loop])
+    def test_what_is_no_loop_is_refused(self, agent: Agent, what: Any) -> None:
+        with pytest.raises(loopwatch.ConfigurationError) as raised:
+            loopwatch.watch(what)
+        text = str(raised.value)
+        assert text.startswith(f"watch({what!r}): got {type(what).__name__}, not an event loop. ")
+        assert "asyncio.get_running_loop()" in text
+
+    def test_a_closed_loop_is_refused(self, agent: Agent, new_loop: LoopFactory) -> None:
+        loop = new_loop()
+        loop.close()
+        with pytest.raises(loopwatch.ConfigurationError, match=r"it takes no calls \(Event loop is closed"):
+            loopwatch.watch(loop)
+
     def test_without_install_it_says_so(self, new_loop: LoopFactory) -> None:
         with (
             contextlib.closing(new_loop()) as loop,
@@ -256,6 +270,20 @@ class TestDisabled:
         assert (agent.loops(), agent.stalls(), agent.prometheus_url) == ((), (), None)
         assert "delay" not in agent.snapshot().points
         assert list(loopwatch.prometheus_collector().collect()) is not None
+
+    def test_it_beats_settings_that_cannot_work(
+        self, monkeypatch: pytest.MonkeyPatch, install: Callable[..., Agent]
+    ) -> None:
+        """Whoever switches the agent off in an emergency is not to be told what else is wrong."""
+        monkeypatch.setenv("LOOPWATCH_STALL_THRESHOLD", "fast")
+        monkeypatch.setenv("LOOPWATCH_DISABLED", "1")
+        agent = install(hold_dump="/no/such/place/hold.dump")
+        assert install() is agent
+        assert agent.loops() == ()
+        loopwatch.uninstall()
+        monkeypatch.setenv("LOOPWATCH_DISABLED", "0")
+        with pytest.raises(loopwatch.ConfigurationError, match="LOOPWATCH_STALL_THRESHOLD"):
+            install()
 
     def test_it_beats_a_port_that_was_asked_for(
         self, monkeypatch: pytest.MonkeyPatch, install: Callable[..., Agent], run: Run

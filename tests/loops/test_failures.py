@@ -130,6 +130,32 @@ class TestProbes:
         assert run(work()) == "done"
         assert failures(agent).keys() == {"attach"}
 
+    @pytest.mark.parametrize(
+        ("part", "component"),
+        [
+            ("loopwatch._probes.gc.GcProbe.install", "gc"),
+            ("loopwatch._probes.unawaited.UnawaitedProbe.install", "unawaited"),
+            ("loopwatch._probes.handovers.HandOverProbe.install", "handovers"),
+            ("loopwatch._internals.import_hook.ImportHook.install", "attach"),
+            ("loopwatch._internals.fault_timer.FaultTimer.debugged", "hold_dump"),
+        ],
+    )
+    def test_a_probe_that_cannot_be_installed_is_done_without(
+        self,
+        install: Callable[..., Agent],
+        run: Run,
+        monkeypatch: pytest.MonkeyPatch,
+        part: str,
+        component: str,
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(part, broken)
+            agent = install()
+        assert install() is agent
+        assert run(work()) == "done"
+        assert failures(agent) == {component: 1}
+        assert len(agent.loops()) == (component != "attach")
+
     def test_threads_that_cannot_be_started_are_done_without(
         self, agent: Agent, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -144,9 +170,42 @@ class TestProbes:
             patch.setattr(threading.Thread, "start", refuse)
             assert run(work()) == "done"
             assert run(work()) == "done"
-        assert failures(agent) == {"attach": 1}
+        assert failures(agent) == {"journal": 1, "watchdog": 1}
         assert agent.snapshot().points["delay"][0].value.count > 0
         loopwatch.uninstall()
+
+    @pytest.mark.parametrize(
+        ("part", "component"),
+        [
+            ("loopwatch._journal.Journal.start", "journal"),
+            ("loopwatch._watchdog.hold_dump.HoldDump.start", "hold_dump"),
+            ("loopwatch._watchdog.thread.Watchdog.start", "watchdog"),
+            ("loopwatch.exporters.endpoint._listen", "endpoint"),
+        ],
+    )
+    def test_a_part_that_cannot_be_started_is_done_without(
+        self,
+        install: Callable[..., Agent],
+        run: Run,
+        monkeypatch: pytest.MonkeyPatch,
+        part: str,
+        component: str,
+    ) -> None:
+        """The first loop is watched as far as the other parts can."""
+
+        async def main() -> tuple[set[str], bool, bool]:
+            await asyncio.sleep(0.1)
+            threads = {each.name for each in threading.enumerate() if each.name.startswith("loopwatch")}
+            return threads, agent.prometheus_url is not None, agent.loops()[0].running
+
+        agent = install(prometheus_port=0)
+        monkeypatch.setattr(part, broken)
+        threads, served, running = run(main())
+        every = {"loopwatch-journal", "loopwatch-watchdog", "loopwatch-endpoint"}
+        assert threads == every - {f"loopwatch-{component}"}
+        assert (served, running) == (component != "endpoint", True)
+        assert failures(agent) == {component: 1}
+        assert agent.snapshot().points["delay"][0].value.count > 0
 
 
 class TestWatchdog:
@@ -311,6 +370,31 @@ class TestLogging:
         assert told(blocks)
         assert failures(agent) == {"journal": len(agent.stalls())}
 
+    def test_one_may_uninstall_us(
+        self, agent: Agent, run: Run, handler: logging.Handler, eventually: Eventually
+    ) -> None:
+        ended: list[BaseException | None] = []
+
+        def emit(record: logging.LogRecord) -> None:
+            try:
+                loopwatch.uninstall()
+                ended.append(None)
+            except BaseException as error:
+                ended.append(error)
+
+        async def main() -> None:
+            await asyncio.sleep(0.05)
+            time.sleep(0.15)
+            await asyncio.to_thread(eventually, lambda: ended)
+
+        handler.emit = emit  # type: ignore[method-assign]
+        run(main())
+        assert ended == [None]
+        ours = [each for each in threading.enumerate() if each.name == "loopwatch-journal"]
+        for thread in ours:
+            thread.join(30)
+            assert not thread.is_alive()
+
 
 def test_an_exporter_that_raises_fails_its_scrape_alone(
     install: Callable[..., Agent], run: Run, monkeypatch: pytest.MonkeyPatch
@@ -351,3 +435,22 @@ print(agent.snapshot().points["delay"][0].value.count > 0)
     [line] = but_stalls(done.stderr)
     assert line.startswith("loopwatch: long holds of the GIL will not be dumped: ")
     assert "/no/such/place" in line
+
+
+def test_a_program_that_closes_all_files_is_left_by_all_that_can_leave_it(script: Script) -> None:
+    """As one does that makes itself a daemon. The endpoint's thread waits for ever on what was closed."""
+    done = script(
+        """
+import asyncio, faulthandler, gc, logging, os, threading, loopwatch
+logging.disable(logging.CRITICAL)
+before = asyncio.BaseEventLoop.run_forever, faulthandler.dump_traceback_later, gc.callbacks[:]
+agent = loopwatch.install(prometheus_port=0)
+asyncio.run(asyncio.sleep(0.05))
+os.closerange(3, 256)
+loopwatch.uninstall()
+after = asyncio.BaseEventLoop.run_forever, faulthandler.dump_traceback_later, gc.callbacks[:]
+threads = {thread.name for thread in threading.enumerate()}
+print(after == before, threads - {"loopwatch-endpoint"}, agent.prometheus_url)
+"""
+    )
+    assert (done.stdout, but_stalls(done.stderr)) == ("True {'MainThread'} None\n", [])

@@ -131,6 +131,70 @@ print([now < then for now, then in zip(sums(), before)], flush=True)
     assert out == ["[True, True, True]", "[False, False, False]"]
 
 
+def test_a_child_begins_the_account_of_ourselves_from_nothing(script: Script) -> None:
+    """What the parent logged is no reason for the child to be silent, either."""
+    out = run(
+        script,
+        """
+import contextvars, logging
+
+warnings.simplefilter("ignore", RuntimeWarning)
+logging.basicConfig(stream=sys.stdout, format="%(message).60s")
+
+class OwnTime(asyncio.SelectorEventLoop):
+    def time(self):
+        return super().time()
+
+async def nothing():
+    pass
+
+async def stall(times):
+    for _ in range(times):
+        time.sleep(0.03)
+        await asyncio.sleep(0.001)
+
+async def lose():
+    request.set("r-1")
+    await asyncio.get_running_loop().run_in_executor(None, loopwatch.current_work)
+    nothing()
+
+def told(*stems):
+    points = agent.snapshot().points
+    return sorted({stem for stem in stems for point in points.get(stem, ()) if point.value})
+
+all_stems = "overhead", "dropped", "internal_errors", "log_suppressed", "unwatched", "task_context_lost"
+request = contextvars.ContextVar("request")
+loopwatch.watch_var(request)
+agent = loopwatch.install(prometheus_port=None, stall_threshold=0.02)
+with asyncio.Runner(loop_factory=OwnTime) as runner:
+    runner.run(nothing())
+asyncio.run(stall(15))
+asyncio.run(lose())
+journal = agent._engine._journal
+journal.failure("gc", ValueError("injected"))
+journal.dropped += 1
+told_in_parent = told(*all_stems)
+journal.flush(30)
+nothing()  # noticed, but not told of yet
+child = in_child()
+if child:
+    print("child", told(*all_stems), flush=True)
+    asyncio.run(stall(1))
+    journal.failure("gc", ValueError("injected"))
+loopwatch.uninstall()
+if child:
+    print("child", told("internal_errors", "log_suppressed", "task_lost"), flush=True)
+else:
+    print("parent", told_in_parent, flush=True)
+""",
+    )
+    every = ["dropped", "internal_errors", "log_suppressed", "overhead", "task_context_lost", "unwatched"]
+    of_child = out[out.index("child []") : out.index("child ['internal_errors']")]
+    assert [line for line in of_child if "event loop 'main' was blocked for" in line]
+    assert [line for line in of_child if line.startswith("loopwatch: gc failed")]
+    assert f"parent {every}" in out
+
+
 def test_the_endpoint_stays_the_parents(script: Script) -> None:
     out = run(
         script,
@@ -191,6 +255,51 @@ if in_child():
 """,
     )
     assert out == ["[False] []"]
+
+
+def test_an_uninstall_in_another_thread_during_a_fork(script: Script) -> None:
+    """The hooks of others take time. Whoever waits meanwhile for what ours hold gets it afterwards."""
+    out = run(
+        script,
+        """
+import faulthandler, threading
+
+def slow():
+    if threading.current_thread() is forker:
+        in_fork.set()
+        uninstalling.wait(30)
+        time.sleep(0.1)  # in which the other thread comes to wait, or does not
+
+def fork():
+    if not (pid := os.fork()):
+        faulthandler.dump_traceback_later(60)  # which waits for ever if ours is held still
+        faulthandler.cancel_dump_traceback_later()
+        print("child", flush=True)
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+def uninstall():
+    uninstalling.set()
+    loopwatch.uninstall()
+
+in_fork, uninstalling = threading.Event(), threading.Event()
+os.register_at_fork(before=slow)  # earlier than ours: called after it
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(asyncio.sleep(0.05))
+forker = threading.Thread(target=fork, daemon=True)
+forker.start()
+in_fork.wait(30)
+other = threading.Thread(target=uninstall, daemon=True)
+other.start()
+for thread in (forker, other):
+    thread.join(10)
+    print("ended" if not thread.is_alive() else "hangs", flush=True)
+faulthandler.cancel_dump_traceback_later()
+print("parent", flush=True)
+os._exit(0)
+""",
+    )
+    assert out == ["child", "ended", "ended", "parent"]
 
 
 def test_tasks_are_counted_afresh(script: Script) -> None:

@@ -205,3 +205,18 @@ print(dumps())
 """
     )
     assert done.stdout == "[]\n"
+
+
+def test_a_pipe_that_nobody_reads_holds_up_no_loop(script: Script) -> None:
+    done = script(
+        """
+import asyncio, os, loopwatch
+os.mkfifo("pipe")
+loopwatch.install(prometheus_port=None, hold_dump="pipe")
+asyncio.run(asyncio.sleep(0))
+print("ran")
+"""
+    )
+    assert done.stdout == "ran\n"
+    [line] = but_stalls(done.stderr)
+    assert line.startswith("loopwatch: long holds of the GIL will not be dumped: ")

@@ -77,6 +77,51 @@ def test_uninstalling_twice_or_without_install_does_nothing() -> None:
     loopwatch.uninstall()
 
 
+def test_an_install_that_is_interrupted_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("loopwatch._probes.handovers.HandOverProbe.install", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            loopwatch.install(prometheus_port=None)
+    with pytest.raises(loopwatch.LoopwatchError, match="not installed"):
+        loopwatch.prometheus_collector()
+
+
+@pytest.mark.parametrize(
+    "when",
+    ["_engine.Engine.install", "_probes.unawaited.UnawaitedProbe.install", "_probes.attach.Attach.install"],
+)
+def test_a_signal_handler_may_uninstall_what_is_being_installed(script: Script, when: str) -> None:
+    module, owner, name = when.rsplit(".", 2)
+    done = script(
+        f"""
+import asyncio, faulthandler, gc, os, signal, warnings, loopwatch
+from loopwatch.{module} import {owner} as Owner
+
+def hooks():
+    return (asyncio.BaseEventLoop.run_forever, asyncio.BaseEventLoop.create_task, gc.callbacks[:],
+            warnings._warn_unawaited_coroutine, faulthandler.dump_traceback_later)
+
+def interrupted(self, original=Owner.{name}):
+    os.kill(os.getpid(), signal.SIGTERM)
+    original(self)
+
+signal.signal(signal.SIGTERM, lambda *_: loopwatch.uninstall())
+faulthandler.dump_traceback_later(20, exit=True)
+before, Owner.{name} = hooks(), interrupted
+agent = loopwatch.install(prometheus_port=None)
+print(hooks() == before, agent.loops())
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(loopwatch.install(prometheus_port=None) is not agent, hooks() != before)
+loopwatch.uninstall()
+print(hooks() == before)
+"""
+    )
+    assert (done.stdout, done.stderr) == ("True ()\nTrue True\nTrue\n", "")
+
+
 def test_a_stopped_loop_is_as_before(agent: Agent, new_loop: LoopFactory) -> None:
     with contextlib.closing(new_loop()) as loop:
         before = traces(loop)
@@ -186,6 +231,49 @@ class TestSomebodyElseOnTop:
         assert agent.loops() == ()
         loopwatch.uninstall()
         assert vars(self.cls)["run_forever"] is self.theirs
+
+    @pytest.fixture
+    def created(self, agent: Agent) -> Iterator[list[asyncio.AbstractEventLoop]]:
+        """Put wrappers of theirs over ours of tasks, too; of the loops whose tasks they create, tell."""
+        loopwatch.uninstall()
+        names = "create_task", "call_exception_handler"
+        before = {name: vars(self.cls).get(name) for name in names}
+        loopwatch.install(prometheus_port=None)
+        created = []
+
+        def theirs(ours: Callable[..., Any], told: Callable[[Any], None]) -> Callable[..., Any]:
+            return lambda loop, *args, **kwargs: (told(loop), ours(loop, *args, **kwargs))[1]
+
+        for name, told in zip(names, (created.append, id), strict=True):
+            setattr(self.cls, name, theirs(getattr(self.cls, name), told))
+        yield created
+        loopwatch.uninstall()
+        for name, original in before.items():
+            if original is None:
+                delattr(self.cls, name)
+            else:
+                setattr(self.cls, name, original)
+
+    def test_tasks_are_recorded_once_after_install_again(
+        self, created: list[asyncio.AbstractEventLoop], run: Run
+    ) -> None:
+        async def fail() -> None:
+            raise ValueError
+
+        async def main() -> None:
+            for _ in range(10):
+                await asyncio.create_task(asyncio.sleep(0))
+            await asyncio.wait([asyncio.create_task(fail())])
+
+        loopwatch.uninstall()
+        agent = loopwatch.install(prometheus_port=None)
+        run(main())
+        gc.collect()
+        points = agent.snapshot().points["task_created"]
+        loopwatch.uninstall()
+        assert len(created) >= 12
+        assert sum(point.value for point in points) == len(created)  # type: ignore[misc]
+        assert [lost.reason for lost in agent.lost()] == ["unretrieved_exception"]
 
     def test_select(self, agent: Agent) -> None:
         with contextlib.closing(asyncio.new_event_loop()) as loop:

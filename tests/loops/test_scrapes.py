@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import subprocess
 import threading
 import time
 import urllib.request
@@ -60,6 +62,7 @@ def test_a_blocked_loop_is_on_metrics_before_it_runs_again(
             over.set()
 
     async def main() -> None:
+        await asyncio.to_thread(lambda: urllib.request.urlopen(str(agent.prometheus_url)).close())
         scraper = threading.Thread(target=scrape)
         scraper.start()
         block(over)
@@ -73,3 +76,25 @@ def test_a_blocked_loop_is_on_metrics_before_it_runs_again(
     assert in_progress == [block.__name__]
     loopwatch.uninstall()
     assert max(stall.duration for stall in agent.stalls() if not stall.in_progress) >= max(ages)
+
+
+def test_the_first_scrape_finds_its_library_imported(
+    script: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
+    """By the endpoint's thread, once the loop goes round: a scrape is not to wait for it."""
+    done = script(
+        """
+import asyncio, sys, loopwatch
+
+async def main():
+    assert "prometheus_client" not in sys.modules
+    while "loopwatch.exporters.exposition" not in sys.modules:
+        await asyncio.sleep(0.01)
+
+agent = loopwatch.install(prometheus_port=0)
+assert "prometheus_client" not in sys.modules
+asyncio.run(asyncio.wait_for(main(), 25))
+print("imported")
+"""
+    )
+    assert done.stdout == "imported\n"

@@ -395,10 +395,12 @@ def test_each_is_logged_in_one_line_until_there_are_too_many(
     run(main())
     loopwatch.uninstall()
     lines = [record.getMessage() for record in caplog.records if record.name == "loopwatch"]
+    *lines, last = lines
     assert len(lines) == 10
     assert all("event loop 'main' was blocked for" in line for line in lines)
     [suppressed] = agent.snapshot().points["log_suppressed"]
     assert suppressed.value == len(agent.stalls()) - 10
+    assert last == f"loopwatch: {suppressed.value} more stalls not logged"
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 

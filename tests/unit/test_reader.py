@@ -43,12 +43,14 @@ class Desk:
             log_suppressed=lambda: 7,
             unwatched=lambda: {"own_time": 1},
         )
-        contexts = ContextReader(Journal())
+        self.journal = Journal()
+        contexts = ContextReader(self.journal)
         self.drains: list[DrainReport] = []
         self.lost_log, self.lost_contexts = LostLog(), LostContexts(contexts, self.fake.clock)
         self.reader = Reader(
             "shop",
             self.fake.clock,
+            self.journal,
             LoopHealth(self.states, self.fake.clock, own_timers=lambda loop: 1),
             Stalls(self.states, self.log, in_progress=list),
             TaskCensus(self.states, contexts, self.fake.clock),
@@ -254,3 +256,53 @@ def test_stalls_are_the_last_that_were_told(desk: Desk) -> None:
     assert [each.duration for each in desk.reader.stalls()] == [float(number) for number in range(44, 300)]
     desk.log.clear()
     assert desk.reader.stalls() == ()
+
+
+@pytest.mark.parametrize("collector", [LoopHealth, Stalls, TaskCensus, Losses, JobCounts, Own])
+def test_a_collector_that_breaks_hides_nothing_but_its_own(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, collector: type, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Halfway through, too: of its facts there are none, rather than some."""
+    desk.claim().add_stall(stall(0.5))
+    said = {fact for fact, _, _ in sources(desk)[collector].measures(desk.fake.monotonic())}
+    before = desk.reader.snapshot().points.keys()
+    measures = collector.measures  # type: ignore[attr-defined]
+
+    def broken(self: Any, now: float) -> Iterator[Any]:
+        yield next(iter(measures(self, now)))
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(collector, "measures", broken)
+    assert said
+    for _ in range(2):
+        assert desk.reader.snapshot().points.keys() == before - said
+    assert desk.journal.failures() == {"reader": 2}
+    assert len(caplog.records) == 1
+
+
+def sources(desk: Desk) -> dict[type, Any]:
+    return {type(source): source for source in desk.reader._sources}
+
+
+@pytest.mark.parametrize(
+    ("collector", "view"),
+    [
+        (LoopHealth, "loops"),
+        (Stalls, "stalls"),
+        (Losses, "lost"),
+        (JobCounts, "drains"),
+        (TaskCensus, "tasks"),
+    ],
+)
+def test_a_view_that_breaks_is_empty_and_counted(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, collector: type, view: str
+) -> None:
+    def broken(self: Any, *args: object) -> tuple[Any, ...]:
+        raise ZeroDivisionError
+
+    desk.log.add(stall(0.5))
+    monkeypatch.setattr(collector, "records", broken)
+    asked = getattr(desk.reader, view)
+    assert (asked(10) if view == "tasks" else asked()) == ()
+    assert desk.journal.failures() == {"reader": 1}
+    assert len(desk.reader.snapshot().stalls) == (view != "stalls")

@@ -57,6 +57,10 @@ class Found:
             for record, lost in zip(untold, self._report.tell_deadlock(losses), strict=True):
                 self._keep(record, "deadlock", lost)
 
+    def clear(self) -> None:
+        """Forget them all: in a forked child, where the parent's tasks never run."""
+        self._records.clear()
+
     def recount(self) -> None:
         """Forget those that ended after all, and count the others."""
         for leak, records in self._records.items():

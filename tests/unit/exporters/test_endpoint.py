@@ -17,6 +17,7 @@ from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
 from loopwatch.exporters import endpoint as module
 from loopwatch.exporters.endpoint import MAX_CLIENTS, MAX_REQUEST, PATIENCE, Endpoint
+from loopwatch.exporters.exposition import Exposition
 from loopwatch.testing import FakeClock
 
 TIMEOUT = 30.0
@@ -40,7 +41,16 @@ class Serving:
     def __init__(self, registry: OneGauge, clock: Clock = SYSTEM, host: str = "127.0.0.1") -> None:
         self.journal = Journal()
         self.costs: list[float] = []
-        self.endpoint = Endpoint(host, 0, registry, self.journal, clock=clock, on_cost=self.costs.append)
+        self.prepared = threading.Event()
+        self.endpoint = Endpoint(
+            host,
+            0,
+            Exposition(registry, self.journal).answer,
+            self.journal,
+            prepare=self.prepared.set,
+            clock=clock,
+            on_cost=self.costs.append,
+        )
         self.port = int(self.endpoint.url.rpartition(":")[2].partition("/")[0])
         self.endpoint.start()
 
@@ -302,15 +312,44 @@ def test_stopping_waits_for_no_client_and_frees_the_port(serve: Serve) -> None:
 
 
 def test_one_that_was_never_started_can_be_stopped() -> None:
-    endpoint = Endpoint("127.0.0.1", 0, OneGauge(), Journal())
+    journal = Journal()
+    endpoint = Endpoint("127.0.0.1", 0, Exposition(OneGauge(), journal).answer, journal)
     endpoint.stop()
+
+
+def test_without_a_thread_the_port_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    journal = Journal()
+    endpoint = Endpoint("127.0.0.1", 0, Exposition(OneGauge(), journal).answer, journal)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError):
+        endpoint.start()
+    with socket.create_server(("127.0.0.1", int(endpoint.url.rpartition(":")[2].partition("/")[0]))):
+        pass
 
 
 def test_a_taken_port_is_an_error_at_once() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with pytest.raises(OSError, match="in use"):
-            Endpoint("127.0.0.1", port, OneGauge(), Journal())
+            Endpoint("127.0.0.1", port, Exposition(OneGauge(), Journal()).answer, Journal())
+
+
+def test_its_thread_prepares_for_the_first_scrape_when_asked_to(serve: Serve) -> None:
+    serving = serve()
+    assert serving.get()[0].status == 200
+    assert not serving.prepared.is_set()
+    serving.endpoint.prepare()
+    assert serving.prepared.wait(TIMEOUT)
+    assert serving.get()[0].status == 200
+
+
+def test_stopping_prepares_for_nothing(serve: Serve) -> None:
+    serving = serve()
+    serving.endpoint.stop()
+    assert not serving.prepared.is_set()
 
 
 def test_its_own_name_is_not_looked_up(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,6 +98,13 @@ def test_asgi_answers_openmetrics_to_those_who_accept_it() -> None:
     assert body["body"].endswith(b"# EOF\n")
 
 
+def test_asgi_answers_those_who_leave_out_the_headers() -> None:
+    scope = http()
+    del scope["headers"]
+    start, _ = run_asgi(asgi_app(kept()), scope)
+    assert start["status"] == 200
+
+
 def test_asgi_answers_head_without_a_body_and_refuses_the_rest() -> None:
     app = asgi_app(kept())
     start, _ = run_asgi(app, http("GET"))

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 PROGRAM = """
 from prometheus_client import Counter
 
@@ -45,6 +47,34 @@ print(generate_latest(registry).decode())
 """
 
 
+SERVER = """
+import asyncio, sys, uvicorn
+
+if sys.argv[1] == "in the loop":
+    asyncio.run(uvicorn.Server(uvicorn.Config("main:app", port=0, lifespan="on")).serve())
+else:
+    uvicorn.run("main:app", port=0, lifespan="on")
+"""
+
+MAIN = """
+import os, time
+time.sleep(1.5)  # as imports take a while: the watchdog has been round, and no loop yet
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["DIRECTORY"]
+
+from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
+
+Counter("of_the_program", "A metric of the program's own.").inc()
+
+
+async def app(scope, receive, send):
+    await receive()
+    registry = CollectorRegistry()
+    multiprocess.MultiProcessCollector(registry)
+    print(generate_latest(registry).decode())
+    await send({"type": "lifespan.startup.failed", "message": "All is said."})
+"""
+
+
 def run(program: str, **environ: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -71,3 +101,24 @@ def test_a_multiprocess_registry_shows_this_worker_once_our_collector_is_in_it(t
     assert "asyncio_" not in before
     assert "of_the_program_total 1.0" in after
     assert 'asyncio_eventloop_iterations_total{asyncio_eventloop_name="main"} 42.0' in after
+
+
+@pytest.mark.parametrize("imported", ["in the loop", "as uvicorn does it"])
+def test_a_server_whose_application_chooses_the_mode_finds_it(tmp_path: Path, imported: str) -> None:
+    """The application is imported late: after asyncio and the agent, or even in the running loop."""
+    (tmp_path / "main.py").write_text(MAIN)
+    (tmp_path / "server.py").write_text(SERVER)
+    bare, watched = (
+        subprocess.run(
+            [sys.executable, *agent, "server.py", imported],
+            env={**os.environ, "DIRECTORY": str(tmp_path), "LOOPWATCH_PROMETHEUS_PORT": "0"},
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        ).stdout
+        for agent in ([], ["-m", "loopwatch", "run", "--"])
+    )
+    assert "of_the_program_total 1.0" in bare
+    assert "of_the_program_total 2.0" in watched, "the second process counts in the same directory"

@@ -80,6 +80,20 @@ def test_a_burst_is_cut_and_the_next_line_says_how_many_were_left_out(
     assert all(message.startswith("loopwatch: ") for message in caplog.messages)
 
 
+def test_the_end_says_how_many_were_left_out_since(caplog: pytest.LogCaptureFixture) -> None:
+    fake = FakeClock()
+    report = StallReport(fake.clock, Journal(fake.clock))
+    for _ in range(BURST):
+        report.tell(STALL)
+    report.end()
+    assert len(caplog.messages) == BURST
+    for _ in range(3):
+        report.tell(STALL)
+    report.end()
+    report.end()
+    assert caplog.messages[BURST:] == ["loopwatch: 3 more stalls not logged"]
+
+
 def test_a_machine_that_has_just_booted_is_told_of_too(caplog: pytest.LogCaptureFixture) -> None:
     fake = FakeClock(monotonic=0.5)
     StallReport(fake.clock, Journal(fake.clock)).tell(STALL)

@@ -77,7 +77,7 @@ class Simulation:
         self.looks = 0
         self.loop = _Loop(self.fake, _Selector(self.fake, self._look, every))
         _Loop.create_task = wrap_create_task(  # type: ignore[method-assign]
-            lambda loop: None, clock.monotonic, asyncio.SelectorEventLoop.create_task
+            lambda loop: None, clock.monotonic, journal, asyncio.SelectorEventLoop.create_task
         )
         state = states.claim(self.loop, "asyncio", has_selector=True)
         assert state is not None
