@@ -100,11 +100,11 @@ class TaskCensus:
         }
         rows = {id(row): row for row in (*list(state.tasks.failures), *list(state.tasks.ended))}
         for row in rows.values():
-            site, coroutine, parent, name, started, ended, outcome, error, values = row
+            address, coroutine, parent, name, started, ended, outcome, error, values = row
             is_open = (started, coroutine) in open_errors and now - ended >= UNRETRIEVED_AFTER
             context = self._contexts.shape(values)
             yield Task(
-                site=shape(site.place),
+                site=shape(state.tasks.sites.known(address).place),
                 coroutine=coroutine,
                 name=name,
                 parent=parent,

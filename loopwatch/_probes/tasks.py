@@ -154,7 +154,7 @@ def _make_done(
             elif name is None and site.names_left:
                 name = _given_name(task, site)
             values = contexts.of_task(task, record.values) if contexts.active else None
-            row = (site, record.coroutine, record.parent, name, started, now, state, error, values)
+            row = (site.address, record.coroutine, record.parent, name, started, now, state, error, values)
             ended.append(row)
             if error is not None:
                 tasks.failed[record.key] = record

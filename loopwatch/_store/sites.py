@@ -20,6 +20,7 @@ class Site:
     """A place in the source that creates tasks, and what became of them. Written by the loop's thread."""
 
     __slots__ = (
+        "address",
         "as_cancelled",
         "as_error",
         "as_ok",
@@ -35,6 +36,9 @@ class Site:
     def __init__(self, code: CodeType, offset: int, module: str) -> None:
         self.code = code
         self.offset = offset
+        self.address = id(code) + offset
+        """Of the instruction, as good a key as any: this keeps the code alive, and no two agree, since the
+        instructions lie within the code object."""
         self.module = module
         self.created = self.lost = 0
         self.as_ok, self.as_error, self.as_cancelled = ([0] * (len(TASK_BUCKETS) + 1) for _ in range(3))
@@ -101,20 +105,22 @@ class Sites:
 
     def __init__(self) -> None:
         self.by_address: dict[int, Site] = {}
-        """By the address of the instruction, as good as any: the id of the code object, which the site keeps
-        alive, and the offset in it. No two agree, since the instructions lie within the code object."""
         self.further = Site(_further.__code__, 0, "")
         """Stands for all sites beyond SITES."""
 
     def at(self, code: CodeType, offset: int, module: str) -> Site:
         """Return the site at a place, made now unless there are too many."""
-        address = id(code) + offset
-        site = self.by_address.get(address)
+        site = self.by_address.get(id(code) + offset)
         if site is None:
             if len(self.by_address) >= SITES:
                 return self.further
-            site = self.by_address[address] = Site(code, offset, module)
+            site = Site(code, offset, module)
+            self.by_address[site.address] = site
         return site
+
+    def known(self, address: int) -> Site:
+        """Return the site at an address, that which stands for all others if it has none of its own."""
+        return self.by_address.get(address, self.further)
 
     def all(self) -> list[Site]:
         """Return the sites told apart so far. Any thread."""

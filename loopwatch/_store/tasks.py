@@ -82,10 +82,15 @@ class LiveTask(weakref.ref[Any]):
 
 
 EndedTask = tuple[
-    Site, str, "str | None", "str | None", float, float, TaskState, "str | None", "Values | None"
+    int, str, "str | None", "str | None", float, float, TaskState, "str | None", "Values | None"
 ]
-"""A task that has ended: site, coroutine, parent, name, start, end, state, type of the exception, values.
-A plain tuple: one is made for each task, and a named one takes five times as long to make."""
+"""A task that has ended: address of its site, coroutine, parent, name, start, end, state, type of the
+exception, values.
+
+A plain tuple: one is made for each task, and a named one takes five times as long to make. It names its site
+by address, since the garbage collector lets go of a tuple of mere texts and numbers: with the site in it, a
+thousand of them would grow old all the time, and a busy server come to its full collections sooner.
+"""
 
 
 class LoopTasks:
@@ -217,13 +222,18 @@ class LoopTasks:
         for record in gone.live.values():
             record.site.lost += 1  # their loop was closed under them
         self.sites.absorb(gone.sites)
-        self.ended.extend(gone.ended)
-        self.failures.extend(gone.failures)
+        rows = {id(row): self._moved(row) for row in (*gone.ended, *gone.failures)}
+        self.ended.extend(rows[id(row)] for row in gone.ended)
+        self.failures.extend(rows[id(row)] for row in gone.failures)
         fallen, untold = gone.fallen, gone.untold
         gone.fallen, gone.untold = self.fallen, self.untold  # tasks of that loop may be finalised yet
         self.untold.update(untold)
         while fallen:
             self.fall(fallen.popleft())
+
+    def _moved(self, row: EndedTask) -> EndedTask:
+        """Return a row of a loop that is being forgotten: other code may come to lie where its site was."""
+        return row if row[0] in self.sites.by_address else (self.sites.further.address, *row[1:])
 
     def records(self) -> list[LiveTask]:
         """Return the records of the live tasks, oldest first. Any thread."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import tempfile
 from collections.abc import Callable
@@ -26,6 +27,11 @@ def _loopwatch() -> None:
     import loopwatch
 
     loopwatch.install(prometheus_port=0)
+
+
+def _loopwatch_core() -> None:
+    _loopwatch()
+    asyncio.BaseEventLoop.create_task = inspect.unwrap(asyncio.BaseEventLoop.create_task)  # type: ignore[method-assign]
 
 
 class _Statsd:
@@ -88,9 +94,13 @@ def _otel() -> None:
     AsyncioInstrumentor().instrument(tracer_provider=TracerProvider())
 
 
+CORE = "loopwatch without task records"
+"""No setting of the product's: its wrapper around ``create_task`` is taken off."""
+
 SUBJECTS = {
     "bare": Subject(),
     "loopwatch": Subject(prepare=_loopwatch),
+    CORE: Subject(prepare=_loopwatch_core),
     "asyncio debug": Subject(lambda loop: loop.set_debug(True)),
     "aiodebug": Subject(_aiodebug, requirements=("aiodebug==2.3.0",)),
     "aiocop": Subject(_aiocop, requirements=("aiocop==1.2.1",)),
