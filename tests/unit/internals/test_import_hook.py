@@ -24,7 +24,7 @@ def hook(seen: list[ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Provide a module that can be imported, and a hook that waits for it."""
     (tmp_path / f"{NAME}.py").write_text("done = True\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    hook = ImportHook(NAME, seen.append)
+    hook = ImportHook({NAME: seen.append})
     before = list(sys.meta_path)
     yield hook
     hook.remove()
@@ -69,7 +69,7 @@ def test_looking_for_a_module_is_not_importing_it(hook: ImportHook, seen: list[M
 
 
 def test_a_module_that_is_not_there_is_missed_as_ever(hook: ImportHook, seen: list[ModuleType]) -> None:
-    other = ImportHook("no_such_module", seen.append)
+    other = ImportHook({"no_such_module": seen.append})
     other.install()
     try:
         with pytest.raises(ModuleNotFoundError):

@@ -31,7 +31,7 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("archive")
 def test_looking_for_the_module_first_does_no_harm() -> None:
     seen: list[ModuleType] = []
-    hook = ImportHook("hooked", seen.append)
+    hook = ImportHook({"hooked": seen.append})
     hook.install()
     try:
         spec = importlib.util.find_spec("hooked")
