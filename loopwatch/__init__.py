@@ -23,6 +23,7 @@ from ._jobs.drain import drain
 from ._jobs.lifespan import drain_lifespan
 from ._jobs.spawn import spawn
 from ._records import (
+    Borrower,
     Cause,
     Distribution,
     DrainReport,
@@ -34,6 +35,9 @@ from ._records import (
     Lost,
     LostReason,
     Point,
+    Pool,
+    PoolUser,
+    PoolWaiter,
     Snapshot,
     Stall,
     Task,
@@ -47,6 +51,7 @@ from ._version import __version__
 
 __all__ = [
     "Agent",
+    "Borrower",
     "Carried",
     "Cause",
     "ConfigurationError",
@@ -62,6 +67,9 @@ __all__ = [
     "Lost",
     "LostReason",
     "Point",
+    "Pool",
+    "PoolUser",
+    "PoolWaiter",
     "Snapshot",
     "Stall",
     "Task",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import _settings
 from ._errors import ConfigurationError, LoopwatchError
-from ._records import DrainReport, Loop, Lost, Snapshot, Stall, Task
+from ._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task
 from ._settings import UNSET, Settings, Unset
 
 if TYPE_CHECKING:
@@ -55,6 +55,13 @@ class Agent:
     def lost(self) -> tuple[Lost, ...]:
         """Return the last 256 losses, oldest first: tasks that were lost or leaked, and contexts."""
         return self._engine.reader.lost()
+
+    def pools(self) -> tuple[Pool, ...]:
+        """Return all connection pools and executors, by kind and label: those alike are added up.
+
+        With who has their connections and who waits for one. Not to be called in an event loop.
+        """
+        return self._engine.reader.pools()
 
     def drains(self) -> tuple[DrainReport, ...]:
         """Return the reports of the last 16 drains, oldest first."""

@@ -16,6 +16,9 @@ from ._collectors.leaks.found import Found
 from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
 from ._collectors.own import Own
+from ._collectors.pools.catalogue import READERS
+from ._collectors.pools.census import PoolCensus
+from ._collectors.pools.hub import Hub
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._context.backing import Backing, lean_on
@@ -35,6 +38,7 @@ from ._store.jobs import JOBS
 from ._store.loop_state import LoopStates
 from ._store.lost_log import LostLog
 from ._store.pauses import Pauses
+from ._store.pools import Pools
 from ._store.stall_log import StallLog
 from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
@@ -57,6 +61,7 @@ COMPONENTS = (
     "handovers",
     "heartbeat",
     "journal",
+    "pools",
     "prometheus",
     "show",
     "signals",
@@ -89,6 +94,8 @@ class Engine:
         self._contexts = ContextReader(self._journal)
         self._states, self._pauses = LoopStates(), Pauses()
         self._stall_log, self._lost_log = StallLog(), LostLog()
+        self._pools = Pools()
+        self._owner = CodeOwner(settings.app_packages)
         self._drains: deque[DrainReport] = deque(maxlen=DRAINS)
         self._build_probes()
         self._build_watchdog()
@@ -102,13 +109,14 @@ class Engine:
         self._handovers = HandOverProbe(contexts, self._lost_contexts, journal)
         self._attach = Attach(self._states, self.settings, contexts, clock, journal, self)
         gc = GcProbe(self._states, self._pauses, clock, journal)
-        self._probes = (gc, self._unawaited, self._handovers, self._attach)
+        self._hub = Hub(READERS, self._pools, self._owner.of, clock, journal)
+        self._probes = (gc, self._unawaited, self._handovers, self._attach, self._hub)
         self._signals = DrainSignals(self.settings.drain_timeout, journal)
 
     def _build_watchdog(self) -> None:
         """Build what looks from outside: at long steps, at losses, and at tasks that will never end."""
         settings, contexts, clock, journal = self.settings, self._contexts, self._clock, self._journal
-        owner, system = CodeOwner(settings.app_packages), System()
+        owner, system = self._owner, System()
         lateness = Lateness(clock, BOUNDARY, system.runqueue)
         self._report = StallReport(clock, journal)
         witness = Witness(
@@ -156,6 +164,7 @@ class Engine:
             self._census,
             Losses(states, self._lost_log, self._lost_contexts),
             JobCounts(self._drains),
+            PoolCensus(self._pools, self._hub, self._contexts, clock),
             (self._own(),),
         )
         self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
@@ -293,6 +302,7 @@ class Engine:
         self._census.clear()
         self._stall_log.clear()
         self._lost_log.clear()
+        self._pools.clear()
         JOBS.clear()
         self._drains.clear()
         self._signals.after_fork_in_child()

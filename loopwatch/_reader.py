@@ -9,9 +9,10 @@ from ._clock import Clock
 from ._collectors.jobs import JobCounts
 from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
+from ._collectors.pools.census import PoolCensus
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
-from ._records import DrainReport, Loop, Lost, Measure, Point, Snapshot, Stall, Task
+from ._records import DrainReport, Loop, Lost, Measure, Point, Pool, Snapshot, Stall, Task
 
 
 class Source(Protocol):
@@ -33,6 +34,7 @@ class Reader:
         tasks: TaskCensus,
         losses: Losses,
         jobs: JobCounts,
+        pools: PoolCensus,
         further: Iterable[Source],
     ) -> None:
         self._service_name = service_name
@@ -42,7 +44,8 @@ class Reader:
         self._tasks = tasks
         self._losses = losses
         self._jobs = jobs
-        self._sources: tuple[Source, ...] = (loops, stalls, tasks, losses, jobs, *further)
+        self._pools = pools
+        self._sources: tuple[Source, ...] = (loops, stalls, tasks, losses, jobs, pools, *further)
 
     def snapshot(self) -> Snapshot:
         """Return everything known now."""
@@ -59,6 +62,7 @@ class Reader:
             stalls=self.stalls(),
             lost=self.lost(),
             drains=self.drains(),
+            pools=self._pools.records(all_people=False),
         )
 
     def loops(self) -> tuple[Loop, ...]:
@@ -80,3 +84,7 @@ class Reader:
     def drains(self) -> tuple[DrainReport, ...]:
         """Return the reports of the last drains, oldest first."""
         return self._jobs.records()
+
+    def pools(self) -> tuple[Pool, ...]:
+        """Return all pools, by kind and label, with who has and who wants their connections."""
+        return self._pools.records(all_people=True)
