@@ -10,12 +10,12 @@ from typing import Any
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._records import Distribution, Measure, Pool
-from loopwatch._store.pools import Acquire, Family, Pools, WaitCell, WatchedPool
+from loopwatch._store.pools import Acquire, Borrowing, Family, Pools, WaitCell, WatchedPool
 from loopwatch.facts import OTHER, TOP
 
 from .binding import Binding
 from .hub import Hub
-from .people import borrower, longest, still_held, waiter
+from .people import borrowers, still_held, waiters
 from .protocol import Sample, Server
 
 
@@ -30,7 +30,7 @@ class _Reading:
     features: frozenset[str]
     samples: list[Sample] = field(default_factory=list)
     waiting: list[Acquire] = field(default_factory=list)
-    held: list[Acquire] | None = None
+    held: list[Borrowing] | None = None
     instances: int = 0
     exported: bool = False
     """By the library itself, under the conventional names."""
@@ -47,7 +47,7 @@ class _Reading:
 
     def oldest_wait(self, now: float) -> float:
         """Return how long the one has waited that has waited longest."""
-        return max((now - acquire.asked for acquire in self.waiting), default=0.0)
+        return max((now - asked for _, _, asked in self.waiting), default=0.0)
 
 
 _AT_REST = frozenset(("used", "idle", "pending"))
@@ -121,7 +121,7 @@ class PoolCensus:
 
     def _record(self, reading: _Reading, now: float, people: bool) -> Pool:
         waits, totals = "waits" in reading.features, reading.totals
-        distribution = totals.waits.read()
+        distribution = totals.waits
         held = reading.held if people else None
         waiting = reading.waiting if people and waits else None
         return Pool(
@@ -140,12 +140,8 @@ class PoolCensus:
             cancelled=totals.cancelled if waits else None,
             instances=reading.instances,
             created=totals.created,
-            borrowers=None
-            if held is None
-            else tuple(borrower(one, now, self._contexts) for one in longest(held, _got)),
-            waiters=None
-            if waiting is None
-            else tuple(waiter(one, now, self._contexts) for one in longest(waiting, _asked)),
+            borrowers=None if held is None else borrowers(held, now, self._contexts),
+            waiters=None if waiting is None else waiters(waiting, now, self._contexts),
         )
 
 
@@ -164,14 +160,6 @@ def _plausible(sample: Sample) -> Sample:
     if sample.max is not None and sample.used is not None:
         sample.used = min(sample.used, sample.max)
     return sample
-
-
-def _asked(acquire: Acquire) -> float:
-    return acquire.asked
-
-
-def _got(acquire: Acquire) -> float:
-    return acquire.asked if acquire.got is None else acquire.got
 
 
 def _common(reading: _Reading) -> Iterator[Measure]:
@@ -200,7 +188,7 @@ def _others(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:
                     yield stem, labels, value
             if "waits" in reading.features:
                 yield "pool_oldest_wait", labels, reading.oldest_wait(now)
-                yield "pool_wait", labels, reading.totals.waits.read()
+                yield "pool_wait", labels, reading.totals.waits
                 yield "pool_timeouts", labels, reading.totals.timeouts
 
 
@@ -251,8 +239,8 @@ def _executors(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:
 def _added(totals: Iterable[WaitCell]) -> Distribution:
     added = WaitCell()
     for cell in totals:
-        added.waits.absorb(cell.waits)
-    return added.waits.read()
+        added.absorb(cell)
+    return added.waits
 
 
 def _servers(readings: Iterable[_Reading]) -> Iterator[Measure]:
