@@ -117,7 +117,7 @@ class PoolCensus:
             asked_at = self._clock.monotonic()
             in_use = binding.in_use(anchor)
             if in_use is not None:
-                reading.held = (reading.held or []) + still_held(pool, in_use, asked_at)
+                reading.held = [*(reading.held or ()), *still_held(pool, in_use, asked_at).values()]
 
     def _record(self, reading: _Reading, now: float, people: bool) -> Pool:
         waits, totals = "waits" in reading.features, reading.totals

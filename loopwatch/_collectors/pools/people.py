@@ -18,16 +18,16 @@ SHOWN = 20
 """Borrowers shown of each label, those that have theirs longest, and as many waiters."""
 
 
-def still_held(pool: WatchedPool, in_use: Iterable[object], asked_at: float) -> list[Borrowing]:
-    """Return who has what is in use of ``pool``, and forget who had what is not.
+def still_held(pool: WatchedPool, in_use: Iterable[object], asked_at: float) -> dict[int, Borrowing]:
+    """Return who has what is in use of ``pool``, by the id of that, and forget who had what is not.
 
     What was acquired after ``asked_at`` may not be in the answer yet.
     """
     things = set(map(id, in_use))
-    held = []
+    held = {}
     for key, borrowing in list(pool.held.items()):
         if key in things:
-            held.append(borrowing)
+            held[key] = borrowing
         elif borrowing[1] < asked_at and pool.held.get(key) is borrowing:
             del pool.held[key]
     return held
