@@ -95,7 +95,10 @@ class Binding:
 
     def found(self, pool: object) -> None:
         """Take note of a pool that was there before us. Others are noted at their first acquire."""
-        self.watched(pool)
+        watched = self.watched(pool)
+        label = self.reader.label(pool)
+        if watched is not None and watched.totals is None and label is not None:
+            self._count_under(watched, label)
 
     def acquires(
         self,

@@ -38,7 +38,8 @@ class _Reading:
     def sum(self, name: str) -> int | None:
         """Add up a number over the pools that tell it; None if none does."""
         known = [value for sample in self.samples if (value := getattr(sample, name)) is not None]
-        return sum(known) if known or (name in _AT_REST and not self.instances) else None
+        at_rest = not self.instances and name in _AT_REST and "gauges" in self.features
+        return sum(known) if known or at_rest else None
 
     @property
     def max(self) -> int | None:
@@ -67,13 +68,13 @@ class PoolCensus:
         """Return all pools; who has and who wants connections of ``all``, or of those somebody waits for."""
         now = self._clock.monotonic()
         return tuple(
-            self._record(reading, now, all_people or bool(reading.sum("pending")))
-            for reading in self._readings(people=True)
+            self._record(reading, now, people=all_people or bool(reading.sum("pending")))
+            for reading in self._readings(all_people=all_people)
         )
 
     def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about pools."""
-        readings = self._readings(people=False)
+        readings = self._readings(all_people=False)
         for reading in readings:
             yield from _common(reading)
         yield from _others(readings, now)
@@ -88,7 +89,7 @@ class PoolCensus:
         for of, works in up.items():
             yield "reader_up", of, int(works)
 
-    def _readings(self, *, people: bool) -> list[_Reading]:
+    def _readings(self, *, all_people: bool) -> list[_Reading]:
         bound = {kind: self._hub.of(kind) for kind in {b.reader.kind for b in self._hub.bindings()}}
         readings: dict[tuple[str, str], _Reading] = {}
         for totals in self._pools.totals():
@@ -102,24 +103,24 @@ class PoolCensus:
                 key = (pool.kind, pool.label)
                 if key not in readings:
                     readings[key] = _reading(bindings[0].reader.family, key, WaitCell(), bindings)
-                self._add(readings[key], pool, anchor, bindings[0], people=people)
+                self._add(readings[key], pool, anchor, bindings[0], all_people)
         return sorted(readings.values(), key=lambda reading: (reading.kind, reading.label))
 
     def _add(
-        self, reading: _Reading, pool: WatchedPool, anchor: Any, binding: Binding, *, people: bool
+        self, reading: _Reading, pool: WatchedPool, anchor: Any, binding: Binding, all_people: bool
     ) -> None:
         reading.instances += 1
         sample = binding.sample(anchor)
         if sample is not None:
             reading.samples.append(_plausible(sample))
         reading.waiting += binding.waiting(anchor, list(pool.waiting.values()))
-        if people:
+        if all_people or (sample is not None and sample.pending):
             asked_at = self._clock.monotonic()
             in_use = binding.in_use(anchor)
             if in_use is not None:
                 reading.held = [*(reading.held or ()), *still_held(pool, in_use, asked_at).values()]
 
-    def _record(self, reading: _Reading, now: float, people: bool) -> Pool:
+    def _record(self, reading: _Reading, now: float, *, people: bool) -> Pool:
         waits, totals = "waits" in reading.features, reading.totals
         distribution = totals.waits
         held = reading.held if people else None

@@ -16,7 +16,7 @@ from .hub import Hub
 from .people import borrower, still_held
 
 TOO_LONG = 60.0
-"""Seconds. Pools let callers wait for 30 s at most, as SQLAlchemy and psycopg do: all have given up by then."""
+"""Seconds. SQLAlchemy and psycopg let callers wait for 30 s: whoever wanted it has given up by then."""
 EVERY = 5.0
 """Seconds between two looks: what was given back is remembered for so long."""
 
