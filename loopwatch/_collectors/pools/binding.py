@@ -59,7 +59,8 @@ class Binding:
         self._binding: Feature = "gauges"
         self._failures: Counter[Feature] = Counter()
         self.on = True
-        """Whether the wrappers write their books; else they pass through."""
+        """Whether acquires are written down; else their wrappers pass through."""
+        self._removed = False
         anchor = None if type(reader).anchor is PoolReader.anchor else reader.anchor
         self.asks = make_asks(self, pools, anchor, clock.monotonic)
         self.asked = make_asked(self, clock.monotonic)
@@ -148,7 +149,7 @@ class Binding:
 
     def made(self, pool: object) -> None:
         """Take note of a pool that has just been created."""
-        if not self.on:
+        if self._removed or not self.up.get("gauges"):
             return
         try:
             watched = self.watched(pool)
@@ -260,6 +261,7 @@ class Binding:
     def remove(self) -> None:
         """Put the library back as it was; what stays below wrappers of others passes through."""
         self.on = False
+        self._removed = True
         for _, patch in reversed(self._patches):
             patch.undo()
         self._patches.clear()
