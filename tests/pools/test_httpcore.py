@@ -50,8 +50,10 @@ class Server:
         self.turns = asyncio.Semaphore(0)
         self.everybody = asyncio.Event()
         self.received = 0
+        self.handlers: set[asyncio.Task[None] | None] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.handlers.add(asyncio.current_task())
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 await reader.readuntil(b"\r\n\r\n")
@@ -61,6 +63,13 @@ class Server:
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
                 await writer.drain()
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    async def end(self) -> None:
+        """Wait for the clients to be gone."""
+        self.let_all()
+        await asyncio.gather(*filter(None, self.handlers))
 
     def let_all(self) -> None:
         self.everybody.set()
@@ -74,6 +83,7 @@ async def server() -> AsyncIterator[Server]:
     async with await asyncio.start_server(found.serve, "127.0.0.1", 0) as listening:
         found.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         yield found
+        await found.end()
 
 
 def client_of(httpx: Any, connections: int = 2, pool: float | None = 60, **more: Any) -> Any:
