@@ -172,13 +172,13 @@ class Binding:
         return self._pools.find(anchor) or self._pools.add(self.reader.kind, anchor)
 
     def cell(self, watched: WatchedPool, pool: Any, *, at_last: bool = True) -> WaitCell:
-        """Return where this thread counts for a pool, and remember that.
+        """Return where this thread counts for a pool, and remember that. Without it, its anchor will do.
 
         An acquire that failed comes too soon to ask what a pool without a connection is called ``at_last``.
         """
         totals = watched.totals
         if totals is None:
-            label = self.reader.label(pool)
+            label = self.reader.label(watched.anchor() if pool is None else pool)
             if label is None and not at_last:
                 return self._pools.under(self.reader.kind, self.reader.family, NOBODY).cell()
             totals = self._count_under(watched, label or NOBODY)
