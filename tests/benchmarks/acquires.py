@@ -7,11 +7,12 @@ microseconds with httpx, varies by more than what is measured. What stands aroun
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +53,14 @@ class Pool:
         """Send nothing."""
 
 
+class WatchedPool(Pool):
+    """Has the agent's wrappers."""
+
+
+class WatchedClient(Pool):
+    """Has those around a client of HTTP."""
+
+
 async def acquires(pool: Pool) -> None:
     for _ in range(ACQUIRES):
         await pool.acquire()
@@ -85,11 +94,11 @@ async def fastest(kind: Callable[[Pool], Awaitable[None]], pool: Pool) -> float:
     return min(times) / ACQUIRES * 1e6
 
 
-def watched(agent: Any) -> type[Pool]:
-    """Return a class of pools that the agent's readers are bound to."""
+def watch(agent: Any) -> None:
+    """Bind readers of the agent's to the classes of pools."""
     from loopwatch._collectors.pools import httpcore
     from loopwatch._collectors.pools.binding import Binding
-    from loopwatch._collectors.pools.protocol import PoolReader, Sample
+    from loopwatch._collectors.pools.protocol import PoolReader
 
     class Reader(PoolReader):
         kind = "benchmark"
@@ -97,31 +106,26 @@ def watched(agent: Any) -> type[Pool]:
 
         def bind(self, module: ModuleType, binding: Binding) -> None:
             with binding.feature("waits"):
-                binding.acquires(Watched, "acquire")
-                binding.acquires(Watched, "take", awaited=False)
-                proxied: httpcore.Proxied = {}
-                for name, wrapper in (
-                    ("handle_async_request", httpcore._handles),
-                    ("_send_request_headers", httpcore._sends),
-                ):
-                    binding.wrap(
-                        Watched, name, lambda original, make=wrapper: make(binding, proxied, original)
-                    )
+                binding.acquires(WatchedPool, "acquire")
+                binding.acquires(WatchedPool, "take", awaited=False)
 
         def label(self, pool: Any) -> str:
-            return "benchmark"
+            return self.kind
 
-        def read(self, anchor: Any) -> Sample:
-            return Sample()
+    class RequestReader(Reader):
+        kind = "benchmark of httpcore"
+        registers = httpcore.HttpcoreReader.registers
 
-        def holders(self, anchor: Any) -> Iterable[object]:
-            return ()
+        def bind(self, module: ModuleType, binding: Binding) -> None:
+            proxied: httpcore.Proxied = {}
+            handles = functools.partial(httpcore._handles, binding, proxied)
+            with binding.feature("waits"):
+                binding.wrap(WatchedClient, "handle_async_request", handles)
+                sends = functools.partial(httpcore._sends, binding, proxied)
+                binding.wrap(WatchedClient, "_send_request_headers", sends)
 
-    class Watched(Pool):
-        pass
-
-    agent._engine._hub._bind(Reader(), sys.modules[__name__])
-    return Watched
+    for reader in (Reader(), RequestReader()):
+        agent._engine._hub._bind(reader, sys.modules[__name__])
 
 
 async def measure() -> dict[str, tuple[float, float]]:
@@ -129,8 +133,12 @@ async def measure() -> dict[str, tuple[float, float]]:
 
     agent = loopwatch.install(prometheus_port=None)
     await asyncio.sleep(0)
-    cls = watched(agent)
-    return {name: (await fastest(kind, Pool()), await fastest(kind, cls())) for name, kind in KINDS.items()}
+    watch(agent)
+    found = {}
+    for name, kind in KINDS.items():
+        ours = WatchedClient() if kind is requests else WatchedPool()
+        found[name] = await fastest(kind, Pool()), await fastest(kind, ours)
+    return found
 
 
 def run(missing: dict[str, str]) -> list[Verdict]:

@@ -62,9 +62,9 @@ class Binding:
         """Whether acquires are written down; else their wrappers pass through."""
         self._removed = False
         anchor = None if type(reader).anchor is PoolReader.anchor else reader.anchor
-        self.asks = make_asks(self, pools, anchor, clock.monotonic)
+        self.asks = make_asks(self, pools, anchor, clock.monotonic, registers=reader.registers)
         self.asked = make_asked(self, clock.monotonic)
-        self.got = make_got(self, clock.monotonic)
+        self.got = make_got(self, clock.monotonic, registers=reader.registers)
 
     @contextmanager
     def feature(self, name: Feature) -> Iterator[None]:
@@ -140,7 +140,7 @@ class Binding:
             watched, _, asked = acquire
             if watched is None:
                 watched = self.watched(pool)
-            elif watched.waiting.pop(id(acquire), None) is None:
+            elif self.reader.registers and watched.waiting.pop(id(acquire), None) is None:
                 return
             if watched is not None:
                 cell = self.cell(watched, pool, at_last=False)

@@ -32,6 +32,7 @@ class HttpcoreReader(PoolReader):
     """Reads pools of HTTP connections. What is held of one is a request, until its response is closed."""
 
     family: ClassVar[Family] = "http"
+    registers: ClassVar[bool] = False
 
     def __init__(self, package: str) -> None:
         self.kind = package
@@ -97,6 +98,11 @@ class HttpcoreReader(PoolReader):
         """Return the requests that have a connection."""
         return [one.request for one in snap(anchor._requests) if one.connection is not None]
 
+    def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
+        """Return those that the requests lead to."""
+        asked = [getattr(one.request, "_loopwatch_asked", None) for one in snap(anchor._requests)]
+        return [acquire for acquire in asked if acquire is not None]
+
 
 def _handles(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> Callable[..., Any]:
     """Return what stands in place of the pool's ``handle_async_request``: the wait begins here."""
@@ -120,14 +126,15 @@ def _handles(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -
             response = await original(self, request)
         except BaseException as error:
             proxied.pop(task, None)
-            binding.failed(acquire, self, error)
+            if _ends(request):
+                binding.failed(acquire, self, error)
             hide_caller(error)
             raise
         if task:
             proxied.pop(task, None)
-        watched = acquire[0]
-        if watched is not None and watched.waiting and id(acquire) in watched.waiting:
-            got(acquire, self, request)  # it was not seen to send
+        if getattr(request, "_loopwatch_asked", None) is not None:  # it was not seen to send
+            request._loopwatch_asked = None
+            got(acquire, self, request)
         return response
 
     return handle_async_request
@@ -147,13 +154,23 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
         except AttributeError:  # made by a proxy, or not ours
             if proxied and getattr(request, "method", b"CONNECT") != b"CONNECT":  # which only opens the way
                 found = proxied.get(_task())
-                if found is not None:
+                if found is not None and _ends(found[1]):
                     got(found[0], None, found[1])
         else:
-            got(acquire, None, request)
+            if acquire is not None:
+                request._loopwatch_asked = None
+                got(acquire, None, request)
         return original(self, request, **more) if more else original(self, request)
 
     return send_request_headers
+
+
+def _ends(request: Any) -> bool:
+    """Whether the wait of a request ends now: it has not before."""
+    waits = getattr(request, "_loopwatch_asked", None) is not None
+    if waits:
+        request._loopwatch_asked = None
+    return waits
 
 
 def _task() -> int:
