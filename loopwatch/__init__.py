@@ -23,6 +23,7 @@ from ._jobs.drain import drain
 from ._jobs.lifespan import drain_lifespan
 from ._jobs.spawn import spawn
 from ._records import (
+    Borrower,
     Cause,
     Distribution,
     DrainReport,
@@ -34,11 +35,15 @@ from ._records import (
     Lost,
     LostReason,
     Point,
+    Pool,
+    PoolUser,
+    PoolWaiter,
     Snapshot,
     Stall,
     Task,
     TaskState,
     Victim,
+    Waiting,
     Work,
 )
 from ._store.daemons import daemon
@@ -47,6 +52,7 @@ from ._version import __version__
 
 __all__ = [
     "Agent",
+    "Borrower",
     "Carried",
     "Cause",
     "ConfigurationError",
@@ -62,11 +68,15 @@ __all__ = [
     "Lost",
     "LostReason",
     "Point",
+    "Pool",
+    "PoolUser",
+    "PoolWaiter",
     "Snapshot",
     "Stall",
     "Task",
     "TaskState",
     "Victim",
+    "Waiting",
     "Work",
     "__version__",
     "carry",

@@ -18,6 +18,10 @@ from ._collectors.leaks.found import Found
 from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
 from ._collectors.own import Own
+from ._collectors.pools.catalogue import READERS
+from ._collectors.pools.census import PoolCensus
+from ._collectors.pools.hub import Hub
+from ._collectors.pools.overdue import Overdue
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._context.backing import Backing, lean_on
@@ -37,6 +41,7 @@ from ._store.jobs import JOBS
 from ._store.loop_state import LoopStates
 from ._store.lost_log import LostLog
 from ._store.pauses import Pauses
+from ._store.pools import Pools
 from ._store.stall_log import StallLog
 from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
@@ -44,6 +49,7 @@ from ._watchdog.hold_dump import HoldDump
 from ._watchdog.lateness import Lateness
 from ._watchdog.loss_report import LossReport
 from ._watchdog.lost import LostTasks
+from ._watchdog.pace import Pace
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
@@ -60,6 +66,7 @@ COMPONENTS = (
     "heartbeat",
     "hold_dump",
     "journal",
+    "pools",
     "prometheus",
     "reader",
     "show",
@@ -104,6 +111,8 @@ class Engine:
         self._pauses = Pauses()
         self._states = LoopStates(self._pauses)
         self._stall_log, self._lost_log = StallLog(), LostLog()
+        self._pools = Pools()
+        self._owner = CodeOwner(settings.app_packages)
         self._drains: deque[DrainReport] = deque(maxlen=DRAINS)
         self._build_probes()
         self._build_watchdog()
@@ -117,18 +126,20 @@ class Engine:
         self._handovers = HandOverProbe(contexts, self._lost_contexts, journal)
         self._attach = Attach(self._states, self.settings, contexts, clock, journal, self)
         self._gc = GcProbe(self._states, self._pauses, clock, journal)
+        self._hub = Hub(READERS, self._pools, self._owner.of, clock, journal)
         self._probes: dict[str, Probe] = {
             "gc": self._gc,
             "unawaited": self._unawaited,
             "handovers": self._handovers,
             "attach": self._attach,
+            "pools": self._hub,
         }
         self._signals = DrainSignals(self.settings.drain_timeout, journal)
 
     def _build_watchdog(self) -> None:
         """Build what looks from outside: at long steps, at losses, and at tasks that will never end."""
         settings, contexts, clock, journal = self.settings, self._contexts, self._clock, self._journal
-        owner, system = CodeOwner(settings.app_packages), System()
+        owner, system = self._owner, System()
         lateness = Lateness(clock, BOUNDARY, system.runqueue)
         self._report = StallReport(clock, journal)
         witness = Witness(
@@ -147,6 +158,8 @@ class Engine:
         )
         self._found = Found(contexts, self._lost_log, self._losses)
         leaks = LeakFinder(self._states, self._found, clock)
+        self._pool_pace = Pace(clock)
+        overdue = Overdue(self._pools, self._hub, contexts, self._pool_pace.admit, clock, journal)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
@@ -162,6 +175,7 @@ class Engine:
                 self._gc.check,
                 self._lost_tasks.collect,
                 leaks.look,
+                overdue.look,
                 self._refresh_metrics,
             ),
         )
@@ -179,6 +193,7 @@ class Engine:
             self._census,
             Losses(states, self._lost_log, self._lost_contexts),
             JobCounts(self._drains),
+            PoolCensus(self._pools, self._hub, self._contexts, clock),
             (self._own(),),
         )
         self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
@@ -199,7 +214,9 @@ class Engine:
                 "context": lambda: self._contexts.unshown_dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
-            log_suppressed=lambda: self._report.log_suppressed + self._losses.log_suppressed,
+            log_suppressed=lambda: (
+                self._report.log_suppressed + self._losses.log_suppressed + self._pool_pace.suppressed
+            ),
             unwatched=self._attach.unwatched.copy,
         )
 
@@ -360,6 +377,8 @@ class Engine:
         self._found.clear()
         self._report.clear()
         self._losses.clear()
+        self._pool_pace.clear()
+        self._pools.clear()
         JOBS.clear()
         self._drains.clear()
         self._signals.after_fork_in_child()

@@ -12,10 +12,12 @@ from ._clock import Clock
 from ._collectors.jobs import JobCounts
 from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
+from ._collectors.pools.census import PoolCensus
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
+from ._collectors.waits import waits
 from ._journal import Journal
-from ._records import DrainReport, Loop, Lost, Measure, Point, Snapshot, Stall, Task
+from ._records import DrainReport, Loop, Lost, Measure, Point, Pool, Snapshot, Stall, Task, Waiting
 
 T = TypeVar("T")
 
@@ -43,6 +45,7 @@ class Reader:
         tasks: TaskCensus,
         losses: Losses,
         jobs: JobCounts,
+        pools: PoolCensus,
         further: Iterable[Source],
     ) -> None:
         self._service_name = service_name
@@ -53,7 +56,8 @@ class Reader:
         self._tasks = tasks
         self._losses = losses
         self._jobs = jobs
-        self._sources: tuple[Source, ...] = (loops, stalls, tasks, losses, jobs, *further)
+        self._pools = pools
+        self._sources: tuple[Source, ...] = (loops, stalls, tasks, losses, jobs, pools, *further)
 
     def snapshot(self) -> Snapshot:
         """Return everything known now."""
@@ -70,6 +74,7 @@ class Reader:
             stalls=self.stalls(),
             lost=self.lost(),
             drains=self.drains(),
+            pools=self._said(self._pools.records, all_people=False),
         )
 
     def _said(self, asked: Callable[..., Iterable[T]], *args: Any, **options: Any) -> tuple[T, ...]:
@@ -99,3 +104,11 @@ class Reader:
     def drains(self) -> tuple[DrainReport, ...]:
         """Return the reports of the last drains, oldest first."""
         return self._said(self._jobs.records)
+
+    def pools(self) -> tuple[Pool, ...]:
+        """Return all pools, by kind and label, with who has and who wants their connections."""
+        return self._said(self._pools.records, all_people=True)
+
+    def waits(self, limit: int) -> tuple[Waiting, ...]:
+        """Return who waits for locks and their like, among up to ``limit`` live tasks; most first."""
+        return self._said(waits, self._tasks.live(limit))

@@ -218,6 +218,98 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Tasks that wait for locks, semaphores, conditions, events or queues, at one place in the program."""
+
+    primitive: str
+    """What they called in order to wait, such as ``Semaphore.acquire``."""
+    site: Frame
+    """Where they did: the innermost frame that was not asyncio's own."""
+    count: int
+    """Tasks that wait there."""
+    objects: int
+    """Locks, semaphores and so on that they wait for."""
+    tasks: tuple[str, ...]
+    """Names and coroutines of up to 10 of them."""
+    owners: tuple[str, ...]
+    """Of locks and semaphores, of up to 10 of the tasks that are inside of a ``with`` block of theirs. Empty
+    when none is seen to be: ``await lock.acquire()`` alone leaves no trace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolUser:
+    """Who has a connection of a pool, or waits for one; of an executor, whose work has a thread or waits."""
+
+    task_name: str | None
+    """None outside of tasks, and for a task that was given none and has ended."""
+    coroutine: str | None
+    """Qualified name of the task's coroutine function; None outside of tasks."""
+    site: Frame | None
+    """Who created the task; where its coroutine function begins, if that was not seen."""
+    context: Mapping[str, str]
+    """The watched variables of the task. Empty when it has ended."""
+    trace_id: str | None
+    span_id: str | None
+    await_stack: tuple[Frame, ...]
+    """Where the task stands, innermost last. Empty when it has ended."""
+    waiting_on: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Borrower(PoolUser):
+    """Who has a connection."""
+
+    held: float
+    """Seconds since it was acquired."""
+    gone: bool
+    """Whether the task that acquired it has ended: nobody is left to give it back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolWaiter(PoolUser):
+    """Who waits for a connection."""
+
+    waited: float
+    """Seconds since it was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """All pools of one kind and label, added up. None: not known, or there is no limit."""
+
+    kind: str
+    """The library, or ``thread_pool``."""
+    label: str
+    """Its name, its server and database, or where it is created."""
+    max: int | None
+    used: int | None
+    idle: int | None
+    connecting: int | None
+    """Connections being opened."""
+    pending: int | None
+    """Callers that wait."""
+    oldest_wait: float | None
+    """Seconds the one has waited that has waited longest; 0.0 when nobody waits."""
+    wait_count: int | None
+    """Waits that ended, in any way. Those that got a connection at once count as well."""
+    wait_sum: float | None
+    """Seconds, from asking to holding an open connection."""
+    timeouts: int | None
+    """Waits that the pool gave up."""
+    rejected: int | None
+    """Callers that the pool turned away at once."""
+    cancelled: int | None
+    instances: int
+    """Pools that live."""
+    created: int
+    """Pools so far."""
+    borrowers: tuple[Borrower, ...] | None
+    """Up to 20, longest first. In a snapshot only of pools that somebody waits for, as the waiters."""
+    waiters: tuple[PoolWaiter, ...] | None
+    """Up to 20, longest first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """Whose work some code does."""
 
@@ -282,3 +374,5 @@ class Snapshot:
     """The last 256, oldest first."""
     drains: tuple[DrainReport, ...] = ()
     """The reports of the last 16 drains, oldest first."""
+    pools: tuple[Pool, ...] = ()
+    """By kind and label."""

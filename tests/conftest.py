@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import loopwatch
+from loopwatch._collectors.pools.catalogue import READERS
 from loopwatch._store import watched
 
 pytest_plugins = ["pytester"]
@@ -23,6 +24,9 @@ LOOP_KINDS = ("stock", "eager", "uvloop")
 
 NEEDS = "needs: "
 """How a skip begins whose reason is the machine: ``pytest.skip("needs: uvloop")``."""
+
+POOL_READERS = os.path.join(os.path.dirname(loopwatch.__file__), "_collectors", "pools", "")
+"""Where the functions lie that stand in place of a library's own."""
 
 REQUIRE_ALL = os.environ.get("TEST_REQUIRE_ALL") == "1"
 """Set where everything is installed (.ci/run): there such a skip is a failure."""
@@ -45,6 +49,21 @@ def _is_ours(hook: object) -> bool:
     return module.partition(".")[0] == "loopwatch"
 
 
+def _wrapped_in_pools() -> list[str]:
+    """Name the methods in the modules of our readers that are wrapped."""
+    modules = [sys.modules[name] for reader in READERS for name in reader.modules if name in sys.modules]
+    classes = [found for module in modules for found in vars(module).values() if isinstance(found, type)]
+    methods = [
+        (cls, name, getattr(raw, "__func__", raw)) for cls in classes for name, raw in vars(cls).items()
+    ]
+    codes = [(cls, name, getattr(method, "__code__", None)) for cls, name, method in methods]
+    return [
+        f"{cls.__qualname__}.{name}"
+        for cls, name, code in codes
+        if code is not None and code.co_filename.startswith(POOL_READERS)
+    ]
+
+
 def _hooks() -> dict[str, object]:
     """Every place in the process that loopwatch hooks into, with what stands there now."""
     uvloop = sys.modules.get("uvloop")
@@ -53,6 +72,7 @@ def _hooks() -> dict[str, object]:
         "run_forever of uvloop": uvloop and uvloop.Loop.__dict__.get("run_forever"),
         "ThreadPoolExecutor.submit": ThreadPoolExecutor.submit,
         "Thread.start": threading.Thread.start,
+        "pools": _wrapped_in_pools(),
         "asyncio.Queue": (asyncio.Queue.put_nowait, asyncio.Queue.get_nowait),
         "call_soon_threadsafe of asyncio": asyncio.BaseEventLoop.call_soon_threadsafe,
         "call_soon_threadsafe of uvloop": uvloop and uvloop.Loop.__dict__.get("call_soon_threadsafe"),

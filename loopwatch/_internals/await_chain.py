@@ -56,6 +56,8 @@ class Wait(NamedTuple):
     """As an engineer would say it: ``Queue.get``, ``sleep``, ``task 'refresh' (app.refresh)``."""
 
 
+_OURS = "loopwatch._collectors.pools."
+"""Modules whose functions stand in place of a library's own, above them in a chain."""
 _LIBRARIES = ("asyncio", "anyio", "uvloop")
 """Whose functions at the end of a chain name the wait."""
 _TRANSPARENT = frozenset(("run", "wait_for"))
@@ -125,7 +127,7 @@ def chain(task_or_coro: Any) -> Chain:
     awaited = None
     with contextlib.suppress(Exception):
         found, awaited = links(task_or_coro)
-        places.extend(filter(None, map(place_of, found)))
+        places.extend(place for one in found if (place := place_of(one)) and not place[2].startswith(_OURS))
     return Chain(tuple(places), awaited, tuple(found))
 
 
@@ -186,6 +188,7 @@ def _of_code(places: Sequence[Place]) -> Wait | None:
         called.append(_PRIVATE.get(code.co_qualname) or code.co_qualname.partition(".<locals>")[0])
     for qualname in reversed(called):
         owner, _, function = qualname.rpartition(".")
+        owner = owner.removesuffix("Adapter")  # of anyio's, around what was made before the loop ran
         if function.startswith("_") or qualname in _TRANSPARENT:
             continue
         if owner.endswith(("Loop", "Backend")):

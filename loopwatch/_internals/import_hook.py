@@ -1,6 +1,6 @@
-"""Runs a function once a named module has been imported, without importing it ourselves.
+"""Runs functions once the modules they are for have been imported, without importing any ourselves.
 
-The trespass: ``exec_module`` of that one module's loader is replaced on the instance while it runs, and put
+The trespass: ``exec_module`` of such a module's loader is replaced on the instance while it runs, and put
 back before the module's importer goes on. Loaders that refuse attributes are left alone (the hook then never
 fires: the module is used unwatched). Deletable when CPython offers import callbacks.
 
@@ -13,27 +13,32 @@ import sys
 
 TYPE_CHECKING = False  # as typing has it, whose import alone costs what a short-lived child takes to start
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from importlib.abc import Loader
     from importlib.machinery import ModuleSpec
     from types import ModuleType
 
 
 class ImportHook:
-    """A finder that finds nothing itself: it lets the others find and watches their result."""
+    """A finder that finds nothing itself: it lets the others find and watches their result.
 
-    def __init__(self, name: str, then: Callable[[ModuleType], None]) -> None:
-        self._name = name
-        self._then = then
+    One for many modules, since each finder is asked at every import of the program.
+    """
+
+    def __init__(self, then: Mapping[str, Callable[[ModuleType], None]]) -> None:
+        self._then = dict(then)
+        """By the name of the module, those not imported yet."""
         self._searching = False
-        self._watched: Loader | None = None
+        self._watched: dict[int, Loader] = {}
+        """By id: loaders have an equality of their own."""
 
     def install(self) -> None:
-        """Call back now if the module is imported already, else when it is."""
-        module = sys.modules.get(self._name)
-        if module is not None:
-            self._then(module)
-        else:
+        """Call back now for each module that is imported already, for the others when they are."""
+        for name in list(self._then):
+            module = sys.modules.get(name)
+            if module is not None:
+                self._then.pop(name)(module)
+        if self._then:
             sys.meta_path.insert(0, self)
 
     def remove(self) -> None:
@@ -45,7 +50,7 @@ class ImportHook:
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """See importlib.abc.MetaPathFinder. Called for every import: the common answer is the first line."""
-        if fullname != self._name or self._searching:
+        if fullname not in self._then or self._searching:
             return None
         self._searching = True  # another finder may ask the whole path again
         try:
@@ -55,7 +60,7 @@ class ImportHook:
         finally:
             self._searching = False
         if spec is not None and spec.loader is not None:
-            self._watch(spec.loader)
+            self._watch(fullname, spec.loader)
         return spec
 
     def _ask(
@@ -64,21 +69,28 @@ class ImportHook:
         find_spec = getattr(finder, "find_spec", None)
         return None if finder is self or find_spec is None else find_spec(fullname, path, target)
 
-    def _watch(self, loader: Loader) -> None:
+    def _watch(self, name: str, loader: Loader) -> None:
         original = getattr(loader, "exec_module", None)  # loaders of old have load_module alone
-        if original is None or loader is self._watched:
+        if original is None or id(loader) in self._watched:
             return  # one loader for all of an archive, asked before, as by importlib.util.find_spec
 
         def exec_module(module: ModuleType) -> None:
-            if module.__name__ == self._name:
+            then = self._then.pop(module.__name__, None)
+            if then is not None:
                 vars(loader).pop("exec_module", None)  # the loader is as before, if no other hook saw to it
-                self.remove()
+                self._watched.pop(id(loader), None)
+                self._leave_if_done()
             original(module)
-            if module.__name__ == self._name:
-                self._then(module)
+            if then is not None:
+                then(module)
 
         try:
             loader.exec_module = exec_module  # type: ignore[method-assign]
-            self._watched = loader
+            self._watched[id(loader)] = loader
         except AttributeError:
+            self._then.pop(name, None)
+            self._leave_if_done()
+
+    def _leave_if_done(self) -> None:
+        if not self._then:
             self.remove()

@@ -28,6 +28,9 @@ current_task: Callable[[asyncio.AbstractEventLoop], Any] = (
 )
 """Returns the task that a loop runs at the moment; None between two."""
 
+running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
+"""Returns the loop that runs in the calling thread; None where none does."""
+
 
 def coroutine_name(coro: object) -> str:
     """Return the qualified name of a coroutine's function; of what stands in for a coroutine, its type's."""

@@ -21,12 +21,13 @@ from typing import Any
 from loopwatch._context.handover import HANDED, HandOver, LostContexts
 from loopwatch._context.reader import ContextReader, get_current
 from loopwatch._internals.interpreter import getframe, place_outside
+from loopwatch._internals.patches import Patch
 from loopwatch._internals.source_traceback import hide
 from loopwatch._internals.threads import target
 from loopwatch._journal import Journal
 from loopwatch._store.watched import listen
 
-from .loop_classes import LoopClasses, Patch
+from .loop_classes import LoopClasses
 
 _POOL = pools.__file__
 _ON_BEHALF = (

@@ -9,45 +9,13 @@ is imported. Patches of ``new_event_loop``, of policies and of ``_set_running_lo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
 
 from loopwatch._internals.import_hook import ImportHook
+from loopwatch._internals.patches import Patch, Wrapper
 from loopwatch._journal import Journal
 from loopwatch._records import LoopKind
-
-Wrapper = Callable[[Any], Any]
-"""Takes the original function of a method and returns the one to put in its place."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """A method of a class, replaced by ours."""
-
-    cls: type
-    name: str
-    original: Any
-    ours: Any
-    inherited: bool
-
-    @classmethod
-    def apply(cls, owner: type, name: str, wrapper: Wrapper) -> Patch:
-        """Replace the method ``name`` of ``owner`` by what ``wrapper`` makes of it."""
-        original = getattr(owner, name)
-        patch = cls(owner, name, original, wrapper(original), inherited=name not in owner.__dict__)
-        setattr(owner, name, patch.ours)
-        return patch
-
-    def undo(self) -> None:
-        """Put the original back, unless somebody has wrapped ours since: then it stays below theirs."""
-        if self.cls.__dict__.get(self.name) is not self.ours:
-            return
-        if self.inherited:
-            delattr(self.cls, self.name)
-        else:
-            setattr(self.cls, self.name, self.original)
 
 
 class LoopClasses:
@@ -58,7 +26,7 @@ class LoopClasses:
         self._journal = journal
         self._patches: list[Patch] = []
         self._classes: list[tuple[type, LoopKind]] = []
-        self._hook = ImportHook("uvloop", self._wrap_uvloop)
+        self._hook = ImportHook({"uvloop": self._wrap_uvloop})
 
     def wrap(self) -> None:
         """Wrap the methods of all loop classes, of uvloop's once it is imported."""

@@ -48,7 +48,7 @@ class TaskProbe:
     than all the rest.
     """
 
-    __slots__ = ("_clock", "_tasks", "begin", "contexts", "falls", "journal")
+    __slots__ = ("_clock", "begin", "contexts", "falls", "journal", "live")
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class TaskProbe:
         keep: bool = False,
         fell: Callable[[], None] = lambda: None,
     ) -> None:
-        self._tasks = tasks
+        self.live = tasks.live
         self._clock = clock
         self.contexts = contexts
         self.journal = journal
@@ -72,7 +72,7 @@ class TaskProbe:
 
         Their site is where their coroutine function begins, since their creator is not known.
         """
-        live, now = self._tasks.live, self._clock.monotonic()
+        live, now = self.live, self._clock.monotonic()
         for task in asyncio.all_tasks(loop):
             if id(task) not in live and not task.done():
                 self.begin(loop, task, coroutine_of(task), task.get_name(), None, now)

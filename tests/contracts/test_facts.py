@@ -24,8 +24,12 @@ READ = ("_collectors",)
 
 OF_OURSELVES = {"overhead", "dropped", "internal_errors", "log_suppressed", "unwatched"}
 """What loopwatch counts about itself, and keeps where it happens; the engine shows the collector where."""
-OF_THE_MOMENT = {"info", "ready", "timers"}
-"""What the collector asks the loop for, so that there is nothing to keep."""
+OF_POOLS = {
+    fact.stem for fact in facts.ALL if fact.stem.startswith(("pool_", "database_", "http_", "executor_"))
+} | {"reader_up"}
+"""What readers of pools tell under words of their own, and the census of pools sorts by family."""
+OF_THE_MOMENT = {"info", "ready", "timers"} | OF_POOLS
+"""What the collector asks the loop or the library for, so that there is nothing to keep."""
 
 BORN_AS = {
     "loop_time": "idle_time",

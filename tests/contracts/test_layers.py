@@ -35,6 +35,9 @@ MAY_IMPORT = {
 }
 """What each part of the package may import besides itself."""
 
+POOL_READERS = PACKAGE / "_collectors" / "pools"
+"""Where each reader is one trespass on one library, as each file of ``_internals`` is on CPython."""
+
 THIRD_PARTY_AT_TOP = FACES | {"_cli/bootstrap"}
 LONGEST = 400
 OURS = "_loopwatch_"
@@ -131,7 +134,7 @@ class TestModule:
 
     def test_private_names_of_others_are_touched_in_internals_alone(self, path: Path) -> None:
         tree = parse(path)
-        if part_of(path) != "_internals":
+        if part_of(path) != "_internals" and path.parent != POOL_READERS:
             assert set(private_names_touched(tree)) - names_defined(tree) == set()
 
     def test_only_the_clock_imports_time(self, path: Path) -> None:
@@ -149,7 +152,8 @@ class TestModule:
         assert third_party == set() or part_of(path) in THIRD_PARTY_AT_TOP
 
     def test_it_is_short_enough_to_read(self, path: Path) -> None:
-        assert path.read_text(encoding="utf-8").count("\n") <= LONGEST
+        is_table = path.name == "facts.py"  # one entry after another: looked up, not read
+        assert is_table or path.read_text(encoding="utf-8").count("\n") <= LONGEST
 
 
 def parse(path: Path) -> ast.Module:

@@ -24,8 +24,8 @@ def prepare() -> None:
     hook = _import_hook()
     # In two steps, since loopwatch imports asyncio: a program with a line about loopwatch of its own may get
     # here from within that import, when there is no install() yet.
-    hook("loopwatch", _install).install()
-    hook("asyncio", _import_loopwatch).install()
+    hook({"loopwatch": _install}).install()
+    hook({"asyncio": _import_loopwatch}).install()
 
 
 def _import_hook() -> type[ImportHook]:

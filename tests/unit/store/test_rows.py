@@ -1,4 +1,4 @@
-"""Rows of ended tasks: plain, so that nobody has to look through them, and right for as long as they are kept."""
+"""Rows of ended tasks: plain, so that no collection looks through them, and right for as long as kept."""
 
 from __future__ import annotations
 

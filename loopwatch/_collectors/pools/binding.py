@@ -1,0 +1,271 @@
+"""A reader bound to its library: our wrappers in it, and the books they write.
+
+Fails soft. What the library lacks switches off the feature that needs it, with one warning; the same goes for
+books that fail three times, and for three reads that fail. The program's own calls go on untouched.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import get_ident
+from types import ModuleType
+from typing import Any
+
+from loopwatch._clock import Clock
+from loopwatch._internals.patches import Patch, Wrapper
+from loopwatch._journal import Journal
+from loopwatch._store.pools import Acquire, Pools, PoolTotals, WaitCell, WatchedPool
+from loopwatch.facts import NOBODY
+
+from . import acquires
+from .books import make_asked, make_asks, make_got
+from .protocol import Feature, PoolReader, Sample, Unsupported
+
+FAILURES = 3
+"""Failures after which a feature is switched off: the first may be a pool in an odd moment of its life."""
+
+_HARMLESS = (Unsupported, AttributeError)
+"""Errors whose text is made of names in source alone."""
+
+SiteOf = Callable[[ModuleType], str | None]
+"""Returns the place in the program's source that is at work now, outside of the given library."""
+
+
+class Binding:
+    """One reader in one module. Readers use the methods up to ``wrap``; our wrappers the others."""
+
+    def __init__(
+        self,
+        reader: PoolReader,
+        module: ModuleType,
+        pools: Pools,
+        site: SiteOf,
+        clock: Clock,
+        journal: Journal,
+    ) -> None:
+        self.reader = reader
+        self.up: dict[Feature, bool] = {}
+        """Which features work."""
+        self._module = module
+        self._pools = pools
+        self._site = site
+        self._monotonic = clock.monotonic
+        self._journal = journal
+        self._patches: list[tuple[Feature, Patch]] = []
+        self._binding: Feature = "gauges"
+        self._failures: Counter[Feature] = Counter()
+        self.on = True
+        """Whether acquires are written down; else their wrappers pass through."""
+        self._removed = False
+        anchor = None if type(reader).anchor is PoolReader.anchor else reader.anchor
+        self.asks = make_asks(self, pools, anchor, clock.monotonic, registers=reader.registers)
+        self.asked = make_asked(self, clock.monotonic)
+        self.got = make_got(self, clock.monotonic, registers=reader.registers)
+
+    @contextmanager
+    def feature(self, name: Feature) -> Iterator[None]:
+        """Bind one feature. Whatever is raised inside leaves the feature off, and the library as it was."""
+        self.up[name] = True
+        self._binding = name
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - this may run within the import of the library
+            self.switch_off(name, error)
+
+    def cls(self, name: str, within: object | None = None) -> type:
+        """Return a class of the library by its name. Raises Unsupported if it is not there."""
+        owner = self._module if within is None else within
+        found = getattr(owner, name, None)
+        if not isinstance(found, type):
+            raise Unsupported(f"{getattr(owner, '__name__', owner)} has no class {name}")
+        return found
+
+    def needs(self, cls: type, *names: str) -> None:
+        """Check that a class has these methods and properties. Raises Unsupported."""
+        for name in names:
+            if not hasattr(cls, name):
+                raise Unsupported(f"{cls.__qualname__} has no {name}")
+
+    def creates(self, cls: type) -> None:
+        """Take note of each pool as it is created. Needed for its label to be where that was."""
+        self.wrap(cls, "__init__", acquires.created(self))
+
+    def found(self, pool: object) -> None:
+        """Take note of a pool that was there before us. Others are noted at their first acquire."""
+        watched = self.watched(pool)
+        label = self.reader.label(pool)
+        if watched is not None and watched.totals is None and label is not None:
+            self._count_under(watched, label)
+
+    def acquires(
+        self,
+        cls: type,
+        method: str,
+        *,
+        parameters: tuple[str, ...] = (),
+        pool: acquires.PoolOf | None = None,
+        thing: acquires.ThingOf | None = None,
+        awaited: bool = True,
+    ) -> None:
+        """Time a method that acquires, from its call to its end.
+
+        - ``parameters``: those it must have, by name. Another signature raises Unsupported.
+        - ``pool``: returns the pool, given all arguments of the call; else the first one is it. None: this
+          call is not to be looked at.
+        - ``thing``: returns what ``holders`` will name, given what the method returned; else that is it.
+        - ``awaited``: whether it is a coroutine function, or returns an awaitable.
+        """
+        wrapper = acquires.timed(self, awaited=awaited, pool_of=pool, thing_of=thing)
+        self.wrap(cls, method, wrapper, parameters=parameters)
+
+    def wrap(self, cls: type, method: str, wrapper: Wrapper, parameters: tuple[str, ...] = ()) -> None:
+        """Put what ``wrapper`` makes of a method in its place: for what ``acquires`` cannot do.
+
+        Such a function calls the original once, and our ``asks``, ``got`` and ``failed`` around it.
+        """
+        self.needs(cls, method)
+        if parameters:
+            known = inspect.signature(getattr(cls, method)).parameters
+            if missing := [name for name in parameters if name not in known]:
+                raise Unsupported(f"{cls.__qualname__}.{method} takes no {', '.join(missing)}")
+        self._patches.append((self._binding, Patch.apply(cls, method, wrapper)))
+
+    def failed(self, acquire: Acquire, pool: Any, error: BaseException) -> None:
+        """End the wait with nothing. Does nothing for a wait that has ended."""
+        try:
+            watched, _, asked = acquire
+            if watched is None:
+                watched = self.watched(pool)
+            elif self.reader.registers and watched.waiting.pop(id(acquire), None) is None:
+                return
+            if watched is not None:
+                cell = self.cell(watched, pool, at_last=False)
+                cell.observe(self._monotonic() - asked)
+                outcome = self.reader.outcome(error)
+                if outcome is not None:
+                    cell.count(outcome)
+        except Exception as failure:  # noqa: BLE001 - the program's acquire goes on
+            self.broke("waits", failure)
+
+    def made(self, pool: object) -> None:
+        """Take note of a pool that has just been created."""
+        if self._removed or not self.up.get("gauges"):
+            return
+        try:
+            watched = self.watched(pool)
+            if watched is not None and watched.totals is None:
+                label = self.reader.label(pool) or self._site(self._module)
+                if label is not None:
+                    self._count_under(watched, label)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.broke("gauges", error)
+
+    def watched(self, pool: Any) -> WatchedPool | None:
+        """Return what is kept of a pool, noted now if it was not; None if it is not ready for that."""
+        anchor = self.reader.anchor(pool)
+        if anchor is None:
+            return None
+        return self._pools.find(anchor) or self._pools.add(self.reader.kind, anchor)
+
+    def cell(self, watched: WatchedPool, pool: Any, *, at_last: bool = True) -> WaitCell:
+        """Return where this thread counts for a pool, and remember that. Without it, its anchor will do.
+
+        An acquire that failed comes too soon to ask what a pool without a connection is called ``at_last``.
+        """
+        totals = watched.totals
+        if totals is None:
+            label = self.reader.label(watched.anchor() if pool is None else pool)
+            if label is None and not at_last:
+                return self._pools.under(self.reader.kind, self.reader.family, NOBODY).cell()
+            totals = self._count_under(watched, label or NOBODY)
+        cell = totals.cell()
+        watched.mine = (get_ident(), cell)
+        return cell
+
+    def _count_under(self, watched: WatchedPool, label: str) -> PoolTotals:
+        totals = watched.totals = self._pools.under(self.reader.kind, self.reader.family, label)
+        totals.cell().created += 1
+        return totals
+
+    def given(self, function: Callable[..., object | None], /, *args: Any, **kwargs: Any) -> object | None:
+        """Call a function of the reader's."""
+        if not self.on:
+            return None
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.broke("waits", error)
+            return None
+
+    def sample(self, anchor: Any) -> Sample | None:
+        """Read a pool; None if that is not to be done, or fails."""
+        if not self.up.get("gauges"):
+            return None
+        try:
+            return self.reader.read(anchor)
+        except Exception as error:  # noqa: BLE001 - the library is not as we thought
+            self.broke("gauges", error)
+            return None
+
+    def in_use(self, anchor: Any) -> list[object] | None:
+        """Return what is in use of a pool; None if that cannot be told. Not to be kept."""
+        if not self.up.get("holders"):
+            return None
+        try:
+            return list(self.reader.holders(anchor))
+        except Exception as error:  # noqa: BLE001 - as above
+            self.broke("holders", error)
+            return None
+
+    def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
+        """Return the acquires that wait."""
+        try:
+            return self.reader.waiting(anchor, known)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.broke("waits", error)
+            return []
+
+    def exports(self) -> bool:
+        """Whether the library exports the conventional facts itself."""
+        try:
+            return self.reader.exports()
+        except Exception as error:  # noqa: BLE001 - as above
+            self.broke("gauges", error)
+            return False
+
+    def broke(self, feature: Feature, error: Exception) -> None:
+        """Count a failure of ours; switch the feature off at the third."""
+        self._failures[feature] += 1
+        if self._failures[feature] >= FAILURES:
+            self.switch_off(feature, error)
+
+    def switch_off(self, feature: Feature, error: Exception) -> None:
+        """Go on without a feature, and say so once."""
+        if not self.up.get(feature, True):
+            return
+        self.up[feature] = False
+        for of, patch in reversed(self._patches):
+            if of == feature:
+                patch.undo()
+        if feature == "waits":
+            self.on = False
+        self._journal.say(
+            logging.WARNING,
+            "loopwatch: pools of %s are watched without their %s, since this version is not as we know it: "
+            "%s. The program is not affected.",
+            self.reader.kind,
+            feature,
+            error if isinstance(error, _HARMLESS) else type(error).__name__,
+        )
+
+    def remove(self) -> None:
+        """Put the library back as it was; what stays below wrappers of others passes through."""
+        self.on = False
+        self._removed = True
+        for _, patch in reversed(self._patches):
+            patch.undo()
+        self._patches.clear()

@@ -1,0 +1,14 @@
+"""The readers there are."""
+
+from __future__ import annotations
+
+from .httpcore import HttpcoreReader
+from .protocol import PoolReader
+from .thread_pool import ThreadPoolReader
+
+READERS: tuple[PoolReader, ...] = (
+    ThreadPoolReader(),
+    HttpcoreReader("httpcore"),
+    HttpcoreReader("httpcore2"),
+)
+"""One line for each, in the order of how many programs have it."""

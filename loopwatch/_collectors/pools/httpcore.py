@@ -1,0 +1,194 @@
+"""httpcore, the pool below httpx, and httpcore2, the one below httpx2. httpcore 0.18 to 1.0, httpcore2 2.x.
+
+The trespass: ``_requests`` and ``_max_connections`` of pools, ``_send_request_headers`` of connections. That
+is called once for each request, when it has an open connection and, in HTTP/2, a stream: there the wait ends.
+What returns from the pool's public method has waited for the server as well.
+
+httpcore up to 1.0.9 assigns all queued requests to the first connection that gets free. One wins, the others
+queue again, and their timeout starts again: requests beyond one for each HTTP/1 connection are pending.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any, ClassVar
+
+from loopwatch._internals.patches import hide_caller
+from loopwatch._internals.tasks import current_task, running_loop
+from loopwatch._store.pools import Acquire, Family, Outcome
+
+from .binding import Binding
+from .protocol import PoolReader, Sample, Server, snap
+
+Proxied = dict[int, tuple[Acquire, Any]]
+"""Acquires under way through a proxy, with the request, by the id of the task, which has one at a time."""
+
+
+class HttpcoreReader(PoolReader):
+    """Reads pools of HTTP connections. What is held of one is a request, until its response is closed."""
+
+    family: ClassVar[Family] = "http"
+    registers: ClassVar[bool] = False
+
+    def __init__(self, package: str) -> None:
+        self.kind = package
+        self.modules = (package,)
+        self._timeout: type[BaseException] | None = None
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        """See PoolReader."""
+        with binding.feature("gauges"):
+            pool = binding.cls("AsyncConnectionPool")
+            binding.needs(pool, "connections")
+            binding.creates(pool)
+        with binding.feature("waits"):
+            self._timeout = binding.cls("PoolTimeout")
+            proxied: Proxied = {}
+            for name in ("AsyncHTTP11Connection", "AsyncHTTP2Connection"):
+                wrapper = functools.partial(_sends, binding, proxied)
+                connection = binding.cls(name)
+                if name == "AsyncHTTP11Connection" or hasattr(connection, "_send_request_headers"):
+                    # Without the package h2 there is but a stand-in for HTTP/2, which has no methods.
+                    binding.wrap(connection, "_send_request_headers", wrapper, parameters=("request",))
+            handles = functools.partial(_handles, binding, proxied)
+            binding.wrap(binding.cls("AsyncConnectionPool"), "handle_async_request", handles, ("request",))
+        with binding.feature("holders"):
+            binding.cls("AsyncConnectionPool")
+
+    def label(self, pool: Any) -> str | None:
+        """Return the one server of a pool that was there before us: others go by where they were made."""
+        servers = {server for one in snap(pool.connections) if (server := _server(one)) is not None}
+        return ":".join(map(str, servers.pop())) if len(servers) == 1 else None
+
+    def outcome(self, error: BaseException) -> Outcome | None:
+        """See PoolReader."""
+        if self._timeout is not None and isinstance(error, self._timeout):
+            return "timeout"
+        return super().outcome(error)
+
+    def read(self, anchor: Any) -> Sample:
+        """See PoolReader. Never asks a connection whether it has expired: that polls its socket."""
+        limit = anchor._max_connections
+        connections = snap(anchor.connections)
+        assigned = [request.connection for request in snap(anchor._requests)]
+        idle = {id(connection): connection.is_idle() for connection in connections}
+        requests = Counter(id(connection) for connection in assigned if connection is not None)
+        served = {id(connection): _streams(connection) for connection in connections}
+        bounced = sum(max(0, count - served.get(one, 1)) for one, count in requests.items())
+        servers: dict[Server, tuple[int, int]] = {}
+        for connection in connections:
+            if (server := _server(connection)) is not None:
+                active, free = servers.get(server, (0, 0))
+                is_idle = idle[id(connection)]
+                servers[server] = (active + (not is_idle), free + is_idle)
+        return Sample(
+            max=None if limit >= sys.maxsize else limit,
+            used=len(connections) - sum(idle.values()),
+            idle=sum(idle.values()),
+            connecting=sum(getattr(connection, "_connection", 1) is None for connection in connections),
+            pending=assigned.count(None) + bounced,
+            servers=servers,
+        )
+
+    def holders(self, anchor: Any) -> Iterable[object]:
+        """Return the requests that have a connection."""
+        return [one.request for one in snap(anchor._requests) if one.connection is not None]
+
+    def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
+        """Return those that the requests lead to."""
+        asked = [getattr(one.request, "_loopwatch_asked", None) for one in snap(anchor._requests)]
+        return [acquire for acquire in asked if acquire is not None]
+
+
+def _handles(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in place of the pool's ``handle_async_request``: the wait begins here."""
+    asks, got = binding.asks, binding.got
+
+    @functools.wraps(original)
+    async def handle_async_request(self: Any, request: Any) -> Any:
+        acquire = asks(self)
+        if acquire is None:
+            return await original(self, request)
+        task = 0
+        try:
+            request._loopwatch_asked = acquire
+            if self._proxy is not None and acquire[1] is not None:
+                # A proxy gets another request in the place of this one, which the task then leads to.
+                task = acquire[1].key
+                proxied[task] = (acquire, request)
+        except Exception as error:  # noqa: BLE001 - the request goes on
+            binding.broke("waits", error)
+        try:
+            response = await original(self, request)
+        except BaseException as error:
+            proxied.pop(task, None)
+            if _ends(request):
+                binding.failed(acquire, self, error)
+            hide_caller(error)
+            raise
+        if task:
+            proxied.pop(task, None)
+        if getattr(request, "_loopwatch_asked", None) is not None:  # it was not seen to send
+            request._loopwatch_asked = None
+            got(acquire, self, request)
+        return response
+
+    return handle_async_request
+
+
+def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in place of a connection's ``_send_request_headers``: the wait ends here.
+
+    A plain function, which hands on what the original returns: no coroutine of ours.
+    """
+    got = binding.got
+
+    @functools.wraps(original)
+    def send_request_headers(self: Any, request: Any, **more: Any) -> Any:
+        try:
+            acquire = request._loopwatch_asked
+        except AttributeError:  # made by a proxy, or not ours
+            if proxied and getattr(request, "method", b"CONNECT") != b"CONNECT":  # which only opens the way
+                found = proxied.get(_task())
+                if found is not None and _ends(found[1]):
+                    got(found[0], None, found[1])
+        else:
+            if acquire is not None:
+                request._loopwatch_asked = None
+                got(acquire, None, request)
+        return original(self, request, **more) if more else original(self, request)
+
+    return send_request_headers
+
+
+def _ends(request: Any) -> bool:
+    """Whether the wait of a request ends now: it has not before."""
+    waits = getattr(request, "_loopwatch_asked", None) is not None
+    if waits:
+        request._loopwatch_asked = None
+    return waits
+
+
+def _task() -> int:
+    """Return the id of the task at work; 0 outside of asyncio, as under trio."""
+    loop = running_loop()
+    task = None if loop is None else current_task(loop)
+    return 0 if task is None else id(task)
+
+
+def _streams(connection: Any) -> int:
+    """Return how many requests a connection has taken on at most: one, or those with a stream in HTTP/2."""
+    http2: Any = getattr(connection, "_connection", None)
+    return len(http2._events) if type(http2).__name__ == "AsyncHTTP2Connection" else 1
+
+
+def _server(connection: Any) -> Server | None:
+    origin: Any = getattr(connection, "_origin", None) or getattr(connection, "_remote_origin", None)
+    host, port = getattr(origin, "host", None), getattr(origin, "port", None)
+    if not isinstance(host, bytes):
+        return None
+    return host.decode("ascii", "replace"), port or {b"http": 80, b"https": 443}.get(origin.scheme, 0)

@@ -1,0 +1,99 @@
+"""Binds each reader when its library is imported, before or after us, and never imports one itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from functools import partial
+from types import ModuleType
+
+from loopwatch._clock import Clock
+from loopwatch._internals.import_hook import ImportHook
+from loopwatch._internals.interpreter import getframe, places
+from loopwatch._journal import Journal
+from loopwatch._places import Place, shape
+from loopwatch._store.pools import Pools
+
+from .binding import Binding
+from .protocol import PoolReader
+
+_OF_A_LIBRARY = os.path.join(os.sep, "site-packages", "library.py")
+
+OwnerOf = Callable[[str, str], str]
+"""Says whose code a file is, given the file and the module: ``app`` for the program's own."""
+
+
+class Hub:
+    """All readers, and those of them that are bound."""
+
+    def __init__(
+        self,
+        readers: Iterable[PoolReader],
+        pools: Pools,
+        owner: OwnerOf,
+        clock: Clock,
+        journal: Journal,
+    ) -> None:
+        self._pools = pools
+        self._owner = owner
+        self._clock = clock
+        self._journal = journal
+        self._readers = tuple(readers)
+        self._bindings: list[Binding] = []
+        self._hook: ImportHook | None = None
+
+    def install(self) -> None:
+        """Bind the readers of what is imported already, and the others when it is."""
+        self._owner(_OF_A_LIBRARY, "library")  # reads the script that was started: not later, in a loop
+        names = {name for reader in self._readers for name in reader.modules}
+        self._hook = ImportHook({name: partial(self._bind_all, name) for name in sorted(names)})
+        self._hook.install()
+
+    def remove(self) -> None:
+        """Put all libraries back as they were."""
+        if self._hook is not None:
+            self._hook.remove()
+            self._hook = None
+        for binding in reversed(self._bindings):
+            binding.remove()
+        self._bindings.clear()
+        self._pools.forget()
+
+    def bindings(self) -> list[Binding]:
+        """Return the readers that are bound. Any thread."""
+        return list(self._bindings)
+
+    def of(self, kind: str) -> list[Binding]:
+        """Return the bindings of one kind of pool."""
+        return [binding for binding in self.bindings() if binding.reader.kind == kind]
+
+    def _bind_all(self, name: str, module: ModuleType) -> None:
+        for reader in self._readers:
+            if name in reader.modules:
+                self._bind(reader, module)
+
+    def _bind(self, reader: PoolReader, module: ModuleType) -> None:
+        binding = Binding(reader, module, self._pools, self._site, self._clock, self._journal)
+        try:
+            reader.bind(module, binding)
+        except Exception as error:  # noqa: BLE001 - this may run within the import of the library
+            self._journal.failure("pools", error)
+        self._bindings.append(binding)
+
+    def _site(self, module: ModuleType) -> str | None:
+        """Return the place in the program's source that is at work now, as ``module:line``.
+
+        Failing that the innermost one outside of the library's own package.
+        """
+        library = module.__name__.partition(".")[0]
+        outside = [place for place in places(getframe(3)) if _package(place) not in (library, "loopwatch")]
+        ours = (place for place in outside if self._owner(place[0].co_filename, place[2]) == "app")
+        place = next(ours, None) or next(iter(outside), None)
+        if place is None:
+            return None
+        frame = shape(place)
+        return f"{frame.module or os.path.basename(frame.file)}:{frame.line}"
+
+
+def _package(place: Place) -> str:
+    return place[2].partition(".")[0]

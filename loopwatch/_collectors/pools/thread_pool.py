@@ -1,0 +1,154 @@
+"""``ThreadPoolExecutor``, the default executor of event loops among them. CPython 3.11 to 3.15.
+
+The trespass: ``_WorkItem``, whose creation is the asking and whose ``run`` is the getting, so that neither
+``submit`` nor what is submitted is wrapped. An item does not say whose it is: the thread that runs it does.
+What is queued is seen by the garbage collector's traversal of the queue, which is written in C.
+
+A worker is busy unless it stands in ``_worker`` itself, waiting for the queue. ``_idle_semaphore`` would say
+so too, but before Python 3.12 it is released after every item.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import threading
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable
+from concurrent.futures import thread
+from itertools import islice
+from types import ModuleType
+from typing import Any, ClassVar
+
+from loopwatch._internals.interpreter import current_frames
+from loopwatch._store.pools import Acquire, Family
+
+from .binding import Binding
+from .protocol import PoolReader, Sample, Unsupported, snap
+
+COUNTED = 1000
+"""Items looked at of a queue. Of a longer one the length counts, with those that were cancelled."""
+
+_CANCELLED = frozenset(("CANCELLED", "CANCELLED_AND_NOTIFIED"))
+_DEFAULT = frozenset(("asyncio", "uvloop"))
+"""What event loops call the threads of their default executor."""
+
+
+class ThreadPoolReader(PoolReader):
+    """Reads executors. What is held of one is a thread."""
+
+    kind = "thread_pool"
+    family: ClassVar[Family] = "executor"
+    modules = ("concurrent.futures.thread",)
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        """See PoolReader."""
+        with binding.feature("gauges"):
+            pool = binding.cls("ThreadPoolExecutor")
+            if not hasattr(module, "_worker"):
+                raise Unsupported("its threads do not run a function _worker")
+            binding.creates(pool)
+            for worker in snap(getattr(module, "_threads_queues", ())):
+                if (executor := _executor_of(worker)) is not None:
+                    binding.found(executor)
+        with binding.feature("waits"):
+            item = binding.cls("_WorkItem")
+            binding.needs(item, "run")
+            binding.wrap(item, "__init__", functools.partial(_submits, binding))
+            binding.wrap(item, "run", functools.partial(_runs, binding))
+        with binding.feature("holders"):
+            binding.cls("_WorkItem")
+
+    def label(self, pool: Any) -> str | None:
+        """Return the prefix its threads were given; ``default`` for the executor of an event loop."""
+        prefix = pool._thread_name_prefix
+        if prefix in _DEFAULT:
+            return "default"
+        made_up = prefix.startswith("ThreadPoolExecutor-") and prefix.rpartition("-")[2].isdigit()
+        return None if made_up else prefix
+
+    def read(self, anchor: Any) -> Sample:
+        """See PoolReader."""
+        alive = [worker for worker in snap(anchor._threads) if worker.is_alive()]
+        busy = len(_busy(alive))
+        pending = anchor._work_queue.qsize()
+        if pending <= COUNTED:
+            pending = len(_queued(anchor._work_queue))
+        return Sample(max=anchor._max_workers, used=busy, idle=len(alive) - busy, pending=pending)
+
+    def holders(self, anchor: Any) -> Iterable[object]:
+        """Return the threads that are busy."""
+        return _busy(snap(anchor._threads))
+
+    def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
+        """Return those that lie in the queue."""
+        return [asked for item in _queued(anchor._work_queue) if (asked := _asked(item)) is not None]
+
+
+def _submits(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
+    """Return what stands in place of ``_WorkItem.__init__``."""
+
+    @functools.wraps(original)
+    def create(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self._loopwatch_asked = binding.asked()
+
+    return create
+
+
+def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
+    """Return what stands in place of ``_WorkItem.run``."""
+
+    @functools.wraps(original)
+    def run(self: Any, *args: Any) -> None:
+        asked = _asked(self)
+        if asked is not None:
+            worker = threading.current_thread()
+            executor = binding.given(_executor_of, worker)
+            if executor is not None and _is_cancelled(self):
+                binding.failed(asked, executor, CancelledError())
+            elif executor is not None:
+                binding.got(asked, executor, worker)
+            del executor, worker  # a pool lives no longer because of its work
+        del asked
+        original(self, *args)
+
+    return run
+
+
+def _asked(item: Any) -> Acquire | None:
+    """Return when and by whom an item was submitted; None if that was before us."""
+    asked = getattr(item, "_loopwatch_asked", None)
+    return asked if type(asked) is tuple else None
+
+
+def _executor_of(worker: Any) -> Any | None:
+    """Return the executor that a thread works for; None if that is gone."""
+    args = getattr(worker, "_args", ())
+    return args[0]() if args else None
+
+
+def _busy(workers: list[Any]) -> list[Any]:
+    idle = thread._worker.__code__
+    frames = current_frames()
+    try:
+        found = ((worker, frames.get(worker.ident)) for worker in workers)
+        return [worker for worker, frame in found if frame is not None and frame.f_code is not idle]
+    finally:
+        frames.clear()
+
+
+def _queued(queue: Any) -> list[Any]:
+    """Return the first work items that lie in a ``SimpleQueue``, oldest first, without those cancelled.
+
+    Up to Python 3.12 they are in a list of its own, among what was taken out already.
+    """
+    found = (item for one in gc.get_referents(queue) for item in (one if type(one) is list else (one,)))
+    return list(
+        islice((item for item in found if hasattr(item, "future") and not _is_cancelled(item)), COUNTED)
+    )
+
+
+def _is_cancelled(item: Any) -> bool:
+    """Whether the future of an item is cancelled. To ask it would take its lock."""
+    return getattr(item.future, "_state", None) in _CANCELLED

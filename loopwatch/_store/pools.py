@@ -1,0 +1,205 @@
+"""What is kept of pools: what happened under each label, and which pools there are.
+
+Counters belong to labels and not to pools: they go on when a pool dies, so a pool for each request makes one
+series that never falls. Each cell is written by one thread, without a lock; readers add the cells up.
+"""
+
+from __future__ import annotations
+
+import weakref
+from bisect import bisect_left
+from operator import add
+from threading import get_ident
+from typing import Any, Literal
+
+from loopwatch._records import Distribution
+from loopwatch.facts import BUCKETS, NOBODY, OTHER
+
+from .tasks import LiveTask
+
+Family = Literal["database", "http", "executor", "other"]
+"""Which names the facts of a pool go by."""
+
+Outcome = Literal["timeout", "rejected", "cancelled"]
+"""How an acquire failed, if it was the pool's fault or nobody's."""
+
+LABELS = 64
+"""Labels told apart, of each kind of pool."""
+LENGTH = 128
+"""Characters kept of a label."""
+THREADS = 1000
+"""Cells of each label, one for each thread that used its pools: the ids of threads are used again."""
+
+
+Acquire = tuple["WatchedPool | None", "LiveTask | None", float]
+"""A wait that goes on: for which pool, if that is known; of which task; since when, in monotonic time.
+A plain tuple, as the next: one is made at each acquire, and an object takes three times as long to make."""
+
+Borrowing = tuple["LiveTask | None", float]
+"""Which task acquired something, if it was one, and when."""
+
+
+class WaitCell:
+    """What one thread saw happen under one label."""
+
+    __slots__ = ("cancelled", "created", "rejected", "timeouts", "wait_counts", "wait_sum")
+
+    def __init__(self) -> None:
+        self.wait_counts = [0] * (len(BUCKETS) + 1)
+        """By bucket: waits from asking to holding an open connection, failed and cancelled ones included.
+        Counted in place at an acquire: the call of a histogram's method would be a tenth of its cost."""
+        self.wait_sum = 0.0
+        self.created = 0
+        """Pools."""
+        self.timeouts = 0
+        self.rejected = 0
+        self.cancelled = 0
+
+    def observe(self, waited: float) -> None:
+        """Count a wait that has ended."""
+        self.wait_counts[bisect_left(BUCKETS, waited)] += 1
+        self.wait_sum += waited
+
+    @property
+    def waits(self) -> Distribution:
+        """The waits so far."""
+        return Distribution(BUCKETS, tuple(self.wait_counts), self.wait_sum)
+
+    def absorb(self, other: WaitCell) -> None:
+        """Add what another thread saw."""
+        self.wait_counts = list(map(add, self.wait_counts, other.wait_counts))
+        self.wait_sum += other.wait_sum
+        self.created += other.created
+        self.timeouts += other.timeouts
+        self.rejected += other.rejected
+        self.cancelled += other.cancelled
+
+    def count(self, outcome: Outcome) -> None:
+        """Count an acquire that failed so."""
+        if outcome == "timeout":
+            self.timeouts += 1
+        elif outcome == "rejected":
+            self.rejected += 1
+        else:
+            self.cancelled += 1
+
+
+class PoolTotals:
+    """All that happened under one label."""
+
+    __slots__ = ("_cells", "family", "kind", "label")
+
+    def __init__(self, kind: str, family: Family, label: str) -> None:
+        self.kind = kind
+        self.family = family
+        self.label = label
+        self._cells: dict[int, WaitCell] = {}
+
+    def cell(self) -> WaitCell:
+        """Return the cell of the calling thread."""
+        ident = get_ident()
+        cell = self._cells.get(ident)
+        if cell is None:
+            # A thread beyond the bound writes to a cell that others write to as well: counts may be lost.
+            key = ident if len(self._cells) < THREADS else 0
+            cell = self._cells.setdefault(key, WaitCell())
+        return cell
+
+    def sum(self) -> WaitCell:
+        """Return what all threads saw. Any thread."""
+        total = WaitCell()
+        for cell in list(self._cells.values()):
+            total.absorb(cell)
+        return total
+
+    def clear(self) -> None:
+        """Start afresh, in a forked child."""
+        self._cells.clear()
+
+
+class WatchedPool:
+    """One pool that lives."""
+
+    __slots__ = ("__weakref__", "anchor", "held", "kind", "mine", "overdue", "totals", "waiting")
+
+    def __init__(self, kind: str, anchor: weakref.ref[Any]) -> None:
+        self.kind = kind
+        self.anchor = anchor
+        """What stands for the pool: it, or what lives as long and can be referred to weakly."""
+        self.totals: PoolTotals | None = None
+        """Of its label; None while that is not known."""
+        self.mine: tuple[int, WaitCell | None] = (0, None)
+        """The thread that used it last, and the cell of that: most pools are used by one. Set as one, since
+        two threads may set it at once."""
+        self.waiting: dict[int, Acquire] = {}
+        """Acquires that have not ended, oldest first, by id."""
+        self.held: dict[int, Borrowing] = {}
+        """Who was last to acquire each thing, by the id of that: whether it is held still is for the library
+        to say, which the watchdog asks every few seconds. What came and went meanwhile is in here, too."""
+        self.overdue: dict[int, Borrowing] = {}
+        """Those of them that were reported as held for too long."""
+
+    @property
+    def label(self) -> str:
+        """Return the label it is counted under."""
+        return NOBODY if self.totals is None else self.totals.label
+
+
+class Pools:
+    """All pools and labels seen so far."""
+
+    def __init__(self) -> None:
+        self.by_anchor: dict[int, WatchedPool] = {}
+        """The pools that live, by the id of what stands for them. The hot path looks here itself."""
+        self._totals: dict[tuple[str, str], PoolTotals] = {}
+
+    def find(self, anchor: object) -> WatchedPool | None:
+        """Return the pool that ``anchor`` stands for, if it is known."""
+        return self.by_anchor.get(id(anchor))
+
+    def add(self, kind: str, anchor: object) -> WatchedPool:
+        """Return the pool that ``anchor`` stands for, known from now on for as long as that lives.
+
+        Raises TypeError for what cannot be referred to weakly.
+        """
+        key, live = id(anchor), self.by_anchor
+
+        def gone(ref: weakref.ref[Any]) -> None:
+            pool = live.get(key)
+            if pool is not None and pool.anchor is ref:  # the id may be another's by now
+                del live[key]
+
+        return live.setdefault(key, WatchedPool(kind, weakref.ref(anchor, gone)))
+
+    def under(self, kind: str, family: Family, label: str) -> PoolTotals:
+        """Return the totals of a label; of the common one when there are too many."""
+        label = label[:LENGTH]
+        totals = self._totals.get((kind, label))
+        if totals is None:
+            if sum(known == kind for known, _ in list(self._totals)) >= LABELS:
+                label = OTHER
+            totals = self._totals.setdefault((kind, label), PoolTotals(kind, family, label))
+        return totals
+
+    def live(self) -> list[WatchedPool]:
+        """Return the pools that live. Any thread."""
+        return list(self.by_anchor.values())
+
+    def totals(self) -> list[PoolTotals]:
+        """Return what is kept of each label. Any thread."""
+        return list(self._totals.values())
+
+    def clear(self) -> None:
+        """Forget what was counted: in a forked child, which begins afresh with the pools it has."""
+        for totals in self._totals.values():
+            totals.clear()
+        for pool in self.by_anchor.values():
+            pool.waiting.clear()
+            pool.held.clear()
+            pool.overdue.clear()
+            pool.mine = (0, None)
+
+    def forget(self) -> None:
+        """Forget everything."""
+        self.by_anchor.clear()
+        self._totals.clear()
