@@ -116,7 +116,7 @@ def test_stems_and_names_are_unique() -> None:
 
 def test_every_part_that_may_fail_shows_as_zero_before() -> None:
     sources = [path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")]
-    named = r'failure\(\s*"(\w+)"|^COMPONENT = "(\w+)"$|_failed\["(\w+)"\]'
+    named = r'(?:failure|_done)\(\s*"(\w+)"|^COMPONENT = "(\w+)"$|_failed\["(\w+)"\]'
     found = {word for text in sources for groups in re.findall(named, text, re.MULTILINE) for word in groups}
     assert found - {""} == set(COMPONENTS)
 

@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES,
     "_agent": VOCABULARY | {"_engine", "exporters"},
     "__init__": VOCABULARY | {"_agent", "_context", "_jobs", "_store"},
-    "__main__": {"__init__"} | FACES,
+    "__main__": {"__init__", "integrations"} | FACES,
     "_cli/bootstrap": {"__init__", "_internals"},  # runs in the program, which it brings the agent into
     "integrations": {"__init__"},
     "testing": {"__init__", "_clock"},
