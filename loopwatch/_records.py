@@ -294,6 +294,8 @@ class Pool:
     """Waits that ended, in any way. Those that got a connection at once count as well."""
     wait_sum: float | None
     """Seconds, from asking to holding an open connection."""
+    wait_p99: float | None
+    """Seconds, estimated from a histogram; None when nobody has waited yet."""
     timeouts: int | None
     """Waits that the pool gave up."""
     rejected: int | None

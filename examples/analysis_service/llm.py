@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 import httpx
 
 from .settings import Fault, Settings
 
 
+def options(settings: Settings, connections: int) -> dict[str, Any]:
+    """Return what an httpx client of the LLM is made with."""
+    return {
+        "base_url": settings.llm_url,
+        "limits": httpx.Limits(max_connections=connections),
+        "timeout": httpx.Timeout(120.0, pool=5.0 / settings.scale),
+    }
+
+
 class LLM:
     """A client of the LLM's completion endpoint; waits and asks again when told to slow down."""
 
-    def __init__(self, settings: Settings, connections: int) -> None:
+    def __init__(self, settings: Settings, client: httpx.AsyncClient) -> None:
         self._faults = settings.faults
-        self._client = httpx.AsyncClient(
-            base_url=settings.llm_url,
-            limits=httpx.Limits(max_connections=connections),
-            timeout=httpx.Timeout(120.0, pool=5.0 / settings.scale),
-        )
+        self._client = client
 
     async def ask(self, section: str, *, logprobs: bool) -> bytes:
         """Return the LLM's answer on ``section``, as JSON not yet parsed."""

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import TypeVar
 
+import httpx
+
 from . import answers
 from .documents import Document, request_id
 from .index import Index
 from .jobs import Jobs
-from .llm import LLM
+from .llm import LLM, options
 from .settings import Fault, Settings
 from .store import Store
 
@@ -31,8 +33,9 @@ class Workflow:
         self.store = Store(settings.database)
         self._faults = settings.faults
         self._jobs = Jobs(settings.faults)
-        self._deep_llm = LLM(settings, connections=400)
-        self._quick_llm = LLM(settings, connections=5 if Fault.POOL in settings.faults else 400)
+        self._deep_llm = LLM(settings, httpx.AsyncClient(**options(settings, 400)))
+        few = 5 if Fault.POOL in settings.faults else 400
+        self._quick_llm = LLM(settings, httpx.AsyncClient(**options(settings, few)))
         self._index = Index(self.store, self._jobs, settings.faults)
         # Ctrl-C reaches the workers too; they leave it to us to end them.
         self._workers = ProcessPoolExecutor(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from loopwatch._records import Distribution, DrainReport, Frame, Lost, Point, Task
+from loopwatch._records import Distribution, DrainReport, Frame, Lost, Point, PoolUser, Task
 
 from .demo_text import place, span, stack_lines, table
 
@@ -55,7 +55,7 @@ def details(lost: Lost) -> Text:
     return lines
 
 
-def whose(of: Lost | Task) -> list[str]:
+def whose(of: Lost | Task | PoolUser) -> list[str]:
     """Return the watched variables of a task, such as the id of its request, and its trace."""
     named = [f"{name} {value}" for name, value in of.context.items()]
     return [*named, f"trace {of.trace_id}"] if of.trace_id else named

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loopwatch._clock import SYSTEM, Clock
-from loopwatch._records import DrainReport, Loop, Lost, Snapshot, Stall
+from loopwatch._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall
 
-from . import demo_lost, demo_text
+from . import demo_lost, demo_pools, demo_text
 
 REFRESH = 0.2
 """Seconds between two looks at the agent: often enough to show a stall while it goes on."""
@@ -42,6 +42,9 @@ class Agent(Protocol):
     def lost(self) -> Sequence[Lost]:
         """Return the last losses."""
 
+    def pools(self) -> Sequence[Pool]:
+        """Return all pools and executors."""
+
     def drains(self) -> Sequence[DrainReport]:
         """Return the reports of the last drains."""
 
@@ -50,7 +53,7 @@ class Agent(Protocol):
 
 
 class View:
-    """Prints each stall once, of losses the first of a kind; below, where it can, live tables.
+    """Prints each stall once, of losses the first of a kind, a pool when it falls short; below, live tables.
 
     What is the first of its kind comes with its stack.
 
@@ -68,6 +71,7 @@ class View:
         self._announced: set[str] = set()
         self._last_lost: Sequence[Lost] = ()
         self._lost: dict[tuple[object, ...], demo_lost.Kind] = {}
+        self._short: set[tuple[str, str]] = set()
         self._points: demo_lost.Points = {}
         self._points_at = -math.inf
         self._clients = ""
@@ -146,6 +150,11 @@ class View:
         for one in lost:
             if id(one) not in before:
                 self._tell_lost(one)
+        for pool in self._agent.pools():
+            if demo_pools.short(pool) and (pool.kind, pool.label) not in self._short:
+                self._short.add((pool.kind, pool.label))
+                self._print(self._stamp(demo_pools.headline(pool)))
+                self._console.print(Padding(demo_pools.details(pool), (0, 0, 0, 12), expand=False))
 
     def _tell(self, stall: Stall) -> None:
         """Print one stall, with its stack if it is the first of its kind."""
@@ -180,6 +189,7 @@ class View:
             demo_text.culprits_table(self._culprits.values()),
             demo_lost.lost_table(self._lost.values(), self._facts()),
             demo_lost.sites_table(self._facts()),
+            demo_pools.pools_table(self._agent.pools()),
         )
         return [table for table in tables if table.row_count]
 

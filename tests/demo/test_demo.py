@@ -32,6 +32,8 @@ LOST = {
     ],
 }
 """Those that lose something, with the lines that name it."""
+SHORT = r"httpcore pool analysis_service\.workflow:\d+: 5 of 5 used, \d+ wait, the oldest for \S+ m?s$"
+"""The line that names the pool that 200 jobs share."""
 LEFT = rf"\d abandoned  Workflow\._run {JOBS}, stood at \S+, the oldest for .* request_id \w{{32}}$"
 """The line that names what a deploy kills."""
 
@@ -71,7 +73,7 @@ def test_names_everything_it_provokes(demo: Callable[..., Program]) -> None:
     """All faults on: each is named, with its stack, while it runs and at the end."""
     running = demo()
     lost = [line for lines in LOST.values() for line in lines]
-    text = running.line(*map(told, PROVOKED), *lost, "metrics at http://127.0.0.1:")
+    text = running.line(*map(told, PROVOKED), *lost, SHORT, "metrics at http://127.0.0.1:")
     text += running.end(signal.SIGINT)
     assert running.status == 0
     assert summary(text) >= set(PROVOKED.values())
@@ -92,7 +94,26 @@ def test_names_only_the_stall_that_is_on(demo: Callable[..., Program], fault: Fa
     others = {provoked[1:] for other, provoked in PROVOKED.items() if other is not fault}
     assert not named & others
     assert not reasons(text)
+    assert "httpcore pool" not in text
     assert "at shutdown no work was left" in text
+
+
+def test_names_the_pool_that_is_too_small(demo: Callable[..., Program]) -> None:
+    """With who has its connections, for how long, where and for whom; at the end, how many gave up."""
+    running = demo("--faults=pool")
+    text = running.line(SHORT)
+    text += running.line("sent")  # the batch is over by then
+    text += running.end(signal.SIGINT)
+    borrowers = text.partition("5 of 5 used")[2].partition("\n")[2]
+    held = r"\s+held for \S+ m?s by task \S+, LLM\.ask, request_id \w{32}, stands at\s+\S+/llm\.py:"
+    assert re.match(held, borrowers)
+    row = re.search(
+        r"^  analysis_service\.workflow:\d+ +httpcore +\d +5 +\d+ +(\d+) .* (\d+)$", text, re.MULTILINE
+    )
+    assert row is not None
+    acquires, timeouts = map(int, row.groups())
+    assert 100 < timeouts < acquires
+    assert not reasons(text)
 
 
 @pytest.mark.parametrize(

@@ -136,6 +136,7 @@ class PoolCensus:
             oldest_wait=reading.oldest_wait(now) if waits else None,
             wait_count=distribution.count if waits else None,
             wait_sum=distribution.sum if waits else None,
+            wait_p99=distribution.quantile(0.99) if waits else None,
             timeouts=totals.timeouts if waits else None,
             rejected=totals.rejected if waits else None,
             cancelled=totals.cancelled if waits else None,
