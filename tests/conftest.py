@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -67,15 +68,15 @@ def _wrapped_in_pools() -> list[str]:
 def _hooks() -> dict[str, object]:
     """Every place in the process that loopwatch hooks into, with what stands there now."""
     uvloop = sys.modules.get("uvloop")
+    methods = "run_forever", "create_task", "call_exception_handler", "call_soon_threadsafe"
     return {
-        "run_forever of asyncio": asyncio.BaseEventLoop.run_forever,
-        "run_forever of uvloop": uvloop and uvloop.Loop.__dict__.get("run_forever"),
+        "methods of asyncio's loops": [vars(asyncio.BaseEventLoop).get(name) for name in methods],
+        "methods of uvloop's loops": [uvloop and vars(uvloop.Loop).get(name) for name in methods],
+        "warning of coroutines never awaited": getattr(warnings, "_warn_unawaited_coroutine", None),
         "ThreadPoolExecutor.submit": ThreadPoolExecutor.submit,
         "Thread.start": threading.Thread.start,
         "pools": _wrapped_in_pools(),
         "asyncio.Queue": (asyncio.Queue.put_nowait, asyncio.Queue.get_nowait),
-        "call_soon_threadsafe of asyncio": asyncio.BaseEventLoop.call_soon_threadsafe,
-        "call_soon_threadsafe of uvloop": uvloop and uvloop.Loop.__dict__.get("call_soon_threadsafe"),
         "faulthandler.dump_traceback_later": faulthandler.dump_traceback_later,
         "faulthandler.cancel_dump_traceback_later": faulthandler.cancel_dump_traceback_later,
         "gc.callbacks": [callback for callback in gc.callbacks if _is_ours(callback)],

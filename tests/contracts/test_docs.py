@@ -1,5 +1,6 @@
 """The pages say what is there: links lead somewhere, code compiles, metrics and settings exist."""
 
+import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import loopwatch
 from loopwatch import facts
 from loopwatch._settings import PREFIX, Settings
+from loopwatch._watchdog import verdict
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -50,6 +52,23 @@ def test_metrics_exist(page: Path) -> None:
 def test_the_readme_lists_the_settings() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", README.read_text(encoding="utf-8"), re.MULTILINE)
     assert rows == [(field.name, PREFIX + field.name.upper()) for field in fields(Settings)]
+
+
+def test_the_page_on_running_lists_the_settings() -> None:
+    """As options, in the order of the README."""
+    page = ROOT / "docs" / "how-to" / "run-any-program.md"
+    rows = re.findall(r"^\| `--([\w-]+)` \| `(\w+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE)
+    names = [field.name for field in fields(Settings)]
+    assert rows == [(name.replace("_", "-"), PREFIX + name.upper()) for name in names]
+
+
+def test_the_page_on_causes_explains_all_evidence() -> None:
+    page = (ROOT / "docs" / "explanation" / "causes.md").read_text(encoding="utf-8")
+    table = page.partition("## The evidence")[2].partition("## ")[0]
+    keys = re.findall(r"^\| (`.+?) \|", table, re.MULTILINE)
+    explained = set(re.findall(r"\w+", " ".join(keys)))
+    source = inspect.getsource(verdict._evidence)
+    assert explained == set(re.findall(r'"(\w+)": ', source))
 
 
 def test_the_tour_passes_through_every_module() -> None:

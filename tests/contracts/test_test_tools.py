@@ -46,6 +46,26 @@ def test_an_agent_left_installed_fails_its_test_and_no_other(run_tests: RunTests
     )
 
 
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "asyncio.BaseEventLoop.create_task",
+        "asyncio.BaseEventLoop.call_exception_handler",
+        "warnings._warn_unawaited_coroutine",
+    ],
+)
+def test_a_hook_left_fails_its_test(run_tests: RunTests, hook: str) -> None:
+    result = run_tests(
+        f"""
+        import asyncio, warnings
+
+        def test_leaves_a_hook():
+            {hook} = lambda *args, original={hook}, **kwargs: original(*args, **kwargs)
+        """
+    )
+    result.assert_outcomes(passed=1, errors=1)
+
+
 def test_an_agent_taken_away_passes(run_tests: RunTests) -> None:
     result = run_tests(
         """
