@@ -67,6 +67,12 @@ def group_awaited(links: Sequence[Link]) -> Group | None:
     return None
 
 
+def members_of_groups(objects: Iterable[object]) -> list[Any]:
+    """Return where the task groups among some objects, and the cancel scopes of anyio, have their tasks."""
+    kinds = (asyncio.TaskGroup, *_of_anyio("TaskGroup"), *_of_anyio("CancelScope"))
+    return [getattr(one, "_tasks", None) for one in objects if issubclass(type(one), kinds)]
+
+
 def task_inside(links: Sequence[Link]) -> Any | None:
     """Return the task that ``wait_for`` runs what it was given in, before Python 3.12."""
     return _local(links[-1], TASKS) if links and code_of(links[-1]) is _WAIT_FOR else None
