@@ -24,7 +24,7 @@ LostReason = Literal[
     "context_lost",
 ]
 
-LeakReason = Literal["unreferenced", "deadlock", "never_wakes", "site_growth", "overage"]
+LeakReason = Literal["unreferenced", "deadlock", "never_wakes", "cancel_only", "site_growth", "overage"]
 
 LoopKind = Literal["asyncio", "uvloop", "other"]
 

@@ -17,7 +17,7 @@ from loopwatch._internals.await_chain import chain, describe, task_text
 from loopwatch._internals.dependencies import lock_awaited, needs, owner_recorded
 from loopwatch._internals.futures import is_pending, name_of, waiter_of
 from loopwatch._internals.links import Link, code_of, links
-from loopwatch._internals.managers import locks_held, timed
+from loopwatch._internals.managers import locks_held, locks_maybe_held, timed
 
 from .deadlocks import cycles_in, stuck_in
 
@@ -109,20 +109,26 @@ def _read_needs(reading: _Reading) -> tuple[Any, ...]:
 
 
 def _add_lock_owners(readings: Collection[_Reading]) -> None:
-    """Let those that wait for a lock wait for its owner, where just one task is seen to own it."""
+    """Let those that wait for a lock wait for its owner, where just one task is seen to own it.
+
+    And no other may have taken it by hand: then the owner may have let go of it that way as well.
+    """
     waiting = [reading for reading in readings if reading.lock is not None]
     owners: dict[int, set[int]] = {id(reading.lock): set() for reading in waiting}
+    perhaps: dict[int, set[int]] = {key: set() for key in owners}
     if not owners:
         return
     for reading in readings:
         with contextlib.suppress(Exception):
             for lock in locks_held(reading.links):
-                if id(lock) in owners:
-                    owners[id(lock)].add(id(reading.task))
+                owners.get(id(lock), set()).add(id(reading.task))
+            for lock in locks_maybe_held(reading.links):
+                if lock is not reading.lock:
+                    perhaps.get(id(lock), set()).add(id(reading.task))
     for reading in waiting:
         recorded = owner_recorded(reading.lock)
         known = owners[id(reading.lock)] if recorded is None else {id(recorded)}
-        if len(known) == 1:
+        if len(known) == 1 and (recorded is not None or perhaps[id(reading.lock)] <= known):
             reading.needs = tuple(known)
 
 

@@ -3,8 +3,12 @@
 A task waits for a future, and goes on when somebody resolves that. It is *held* if a reference from anywhere
 leads to it. It is *wakeable* if one leads to its future: a set that holds the task cannot wake it. So a
 reference to a task or its coroutine counts only where it lets the task go on: from the callback by which its
-future wakes it. To cancel a task wakes it too. That is looked for where it is to be expected, in timers and
-in the frames of other tasks, but not in every object that might do so one day.
+future wakes it.
+
+To cancel a task wakes it too, and whoever has it can do that. Who has it is not to be seen without a scan of
+the heap, but for timers, tasks close by, and collections that keep tasks alive, such as the set of which a
+done callback of the task discards it. If only collections hold it, nobody has it for himself, and the proof
+says so. Somebody may still go through them.
 
 Nothing is said that is not certain: a reading in which a reference seems to have moved is no proof, and a
 proof is one only if it comes out the same twice.
@@ -16,24 +20,27 @@ import concurrent.futures
 import contextlib
 import functools
 import gc
+import sys
 import sysconfig
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Generator
 from contextvars import Context
-from itertools import chain, islice, pairwise
+from itertools import chain, pairwise
 from types import AsyncGeneratorType, BuiltinMethodType, MethodType
 from typing import Any, NamedTuple
 from weakref import ReferenceType, getweakrefcount, getweakrefs
 
+from loopwatch._internals.dependencies import members_of_groups
 from loopwatch._internals.futures import is_future, is_pending, is_task, loop_of, waiter_of
 from loopwatch._internals.links import links
 from loopwatch._internals.timers import is_timer, sleeps, timers
+from loopwatch._store.jobs import JOBS
+from loopwatch._store.tasks import LiveTask
 
+from .keepers import contains, crowds, is_collection, known_collections
 from .subgraph import CONTAINERS, Subgraph, referents
 
 TIMERS = 5_000
 """Timers of one loop that are looked behind; of a loop with more, none."""
-TASKS = 1_000
-"""Live tasks, the oldest, whose variables are looked at."""
 STEPS = 4
 """From a timer to a task that it cancels: a method, a timeout, its set of tasks, the task."""
 
@@ -45,8 +52,18 @@ class Proof(NamedTuple):
     """False: only its own cycle keeps it, so that the garbage collector may destroy it at any time."""
     wakeable: bool | None
     """False: nobody can resolve what it waits for, and nothing is seen that would cancel it."""
+    held_by: int | None = None
+    """Of one that is held and not wakeable, if nothing but collections hold it: the id of the smallest; or
+    BY_US, if that is what ``spawn()`` and ``keep_tasks`` keep; or BY_US_AND_WEAKLY, if somebody knows it as
+    well and may cancel it, as he may what is in a collection of his."""
 
 
+BY_US = -1
+BY_US_AND_WEAKLY = -2
+_OF_ASYNCIO = 1 if sys.version_info < (3, 14) else 0
+"""Weak references to a task that asyncio has, in its set of all tasks."""
+_NOWHERE = 0
+"""The id of no object."""
 _UNKNOWN = Proof(None, None)
 _ACTIVE = Proof(held=True, wakeable=True)
 
@@ -57,10 +74,7 @@ class Prover:
     To be dropped after one round: what it remembers grows old.
     """
 
-    def __init__(self, live: Callable[[], Iterable[Any]] = tuple) -> None:
-        """``live``: pending tasks, oldest first, that may have a suspect in a variable, and cancel it."""
-        self._live = live
-        self._in_frames: set[int] | None = None
+    def __init__(self) -> None:
         self._behind_timers: dict[int, set[int] | None] = {}
 
     def prove(self, ref: ReferenceType[Any]) -> Proof:
@@ -77,9 +91,9 @@ class Prover:
         plain = _plain(ref)
         if plain is not None:
             return plain
-        subgraph = Subgraph(_start(ref))
-        outside = subgraph.held_from_outside()  # first, while nothing else here refers to anything
-        return _UNKNOWN if outside is None else _Look(subgraph, outside).proof(self)
+        subgraph = Subgraph(*_start(ref))
+        counts = subgraph.held_from_outside()  # first, while nothing else here refers to anything
+        return _UNKNOWN if counts is None else _Look(subgraph, counts).proof(self)
 
     def is_behind_timer(self, task: Any) -> bool:
         """Whether a timer of its loop may cancel a task, as far as can be seen."""
@@ -88,13 +102,6 @@ class Prover:
             self._behind_timers[id(loop)] = _tasks_behind(timers(loop))
         behind = self._behind_timers[id(loop)]
         return behind is None or id(task) in behind
-
-    def is_variable(self, key: int) -> bool:
-        """Whether the task with this id stands in the frame of another, which may cancel it."""
-        if self._in_frames is None:
-            frames = chain.from_iterable(links(one)[0] for one in islice(self._live(), TASKS))
-            self._in_frames = set(map(id, filter(is_task, referents(frames))))
-        return key in self._in_frames
 
 
 class OwnRef(ReferenceType[Any]):
@@ -106,9 +113,10 @@ class OwnRef(ReferenceType[Any]):
 class _Look:
     """One reading of a task and what it refers to."""
 
-    def __init__(self, subgraph: Subgraph, outside: set[int]) -> None:
+    def __init__(self, subgraph: Subgraph, counts: dict[int, int]) -> None:
         self._subgraph = subgraph
-        self._outside = outside
+        self._counts = counts
+        self._outside = set(counts)
         self._task = next(iter(subgraph.objects))
         self._tasks: set[int] = set()
         """Those that wait, by id."""
@@ -128,7 +136,9 @@ class _Look:
         if self._task in awake:
             return _ACTIVE if is_future(waiter) else Proof(held=True, wakeable=None)
         held = self._task in self._subgraph.reached(self._outside, self._task)
-        return Proof(held, None if self._may_be_woken(awake, prover) else False)
+        if self._may_be_woken(awake, prover):
+            return Proof(held, None)
+        return Proof(held, wakeable=False, held_by=self._held_by() if held else None)
 
     def _find_suspended(self) -> None:
         objects, followed = self._subgraph.objects, self._subgraph.followed
@@ -150,19 +160,52 @@ class _Look:
     def _may_be_woken(self, awake: set[int], prover: Prover) -> bool:
         """Whether the task may yet be woken, although nothing that is held leads to its future."""
         objects, followed = self._subgraph.objects, self._subgraph.followed
-        pending = {key for key in followed if is_task(objects[key]) and is_pending(objects[key])}
+        near = self._subgraph.reached({self._task}, _NOWHERE, self._collections)
+        pending = {key for key in near & followed if is_task(objects[key]) and is_pending(objects[key])}
         weakly_held = {key for key in followed if _is_found_weakly(objects[key])}
         handles = {key for key in self._outside if _is_handle(objects[key])}
         own_timers = [objects[key] for key in self._outside if is_timer(objects[key])]
+        behind = _tasks_behind(own_timers) or ()  # newer than what the prover knows
+        going_on = {
+            key
+            for key in pending  # what runs or waits otherwise is not seen
+            if not _waits(objects[key]) or key in behind or prover.is_behind_timer(objects[key])
+        }
         return (
-            not all(_waits(objects[key]) for key in pending)  # what runs or waits otherwise is not seen
+            any(
+                self._task in self._subgraph.reached({key}, self._task, self._collections) for key in going_on
+            )
             or self._is_variable_of(pending - (self._tasks - awake))
             or self._task in self._woken_by(weakly_held)
             or self._task in self._subgraph.reached(handles, self._task)
-            or not pending.isdisjoint(_tasks_behind(own_timers) or ())  # newer than what the prover knows
-            or any(prover.is_behind_timer(objects[key]) for key in pending)
-            or prover.is_variable(self._task)
         )
+
+    @functools.cached_property
+    def _collections(self) -> set[int]:
+        """Ids of the collections in the subgraph that the task is in. Who else is, has no part in it."""
+        objects = self._subgraph.objects
+        found = (key for key in self._subgraph.followed if is_collection(objects[key]))
+        return {key for key in found if self._task in map(id, referents([objects[key]]))}
+
+    def _held_by(self) -> int | None:
+        objects, inside = self._subgraph.objects, self._collections
+        task, loop = objects[self._task], loop_of(objects[self._task])
+        large = [one for one in known_collections(task) if id(one) not in inside and contains(one, task)]
+        if self._counts.get(self._task, 0) != len(large) + JOBS.holds(loop, task):
+            return None
+        own = {id(link) for link in links(task)[0]}
+        others = self._outside - inside - own - {self._task}
+        if self._task in self._subgraph.reached(others, self._task, inside | own):
+            return None
+        found = [*large, *map(objects.__getitem__, inside)]
+        groups = members_of_groups(map(objects.__getitem__, self._subgraph.followed))
+        if not {id(group) for group in groups}.isdisjoint(map(id, found)):
+            return None  # it is there to cancel them
+        kept = vars(loop).get("_loopwatch_kept")
+        sizes = [(len(one), id(one)) for one in found if one is not kept]
+        if sizes:
+            return min(sizes)[1]
+        return BY_US_AND_WEAKLY if _is_known_to_others(task) else BY_US
 
     def _is_variable_of(self, tasks: set[int]) -> bool:
         """Whether these tasks, which will go on, have this one in a variable: then they may cancel it."""
@@ -189,9 +232,10 @@ def _waits(task: Any) -> bool:
     return is_future(waiter) and is_pending(waiter)
 
 
-def _start(ref: ReferenceType[Any]) -> list[Any]:
+def _start(ref: ReferenceType[Any]) -> tuple[list[Any], set[int]]:
+    """Return what to follow first, and the ids of what not to follow."""
     task = ref()
-    return [task, *links(task)[0]]
+    return [task, *links(task)[0]], crowds(task)
 
 
 def _is_found_weakly(one: Any) -> bool:
@@ -202,6 +246,12 @@ def _is_found_weakly(one: Any) -> bool:
     if type(one) is AsyncGeneratorType or not getweakrefcount(one):
         return False
     return any(type(ref) is not OwnRef for ref in getweakrefs(one))
+
+
+def _is_known_to_others(task: Any) -> bool:
+    """Whether others than asyncio and we refer to a task weakly."""
+    refs = sum(not issubclass(type(ref), (OwnRef, LiveTask)) for ref in getweakrefs(task))
+    return refs > _OF_ASYNCIO
 
 
 def _is_handle(one: Any) -> bool:

@@ -44,7 +44,8 @@ _DEAD_ENDS = (type, ModuleType, AbstractEventLoop, ContextVar, Logger, Reference
 class Subgraph:
     """What is reachable from some objects. Holds all of it: to be dropped at once."""
 
-    def __init__(self, start: list[Any]) -> None:
+    def __init__(self, start: list[Any], without: AbstractSet[int] = frozenset()) -> None:
+        """``without``: ids of objects not to be followed."""
         self.objects: dict[int, Any] = dict(zip(map(id, start), start, strict=True))
         """By id, in the order found."""
         inside: list[int] = []
@@ -52,26 +53,31 @@ class Subgraph:
         while level and count < LIMIT:
             level = level[: LIMIT - count]
             count += len(level)
-            found = list(filter(gc.is_tracked, referents(level)))
+            asked = [one for one in level if id(one) not in without] if without else level
+            found = list(filter(gc.is_tracked, referents(asked)))
             ids = list(map(id, found))
             inside += ids
             self.objects.update(zip(ids, found, strict=True))
             level = list(islice(self.objects.values(), count, None))
         self._inside = Counter(inside)
-        self.followed = frozenset(islice(self.objects, count))
+        self.followed = frozenset(islice(self.objects, count)) - without
         """Ids of those, the first of all, that were asked for what they refer to."""
 
-    def held_from_outside(self) -> set[int] | None:
-        """Return the ids of the followed objects that something else refers to.
+    def held_from_outside(self) -> dict[int, int] | None:
+        """Return the ids of the followed objects that something else refers to, with how many references.
 
         None if the count of some object is smaller than what was found: a reference moved meanwhile.
         """
-        keys = list(islice(self.objects, len(self.followed)))
-        counts = map(sys.getrefcount, islice(self.objects.values(), len(keys)))
+        keys = list(filter(self.followed.__contains__, self.objects))
+        counts = map(sys.getrefcount, map(self.objects.__getitem__, keys))
         left = list(map(sub, counts, map(self._inside.get, keys, repeat(0))))
         if min(left) < _OWN_REFERENCES:
             return None
-        return {key for key, count in zip(keys, left, strict=True) if count > _OWN_REFERENCES}
+        return {
+            key: count - _OWN_REFERENCES
+            for key, count in zip(keys, left, strict=True)
+            if count > _OWN_REFERENCES
+        }
 
     def reached(
         self,

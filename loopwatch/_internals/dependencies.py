@@ -70,6 +70,12 @@ def group_awaited(links: Sequence[Link]) -> Group | None:
     return None
 
 
+def members_of_groups(objects: Iterable[object]) -> list[Any]:
+    """Return where the task groups among some objects, and the cancel scopes of anyio, have their tasks."""
+    kinds = (asyncio.TaskGroup, *_of_anyio("TaskGroup"), *_of_anyio("CancelScope"))
+    return [getattr(one, "_tasks", None) for one in objects if issubclass(type(one), kinds)]
+
+
 def _waited_for(links: Sequence[Link]) -> Group | None:
     """Return what the innermost frame of a chain waits for in ``wait_for``.
 

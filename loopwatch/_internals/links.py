@@ -103,6 +103,13 @@ def variables_of(link: Link) -> list[Any]:
     return held + gc.get_referents(*(one for one in held if type(one) is CellType))
 
 
+def globals_of(link: Link) -> list[Any]:
+    """Return the values of the global variables of a link's code; none when it has ended."""
+    reads = _READS.get(type(link))
+    frame = None if reads is None else reads.frame(link)
+    return [] if frame is None else list(dict.values(frame.f_globals))
+
+
 def place_of(link: Link) -> Place | None:
     """Return where a link is suspended; None when it has ended."""
     reads = _READS.get(type(link))

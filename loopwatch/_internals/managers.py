@@ -36,14 +36,27 @@ _STACKS = (contextlib.AsyncExitStack, contextlib.ExitStack)
 def locks_held(links: list[Link]) -> list[asyncio.Lock]:
     """Return the locks of the ``async with`` blocks that the frames of a chain are inside of.
 
-    A lock taken by ``await lock.acquire()`` alone leaves no trace in a frame.
+    A lock taken by ``await lock.acquire()`` alone leaves no trace in a frame. Nor does one that was let go of
+    within its block: of frames whose code calls ``release`` it is not known what they hold.
     """
-    held = [lock for manager in entered(links) if (lock := _lock_of(manager)) is not None]
-    for link in links:
-        if code_of(link).co_qualname in _ENTERING:
-            waited_for = next(filter(None, map(_lock_of, variables_of(link))), None)
-            _remove_last(held, waited_for)
+    blocks = _blocks(links)
+    held = [lock for _, managers in blocks for lock in map(_lock_of, managers) if lock is not None]
+    if held and any("release" in code_of(frame).co_names for frame, _ in blocks if not _is_entering(frame)):
+        return []
+    for link in filter(_is_entering, links):
+        waited_for = next(filter(None, map(_lock_of, variables_of(link))), None)
+        _remove_last(held, waited_for)
     return held
+
+
+def locks_maybe_held(links: list[Link]) -> list[asyncio.Lock]:
+    """Return the locks that frames have in a variable whose code calls ``acquire``."""
+    taking = (link for link in links if "acquire" in code_of(link).co_names and not _is_entering(link))
+    return [lock for link in taking for lock in map(_lock_of, variables_of(link)) if lock is not None]
+
+
+def _is_entering(frame: Link) -> bool:
+    return code_of(frame).co_qualname in _ENTERING
 
 
 def _remove_last(found: list[Any], one: Any) -> None:
@@ -66,12 +79,17 @@ def timed(links: list[Link]) -> bool:
 
 def entered(links: list[Link]) -> list[Any]:
     """Return the managers of all ``with`` blocks that the frames of a chain are inside of."""
+    return [manager for _, managers in _blocks(links) for manager in managers]
+
+
+def _blocks(links: list[Link]) -> list[tuple[Link, list[Any]]]:
+    """Return the frames of a chain, and of generators within, each with the managers of its blocks."""
     frames = list(links)
     seen = set(map(id, links))
-    found: list[Any] = []
+    found: list[tuple[Link, list[Any]]] = []
     for frame in frames:  # which grows
         inside = _managers(frame)
-        found += inside
+        found.append((frame, inside))
         if len(frames) < len(links) + _NESTED:
             nested = [*_iterated(frame), *filter(None, map(_generator_of, inside))]
             frames += [generator for generator in nested if id(generator) not in seen]

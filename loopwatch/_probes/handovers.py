@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import thread as pools
-from contextvars import Context
+from contextvars import Context, ContextVar
 from types import FrameType
 from typing import Any
 
@@ -39,6 +39,11 @@ _ON_BEHALF = (
 
 QUEUED = 10_000
 """Items followed through one queue; of more than that, those put first are."""
+
+TAKEN = 10
+"""Items that some code took out of queues last, by which it is known when it puts one back."""
+_taken: ContextVar[tuple[tuple[int, int], ...]] = ContextVar("loopwatch.taken", default=())
+"""Ids of queue and item."""
 
 
 class HandOverProbe:
@@ -138,7 +143,10 @@ class HandOverProbe:
         @functools.wraps(original)
         def put_nowait(queue: Any, item: Any) -> None:
             original(queue, item)
-            handed = self._handed(item, getframe(1), through_queue=True)
+            if (id(queue), id(item)) in get_current(_taken, ()):
+                handed = get_current(HANDED)  # a token, a connection, or work to be tried again: not new work
+            else:
+                handed = self._handed(item, getframe(1), through_queue=True)
             try:
                 _follow(queue, item, handed)
             except Exception as error:  # noqa: BLE001 - as above
@@ -153,6 +161,7 @@ class HandOverProbe:
             handed = getattr(queue, "_loopwatch_handed", {}).pop(id(item), None)
             if handed is not None or get_current(HANDED) is not None:
                 HANDED.set(handed)  # in the context of the worker, for this item
+            _taken.set((*_taken.get()[1 - TAKEN :], (id(queue), id(item))))
             return item
 
         return get_nowait

@@ -76,6 +76,11 @@ class Jobs:
                 found = self._by_loop[weakref.ref(loop)] = LoopJobs()
         return found
 
+    def holds(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> bool:
+        """Return whether a task is a job that lives. Any thread."""
+        jobs = self._by_loop.get(weakref.ref(loop))
+        return jobs is not None and task in jobs.live
+
     def counts(self) -> dict[str, int]:
         """Return how many jobs run now, and how many ended in which way. Any thread."""
         by_loop = list(self._by_loop.values())

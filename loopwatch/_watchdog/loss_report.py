@@ -28,6 +28,7 @@ SENTENCES = {
     "unreferenced": "is held by nothing and may be garbage-collected any time",
     "deadlock": "is in a deadlock",
     "never_wakes": "will not finish: nothing can wake it",
+    "cancel_only": "will not finish: only a cancellation would end it; {piled_up:.0f} such tasks piled up",
     "site_growth": "does not seem to finish: what is created there grows in number and none ends",
     "overage": "does not seem to finish: others created there take no more than {usual_p99_s:.3g} s",
 }

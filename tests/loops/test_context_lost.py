@@ -219,6 +219,50 @@ def test_a_queue_worker_is_told_of_unless_the_item_carries(watched: Agent, run: 
     assert all(one.site.function.endswith("handle") for one in lost)
 
 
+def test_a_token_put_back_is_no_work(watched: Agent, run: Run) -> None:
+    """Who takes it next owes nothing to who had it before, however many each of them takes."""
+
+    async def borrow(tokens: asyncio.Queue[Any], request: str | None) -> None:
+        if request:
+            REQUEST.set(request)
+        taken = [await tokens.get() for _ in range(3)]
+        await start_job()
+        for token in taken:
+            tokens.put_nowait(token)
+
+    async def main() -> None:
+        tokens: asyncio.Queue[Any] = asyncio.Queue()
+        for _ in range(3):
+            tokens.put_nowait(object())
+        await asyncio.create_task(borrow(tokens, "r-1"))
+        await asyncio.create_task(borrow(tokens, None))
+
+    run(main())
+    assert contexts_lost(watched) == []
+
+
+def test_work_put_back_is_its_first_givers(watched: Agent, run: Run) -> None:
+    async def gives(queue: asyncio.Queue[Any]) -> None:
+        REQUEST.set("r-1")
+        queue.put_nowait({"order": 1})
+
+    async def puts_back(queue: asyncio.Queue[Any]) -> None:
+        queue.put_nowait(await queue.get())
+
+    async def works(queue: asyncio.Queue[Any]) -> None:
+        await queue.get()
+        await start_job()
+
+    async def main() -> None:
+        queue: asyncio.Queue[Any] = asyncio.Queue()
+        for function in (gives, puts_back, works):
+            await asyncio.create_task(function(queue))
+
+    run(main())
+    (lost,) = contexts_lost(watched)
+    assert lost.site.function.endswith("gives")
+
+
 def test_a_lost_trace_is_told_of(
     install: Callable[..., Agent], run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Finds tasks that will not finish: by proof first, then by growth of a site, then by age.
+"""Finds tasks that will not finish: by proof first, then by growth, of a pile or a site, then by age.
 
 Asked by the watchdog once a second, and kept to a share of a core.
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from loopwatch._clock import Clock
 from loopwatch._collectors.await_graph import may_be_stuck
+from loopwatch._collectors.references import BY_US
 from loopwatch._internals.await_chain import stand_of
 from loopwatch._places import Stand
 from loopwatch._records import LeakReason
@@ -64,6 +65,9 @@ class LeakFinder:
         for record, leak in proven:
             self._found.tell(record, leak)
         for suspects in self._suspects.values():
+            for record, count in suspects.piles.look():
+                if not suspects.is_meant_to_last(record):
+                    self._found.tell(record, "cancel_only", piled_up=count)
             for record in suspects.piled_up():
                 self._found.tell(record, "site_growth")
             for record in suspects.over_age():
@@ -95,8 +99,10 @@ class LeakFinder:
         proof = suspects.prover.prove(record)
         if proof.held is False:
             return "unreferenced"  # also a daemon: it may not live as long as it is meant to
-        if proof.wakeable is False and not suspects.is_meant_to_last(record):
-            return "never_wakes"
+        if proof.held_by is not None and not suspects.is_meant_to_last(record):
+            if proof.held_by == BY_US:
+                return "never_wakes"
+            suspects.piles.put(record, proof.held_by)
         return None
 
     def _note_stand(self, record: LiveTask) -> None:

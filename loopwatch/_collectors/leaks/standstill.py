@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from loopwatch._collectors.await_graph import await_graph, may_be_stuck
-from loopwatch._collectors.references import OwnRef
+from loopwatch._collectors.references import OwnRef, Prover
 from loopwatch._internals.futures import is_future, waiter_of
 from loopwatch._store.tasks import LiveTask, tasks_of
 
@@ -48,8 +48,11 @@ class Standstill:
         graph = await_graph(tasks_of(live))
         records = {record.key: record for record in live}
         behind = len(graph.stuck) - sum(map(len, graph.deadlocks))
+        prover = Prover()
         for cycle in graph.deadlocks:
             members = [(records[waiter.key], waiter) for waiter in cycle if waiter.key in records]
+            if any(map(prover.is_behind_timer, tasks_of(record for record, _ in members))):
+                continue  # it may yet cancel one, and free the others
             self._found.tell_deadlock(members, tasks_in_cycle=len(cycle), tasks_behind=behind)
 
     def _standing(self, tasks: Iterable[Any]) -> list[Any]:

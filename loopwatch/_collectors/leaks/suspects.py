@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from loopwatch._collectors.references import Prover
 from loopwatch._store.loop_state import LoopState
-from loopwatch._store.tasks import LiveTask, tasks_of
+from loopwatch._store.tasks import LiveTask
 
 from .floors import GROWTH, SPAN, WINDOW, Floors
 from .lasting import is_meant_to_last, may_be_woken
 from .overage import Overage, longest_usual
+from .piles import Piles
 from .turns import Turns
 
 
@@ -24,6 +25,7 @@ class Suspects:
         self._turns = Turns()
         self._floors = Floors(now)
         self._overage = Overage(self._may_last)
+        self.piles = Piles()
         self.prover = Prover()
         """What it learns grows old: each round has its own."""
 
@@ -32,7 +34,7 @@ class Suspects:
         self._looked_at, self._now = self._now, now
         self._live = self._state.tasks.records()
         self._turns.fall_due(self._live, self._looked_at, now)
-        self.prover = Prover(lambda: tasks_of(self._live))
+        self.prover = Prover()
 
     def end(self) -> None:
         """End the round: hold no record for longer."""

@@ -197,6 +197,86 @@ class TestLocks:
 
         assert read(owner, waiter).needs == {}
 
+    def test_owner_that_let_go_of_it_by_hand_is_unknown(self, read: Read) -> None:
+        """Whose it is within the block is then not to be seen."""
+        lock = asyncio.Lock()
+        taken = asyncio.Event()
+
+        async def other() -> None:
+            await lock.acquire()
+            taken.set()
+            await asyncio.sleep(1000)
+
+        async def waiter() -> None:
+            async with lock:
+                pass
+
+        async def owner() -> None:
+            async with lock:
+                lock.release()
+                await taken.wait()
+                await asyncio.create_task(waiter())
+
+        found = read(owner, other)
+        assert lock.locked()
+        assert (found.deadlocks, len(found.needs)) == ((), 1)
+
+    @pytest.mark.parametrize("generated", [False, True])
+    def test_owner_that_lets_go_of_it_elsewhere(self, read: Read, generated: bool) -> None:
+        """In a function that has ended, or in a manager that stands beside the frame."""
+        lock = asyncio.Lock()
+
+        def let_go() -> None:
+            lock.release()
+
+        @contextlib.contextmanager
+        def unlocked() -> Iterator[None]:
+            lock.release()
+            yield
+
+        async def other() -> None:
+            await lock.acquire()
+            await asyncio.sleep(1000)
+
+        async def waiter() -> None:
+            async with lock:
+                pass
+
+        async def owner() -> None:
+            async with lock:
+                with unlocked() if generated else contextlib.nullcontext():
+                    if not generated:
+                        let_go()
+                    for _ in range(3):
+                        await asyncio.sleep(0)
+                    await asyncio.create_task(waiter())
+
+        found = read(owner, other)
+        assert lock.locked()
+        assert (found.deadlocks, len(found.needs)) == ((), 1)
+
+    def test_owner_beside_one_who_takes_another_by_hand(self, read: Read) -> None:
+        """The waiter itself, or who takes a lock that has nothing to do with it."""
+        first, second = asyncio.Lock(), asyncio.Lock()
+
+        async def one() -> None:
+            async with first:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                await second.acquire()
+
+        async def two() -> None:
+            async with second:
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                await first.acquire()
+
+        async def other() -> None:
+            await asyncio.Lock().acquire()
+            await asyncio.sleep(1000)
+
+        assert [len(cycle) for cycle in read(one, two, other).deadlocks] == [2]
+
     def test_a_timeout_breaks_it(self, read: Read) -> None:
         pair = Pair()
 

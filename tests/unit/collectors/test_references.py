@@ -11,14 +11,16 @@ import socket
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
+import anyio
 import pytest
 
 import loopwatch
-from loopwatch._collectors import references
-from loopwatch._collectors.references import Proof, Prover
+from loopwatch._collectors import keepers, references
+from loopwatch._collectors.references import BY_US, BY_US_AND_WEAKLY, OwnRef, Proof, Prover
 from loopwatch._collectors.subgraph import LARGE, LIMIT
 
 UNREFERENCED = Proof(held=False, wakeable=False)
@@ -39,8 +41,9 @@ class Token:
     """Its death tells that the frame which had it is gone."""
 
 
-def prove(ref: weakref.ref[Any], **options: Any) -> Proof:
-    return Prover(**options).prove(ref)
+def prove(ref: weakref.ref[Any]) -> Proof:
+    """Return what is proven, but for what holds it: that has tests of its own."""
+    return Prover().prove(ref)._replace(held_by=None)
 
 
 def new_future() -> Any:
@@ -467,19 +470,6 @@ class TestCancelled:
         assert proof.held
         assert proof.wakeable is not False
 
-    def test_by_a_task_that_has_it_in_a_variable(self, loop_thread: Any) -> None:
-        children: list[weakref.ref[Any]] = []
-
-        async def supervisor() -> None:
-            child = asyncio.create_task(bare())
-            children.append(weakref.ref(child))
-            await asyncio.sleep(1000)
-            child.cancel()
-
-        loop_thread.start(supervisor)
-        assert prove(children[0], live=lambda: asyncio.all_tasks(loop_thread.loop)) == UNSURE
-        assert prove(children[0]) == STUCK  # nobody told where to look
-
     def test_by_another_thread(self, loop_thread: Any) -> None:
         future = asyncio.run_coroutine_threadsafe(bare(), loop_thread.loop)
         loop_thread.call(int)
@@ -495,6 +485,170 @@ class TestCancelled:
         assert prove(ref) == STUCK
         loop_thread.call(lambda: [loop_thread.loop.call_later(1000, int) for _ in range(3)])
         assert prove(ref) == UNSURE
+
+
+class Holder:
+    """Has a task for itself, and may cancel it."""
+
+    def __init__(self, task: Any) -> None:
+        self.task = task
+
+    def close(self) -> None:
+        self.task.cancel()
+
+
+class Owner:
+    """Has a set of its own, in which it keeps tasks."""
+
+    def __init__(self, *tasks: Any) -> None:
+        self.tasks = set(tasks)
+
+    def ended(self, task: Any) -> None:
+        self.tasks.discard(task)
+
+
+class TestHeldBy:
+    """Whether nothing but collections hold a task, which can only be gone through."""
+
+    @staticmethod
+    def held_by(ref: weakref.ref[Any]) -> int | None:
+        proof = Prover().prove(ref)
+        assert proof.held is True
+        return proof.held_by
+
+    @pytest.mark.parametrize("others", [0, LARGE + 1, 20_000])
+    def test_a_set_that_it_leaves_when_done(self, loop_thread: Any, others: int) -> None:
+        """Of whatever size, among whatever else."""
+        refs = [loop_thread.start(function) for function in (bare, forever)]
+        holder = {ref() for ref in refs} | {object() for _ in range(others)}
+        kept.append(holder)
+        loop_thread.call(lambda: [ref().add_done_callback(holder.discard) for ref in refs])
+        assert [self.held_by(ref) for ref in refs] == [id(holder)] * 2
+
+    @pytest.mark.parametrize("kind", [list, deque])
+    @pytest.mark.parametrize("others", [0, LARGE + 1])
+    def test_a_list_that_it_leaves_when_done(self, loop_thread: Any, kind: Any, others: int) -> None:
+        ref = loop_thread.start(bare)
+        holder = kind([ref(), *range(others)])
+        kept.append(holder)
+        loop_thread.call(lambda: ref().add_done_callback(holder.remove))
+        assert self.held_by(ref) == id(holder)
+
+    def test_a_list_too_long_to_be_gone_through(
+        self, loop_thread: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(keepers, "LONG", LARGE + 5)
+        ref = loop_thread.start(bare)
+        holder = [ref(), *range(LARGE + 5)]
+        kept.append(holder)
+        loop_thread.call(lambda: ref().add_done_callback(holder.remove))
+        assert self.held_by(ref) is None
+
+    def test_a_global_variable_of_its_module(self, loop_thread: Any) -> None:
+        ref = loop_thread.start(bare)
+        kept.append(ref())
+        assert self.held_by(ref) == id(kept)
+
+    def test_a_callback_that_takes_it_out(self, loop_thread: Any) -> None:
+        refs = [loop_thread.start(bare) for _ in range(2)]
+        owner = Owner(refs[0]())
+        closed_over = {refs[1]()}
+        kept.extend([owner, closed_over])
+        loop_thread.call(lambda: refs[0]().add_done_callback(owner.ended))
+        loop_thread.call(lambda: refs[1]().add_done_callback(lambda task: closed_over.discard(task)))
+        assert [self.held_by(ref) for ref in refs] == [id(owner.tasks), id(closed_over)]
+
+    @pytest.mark.parametrize(
+        "hold",
+        [
+            lambda task: task,
+            lambda task: task.cancel,
+            lambda task: lambda: task.cancel(),
+            lambda task: {"task": task},
+            lambda task: (task,),
+            lambda task: {task},  # which no callback and no module leads to
+            lambda task: {"tasks": [task]},
+        ],
+    )
+    def test_who_has_it_for_himself_may_cancel_it(self, loop_thread: Any, hold: Callable[[Any], Any]) -> None:
+        """Though a set has it as well."""
+        ref = loop_thread.start(bare)
+        holder = {ref()}
+        kept.extend([holder, Holder(hold(ref()))])
+        loop_thread.call(lambda: ref().add_done_callback(holder.discard))
+        assert self.held_by(ref) is None
+
+    def test_its_own_object_may_cancel_it(self, loop_thread: Any) -> None:
+        """As a connection does that is closed, of a task that executes its method."""
+
+        class Connection:
+            async def keep(self) -> None:
+                self.task = asyncio.current_task()
+                await bare()
+
+        async def start() -> weakref.ref[Any]:
+            kept.append(Connection())
+            return weakref.ref(asyncio.create_task(kept[-1].keep()))
+
+        ref = loop_thread.run(start())
+        loop_thread.call(int)
+        assert self.held_by(ref) is None
+
+    @pytest.mark.parametrize("make", [asyncio.TaskGroup, anyio.create_task_group])
+    def test_a_task_group_may_cancel_it(self, loop_thread: Any, make: Callable[[], Any]) -> None:
+        children: list[weakref.ref[Any]] = []
+
+        async def child() -> None:
+            children.append(weakref.ref(asyncio.current_task()))
+            await bare()
+
+        async def host() -> None:
+            async with make() as group:
+                getattr(group, "start_soon", lambda function: group.create_task(function()))(child)
+                await asyncio.sleep(1000)
+
+        loop_thread.start(host)
+        assert self.held_by(children[0]) is None
+
+    def test_of_two_sets_the_smaller_counts(self, loop_thread: Any) -> None:
+        """Whoever has that may mean just this task."""
+        ref = loop_thread.start(bare)
+        all_tasks, of_one = {ref(), *range(20)}, {ref()}
+        kept.extend([all_tasks, of_one])
+        for holder in (all_tasks, of_one):
+            loop_thread.call(ref().add_done_callback, holder.discard)
+        assert self.held_by(ref) == id(of_one)
+
+    def test_others_of_its_set_have_no_part_in_it(self, loop_thread: Any) -> None:
+        """Whether one of them runs or sleeps, or behind which timer it is, says nothing of the others."""
+        ref, other = loop_thread.start(bare), loop_thread.start(sleeping)
+        holder = {ref(), other()}
+        kept.append(holder)
+        loop_thread.call(lambda: [one().add_done_callback(holder.discard) for one in (ref, other)])
+        loop_thread.call(lambda: loop_thread.loop.call_later(1000, other().cancel))
+        assert self.held_by(ref) == id(holder)
+
+    def test_a_job_is_held_by_us(self, loop_thread: Any) -> None:
+        ref = OwnRef(loop_thread.call(lambda: loopwatch.spawn(bare())))
+        assert self.held_by(ref) == BY_US
+        kept.append(weakref.WeakSet([ref()]))  # who goes through this may cancel it
+        assert self.held_by(ref) == BY_US_AND_WEAKLY
+        kept.append(Holder(ref()))
+        assert self.held_by(ref) is None
+
+    def test_a_task_kept_by_us(self, loop_thread: Any) -> None:
+        loopwatch.install(prometheus_port=None, stall_threshold=60, keep_tasks=True)
+        try:
+            loopwatch.watch(loop_thread.loop)
+            loop_thread.call(int)
+            ref = OwnRef(loop_thread.start(bare)())
+            assert self.held_by(ref) == BY_US
+            holder = {ref()}
+            kept.append(holder)
+            loop_thread.call(lambda: ref().add_done_callback(holder.discard))
+            assert self.held_by(ref) == id(holder)
+        finally:
+            loopwatch.uninstall()
 
 
 class TestUnsure:
@@ -656,7 +810,7 @@ def test_a_loop_at_full_speed_has_no_lost_tasks(loop_thread: Any) -> None:
     try:
         proofs = []
         while len(proofs) < 3000:
-            prover = Prover(lambda: asyncio.all_tasks(loop_thread.loop))
+            prover = Prover()
             proofs += [prover.prove(ref) for ref in list(refs.values())[-50:]]
     finally:
         stop.set()

@@ -1,0 +1,84 @@
+"""Tasks that only a cancellation would end, and that pile up in one collection.
+
+Whoever goes through the collection may cancel them: at a shutdown all of them do end so. What tells a leak
+from tasks that wait for that on purpose is that more and more come and none goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+
+from loopwatch._store.sites import Site
+from loopwatch._store.tasks import LiveTask
+
+MANY = 10
+"""Tasks of one kind in one collection that are a pile: fewer may have their reasons."""
+PATIENCE = 30.0
+"""Seconds between the creation of the first and of the last: what a start-up or a burst creates is none."""
+MOST = 10_000
+"""Tasks that may wait for their pile to grow. Further ones are taken up at twice the age."""
+KINDS = 1_000
+"""Kinds remembered for somebody ending their tasks."""
+
+_Kind = tuple[Site, str]
+"""Site and coroutine."""
+
+
+@dataclass(slots=True)
+class _Pile:
+    """Tasks of one kind in one collection."""
+
+    untold: dict[int, LiveTask] = field(default_factory=dict)
+    """By the id of the record."""
+    told: tuple[LiveTask, ...] = ()
+    """The first that were told of: as long as these live, what joins them is told of at once."""
+    count: int = 0
+
+    def stays(self) -> bool:
+        """Whether none of them has ended."""
+        tasks = (record() for record in chain(self.told, self.untold.values()))
+        return all(task is not None and not task.done() for task in tasks)
+
+    def grows(self) -> bool:
+        """Whether they are known to leak."""
+        started = [record.started for record in self.untold.values()]
+        return bool(self.told) or (len(started) >= MANY and max(started) - min(started) >= PATIENCE)
+
+    def take(self) -> list[LiveTask]:
+        """Return those to tell of."""
+        found = list(self.untold.values())
+        self.count += len(found)
+        self.told = self.told or tuple(islice(found, MANY))
+        self.untold.clear()
+        return found
+
+
+class Piles:
+    """The piles of one loop."""
+
+    def __init__(self) -> None:
+        self._piles: dict[tuple[_Kind, int], _Pile] = {}
+        """By kind and the id of the collection."""
+        self._room = MOST
+        self._end: set[_Kind] = set()
+
+    def put(self, record: LiveTask, collection: int) -> None:
+        """Put a task, of which it is proven that only a cancellation would end it, on its pile."""
+        kind = (record.site, record.coroutine)
+        if self._room > 0 and kind not in self._end:
+            self._room -= 1
+            self._piles.setdefault((kind, collection), _Pile()).untold[id(record)] = record
+
+    def look(self) -> Iterator[tuple[LiveTask, int]]:
+        """Yield the tasks that leak, with the number of those on their pile, each once."""
+        for (kind, collection), pile in list(self._piles.items()):
+            if kind in self._end or not pile.stays():
+                if len(self._end) < KINDS:
+                    self._end.add(kind)
+                del self._piles[kind, collection]
+            elif pile.grows():
+                for record in pile.take():
+                    yield record, pile.count
+        self._room = MOST - sum(len(pile.untold) for pile in self._piles.values())
