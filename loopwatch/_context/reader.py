@@ -77,7 +77,7 @@ class ContextReader:
         """Read the context of ``task``, or give what was read ``at_creation`` where it cannot be. Cheap."""
         if not READS_TASKS:
             return at_creation
-        return self._read(task.get_context().get) if self.watching else None
+        return self._read(task.get_context().get)
 
     def at_creation(self) -> Values | None:
         """Read the current context for a task being created; None where its own can be read later."""
@@ -85,7 +85,7 @@ class ContextReader:
 
     def current(self) -> Values | None:
         """Read the calling thread's current context."""
-        return self._read(get_current) if self.watching else None
+        return self._read(get_current)
 
     def current_texts(self) -> tuple[dict[str, str | None], TraceIds | None]:
         """Read the calling thread's current context, as text, for a log line that cannot wait.
@@ -133,12 +133,14 @@ class ContextReader:
         if self._span is None:
             return None
         variable, key = self._span
-        return ids_of(get(variable, None), key)
+        held = get(variable, None)
+        return None if held is None else ids_of(held, key)
 
     def _read(self, get: Get) -> Values | None:
-        watched = watches()
+        watched, trace = watches(), self._trace(get)
+        if trace is None and not watched:
+            return None  # soon: a framework may import OpenTelemetry and nobody use it
         raw = [ABSENT if (value := get(watch.var, None)) is None else value for watch in watched]
-        trace = self._trace(get)
         if trace is None and all(value is ABSENT for value in raw):
             return None
         values = Values(watched, raw, trace)

@@ -16,7 +16,8 @@ from types import CoroutineType, FrameType
 from typing import Any
 
 from loopwatch._clock import Clock
-from loopwatch._context.reader import ContextReader, get_current
+from loopwatch._context.handover import HANDED
+from loopwatch._context.reader import READS_TASKS, ContextReader, get_current
 from loopwatch._internals.futures import coroutine_of, name_of
 from loopwatch._internals.interpreter import getframe
 from loopwatch._internals.source_traceback import hide
@@ -111,7 +112,7 @@ def _make_begin(
             record.parent = function_of(creator)
         record.name = name
         record.started = started
-        record.values = contexts.at_creation() if contexts.active else None
+        record.values = None if READS_TASKS or not contexts.active else contexts.current()
         record.fall = record.stood = record.lost = None
         ended = task.done()  # an eager one
         if not ended:
@@ -217,7 +218,7 @@ def wrap_create_task(
             if code is _CREATE_TASK or code is _GROUP_CREATE_TASK:  # nearly always
                 caller = frame.f_back
             probe.begin(self, task, coro, None if name is _NOT_GIVEN else name, caller, started)
-            if probe.contexts.notice is not None:
+            if probe.contexts.notice is not None and (others or HANDED.get() is not None):
                 _notice(probe.contexts.notice, frame, coro, others.get("context"))
             if self.get_debug():
                 hide(__file__, task)
