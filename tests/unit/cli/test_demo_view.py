@@ -10,7 +10,19 @@ from rich.console import Console
 from loopwatch._cli import demo_text
 from loopwatch._cli.demo_view import STATUS_EVERY, View
 from loopwatch._clock import Clock
-from loopwatch._records import Distribution, DrainReport, Frame, Loop, Lost, Point, Snapshot, Stall, Task
+from loopwatch._records import (
+    Borrower,
+    Distribution,
+    DrainReport,
+    Frame,
+    Loop,
+    Lost,
+    Point,
+    Pool,
+    Snapshot,
+    Stall,
+    Task,
+)
 
 LOOP = Loop(
     name="main",
@@ -90,6 +102,41 @@ LEFT = Task(
 )
 
 
+POOL = Pool(
+    kind="httpcore",
+    label="shop.llm:7",
+    max=5,
+    used=5,
+    idle=0,
+    connecting=0,
+    pending=87,
+    oldest_wait=4.2,
+    wait_count=120,
+    wait_sum=200.0,
+    wait_p99=4.5,
+    timeouts=13,
+    rejected=0,
+    cancelled=0,
+    instances=1,
+    created=1,
+    borrowers=(
+        Borrower(
+            task_name="Task-7",
+            coroutine="Service.work",
+            site=WORK,
+            context={"request_id": "r-9"},
+            trace_id=None,
+            span_id=None,
+            await_stack=(WORK,),
+            waiting_on=None,
+            held=12.0,
+            gone=False,
+        ),
+    ),
+    waiters=(),
+)
+
+
 class ScriptedAgent:
     """Says what the test told it to."""
 
@@ -100,6 +147,7 @@ class ScriptedAgent:
         self.watched: list[Loop] = [LOOP]
         self.told_lost: list[Lost] = []
         self.drained: list[DrainReport] = []
+        self.pooled: list[Pool] = []
         self.points: dict[str, tuple[Point, ...]] = {}
 
     def loops(self) -> list[Loop]:
@@ -113,6 +161,9 @@ class ScriptedAgent:
 
     def drains(self) -> list[DrainReport]:
         return self.drained
+
+    def pools(self) -> list[Pool]:
+        return self.pooled
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
@@ -176,6 +227,24 @@ def test_stall_in_progress_is_told_of_once_for_each_culprit(screen: Screen) -> N
     screen.view.step()
     assert "main stalled 312 ms" in screen.text
     assert screen.text.count("has been stalled") == 1
+
+
+def test_pool_that_falls_short_is_told_once_with_who_has_it(screen: Screen) -> None:
+    """Not while callers only just miss each other; in the summary, with those that gave up."""
+    screen.agent.pooled = [dataclasses.replace(POOL, oldest_wait=0.01)]
+    screen.view.step()
+    assert screen.text == METRICS
+    screen.agent.pooled = [POOL]
+    screen.view.step()
+    screen.view.step()
+    assert screen.text.removeprefix(METRICS).split("\n", 1)[0] == (
+        "   0.0 s  httpcore pool shop.llm:7: 5 of 5 used, 87 wait, the oldest for 4.20 s"
+    )
+    told = "held for 12.00 s by task Task-7, Service.work, request_id r-9, stands at shop/service.py:40"
+    assert " ".join(screen.text.split()).count(told) == 1
+    screen.view.summary()
+    row = next(line for line in screen.text.splitlines() if line.startswith("  shop.llm:7"))
+    assert row.split() == ["shop.llm:7", "httpcore", "5", "5", "87", "120", "4.50", "s", "13"]
 
 
 def test_health_is_told_now_and_then(screen: Screen) -> None:
