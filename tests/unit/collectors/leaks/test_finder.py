@@ -133,9 +133,9 @@ def test_one_that_is_cancelled_excuses_its_kind(simulate: Simulate) -> None:
             if second < 50:
                 crowd.start(work=asyncio.sleep(0.5))
             if second == 20:
-                parked = [task for task in crowd.tasks if task.get_coro().__name__ == "park"]
-                parked[0].cancel()
-                del parked
+                oldest = min(crowd.tasks, key=lambda task: int(task.get_name().removeprefix("Task-")))
+                oldest.cancel()
+                del oldest
             await asyncio.sleep(1.0)
 
     simulation.run(main())
