@@ -1,0 +1,36 @@
+"""HTTP/1.1 and HTTP/2 (by prior knowledge) on one port: ``/delay/0.3`` answers after 0.3 seconds.
+
+python http_server.py PORT MAX_CONCURRENT_STREAMS
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from hypercorn.asyncio import serve
+from hypercorn.config import Config
+
+
+async def app(
+    scope: dict[str, Any],
+    receive: Callable[[], Awaitable[dict[str, Any]]],
+    send: Callable[[dict[str, Any]], Awaitable[None]],
+) -> None:
+    if scope["type"] != "http":
+        raise NotImplementedError(scope["type"])
+    _, _, delay = scope["path"].rpartition("/delay/")
+    await asyncio.sleep(float(delay or 0))
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+config = Config()
+config.bind = [f"127.0.0.1:{sys.argv[1]}"]
+config.h2_max_concurrent_streams = int(sys.argv[2])
+config.keep_alive_timeout = 3600  # connections end when the clients end them, and not before
+config.keep_alive_max_requests = 1_000_000_000
+
+asyncio.run(serve(app, config))
