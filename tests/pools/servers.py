@@ -102,9 +102,12 @@ def server(
         start_new_session=True,  # no Ctrl-C: it has to stop the server
     ) as supervisor:
         if (line := _first_line(supervisor)) != "ready\n":
-            said, _ = supervisor.communicate()
+            said, _ = supervisor.communicate("stop")
             pytest.fail(f"no server after {START_TIMEOUT:g} s, or it ended: {line}{said}", pytrace=False)
-        yield
+        try:
+            yield
+        finally:
+            supervisor.communicate("stop")  # not only the end of stdin: what a test forked may hold that open
 
 
 @contextmanager
