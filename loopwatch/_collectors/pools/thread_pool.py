@@ -84,7 +84,7 @@ def _submits(binding: Binding, original: Callable[..., None]) -> Callable[..., N
     @functools.wraps(original)
     def create(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        self._loopwatch_asked = binding.given(binding.asked)
+        self._loopwatch_asked = binding.asked()
 
     return create
 
@@ -110,7 +110,7 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
 def _asked(item: Any) -> Acquire | None:
     """Return when and by whom an item was submitted; None if that was before us."""
     asked = getattr(item, "_loopwatch_asked", None)
-    return asked if type(asked) is Acquire else None
+    return asked if type(asked) is tuple else None
 
 
 def _executor_of(worker: Any) -> Any | None:
