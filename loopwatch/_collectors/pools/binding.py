@@ -138,7 +138,11 @@ class Binding:
         """End the wait with nothing. Does nothing for a wait that has ended."""
         try:
             watched, _, asked = acquire
-            if watched is not None and watched.waiting.pop(id(acquire), None) is not None:
+            if watched is None:
+                watched = self.watched(pool)
+            elif watched.waiting.pop(id(acquire), None) is None:
+                return
+            if watched is not None:
                 cell = self.cell(watched, pool, at_last=False)
                 cell.observe(self._monotonic() - asked)
                 outcome = self.reader.outcome(error)
