@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from typing import Any
 
 SIZE = 2
@@ -49,12 +50,22 @@ class Library:
 
     by_tasks: bool = True
     """Whether it is a task that gets a connection; else a thread."""
+    waits_since: str | None = None
+    """The version from which on the waits are read."""
     title: str | None = None
     """Where a kind has several: which of them it is."""
+
+    def has_waits(self) -> bool:
+        version = metadata.version(self.module.partition(".")[0]) if self.waits_since else ""
+        return _numbers(version) >= _numbers(self.waits_since or "")
 
     @property
     def name(self) -> str:
         return self.title or self.kind
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".") if number.isdigit()]
 
 
 @asynccontextmanager
@@ -253,6 +264,7 @@ LIBRARIES = (
         attribute="_acquired",
         cls="BaseConnector",
         method="connect",
+        waits_since="3.10",
     ),
 )
 """One for each reader."""

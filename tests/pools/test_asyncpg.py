@@ -66,6 +66,8 @@ def test_a_subclass(agent: Agent, postgres_url: str) -> None:
                 max_size=2,
                 max_queries=50_000,
                 max_inactive_connection_lifetime=300.0,
+                setup=None,
+                init=None,
                 loop=asyncio.get_running_loop(),
                 connection_class=asyncpg.Connection,
                 record_class=asyncpg.Record,

@@ -100,12 +100,11 @@ def test_a_subclass(agent: Agent, postgres_url: str) -> None:
             return await super().getconn(timeout)
 
     async def main() -> None:
-        async with (
-            Mine(postgres_url, min_size=1, max_size=2, open=False, name="mine") as pool,
-            pool.connection(),
-        ):
-            found = await pool_of(agent, KIND, "mine")
-            assert (found.used, found.wait_count, found.created) == (1, 1, 1)
+        async with Mine(postgres_url, min_size=1, max_size=2, open=False, name="mine") as pool:
+            await pool.wait()  # the size has connections in it that are being opened
+            async with pool.connection():
+                found = await pool_of(agent, KIND, "mine")
+                assert (found.used, found.wait_count, found.created) == (1, 1, 1)
 
     asyncio.run(main())
 

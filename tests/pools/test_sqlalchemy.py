@@ -123,6 +123,9 @@ def test_overflow(agent: Agent, postgres_url: str) -> None:
 
 @pytest.mark.parametrize(("size", "beyond"), [(0, 10), (1, -1)])
 def test_no_limit(agent: Agent, postgres_url: str, size: int, beyond: int) -> None:
+    if size == 0 and sqlalchemy.__version__ < "2":
+        pytest.skip("SQLAlchemy 1.4 keeps to the limit of the overflow")
+
     async def main() -> None:
         engine = engine_of(postgres_url, size=size, beyond=beyond)
         held = [await engine.connect() for _ in range(3)]

@@ -114,7 +114,7 @@ def _pool_of(cls: type, pool: Any) -> Any:
 
 def _noted(fairy: Any) -> Any:
     record = fairy._connection_record
-    note_given(fairy._pool, record)
+    note_given(record._ConnectionRecord__pool, record)  # SQLAlchemy 1.4 tells the fairy later
     return record
 
 
