@@ -5,18 +5,46 @@ A server whose program is not on the machine skips its tests; ``.ci/run pools`` 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
 
 import pytest
 
+import loopwatch
+
 from . import servers
+from .libraries import LIBRARIES, Library
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let libraries use what other libraries deprecate: arq does, of redis."""
     item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+
+
+@pytest.fixture
+def agent() -> Iterator[loopwatch.Agent]:
+    """An agent with no endpoint."""
+    yield loopwatch.install(prometheus_port=None)
+    loopwatch.uninstall()
+
+
+@pytest.fixture(params=LIBRARIES, ids=lambda library: library.name)
+def library(request: pytest.FixtureRequest) -> Library:
+    """Each of the libraries that are read."""
+    found: Library = request.param
+    pytest.importorskip(found.module, reason=f"needs: {found.module}")
+    if not found.has_waits():
+        pytest.skip(f"this version of {found.module} is read without its waits")
+    gc.collect()  # pools of earlier tests are gone, which a reader may find
+    return found
+
+
+@pytest.fixture
+def url(library: Library, request: pytest.FixtureRequest) -> str:
+    """The server of that library."""
+    return request.getfixturevalue(library.server) if library.server else ""
 
 
 @pytest.fixture(scope="session")

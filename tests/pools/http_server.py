@@ -1,5 +1,7 @@
 """HTTP/1.1 and HTTP/2 (by prior knowledge) on one port: ``/delay/0.3`` answers after 0.3 seconds.
 
+The answer to ``/held`` begins at once, and ends when the client hangs up.
+
 python http_server.py PORT MAX_CONCURRENT_STREAMS
 """
 
@@ -23,8 +25,14 @@ async def app(
 ) -> None:
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
-    _, _, delay = scope["path"].rpartition("/delay/")
-    await asyncio.sleep(float(delay or 0))
+    if scope["path"].startswith("/held"):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"o", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
+    _, found, delay = scope["path"].rpartition("/delay/")
+    await asyncio.sleep(float(delay) if found else 0)
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": b"ok"})
 

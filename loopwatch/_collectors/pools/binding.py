@@ -158,7 +158,7 @@ class Binding:
         try:
             watched = self.watched(pool)
             if watched is not None and watched.totals is None:
-                label = self.reader.label(pool) or self._site(self._module)
+                label = self._label(pool) or self._site(self._module)
                 if label is not None:
                     self._count_under(watched, label)
         except Exception as error:  # noqa: BLE001 - as above
@@ -178,13 +178,21 @@ class Binding:
         """
         totals = watched.totals
         if totals is None:
-            label = self.reader.label(watched.anchor() if pool is None else pool)
+            label = self._label(watched.anchor() if pool is None else pool)
             if label is None and not at_last:
                 return self._pools.under(self.reader.kind, self.reader.family, NOBODY).cell()
             totals = self._count_under(watched, label or NOBODY)
         cell = totals.cell()
         watched.mine = (get_ident(), cell)
         return cell
+
+    def _label(self, pool: Any) -> str | None:
+        """Ask for a label. Waits are counted without one, too."""
+        try:
+            return self.reader.label(pool)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.broke("gauges", error)
+            return None
 
     def _count_under(self, watched: WatchedPool, label: str) -> PoolTotals:
         totals = watched.totals = self._pools.under(self.reader.kind, self.reader.family, label)
