@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -47,6 +46,8 @@ class Library:
     """The fixture that has the URL."""
     parameters: bool = True
     """Whether the reader checks the parameters of the method."""
+    shared: bool = False
+    """Whether the reader needs that attribute to see who waits, too."""
 
     by_tasks: bool = True
     """Whether it is a task that gets a connection; else a thread."""
@@ -81,6 +82,8 @@ async def httpcore(url: str, package: str = "httpx") -> AsyncIterator[Pool]:
 
 @asynccontextmanager
 async def thread_pool(url: str) -> AsyncIterator[Pool]:
+    from concurrent.futures import ThreadPoolExecutor
+
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(SIZE) as executor:
 
@@ -157,6 +160,8 @@ async def psycopg_pool(url: str) -> AsyncIterator[Pool]:
 
 @asynccontextmanager
 async def psycopg_pool_of_threads(url: str) -> AsyncIterator[Pool]:
+    from concurrent.futures import ThreadPoolExecutor
+
     from psycopg_pool import ConnectionPool
 
     call = asyncio.get_running_loop().run_in_executor
@@ -206,6 +211,7 @@ LIBRARIES = (
         pool=httpcore,
         server="http_url",
         attribute="_requests",
+        shared=True,
         cls="AsyncHTTP11Connection",
         method="_send_request_headers",
     ),
@@ -215,6 +221,7 @@ LIBRARIES = (
         pool=partial(httpcore, package="httpx2"),
         server="http_url",
         attribute="_requests",
+        shared=True,
         cls="AsyncHTTP11Connection",
         method="_send_request_headers",
     ),
