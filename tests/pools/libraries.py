@@ -9,7 +9,6 @@ import asyncio
 import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -81,6 +80,8 @@ async def httpcore(url: str, package: str = "httpx") -> AsyncIterator[Pool]:
 
 @asynccontextmanager
 async def thread_pool(url: str) -> AsyncIterator[Pool]:
+    from concurrent.futures import ThreadPoolExecutor
+
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(SIZE) as executor:
 
@@ -157,6 +158,8 @@ async def psycopg_pool(url: str) -> AsyncIterator[Pool]:
 
 @asynccontextmanager
 async def psycopg_pool_of_threads(url: str) -> AsyncIterator[Pool]:
+    from concurrent.futures import ThreadPoolExecutor
+
     from psycopg_pool import ConnectionPool
 
     call = asyncio.get_running_loop().run_in_executor
@@ -205,7 +208,7 @@ LIBRARIES = (
         module="httpcore",
         pool=httpcore,
         server="http_url",
-        attribute="_requests",
+        attribute="_max_connections",
         cls="AsyncHTTP11Connection",
         method="_send_request_headers",
     ),
@@ -214,7 +217,7 @@ LIBRARIES = (
         module="httpcore2",
         pool=partial(httpcore, package="httpx2"),
         server="http_url",
-        attribute="_requests",
+        attribute="_max_connections",
         cls="AsyncHTTP11Connection",
         method="_send_request_headers",
     ),
