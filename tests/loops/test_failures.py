@@ -136,7 +136,7 @@ class TestProbes:
             ("loopwatch._probes.gc.GcProbe.install", "gc"),
             ("loopwatch._probes.unawaited.UnawaitedProbe.install", "unawaited"),
             ("loopwatch._probes.handovers.HandOverProbe.install", "handovers"),
-            ("loopwatch._probes.loop_classes.LoopClasses.wrap", "attach"),
+            ("loopwatch._probes.attach.Attach.install", "attach"),
             ("loopwatch._collectors.pools.hub.Hub.install", "pools"),
             ("loopwatch._internals.fault_timer.FaultTimer.debugged", "hold_dump"),
         ],

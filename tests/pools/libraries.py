@@ -46,8 +46,6 @@ class Library:
     """The fixture that has the URL."""
     parameters: bool = True
     """Whether the reader checks the parameters of the method."""
-    shared: bool = False
-    """Whether the reader needs that attribute to see who waits, too."""
 
     by_tasks: bool = True
     """Whether it is a task that gets a connection; else a thread."""
@@ -210,8 +208,7 @@ LIBRARIES = (
         module="httpcore",
         pool=httpcore,
         server="http_url",
-        attribute="_requests",
-        shared=True,
+        attribute="_max_connections",
         cls="AsyncHTTP11Connection",
         method="_send_request_headers",
     ),
@@ -220,8 +217,7 @@ LIBRARIES = (
         module="httpcore2",
         pool=partial(httpcore, package="httpx2"),
         server="http_url",
-        attribute="_requests",
-        shared=True,
+        attribute="_max_connections",
         cls="AsyncHTTP11Connection",
         method="_send_request_headers",
     ),

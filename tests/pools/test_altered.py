@@ -60,8 +60,6 @@ def test_altered(library: Library, alteration: str, request: pytest.FixtureReque
     assert told["saw"] == ["1 waits", "one cancelled", "3 got"]
     broken = {feature for kind, feature, up in told["up"] if kind == library.kind and not up}
     expected = {"gauges"} if alteration in GAUGES else {"waits"} if alteration in WAITS else set()
-    if library.shared and alteration in GAUGES:
-        expected |= {"waits"}
     assert broken - {"holders"} == expected
     assert len(told["said"]) == len(broken)
     for feature in broken:

@@ -68,6 +68,12 @@ class PoolReader:
         """
         return pool
 
+    def noted(self, pool: Any) -> None:
+        """Do what is to be done once for each pool, when it is seen for the first time.
+
+        Where its anchor alone is too little to read it by, this gives the anchor what is missing.
+        """
+
     def label(self, pool: Any) -> str | None:
         """Return what the user knows this pool by, made of its name, host, port and database alone.
 
