@@ -43,6 +43,7 @@ from ._records import (
     Task,
     TaskState,
     Victim,
+    Waiting,
     Work,
 )
 from ._store.daemons import daemon
@@ -75,6 +76,7 @@ __all__ = [
     "Task",
     "TaskState",
     "Victim",
+    "Waiting",
     "Work",
     "__version__",
     "carry",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import _settings
 from ._errors import ConfigurationError, LoopwatchError
-from ._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task
+from ._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task, Waiting
 from ._settings import UNSET, Settings, Unset
 
 if TYPE_CHECKING:
@@ -48,9 +48,7 @@ class Agent:
         task: not to be called in an event loop that has thousands. Raises ConfigurationError for a limit that
         is no number of tasks.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-            raise ConfigurationError(f"tasks(limit={limit!r}): not a number of tasks. Give 0 or more.")
-        return self._engine.reader.tasks(limit)
+        return self._engine.reader.tasks(_number_of_tasks("tasks", limit))
 
     def lost(self) -> tuple[Lost, ...]:
         """Return the last 256 losses, oldest first: tasks that were lost or leaked, and contexts."""
@@ -62,6 +60,15 @@ class Agent:
         With who has their connections and who waits for one. Not to be called in an event loop.
         """
         return self._engine.reader.pools()
+
+    def waits(self, limit: int = 10_000) -> tuple[Waiting, ...]:
+        """Return who waits for locks, semaphores, conditions, events and queues, most waiting first.
+
+        Grouped by what was called and where, with the tasks that own them where these are seen. Takes some
+        30 us for each live task, of which up to ``limit`` of each loop are looked at: not to be called in an
+        event loop that has thousands. Raises ConfigurationError for a limit that is no number of tasks.
+        """
+        return self._engine.reader.waits(_number_of_tasks("waits", limit))
 
     def drains(self) -> tuple[DrainReport, ...]:
         """Return the reports of the last 16 drains, oldest first."""
@@ -76,6 +83,12 @@ class Agent:
     def settings(self) -> Settings:
         """The settings in force."""
         return self._engine.settings
+
+
+def _number_of_tasks(function: str, limit: int) -> int:
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise ConfigurationError(f"{function}(limit={limit!r}): not a number of tasks. Give 0 or more.")
+    return limit
 
 
 _agent: Agent | None = None

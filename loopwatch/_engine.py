@@ -19,6 +19,7 @@ from ._collectors.own import Own
 from ._collectors.pools.catalogue import READERS
 from ._collectors.pools.census import PoolCensus
 from ._collectors.pools.hub import Hub
+from ._collectors.pools.overdue import Overdue
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._context.backing import Backing, lean_on
@@ -46,6 +47,7 @@ from ._watchdog.hold_dump import HoldDump
 from ._watchdog.lateness import Lateness
 from ._watchdog.loss_report import LossReport
 from ._watchdog.lost import LostTasks
+from ._watchdog.pace import Pace
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
@@ -134,6 +136,8 @@ class Engine:
             self._states, self._unawaited.dropped, self._lost_contexts, owner, self._losses.tell
         )
         leaks = LeakFinder(self._states, Found(contexts, self._lost_log, self._losses), clock)
+        self._pool_pace = Pace(clock)
+        overdue = Overdue(self._pools, self._hub, contexts, self._pool_pace.admit, clock, journal)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
@@ -148,6 +152,7 @@ class Engine:
                 self._handovers.refresh,
                 self._lost_tasks.collect,
                 leaks.look,
+                overdue.look,
                 self._refresh_metrics,
             ),
         )
@@ -184,7 +189,9 @@ class Engine:
                 "journal": lambda: self._journal.dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
-            log_suppressed=lambda: self._report.log_suppressed + self._losses.log_suppressed,
+            log_suppressed=lambda: (
+                self._report.log_suppressed + self._losses.log_suppressed + self._pool_pace.suppressed
+            ),
             unwatched=self._attach.unwatched.copy,
         )
 

@@ -12,7 +12,8 @@ from ._collectors.losses import Losses
 from ._collectors.pools.census import PoolCensus
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
-from ._records import DrainReport, Loop, Lost, Measure, Point, Pool, Snapshot, Stall, Task
+from ._collectors.waits import waits
+from ._records import DrainReport, Loop, Lost, Measure, Point, Pool, Snapshot, Stall, Task, Waiting
 
 
 class Source(Protocol):
@@ -88,3 +89,7 @@ class Reader:
     def pools(self) -> tuple[Pool, ...]:
         """Return all pools, by kind and label, with who has and who wants their connections."""
         return self._pools.records(all_people=True)
+
+    def waits(self, limit: int) -> tuple[Waiting, ...]:
+        """Return who waits for locks and their like, among up to ``limit`` live tasks; most first."""
+        return waits(self._tasks.live(limit))

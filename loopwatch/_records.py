@@ -216,6 +216,25 @@ class Lost:
     """Of a task that lives: how it was found."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Tasks that wait for locks, semaphores, conditions, events or queues, at one place in the program."""
+
+    primitive: str
+    """What they called in order to wait, such as ``Semaphore.acquire``."""
+    site: Frame
+    """Where they did: the innermost frame that was not asyncio's own."""
+    count: int
+    """Tasks that wait there."""
+    objects: int
+    """Locks, semaphores and so on that they wait for."""
+    tasks: tuple[str, ...]
+    """Names and coroutines of up to 10 of them."""
+    owners: tuple[str, ...]
+    """Of locks and semaphores, of up to 10 of the tasks that are inside of a ``with`` block of theirs. Empty
+    when none is seen to be: ``await lock.acquire()`` alone leaves no trace."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolUser:
     """Who has a connection of a pool, or waits for one; of an executor, whose work has a thread or waits."""

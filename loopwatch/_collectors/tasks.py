@@ -92,6 +92,11 @@ class TaskCensus:
         live = [task for state in states for task in self._live(state, now, limit)]
         return (*sorted(ended, key=_began), *sorted(live, key=_began)[:limit])
 
+    def live(self, limit: int) -> list[Any]:
+        """Return up to ``limit`` live tasks of each loop, oldest first. Not to be kept."""
+        records = [record for state in self._states.all() for record in _oldest(state.tasks.live, limit)]
+        return [task for record in records if (task := record()) is not None and not task.done()]
+
     def _ended(self, state: LoopState, now: float) -> Iterator[Task]:
         open_errors = {
             (record.started, record.coroutine)

@@ -18,6 +18,7 @@ from .timers import is_timer
 
 _WAIT = getattr(tasks, "_wait", asyncio.wait).__code__
 _WAIT_FOR = asyncio.wait_for.__code__
+_PRIMITIVES = (asyncio.Lock, asyncio.Semaphore, asyncio.Condition, asyncio.Event, asyncio.Queue)
 _GROUP_EXITS = frozenset(("TaskGroup.__aexit__", "TaskGroup._aexit"))
 
 
@@ -78,6 +79,11 @@ def lock_awaited(links: Sequence[Link]) -> Any | None:
         return None
     lock = _local(links[-1], (asyncio.Lock, *_of_anyio("Lock")))
     return lock if getattr(lock, "_locked", lock) else None
+
+
+def primitive_awaited(links: Sequence[Link]) -> Any | None:
+    """Return the lock, semaphore, condition, event or queue that the innermost frame of a chain waits for."""
+    return _local(links[-1], (*_PRIMITIVES, *_of_anyio("Lock"), *_of_anyio("Semaphore"))) if links else None
 
 
 def owner_recorded(lock: Any) -> Any | None:

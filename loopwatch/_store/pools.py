@@ -7,13 +7,15 @@ series that never falls. Each cell is written by one thread, without a lock; rea
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_left
+from operator import add
 from threading import get_ident
-from types import CodeType
 from typing import Any, Literal
 
-from loopwatch.facts import NOBODY, OTHER
+from loopwatch._records import Distribution
+from loopwatch.facts import BUCKETS, NOBODY, OTHER
 
-from .cells import Histogram
+from .tasks import LiveTask
 
 Family = Literal["database", "http", "executor", "other"]
 """Which names the facts of a pool go by."""
@@ -31,19 +33,48 @@ HELD = 10_000
 """Borrowers remembered of each pool: more than any holds, but what is given back is found out on reading."""
 
 
+Acquire = tuple["WatchedPool | None", "LiveTask | None", float]
+"""A wait that goes on: for which pool, if that is known; of which task; since when, in monotonic time.
+A plain tuple, as the next: one is made at each acquire, and an object takes three times as long to make."""
+
+Borrowing = tuple["LiveTask | None", float]
+"""Which task acquired something, if it was one, and when."""
+
+
 class WaitCell:
     """What one thread saw happen under one label."""
 
-    __slots__ = ("cancelled", "created", "rejected", "timeouts", "waits")
+    __slots__ = ("cancelled", "created", "rejected", "timeouts", "wait_counts", "wait_sum")
 
     def __init__(self) -> None:
-        self.waits = Histogram()
-        """Seconds from asking to holding an open connection. All ends: got, failed, and cancelled ones."""
+        self.wait_counts = [0] * (len(BUCKETS) + 1)
+        """By bucket: waits from asking to holding an open connection, failed and cancelled ones included.
+        Counted in place at an acquire: the call of a histogram's method would be a tenth of its cost."""
+        self.wait_sum = 0.0
         self.created = 0
         """Pools."""
         self.timeouts = 0
         self.rejected = 0
         self.cancelled = 0
+
+    def observe(self, waited: float) -> None:
+        """Count a wait that has ended."""
+        self.wait_counts[bisect_left(BUCKETS, waited)] += 1
+        self.wait_sum += waited
+
+    @property
+    def waits(self) -> Distribution:
+        """The waits so far."""
+        return Distribution(BUCKETS, tuple(self.wait_counts), self.wait_sum)
+
+    def absorb(self, other: WaitCell) -> None:
+        """Add what another thread saw."""
+        self.wait_counts = list(map(add, self.wait_counts, other.wait_counts))
+        self.wait_sum += other.wait_sum
+        self.created += other.created
+        self.timeouts += other.timeouts
+        self.rejected += other.rejected
+        self.cancelled += other.cancelled
 
     def count(self, outcome: Outcome) -> None:
         """Count an acquire that failed so."""
@@ -80,11 +111,7 @@ class PoolTotals:
         """Return what all threads saw. Any thread."""
         total = WaitCell()
         for cell in list(self._cells.values()):
-            total.waits.absorb(cell.waits)
-            total.created += cell.created
-            total.timeouts += cell.timeouts
-            total.rejected += cell.rejected
-            total.cancelled += cell.cancelled
+            total.absorb(cell)
         return total
 
     def clear(self) -> None:
@@ -92,27 +119,10 @@ class PoolTotals:
         self._cells.clear()
 
 
-class Acquire:
-    """One wait for a connection and, once that is over, one borrowing. Holds nothing of the program's."""
-
-    __slots__ = ("asked", "code", "got", "pool", "task")
-
-    def __init__(self, asked: float) -> None:
-        self.asked = asked
-        """Monotonic time."""
-        self.got: float | None = None
-        """Monotonic time; None while it waits."""
-        self.pool: WatchedPool | None = None
-        self.task: weakref.ref[Any] | None = None
-        """The task that asked, its ``LiveTask`` if it has one; None outside of tasks."""
-        self.code: CodeType | None = None
-        """What the task runs, where it has no such record."""
-
-
 class WatchedPool:
     """One pool that lives."""
 
-    __slots__ = ("__weakref__", "anchor", "failures", "held", "kind", "overdue", "totals", "waiting")
+    __slots__ = ("__weakref__", "anchor", "held", "kind", "mine", "overdue", "totals", "waiting")
 
     def __init__(self, kind: str, anchor: weakref.ref[Any]) -> None:
         self.kind = kind
@@ -120,19 +130,16 @@ class WatchedPool:
         """What stands for the pool: it, or what lives as long and can be referred to weakly."""
         self.totals: PoolTotals | None = None
         """Of its label; None while that is not known."""
+        self.mine: tuple[int, WaitCell | None] = (0, None)
+        """The thread that used it last, and the cell of that: most pools are used by one. Set as one, since
+        two threads may set it at once."""
         self.waiting: dict[int, Acquire] = {}
         """Acquires that have not ended, oldest first, by id."""
-        self.held: dict[int, Acquire] = {}
-        """The last acquire of each connection, by the id of what was acquired: whether it is held still is
-        for the library to say."""
-        self.overdue: set[int] = set()
-        """Ids of acquires that were reported as held for too long."""
-
-    def hold(self, thing: object, acquire: Acquire) -> None:
-        """Remember who has ``thing``."""
-        if len(self.held) >= HELD:
-            self.held.clear()  # nobody reads: what is given back was not found out
-        self.held[id(thing)] = acquire
+        self.held: dict[int, Borrowing] = {}
+        """Who was last to acquire each thing, by the id of that: whether it is held still is for the library
+        to say."""
+        self.overdue: dict[int, Borrowing] = {}
+        """Those of them that were reported as held for too long."""
 
     @property
     def label(self) -> str:
@@ -144,19 +151,20 @@ class Pools:
     """All pools and labels seen so far."""
 
     def __init__(self) -> None:
-        self._live: dict[int, WatchedPool] = {}
+        self.by_anchor: dict[int, WatchedPool] = {}
+        """The pools that live, by the id of what stands for them. The hot path looks here itself."""
         self._totals: dict[tuple[str, str], PoolTotals] = {}
 
     def find(self, anchor: object) -> WatchedPool | None:
-        """Return the pool that ``anchor`` stands for, if it is known. The hot path."""
-        return self._live.get(id(anchor))
+        """Return the pool that ``anchor`` stands for, if it is known."""
+        return self.by_anchor.get(id(anchor))
 
     def add(self, kind: str, anchor: object) -> WatchedPool:
         """Return the pool that ``anchor`` stands for, known from now on for as long as that lives.
 
         Raises TypeError for what cannot be referred to weakly.
         """
-        key, live = id(anchor), self._live
+        key, live = id(anchor), self.by_anchor
 
         def gone(ref: weakref.ref[Any]) -> None:
             pool = live.get(key)
@@ -177,7 +185,7 @@ class Pools:
 
     def live(self) -> list[WatchedPool]:
         """Return the pools that live. Any thread."""
-        return list(self._live.values())
+        return list(self.by_anchor.values())
 
     def totals(self) -> list[PoolTotals]:
         """Return what is kept of each label. Any thread."""
@@ -187,12 +195,13 @@ class Pools:
         """Forget what was counted: in a forked child, which begins afresh with the pools it has."""
         for totals in self._totals.values():
             totals.clear()
-        for pool in self._live.values():
+        for pool in self.by_anchor.values():
             pool.waiting.clear()
             pool.held.clear()
             pool.overdue.clear()
+            pool.mine = (0, None)
 
     def forget(self) -> None:
         """Forget everything."""
-        self._live.clear()
+        self.by_anchor.clear()
         self._totals.clear()

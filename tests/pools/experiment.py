@@ -13,6 +13,8 @@ from loopwatch import Pool
 
 CALLERS = 10
 SIZE = 2
+READS = 20_000
+"""Of the library's objects, and a twentieth as many of all that is made of that."""
 
 
 async def pool_of(agent: loopwatch.Agent, kind: str, label: str | None = None) -> Pool:
@@ -111,3 +113,54 @@ async def ten_callers_of_two(
     assert done.wait_sum is not None
     assert abs(done.wait_sum - earlier - sum(callers.waited)) < 0.1 * sum(callers.waited)
     return done
+
+
+async def read_under_churn(
+    agent: loopwatch.Agent, kind: str, use: Callable[[], Any], size: int = SIZE
+) -> None:
+    """Read a pool from another thread while ``use`` takes and returns connections all the time.
+
+    Nothing may raise, and no value be seen that cannot be.
+    """
+    callers = 3 * size
+    wrong: list[Any] = []
+    done = threading.Event()
+    [binding] = agent._engine._hub.of(kind)
+    [anchor] = [pool.anchor() for pool in agent._engine._pools.live() if pool.kind == kind]
+
+    def look_closely() -> None:
+        for _ in range(READS):
+            sample = binding.reader.read(anchor)
+            values = (sample.used, sample.idle, sample.pending)
+            if any(value is None or not -1 <= value <= callers for value in values):
+                wrong.append(sample)  # one beside the mark: its numbers are not of one moment
+
+    def look() -> None:
+        try:
+            look_closely()
+            for _ in range(READS // 20):
+                pools = [pool for pool in agent.pools() if pool.kind == kind]
+                wrong.extend(pool for pool in pools if not possible(pool))
+        except Exception as error:
+            wrong.append(error)
+        finally:
+            done.set()
+
+    def possible(pool: Pool) -> bool:
+        people = (*(pool.borrowers or ()), *(pool.waiters or ()))
+        return (
+            pool.used in range(size + 1) and pool.pending in range(callers + 1) and len(people) <= callers * 2
+        )
+
+    async def churn() -> None:
+        while not done.is_set():
+            await use()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    await asyncio.gather(*(churn() for _ in range(callers)))
+    thread.join()
+    assert wrong == []
+    points = (await asyncio.to_thread(agent.snapshot)).points
+    assert not [point for point in points["internal_errors"] if point.value]
+    assert all(point.value for point in points["reader_up"] if kind in point.labels)

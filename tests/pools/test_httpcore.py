@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import importlib
+import logging
+import socket
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,7 +18,7 @@ import pytest
 import loopwatch
 from loopwatch import Agent
 
-from .experiment import ten_callers_of_two
+from .experiment import pool_of, read_under_churn, ten_callers_of_two
 
 PACKAGES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
@@ -37,35 +42,332 @@ def kind(httpx: Any) -> str:
     return PACKAGES[httpx.__name__]
 
 
-@asynccontextmanager
-async def server() -> AsyncIterator[str]:
-    """Serve HTTP/1.1: each response at once, its body when the connection closes or never."""
+class Server:
+    """Answers HTTP/1.1, each request as soon as it is let: a number of them, or all."""
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+    def __init__(self) -> None:
+        self.url = ""
+        self.turns = asyncio.Semaphore(0)
+        self.everybody = asyncio.Event()
+        self.received = 0
+        self.handlers: set[asyncio.Task[None] | None] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.handlers.add(asyncio.current_task())
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
                 await reader.readuntil(b"\r\n\r\n")
+                self.received += 1
+                if not self.everybody.is_set():
+                    await self.turns.acquire()
                 writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
-        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    async def end(self) -> None:
+        """Wait for the clients to be gone."""
+        self.let_all()
+        await asyncio.gather(*filter(None, self.handlers))
+
+    def let_all(self) -> None:
+        self.everybody.set()
+        for _ in range(1000):
+            self.turns.release()
+
+
+@asynccontextmanager
+async def server() -> AsyncIterator[Server]:
+    found = Server()
+    async with await asyncio.start_server(found.serve, "127.0.0.1", 0) as listening:
+        found.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        yield found
+        await found.end()
+
+
+def client_of(httpx: Any, connections: int = 2, pool: float | None = 60, **more: Any) -> Any:
+    limits = httpx.Limits(max_connections=connections)
+    return httpx.AsyncClient(limits=limits, timeout=httpx.Timeout(60, pool=pool), trust_env=False, **more)
+
+
+async def all_wait(agent: Agent, kind: str, pending: int) -> Any:
+    """Return the pool once so many wait for it."""
+    async with asyncio.timeout(30):
+        while (pool := await pool_of(agent, kind)).pending != pending:
+            pass
+    return pool
 
 
 def test_ten_callers_of_two(agent: Agent, httpx: Any, kind: str) -> None:
     async def main() -> None:
-        limits = httpx.Limits(max_connections=2)
-        async with server() as url, httpx.AsyncClient(limits=limits, timeout=60) as client:
+        async with server() as remote, client_of(httpx) as client:
+            remote.let_all()
 
             async def acquire() -> Any:
-                return await client.send(client.build_request("GET", url), stream=True)
+                return await client.send(client.build_request("GET", remote.url), stream=True)
 
             done = await ten_callers_of_two(agent, kind, acquire, lambda response: response.aclose())
             assert done.label.startswith(f"{__name__}:")
             assert (done.timeouts, done.cancelled, done.instances, done.created) == (0, 0, 1, 1)
 
     asyncio.run(main())
+
+
+def test_pending_does_not_dip_when_a_connection_is_handed_over(agent: Agent, httpx: Any, kind: str) -> None:
+    """One connection that is freed is assigned to all who wait, of whom one wins."""
+
+    async def main() -> None:
+        async with server() as remote, client_of(httpx, connections=1) as client:
+            seen: list[tuple[int, int]] = []
+            stop = threading.Event()
+
+            def look() -> None:
+                while not stop.is_set():
+                    [pool] = [pool for pool in agent.pools() if pool.kind == kind]
+                    seen.append((pool.used or 0, pool.pending or 0))
+
+            callers = [asyncio.create_task(client.get(remote.url)) for _ in range(20)]
+            await all_wait(agent, kind, 19)
+            thread = threading.Thread(target=look)
+            thread.start()
+            for turn in range(1, 11):
+                remote.turns.release()
+                while remote.received <= turn:
+                    await asyncio.sleep(0)
+            stop.set()
+            thread.join()
+            assert seen
+            assert min(pending for _, pending in seen) >= 9
+            assert max(used for used, _ in seen) == 1
+            remote.let_all()
+            await asyncio.gather(*callers)
+            assert (await pool_of(agent, kind)).wait_count == 20
+
+    asyncio.run(main())
+
+
+def test_timeouts_and_cancellations_are_counted_exactly(agent: Agent, httpx: Any, kind: str) -> None:
+    async def main() -> None:
+        async with server() as remote, client_of(httpx, pool=0.2) as client:
+            holding = [asyncio.create_task(client.get(remote.url)) for _ in range(2)]
+            while remote.received < 2:
+                await asyncio.sleep(0)
+            impatient = [client.get(remote.url) for _ in range(3)]
+            cancelled = [
+                asyncio.create_task(client.get(remote.url, timeout=httpx.Timeout(60))) for _ in range(4)
+            ]
+            ends = await asyncio.gather(*impatient, return_exceptions=True)
+            assert [type(end) for end in ends] == [httpx.PoolTimeout] * 3
+            assert not any("loopwatch" in file for end in ends for file in files_of(end))
+            for task in cancelled:
+                task.cancel()
+            await asyncio.gather(*cancelled, return_exceptions=True)
+            pool = await pool_of(agent, kind)
+            assert (pool.timeouts, pool.cancelled, pool.rejected) == (3, 4, 0)
+            assert (pool.used, pool.pending, pool.wait_count) == (2, 0, 9)
+            assert pool.wait_sum is not None
+            assert pool.wait_sum >= 7 * 0.2  # theirs are counted in full
+            remote.let_all()
+            await asyncio.gather(*holding)
+
+    asyncio.run(main())
+
+
+def files_of(error: Any) -> list[str]:
+    files = []
+    while error is not None:
+        step, error = error.__traceback__, error.__cause__ or error.__context__
+        while step is not None:
+            files.append(step.tb_frame.f_code.co_filename.partition("site-packages")[2])
+            step = step.tb_next
+    return files
+
+
+def test_a_connection_that_cannot_be_opened_is_a_wait_that_failed(
+    agent: Agent, httpx: Any, kind: str, unused_port: int
+) -> None:
+    async def main() -> None:
+        async with client_of(httpx) as client:
+            with pytest.raises(httpx.ConnectError):
+                await client.get(f"http://127.0.0.1:{unused_port}")
+            pool = await pool_of(agent, kind)
+            assert (pool.wait_count, pool.timeouts, pool.cancelled, pool.used) == (1, 0, 0, 0)
+
+    asyncio.run(main())
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port: int = bound.getsockname()[1]
+        return port
+
+
+def test_a_client_from_before_is_found_and_known_by_its_server(httpx: Any, kind: str) -> None:
+    async def main() -> None:
+        async with server() as remote:
+            remote.let_all()
+            client = client_of(httpx)
+            agent = loopwatch.install(prometheus_port=None)
+            try:
+                assert [pool for pool in agent.pools() if pool.kind == kind] == []
+                await client.get(remote.url)
+                pool = await pool_of(agent, kind)
+                assert (pool.label, pool.idle, pool.wait_count) == (remote.url.removeprefix("http://"), 1, 1)
+            finally:
+                loopwatch.uninstall()
+            assert (await client.get(remote.url)).text == "ok"
+            await client.aclose()
+
+    asyncio.run(main())
+
+
+def test_a_client_for_each_request_makes_one_series(agent: Agent, httpx: Any, kind: str) -> None:
+    async def main() -> None:
+        async with server() as remote:
+            remote.let_all()
+            for number in range(1, 21):
+                async with client_of(httpx) as client:
+                    await client.get(remote.url)
+                del client
+                gc.collect()
+                pool = await pool_of(agent, kind)
+                assert (pool.instances, pool.created, pool.wait_count, pool.used) == (0, number, number, 0)
+
+    asyncio.run(main())
+
+
+def test_two_loops_under_one_label_are_added_up(agent: Agent, httpx: Any, kind: str) -> None:
+    async def main() -> None:
+        async with server() as remote:
+
+            async def one() -> None:
+                async with client_of(httpx, connections=1) as client:
+                    both = [asyncio.create_task(client.get(remote.url)) for _ in range(3)]
+                    await asyncio.gather(*both)
+
+            threads = [threading.Thread(target=asyncio.run, args=(one(),)) for _ in range(2)]
+            for thread in threads:
+                thread.start()
+            while remote.received < 2:
+                await asyncio.sleep(0)
+            pool = await all_wait(agent, kind, 4)
+            assert (pool.max, pool.used, pool.instances, pool.wait_count) == (2, 2, 2, 2)
+            remote.let_all()
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+            assert (await pool_of(agent, kind)).wait_count == 6
+
+    asyncio.run(main())
+
+
+def test_connections_are_counted_by_server(agent: Agent, httpx: Any, kind: str) -> None:
+    async def main() -> None:
+        async with server() as one, server() as other, client_of(httpx, connections=9) as client:
+            one.let_all()
+            await client.get(one.url)
+            holding = [asyncio.create_task(client.get(other.url)) for _ in range(2)]
+            while other.received < 2:
+                await asyncio.sleep(0)
+            snapshot = await asyncio.to_thread(agent.snapshot)
+            ports = {url.url.rpartition(":")[2]: name for name, url in (("one", one), ("other", other))}
+            found = {
+                (state, ports[port]): point.value
+                for point in snapshot.points["http_connections"]
+                for state, _, port in [point.labels]
+            }
+            assert found == {
+                ("active", "one"): 0,
+                ("idle", "one"): 1,
+                ("active", "other"): 2,
+                ("idle", "other"): 0,
+            }
+            other.let_all()
+            await asyncio.gather(*holding)
+
+    asyncio.run(main())
+
+
+def test_no_secret_is_shown(agent: Agent, httpx: Any, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, logger="loopwatch")
+
+    async def main() -> None:
+        async with server() as remote:
+            remote.let_all()
+            proxy = remote.url.replace("http://", "http://user:hunter2@")
+            async with client_of(httpx, proxy=proxy, headers={"Authorization": "Bearer hunter2"}) as client:
+                await client.get("http://somewhere.test/?token=hunter2", auth=("hunter2", "hunter2"))
+                snapshot = await asyncio.to_thread(agent.snapshot)
+                pools = await asyncio.to_thread(agent.pools)
+                assert (await pool_of(agent, kind)).wait_count == 1
+                assert "hunter2" not in repr(snapshot) + repr(pools) + caplog.text
+
+    asyncio.run(main())
+
+
+def test_reading_does_not_trip_over_what_goes_on(agent: Agent, httpx: Any, kind: str) -> None:
+    async def main() -> None:
+        async with server() as remote, client_of(httpx) as client:
+            remote.let_all()
+            await read_under_churn(agent, kind, lambda: client.get(remote.url))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("change", "off"),
+    [
+        ("attribute", "gauges"),
+        ("method", "waits"),
+        ("parameter", "waits"),
+        ("class", "waits"),
+        ("reading", "gauges"),
+    ],
+)
+def test_a_version_that_is_not_as_we_know_it(
+    httpx: Any,
+    kind: str,
+    change: str,
+    off: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    core = importlib.import_module(kind)
+    if change == "attribute":
+        monkeypatch.delattr(core.AsyncConnectionPool, "connections")
+    elif change == "method":
+        send = core.AsyncHTTP11Connection._send_request_headers
+        monkeypatch.setattr(core.AsyncHTTP11Connection, "_send_headers", send, raising=False)
+        monkeypatch.delattr(core.AsyncHTTP11Connection, "_send_request_headers")
+    elif change == "parameter":
+        handle = core.AsyncConnectionPool.handle_async_request
+
+        async def handle_async_request(self: Any, outgoing: Any) -> Any:
+            return await handle(self, outgoing)
+
+        monkeypatch.setattr(core.AsyncConnectionPool, "handle_async_request", handle_async_request)
+    elif change == "class":
+        monkeypatch.delattr(core, "PoolTimeout")
+    else:
+        monkeypatch.setattr(core.AsyncConnectionPool, "connections", property(lambda self: 1 // 0))
+
+    async def main() -> None:
+        agent = loopwatch.install(prometheus_port=None)
+        try:
+            async with server() as remote, client_of(httpx) as client:
+                remote.let_all()
+                if change != "method":  # which the library itself misses
+                    assert (await client.get(remote.url)).text == "ok"
+                for _ in range(4):
+                    points = (await asyncio.to_thread(agent.snapshot)).points
+                up = {point.labels[1]: point.value for point in points["reader_up"] if kind in point.labels}
+                assert up == {"gauges": 1, "waits": 1, "holders": 1} | {off: 0}
+                gone = "pool_usage" if off == "gauges" else "pool_wait"
+                assert [point for point in points.get(gone, ()) if kind in point.labels] == []
+        finally:
+            loopwatch.uninstall()
+
+    asyncio.run(main())
+    assert len([record for record in caplog.records if f"pools of {kind} " in record.getMessage()]) == 1

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import inspect
 import logging
-import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import get_ident
 from types import ModuleType
 from typing import Any
 
 from loopwatch._clock import Clock
-from loopwatch._internals.futures import coroutine_of
 from loopwatch._internals.patches import Patch, Wrapper
-from loopwatch._internals.tasks import current_task, running_loop
 from loopwatch._journal import Journal
-from loopwatch._store.pools import Acquire, Outcome, Pools, WaitCell, WatchedPool
+from loopwatch._store.pools import Acquire, Pools, PoolTotals, WaitCell, WatchedPool
 from loopwatch.facts import NOBODY
 
 from . import acquires
+from .books import make_asked, make_asks, make_got
 from .protocol import Feature, PoolReader, Sample, Unsupported
 
 FAILURES = 3
@@ -59,7 +58,13 @@ class Binding:
         self._patches: list[tuple[Feature, Patch]] = []
         self._binding: Feature = "gauges"
         self._failures: Counter[Feature] = Counter()
-        self._on = True
+        self.on = True
+        """Whether acquires are written down; else their wrappers pass through."""
+        self._removed = False
+        anchor = None if type(reader).anchor is PoolReader.anchor else reader.anchor
+        self.asks = make_asks(self, pools, anchor, clock.monotonic)
+        self.asked = make_asked(self, clock.monotonic)
+        self.got = make_got(self, clock.monotonic)
 
     @contextmanager
     def feature(self, name: Feature) -> Iterator[None]:
@@ -91,7 +96,10 @@ class Binding:
 
     def found(self, pool: object) -> None:
         """Take note of a pool that was there before us. Others are noted at their first acquire."""
-        self._watched(pool)
+        watched = self.watched(pool)
+        label = self.reader.label(pool)
+        if watched is not None and watched.totals is None and label is not None:
+            self._count_under(watched, label)
 
     def acquires(
         self,
@@ -111,8 +119,8 @@ class Binding:
         - ``thing``: returns what ``holders`` will name, given what the method returned; else that is it.
         - ``awaited``: whether it is a coroutine function, or returns an awaitable.
         """
-        make = acquires.awaited if awaited else acquires.called
-        self.wrap(cls, method, make(self, pool, thing), parameters=parameters)
+        wrapper = acquires.timed(self, awaited=awaited, pool_of=pool, thing_of=thing)
+        self.wrap(cls, method, wrapper, parameters=parameters)
 
     def wrap(self, cls: type, method: str, wrapper: Wrapper, parameters: tuple[str, ...] = ()) -> None:
         """Put what ``wrapper`` makes of a method in its place: for what ``acquires`` cannot do.
@@ -126,78 +134,29 @@ class Binding:
                 raise Unsupported(f"{cls.__qualname__}.{method} takes no {', '.join(missing)}")
         self._patches.append((self._binding, Patch.apply(cls, method, wrapper)))
 
-    def asks(self, pool: object | None) -> Acquire | None:
-        """Begin to wait for a connection of ``pool``. Any thread, as all that follows; raises nothing."""
-        if not self._on or pool is None:
-            return None
+    def failed(self, acquire: Acquire, pool: Any, error: BaseException) -> None:
+        """End the wait with nothing. Does nothing for a wait that has ended."""
         try:
-            watched = self._pools.find(self.reader.anchor(pool)) or self._watched(pool)
+            watched, _, asked = acquire
             if watched is None:
-                return None
-            acquire = self.asked()
-            acquire.pool = watched
-            watched.waiting[id(acquire)] = acquire
-            return acquire
-        except Exception as error:  # noqa: BLE001 - the program's acquire goes on
-            self.broke("waits", error)
-            return None
-
-    def asked(self) -> Acquire:
-        """Return an acquire that begins now, of a pool that is known only when it ends. May raise."""
-        acquire = Acquire(self._monotonic())
-        loop = running_loop()
-        if loop is not None and (task := current_task(loop)) is not None:
-            probe = getattr(loop, "_loopwatch_tasks", None)
-            record = None if probe is None else probe.live.get(id(task))
-            if record is None:  # in its eager first step, or not of our making
-                acquire.task = weakref.ref(task)
-                acquire.code = getattr(coroutine_of(task), "cr_code", None)
-            else:
-                acquire.task = record
-        return acquire
-
-    def got(self, acquire: Acquire, pool: object, thing: object | None) -> None:
-        """End the wait: ``thing`` is in use from now on. Does nothing for a wait that has ended."""
-        try:
-            now = self._monotonic()
-            watched = acquire.pool
-            if watched is None:
-                watched = acquire.pool = self._watched(pool)
+                watched = self.watched(pool)
             elif watched.waiting.pop(id(acquire), None) is None:
                 return
             if watched is not None:
-                totals = watched.totals
-                cell = self._named(watched, pool) if totals is None else totals.cell()
-                cell.waits.observe(now - acquire.asked)
-                acquire.got = now
-                if thing is not None:
-                    watched.hold(thing, acquire)
-        except Exception as error:  # noqa: BLE001 - as above
-            self.broke("waits", error)
-
-    def failed(self, acquire: Acquire, pool: object, error: BaseException) -> None:
-        """End the wait with nothing. Does nothing for a wait that has ended."""
-        try:
-            watched = acquire.pool
-            if watched is not None and watched.waiting.pop(id(acquire), None) is not None:
+                cell = self.cell(watched, pool, at_last=False)
+                cell.observe(self._monotonic() - asked)
                 outcome = self.reader.outcome(error)
-                self.gave_up(watched, pool, self._monotonic() - acquire.asked, outcome)
-        except Exception as failure:  # noqa: BLE001 - as above
+                if outcome is not None:
+                    cell.count(outcome)
+        except Exception as failure:  # noqa: BLE001 - the program's acquire goes on
             self.broke("waits", failure)
-
-    def gave_up(self, watched: WatchedPool, pool: object, waited: float, outcome: Outcome | None) -> None:
-        """Count a wait that ended with nothing. May raise."""
-        cell = self._named(watched, pool, at_last=False) if watched.totals is None else watched.totals.cell()
-        cell.waits.observe(waited)
-        if outcome is not None:
-            cell.count(outcome)
 
     def made(self, pool: object) -> None:
         """Take note of a pool that has just been created."""
-        if not self._on:
+        if self._removed or not self.up.get("gauges"):
             return
         try:
-            watched = self._watched(pool)
+            watched = self.watched(pool)
             if watched is not None and watched.totals is None:
                 label = self.reader.label(pool) or self._site(self._module)
                 if label is not None:
@@ -205,9 +164,36 @@ class Binding:
         except Exception as error:  # noqa: BLE001 - as above
             self.broke("gauges", error)
 
+    def watched(self, pool: Any) -> WatchedPool | None:
+        """Return what is kept of a pool, noted now if it was not; None if it is not ready for that."""
+        anchor = self.reader.anchor(pool)
+        if anchor is None:
+            return None
+        return self._pools.find(anchor) or self._pools.add(self.reader.kind, anchor)
+
+    def cell(self, watched: WatchedPool, pool: Any, *, at_last: bool = True) -> WaitCell:
+        """Return where this thread counts for a pool, and remember that.
+
+        An acquire that failed comes too soon to ask what a pool without a connection is called ``at_last``.
+        """
+        totals = watched.totals
+        if totals is None:
+            label = self.reader.label(pool)
+            if label is None and not at_last:
+                return self._pools.under(self.reader.kind, self.reader.family, NOBODY).cell()
+            totals = self._count_under(watched, label or NOBODY)
+        cell = totals.cell()
+        watched.mine = (get_ident(), cell)
+        return cell
+
+    def _count_under(self, watched: WatchedPool, label: str) -> PoolTotals:
+        totals = watched.totals = self._pools.under(self.reader.kind, self.reader.family, label)
+        totals.cell().created += 1
+        return totals
+
     def given(self, function: Callable[..., object | None], /, *args: Any, **kwargs: Any) -> object | None:
         """Call a function of the reader's."""
-        if not self._on:
+        if not self.on:
             return None
         try:
             return function(*args, **kwargs)
@@ -266,7 +252,7 @@ class Binding:
             if of == feature:
                 patch.undo()
         if feature == "waits":
-            self._on = False
+            self.on = False
         self._journal.say(
             logging.WARNING,
             "loopwatch: pools of %s are watched without their %s, since this version is not as we know it: "
@@ -278,29 +264,8 @@ class Binding:
 
     def remove(self) -> None:
         """Put the library back as it was; what stays below wrappers of others passes through."""
-        self._on = False
+        self.on = False
+        self._removed = True
         for _, patch in reversed(self._patches):
             patch.undo()
         self._patches.clear()
-
-    def _watched(self, pool: object) -> WatchedPool | None:
-        anchor = self.reader.anchor(pool)
-        return (
-            None if anchor is None else self._pools.find(anchor) or self._pools.add(self.reader.kind, anchor)
-        )
-
-    def _named(self, watched: WatchedPool, pool: object, *, at_last: bool = True) -> WaitCell:
-        """Return the cell to write to for a pool whose label was not known when it was first seen.
-
-        An acquire that fails comes too soon to ask what a pool without a connection is called ``at_last``.
-        """
-        label = self.reader.label(pool)
-        if label is not None or at_last:
-            return self._count_under(watched, label or NOBODY)
-        return self._pools.under(self.reader.kind, self.reader.family, NOBODY).cell()
-
-    def _count_under(self, watched: WatchedPool, label: str) -> WaitCell:
-        totals = watched.totals = self._pools.under(self.reader.kind, self.reader.family, label)
-        cell = totals.cell()
-        cell.created += 1
-        return cell

@@ -10,12 +10,12 @@ from typing import Any
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._records import Distribution, Measure, Pool
-from loopwatch._store.pools import Acquire, Family, Pools, WaitCell, WatchedPool
+from loopwatch._store.pools import Acquire, Borrowing, Family, Pools, WaitCell, WatchedPool
 from loopwatch.facts import OTHER, TOP
 
 from .binding import Binding
 from .hub import Hub
-from .people import borrower, longest, still_held, waiter
+from .people import borrowers, still_held, waiters
 from .protocol import Sample, Server
 
 
@@ -30,7 +30,7 @@ class _Reading:
     features: frozenset[str]
     samples: list[Sample] = field(default_factory=list)
     waiting: list[Acquire] = field(default_factory=list)
-    held: list[Acquire] | None = None
+    held: list[Borrowing] | None = None
     instances: int = 0
     exported: bool = False
     """By the library itself, under the conventional names."""
@@ -38,7 +38,8 @@ class _Reading:
     def sum(self, name: str) -> int | None:
         """Add up a number over the pools that tell it; None if none does."""
         known = [value for sample in self.samples if (value := getattr(sample, name)) is not None]
-        return sum(known) if known or (name in _AT_REST and not self.instances) else None
+        at_rest = not self.instances and name in _AT_REST and "gauges" in self.features
+        return sum(known) if known or at_rest else None
 
     @property
     def max(self) -> int | None:
@@ -47,7 +48,7 @@ class _Reading:
 
     def oldest_wait(self, now: float) -> float:
         """Return how long the one has waited that has waited longest."""
-        return max((now - acquire.asked for acquire in self.waiting), default=0.0)
+        return max((now - asked for _, _, asked in self.waiting), default=0.0)
 
 
 _AT_REST = frozenset(("used", "idle", "pending"))
@@ -67,13 +68,13 @@ class PoolCensus:
         """Return all pools; who has and who wants connections of ``all``, or of those somebody waits for."""
         now = self._clock.monotonic()
         return tuple(
-            self._record(reading, now, all_people or bool(reading.sum("pending")))
-            for reading in self._readings(people=True)
+            self._record(reading, now, people=all_people or bool(reading.sum("pending")))
+            for reading in self._readings(all_people=all_people)
         )
 
     def measures(self, now: float) -> Iterator[Measure]:
         """Yield the facts about pools."""
-        readings = self._readings(people=False)
+        readings = self._readings(all_people=False)
         for reading in readings:
             yield from _common(reading)
         yield from _others(readings, now)
@@ -88,7 +89,7 @@ class PoolCensus:
         for of, works in up.items():
             yield "reader_up", of, int(works)
 
-    def _readings(self, *, people: bool) -> list[_Reading]:
+    def _readings(self, *, all_people: bool) -> list[_Reading]:
         bound = {kind: self._hub.of(kind) for kind in {b.reader.kind for b in self._hub.bindings()}}
         readings: dict[tuple[str, str], _Reading] = {}
         for totals in self._pools.totals():
@@ -102,26 +103,26 @@ class PoolCensus:
                 key = (pool.kind, pool.label)
                 if key not in readings:
                     readings[key] = _reading(bindings[0].reader.family, key, WaitCell(), bindings)
-                self._add(readings[key], pool, anchor, bindings[0], people=people)
+                self._add(readings[key], pool, anchor, bindings[0], all_people)
         return sorted(readings.values(), key=lambda reading: (reading.kind, reading.label))
 
     def _add(
-        self, reading: _Reading, pool: WatchedPool, anchor: Any, binding: Binding, *, people: bool
+        self, reading: _Reading, pool: WatchedPool, anchor: Any, binding: Binding, all_people: bool
     ) -> None:
         reading.instances += 1
         sample = binding.sample(anchor)
         if sample is not None:
             reading.samples.append(_plausible(sample))
         reading.waiting += binding.waiting(anchor, list(pool.waiting.values()))
-        if people:
+        if all_people or (sample is not None and sample.pending):
             asked_at = self._clock.monotonic()
             in_use = binding.in_use(anchor)
             if in_use is not None:
-                reading.held = (reading.held or []) + still_held(pool, in_use, asked_at)
+                reading.held = [*(reading.held or ()), *still_held(pool, in_use, asked_at).values()]
 
-    def _record(self, reading: _Reading, now: float, people: bool) -> Pool:
+    def _record(self, reading: _Reading, now: float, *, people: bool) -> Pool:
         waits, totals = "waits" in reading.features, reading.totals
-        distribution = totals.waits.read()
+        distribution = totals.waits
         held = reading.held if people else None
         waiting = reading.waiting if people and waits else None
         return Pool(
@@ -140,12 +141,8 @@ class PoolCensus:
             cancelled=totals.cancelled if waits else None,
             instances=reading.instances,
             created=totals.created,
-            borrowers=None
-            if held is None
-            else tuple(borrower(one, now, self._contexts) for one in longest(held, _got)),
-            waiters=None
-            if waiting is None
-            else tuple(waiter(one, now, self._contexts) for one in longest(waiting, _asked)),
+            borrowers=None if held is None else borrowers(held, now, self._contexts),
+            waiters=None if waiting is None else waiters(waiting, now, self._contexts),
         )
 
 
@@ -164,14 +161,6 @@ def _plausible(sample: Sample) -> Sample:
     if sample.max is not None and sample.used is not None:
         sample.used = min(sample.used, sample.max)
     return sample
-
-
-def _asked(acquire: Acquire) -> float:
-    return acquire.asked
-
-
-def _got(acquire: Acquire) -> float:
-    return acquire.asked if acquire.got is None else acquire.got
 
 
 def _common(reading: _Reading) -> Iterator[Measure]:
@@ -200,7 +189,7 @@ def _others(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:
                     yield stem, labels, value
             if "waits" in reading.features:
                 yield "pool_oldest_wait", labels, reading.oldest_wait(now)
-                yield "pool_wait", labels, reading.totals.waits.read()
+                yield "pool_wait", labels, reading.totals.waits
                 yield "pool_timeouts", labels, reading.totals.timeouts
 
 
@@ -251,8 +240,8 @@ def _executors(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:
 def _added(totals: Iterable[WaitCell]) -> Distribution:
     added = WaitCell()
     for cell in totals:
-        added.waits.absorb(cell.waits)
-    return added.waits.read()
+        added.absorb(cell)
+    return added.waits
 
 
 def _servers(readings: Iterable[_Reading]) -> Iterator[Measure]:

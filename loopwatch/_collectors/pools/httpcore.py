@@ -104,9 +104,10 @@ def _handles(binding: Binding, asking: Asking, original: Callable[..., Any]) -> 
     @functools.wraps(original)
     async def handle_async_request(self: Any, request: Any) -> Any:
         acquire = binding.asks(self)
-        task = None if acquire is None else _task()
-        if acquire is None or task is None:
+        if acquire is None:
             return await original(self, request)
+        _, record, _ = acquire
+        task = 0 if record is None else record.key
         asking[task] = (acquire, self, request)
         try:
             response = await original(self, request)
@@ -132,7 +133,7 @@ def _sends(binding: Binding, asking: Asking, original: Callable[..., Any]) -> Ca
     def send_request_headers(self: Any, *args: Any, **kwargs: Any) -> Any:
         request = kwargs.get("request")
         if getattr(request, "method", b"CONNECT") != b"CONNECT":  # which only opens a way through a proxy
-            asked = asking.pop(_task() or 0, None)
+            asked = asking.get(_task())
             if asked is not None:
                 binding.got(*asked)
         return original(self, *args, **kwargs)
@@ -140,11 +141,11 @@ def _sends(binding: Binding, asking: Asking, original: Callable[..., Any]) -> Ca
     return send_request_headers
 
 
-def _task() -> int | None:
-    """Return the id of the task at work; None outside of asyncio, as under trio."""
+def _task() -> int:
+    """Return the id of the task at work; 0 outside of asyncio, as under trio."""
     loop = running_loop()
     task = None if loop is None else current_task(loop)
-    return None if task is None else id(task)
+    return 0 if task is None else id(task)
 
 
 def _streams(connection: Any) -> int:

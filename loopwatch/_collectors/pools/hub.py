@@ -42,8 +42,8 @@ class Hub:
 
     def install(self) -> None:
         """Bind the readers of what is imported already, and the others when it is."""
-        bind = {name: partial(self._bind, reader) for reader in self._readers for name in reader.modules}
-        self._hook = ImportHook(bind)
+        names = {name for reader in self._readers for name in reader.modules}
+        self._hook = ImportHook({name: partial(self._bind_all, name) for name in sorted(names)})
         self._hook.install()
 
     def remove(self) -> None:
@@ -63,6 +63,11 @@ class Hub:
     def of(self, kind: str) -> list[Binding]:
         """Return the bindings of one kind of pool."""
         return [binding for binding in self.bindings() if binding.reader.kind == kind]
+
+    def _bind_all(self, name: str, module: ModuleType) -> None:
+        for reader in self._readers:
+            if name in reader.modules:
+                self._bind(reader, module)
 
     def _bind(self, reader: PoolReader, module: ModuleType) -> None:
         binding = Binding(reader, module, self._pools, self._site, self._clock, self._journal)

@@ -2,82 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
-from loopwatch._internals.futures import coroutine_of, name_of
-from loopwatch._internals.tasks import function_of
+from loopwatch._internals.futures import name_of
 from loopwatch._places import shape
-from loopwatch._records import Borrower, Frame, PoolWaiter
-from loopwatch._store.pools import Acquire, WatchedPool
+from loopwatch._records import Borrower, PoolWaiter
+from loopwatch._store.pools import Acquire, Borrowing, WatchedPool
 from loopwatch._store.tasks import LiveTask
 
 SHOWN = 20
 """Borrowers shown of each label, those that have theirs longest, and as many waiters."""
 
-Found = tuple[Acquire, bool]
 
-
-def still_held(pool: WatchedPool, in_use: Iterable[object], asked_at: float) -> list[Acquire]:
-    """Return who has what is in use of ``pool``, and forget who had what is not.
+def still_held(pool: WatchedPool, in_use: Iterable[object], asked_at: float) -> dict[int, Borrowing]:
+    """Return who has what is in use of ``pool``, by the id of that, and forget who had what is not.
 
     What was acquired after ``asked_at`` may not be in the answer yet.
     """
     things = set(map(id, in_use))
-    held = []
-    for key, acquire in list(pool.held.items()):
+    held = {}
+    for key, borrowing in list(pool.held.items()):
         if key in things:
-            held.append(acquire)
-        elif acquire.got is not None and acquire.got < asked_at and pool.held.get(key) is acquire:
+            held[key] = borrowing
+        elif borrowing[1] < asked_at and pool.held.get(key) is borrowing:
             del pool.held[key]
     return held
 
 
-def borrower(acquire: Acquire, now: float, contexts: ContextReader) -> Borrower:
-    """Return the record of one who has a connection."""
-    held = 0.0 if acquire.got is None else max(0.0, now - acquire.got)
-    task = _task_of(acquire)
-    gone = acquire.task is not None and task is None
-    return Borrower(held=held, gone=gone, **_told(acquire, task, contexts))
+def borrowers(held: Iterable[Borrowing], now: float, contexts: ContextReader) -> tuple[Borrower, ...]:
+    """Return records of those who have connections, longest first."""
+    longest = sorted(held, key=itemgetter(1))[:SHOWN]
+    return tuple(borrower(record, since, now, contexts) for record, since in longest)
 
 
-def waiter(acquire: Acquire, now: float, contexts: ContextReader) -> PoolWaiter:
-    """Return the record of one who waits."""
-    return PoolWaiter(waited=max(0.0, now - acquire.asked), **_told(acquire, _task_of(acquire), contexts))
+def borrower(record: LiveTask | None, since: float, now: float, contexts: ContextReader) -> Borrower:
+    """Return the record of one who has a connection since some moment."""
+    task = _task_of(record)
+    gone = record is not None and task is None
+    return Borrower(held=max(0.0, now - since), gone=gone, **_told(record, task, contexts))
 
 
-def longest(acquires: Iterable[Acquire], since: Callable[[Acquire], float]) -> list[Acquire]:
-    """Return those to show, who are at it longest, first."""
-    return sorted(acquires, key=since)[:SHOWN]
+def waiters(waiting: Iterable[Acquire], now: float, contexts: ContextReader) -> tuple[PoolWaiter, ...]:
+    """Return records of those who wait, longest first."""
+    longest = sorted(waiting, key=itemgetter(2))[:SHOWN]
+    return tuple(
+        PoolWaiter(waited=max(0.0, now - asked), **_told(record, _task_of(record), contexts))
+        for _, record, asked in longest
+    )
 
 
-def _task_of(acquire: Acquire) -> Any | None:
-    """Return the task that asked; None if it has ended."""
-    task = None if acquire.task is None else acquire.task()
+def _task_of(record: LiveTask | None) -> Any | None:
+    """Return a task by its record; None if it has ended."""
+    task = None if record is None else record()
     return None if task is None or task.done() else task
 
 
-def _told(acquire: Acquire, task: Any | None, contexts: ContextReader) -> dict[str, Any]:
-    record = acquire.task if type(acquire.task) is LiveTask else None
-    values = None if task is None else contexts.of_task(task, record.values if record else None)
+def _told(record: LiveTask | None, task: Any | None, contexts: ContextReader) -> dict[str, Any]:
+    values = None if task is None or record is None else contexts.of_task(task, record.values)
     context = contexts.shape(values)
     found = None if task is None else chain(task)
-    site: Frame | None = None
-    coroutine: str | None = None
-    if record is not None:
-        site, coroutine = shape(record.site.place), record.coroutine
-    else:
-        code = acquire.code
-        site = None if code is None else shape((code, 0, ""))
-        coroutine = None if code is None else code.co_qualname
-        if task is not None and coroutine_of(task) is not None:
-            coroutine = function_of(task)
     return {
-        "task_name": name_of(task) if task is not None else record.name if record else None,
-        "coroutine": coroutine,
-        "site": site,
+        "task_name": name_of(task) if task is not None else record.name if record is not None else None,
+        "coroutine": None if record is None else record.coroutine,
+        "site": None if record is None else shape(record.site.place),
         "context": context.values,
         "trace_id": context.trace_id,
         "span_id": context.span_id,

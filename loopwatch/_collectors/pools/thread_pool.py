@@ -13,8 +13,10 @@ from __future__ import annotations
 import functools
 import gc
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from concurrent.futures import thread
+from itertools import islice
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -24,6 +26,10 @@ from loopwatch._store.pools import Acquire, Family
 from .binding import Binding
 from .protocol import PoolReader, Sample, Unsupported, snap
 
+COUNTED = 1000
+"""Items looked at of a queue. Of a longer one the length counts, with those that were cancelled."""
+
+_CANCELLED = frozenset(("CANCELLED", "CANCELLED_AND_NOTIFIED"))
 _DEFAULT = frozenset(("asyncio", "uvloop"))
 """What event loops call the threads of their default executor."""
 
@@ -65,9 +71,10 @@ class ThreadPoolReader(PoolReader):
         """See PoolReader."""
         alive = [worker for worker in snap(anchor._threads) if worker.is_alive()]
         busy = len(_busy(alive))
-        return Sample(
-            max=anchor._max_workers, used=busy, idle=len(alive) - busy, pending=anchor._work_queue.qsize()
-        )
+        pending = anchor._work_queue.qsize()
+        if pending <= COUNTED:
+            pending = len(_queued(anchor._work_queue))
+        return Sample(max=anchor._max_workers, used=busy, idle=len(alive) - busy, pending=pending)
 
     def holders(self, anchor: Any) -> Iterable[object]:
         """Return the threads that are busy."""
@@ -84,7 +91,7 @@ def _submits(binding: Binding, original: Callable[..., None]) -> Callable[..., N
     @functools.wraps(original)
     def create(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        self._loopwatch_asked = binding.given(binding.asked)
+        self._loopwatch_asked = binding.asked()
 
     return create
 
@@ -98,7 +105,9 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
         if asked is not None:
             worker = threading.current_thread()
             executor = binding.given(_executor_of, worker)
-            if executor is not None:
+            if executor is not None and _is_cancelled(self):
+                binding.failed(asked, executor, CancelledError())
+            elif executor is not None:
                 binding.got(asked, executor, worker)
             del executor, worker  # a pool lives no longer because of its work
         del asked
@@ -110,7 +119,7 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
 def _asked(item: Any) -> Acquire | None:
     """Return when and by whom an item was submitted; None if that was before us."""
     asked = getattr(item, "_loopwatch_asked", None)
-    return asked if type(asked) is Acquire else None
+    return asked if type(asked) is tuple else None
 
 
 def _executor_of(worker: Any) -> Any | None:
@@ -130,8 +139,16 @@ def _busy(workers: list[Any]) -> list[Any]:
 
 
 def _queued(queue: Any) -> list[Any]:
-    """Return the work items that lie in a ``SimpleQueue``: in a list of its own, up to Python 3.12."""
-    found: list[Any] = []
-    for one in gc.get_referents(queue):
-        found += one if type(one) is list else [one]
-    return found
+    """Return the first work items that lie in a ``SimpleQueue``, oldest first, without those cancelled.
+
+    Up to Python 3.12 they are in a list of its own, among what was taken out already.
+    """
+    found = (item for one in gc.get_referents(queue) for item in (one if type(one) is list else (one,)))
+    return list(
+        islice((item for item in found if hasattr(item, "future") and not _is_cancelled(item)), COUNTED)
+    )
+
+
+def _is_cancelled(item: Any) -> bool:
+    """Whether the future of an item is cancelled. To ask it would take its lock."""
+    return getattr(item.future, "_state", None) in _CANCELLED

@@ -1,0 +1,139 @@
+"""What is written down at an acquire, in the program's thread: two clock reads, who, and how long.
+
+An acquire is timed to a millionth of a second and may not cost one: what is written out at length in the
+functions here would cost a tenth of that for each call saved. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from threading import get_ident
+from typing import Any, Protocol
+
+from loopwatch._internals.futures import coroutine_of
+from loopwatch._internals.tasks import current_task, function_of, running_loop
+from loopwatch._store.pools import HELD, Acquire, Pools, WaitCell, WatchedPool
+from loopwatch._store.sites import Site
+from loopwatch._store.tasks import LiveTask
+from loopwatch.facts import BUCKETS
+
+from .protocol import Feature
+
+_AT_ONCE = BUCKETS[0]
+
+Asks = Callable[[Any], Acquire | None]
+Asked = Callable[[], Acquire | None]
+Got = Callable[[Acquire, Any, Any], None]
+
+
+class Desk(Protocol):
+    """What the functions below turn to when an acquire is not like most."""
+
+    on: bool
+    """Whether anybody wants to know."""
+
+    def watched(self, pool: Any) -> WatchedPool | None:
+        """Take note of a pool."""
+
+    def cell(self, watched: WatchedPool, pool: Any) -> WaitCell:
+        """Return where to count for a pool, and remember that for this thread."""
+
+    def broke(self, feature: Feature, error: Exception) -> None:
+        """Count a failure of ours."""
+
+
+def make_asked(desk: Desk, monotonic: Callable[[], float]) -> Asked:
+    """Return what begins an acquire of a pool that is known only when it ends."""
+
+    def asked() -> Acquire | None:
+        """Begin to wait; None if nobody wants to know."""
+        if not desk.on:
+            return None
+        try:
+            loop = running_loop()
+            task = None if loop is None else current_task(loop)
+            return None, None if task is None else _record_of(loop, task), monotonic()
+        except Exception as error:  # noqa: BLE001 - the program goes on
+            desk.broke("waits", error)
+            return None
+
+    return asked
+
+
+def make_asks(
+    desk: Desk, pools: Pools, anchor_of: Callable[[Any], Any] | None, monotonic: Callable[[], float]
+) -> Asks:
+    """Return what begins an acquire; without ``anchor_of`` each pool stands for itself."""
+    find = pools.by_anchor.get
+
+    def asks(pool: Any) -> Acquire | None:
+        """Begin to wait for a connection of ``pool``; None if nobody wants to know."""
+        if not desk.on or pool is None:
+            return None
+        try:
+            watched = find(id(pool if anchor_of is None else anchor_of(pool)))
+            if watched is None and (watched := desk.watched(pool)) is None:
+                return None
+            record = None
+            loop = running_loop()
+            if loop is not None and (task := current_task(loop)) is not None:
+                try:
+                    record = loop._loopwatch_tasks.live[id(task)]  # type: ignore[attr-defined]
+                except (AttributeError, KeyError):
+                    record = _record_of(loop, task)
+            acquire = watched, record, monotonic()
+            watched.waiting[id(acquire)] = acquire
+            return acquire
+        except Exception as error:  # noqa: BLE001 - as above
+            desk.broke("waits", error)
+            return None
+
+    return asks
+
+
+def make_got(desk: Desk, monotonic: Callable[[], float]) -> Got:
+    """Return what ends an acquire that got something."""
+
+    def got(acquire: Acquire, pool: Any, thing: Any) -> None:
+        """End the wait: ``thing`` is in use from now on. Does nothing for a wait that has ended."""
+        try:
+            now = monotonic()
+            watched, record, asked = acquire
+            if watched is None:
+                if (watched := desk.watched(pool)) is None:
+                    return
+            elif watched.waiting.pop(id(acquire), None) is None:
+                return
+            thread, cell = watched.mine
+            if cell is None or thread != get_ident():
+                cell = desk.cell(watched, pool)
+            waited = now - asked
+            cell.wait_counts[bisect_left(BUCKETS, waited) if waited > _AT_ONCE else 0] += 1
+            cell.wait_sum += waited
+            if thing is not None:
+                held = watched.held
+                if len(held) >= HELD:
+                    held.clear()  # nobody reads: what was given back was not found out
+                held[id(thing)] = record, now
+        except Exception as error:  # noqa: BLE001 - as above
+            desk.broke("waits", error)
+
+    return got
+
+
+def _record_of(loop: Any, task: Any) -> LiveTask:
+    """Return the record of a task; one made here if there is none, or not yet as in an eager first step."""
+    probe = getattr(loop, "_loopwatch_tasks", None)
+    record = None if probe is None else probe.live.get(id(task))
+    if record is not None:
+        return record  # type: ignore[no-any-return]
+    coroutine = coroutine_of(task)
+    code, frame = getattr(coroutine, "cr_code", None), getattr(coroutine, "cr_frame", None)
+    record = LiveTask(task)
+    module = "" if frame is None else frame.f_globals.get("__name__") or ""
+    record.site = Site(_record_of.__code__ if code is None else code, 0, module)
+    record.key = id(task)
+    record.coroutine = function_of(task) if coroutine is not None else ""
+    record.name = record.parent = record.values = record.fall = record.stood = record.lost = None
+    return record

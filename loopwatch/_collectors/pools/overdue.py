@@ -1,0 +1,104 @@
+"""What is held for too long, told once: a chore of the watchdog's, which also forgets what was given back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from loopwatch._clock import Clock
+from loopwatch._context.reader import ContextReader
+from loopwatch._journal import Journal
+from loopwatch._records import Borrower
+from loopwatch._store.pools import Borrowing, Pools, WatchedPool
+
+from .binding import Binding
+from .hub import Hub
+from .people import borrower, still_held
+
+TOO_LONG = 60.0
+"""Seconds. SQLAlchemy and psycopg let callers wait for 30 s: whoever wanted it has given up by then."""
+EVERY = 5.0
+"""Seconds between two looks: what was given back is remembered for so long."""
+
+
+class Overdue:
+    """Tells of connections that are held for long, by whom, or that nobody is left to give back.
+
+    Threads of executors are left out: one that works for long has work for long.
+    """
+
+    def __init__(
+        self,
+        pools: Pools,
+        hub: Hub,
+        contexts: ContextReader,
+        admit: Callable[[], int | None],
+        clock: Clock,
+        journal: Journal,
+    ) -> None:
+        self._pools = pools
+        self._hub = hub
+        self._contexts = contexts
+        self._admit = admit
+        """Returns how many lines were withheld since the last one; None if this one has to be, too."""
+        self._clock = clock
+        self._journal = journal
+        self._look_at = 0.0
+
+    def look(self) -> None:
+        """Look at all pools, if it is time. The watchdog's thread."""
+        now = self._clock.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + EVERY
+        bound = {binding.reader.kind: binding for binding in self._hub.bindings()}
+        for pool in self._pools.live():
+            if pool.held and (binding := bound.get(pool.kind)) is not None:
+                self._look_at_one(pool, binding, now)
+
+    def _look_at_one(self, pool: WatchedPool, binding: Binding, now: float) -> None:
+        anchor = pool.anchor()
+        in_use = None if anchor is None else binding.in_use(anchor)
+        if in_use is None:
+            pool.held.clear()
+            return
+        held = still_held(pool, in_use, now)
+        del anchor, in_use  # neither lives longer because of us
+        for key in pool.overdue.keys() - held.keys():
+            del pool.overdue[key]
+        for key, borrowing in held.items():
+            long = now - borrowing[1] >= TOO_LONG
+            if long and pool.overdue.get(key) is not borrowing and binding.reader.family != "executor":
+                pool.overdue[key] = borrowing
+                self._tell(pool, borrowing, now)
+
+    def _tell(self, pool: WatchedPool, borrowing: Borrowing, now: float) -> None:
+        withheld = self._admit()
+        if withheld is not None:
+            record, since = borrowing
+            who = _sentence(borrower(record, since, now, self._contexts))
+            more = f" ({withheld} more not logged)" if withheld else ""
+            self._journal.say(
+                logging.WARNING,
+                "loopwatch: a connection of the %s pool %s %s%s",
+                pool.kind,
+                pool.label,
+                who,
+                more,
+            )
+
+
+def _sentence(found: Borrower) -> str:
+    """Say who has a connection: since when, where that stands, and for whom."""
+    named = f"{found.task_name!r} ({found.coroutine})" if found.task_name else str(found.coroutine)
+    task = "code outside of tasks" if found.coroutine is None else f"task {named}, created by {found.site}"
+    context = "".join(f"; {name}={value}" for name, value in found.context.items())
+    trace = f"; trace {found.trace_id}" if found.trace_id else ""
+    if found.gone:
+        return (
+            f"was acquired {found.held:.0f} s ago by {task}, which has ended: holder gone, nobody is left to "
+            "give it back"
+        )
+    waiting = f", waiting for {found.waiting_on}" if found.waiting_on else ""
+    stands = f"; it stands at {found.await_stack[-1]}{waiting}" if found.await_stack else ""
+    return f"has been held for {found.held:.0f} s by {task}{stands}{context}{trace}"

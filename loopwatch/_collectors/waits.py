@@ -1,0 +1,90 @@
+"""Who waits for locks, semaphores, conditions, events and queues, grouped by what was called and where.
+
+Read on demand from the frames of suspended tasks: primitives are too many, and too cheap, to keep books on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from loopwatch._internals.await_chain import chain, task_text, wait_of
+from loopwatch._internals.dependencies import owner_recorded, primitive_awaited
+from loopwatch._internals.links import links
+from loopwatch._internals.managers import entered
+from loopwatch._places import Place, shape
+from loopwatch._records import Waiting
+
+SHOWN = 10
+"""Tasks named of each group."""
+
+_KINDS = frozenset(("lock", "semaphore", "condition", "event", "queue"))
+_LIBRARIES = ("asyncio", "anyio")
+
+
+@dataclass(slots=True)
+class _Group:
+    """Tasks that wait alike. Holds objects of the program's: gone when the records are made."""
+
+    site: Place
+    tasks: list[Any] = field(default_factory=list)
+    objects: dict[int, Any] = field(default_factory=dict)
+    owners: dict[int, Any] = field(default_factory=dict)
+
+
+def waits(tasks: Iterable[Any]) -> tuple[Waiting, ...]:
+    """Return who waits among these tasks, most first. Any thread."""
+    groups: dict[tuple[str, object, int], _Group] = {}
+    wanted: dict[int, list[_Group]] = {}
+    waiting: dict[int, int] = {}
+    looked_at = list(tasks)
+    for task in looked_at:
+        with contextlib.suppress(Exception):  # it went on under our eyes: it does not wait
+            _add(task, groups, wanted, waiting)
+    for task in looked_at if wanted else ():
+        with contextlib.suppress(Exception):  # as above
+            for manager in entered(links(task)[0]):
+                if waiting.get(id(task)) != id(manager):  # which is there already while it is being entered
+                    for group in wanted.get(id(manager), ()):
+                        group.owners[id(task)] = task
+    found = [
+        Waiting(
+            primitive=primitive,
+            site=shape(group.site),
+            count=len(group.tasks),
+            objects=len(group.objects),
+            tasks=tuple(map(task_text, group.tasks[:SHOWN])),
+            owners=tuple(map(task_text, list(group.owners.values())[:SHOWN])),
+        )
+        for (primitive, _, _), group in groups.items()
+    ]
+    return tuple(sorted(found, key=lambda group: -group.count))
+
+
+def _add(
+    task: Any,
+    groups: dict[tuple[str, object, int], _Group],
+    wanted: dict[int, list[_Group]],
+    waiting: dict[int, int],
+) -> None:
+    """Put a task into the group it belongs to, if it waits."""
+    stands = chain(task)
+    wait = wait_of(stands)
+    if wait is None or wait.kind not in _KINDS:
+        return
+    outside = [place for place in stands.places if place[2].partition(".")[0] not in _LIBRARIES]
+    if not outside:
+        return
+    code, offset, _ = site = outside[-1]
+    group = groups.setdefault((wait.text, code, offset), _Group(site))
+    group.tasks.append(task)
+    primitive = primitive_awaited(stands.links)
+    if primitive is not None:
+        waiting[id(task)] = id(primitive)
+        if id(primitive) not in group.objects:
+            group.objects[id(primitive)] = primitive
+            wanted.setdefault(id(primitive), []).append(group)
+        if (owner := owner_recorded(primitive)) is not None:
+            group.owners[id(owner)] = owner

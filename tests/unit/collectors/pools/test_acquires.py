@@ -1,0 +1,170 @@
+"""What stands in place of a library's function returns and raises what that does, and counts."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import traceback
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from loopwatch._collectors.pools.binding import Binding
+
+from .conftest import Desk, Reader, run
+
+
+class Sync(Reader):
+    """Times the functions that are no coroutines."""
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        with binding.feature("gauges"):
+            binding.cls("Pool")
+        with binding.feature("waits"):
+            pool = binding.cls("Pool")
+            binding.acquires(pool, "take", awaited=False)
+            binding.acquires(pool, "checkout", pool=lambda cls, pool: pool, awaited=False)
+
+
+def test_a_coroutine_function_is_as_it_was(library: Any, desk: Desk) -> None:
+    acquire = library.Pool.acquire
+    original = acquire.__wrapped__
+    assert acquire is not original
+    assert inspect.iscoroutinefunction(acquire)
+    assert inspect.signature(acquire, follow_wrapped=False) == inspect.signature(original)
+    assert (acquire.__name__, acquire.__qualname__) == (original.__name__, original.__qualname__)
+
+
+def test_all_kinds_of_parameters_are_passed_on(library: Any, make_desk: Callable[..., Desk]) -> None:
+    pool = library.Pool(name="x")
+    calls = [
+        ((1,), {"third": 3}),
+        ((1, 5, 6, 7), {"third": 3, "fourth": 8, "first": 9, "fifth": 10}),
+        ((1,), {"third": 3, "second": 0}),
+    ]
+    expected = [pool.take(*args, **kwargs) for args, kwargs in calls]
+    original = library.Pool.take
+    desk = make_desk(Sync())
+    desk.hub.install()
+    assert library.Pool.take is not original
+    signature = inspect.signature(library.Pool.take, follow_wrapped=False)
+    assert signature == inspect.signature(original)
+    assert [pool.take(*args, **kwargs) for args, kwargs in calls] == expected
+    with pytest.raises(TypeError, match=r"take\(\) missing 1 required keyword-only argument: 'third'"):
+        pool.take(1)
+    assert desk.one().wait_count == len(calls)
+
+
+def test_a_class_method_stays_one_and_names_its_pool(library: Any, make_desk: Callable[..., Desk]) -> None:
+    desk = make_desk(Sync())
+    desk.hub.install()
+    pool = library.Pool(name="x")
+    assert library.Subclass.checkout(pool) == (library.Subclass, pool)
+    assert (desk.one().label, desk.one().wait_count) == ("x", 1)
+    desk.hub.remove()
+    assert isinstance(vars(library.Pool)["checkout"], classmethod)
+    assert library.Pool.checkout(pool) == (library.Pool, pool)
+    assert desk.all() == ()
+
+
+def test_waits_are_timed_from_asking_to_getting(library: Any, desk: Desk) -> None:
+    async def main() -> None:
+        pool = library.Pool(1, name="x")
+        first = await pool.acquire()
+        second = asyncio.create_task(pool.acquire())
+        await asyncio.sleep(0)
+        desk.fake.advance(2.0)
+        found = desk.one()
+        assert (found.used, found.pending, found.oldest_wait, found.wait_count) == (1, 1, 2.0, 1)
+        pool.release(first)
+        await second
+        desk.fake.advance(3.0)
+        found = desk.one()
+        assert (found.wait_count, found.wait_sum, found.oldest_wait) == (2, 2.0, 0.0)
+        assert desk.points("database_wait")[("x",)].counts == (1, *[0] * 9, 1, 0, 0, 0)
+        assert found.borrowers is not None
+        assert [borrower.held for borrower in found.borrowers] == [3.0]
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("error", "counted"),
+    [
+        ("Late", (1, 0, 0)),
+        ("Full", (0, 1, 0)),
+        (asyncio.CancelledError, (0, 0, 1)),
+        (GeneratorExit, (0, 0, 1)),
+        (LookupError, (0, 0, 0)),
+        (KeyboardInterrupt, (0, 0, 0)),
+    ],
+)
+def test_what_fails_is_raised_as_it_was_and_counted(
+    library: Any, desk: Desk, error: Any, counted: tuple[int, ...]
+) -> None:
+    raised = (getattr(library, error) if isinstance(error, str) else error)("its own")
+    acquire = library.Pool(name="x").acquire(error=raised)
+    with pytest.raises(type(raised)) as caught:
+        acquire.send(None)
+    assert caught.value is raised
+    assert caught.value.__context__ is None
+    frames = [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+    assert frames == [test_what_fails_is_raised_as_it_was_and_counted.__name__, "acquire"]
+    found = desk.one()
+    assert (found.timeouts, found.rejected, found.cancelled) == counted
+    assert (found.wait_count, found.oldest_wait) == (1, 0.0)
+
+
+def test_a_wait_that_is_thrown_away_is_over(library: Any, desk: Desk) -> None:
+    async def main() -> None:
+        pool = library.Pool(1, name="x")
+        await pool.acquire()
+        waiting = pool.acquire()
+        waiting.send(None)
+        assert len(desk.one().waiters or ()) == 1
+        waiting.close()
+        assert (desk.one().waiters, desk.one().cancelled) == ((), 1)
+
+    run(main())
+
+
+class Broken(Reader):
+    """Its books fail."""
+
+    def anchor(self, pool: Any) -> Any:
+        raise LookupError("postgres://user:secret@host")
+
+
+def test_books_that_fail_three_times_are_closed(
+    library: Any, make_desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture
+) -> None:
+    original = library.Pool.acquire
+    desk = make_desk(Broken())
+    desk.hub.install()
+
+    async def main() -> None:
+        for number in range(1, 6):
+            pool = library.Pool(9, name="x")
+            assert isinstance(await pool.acquire(), library.Connection)
+            assert (library.Pool.acquire is original) == (number >= 3)
+
+    run(main())
+    assert desk.points("reader_up") == {("fake", "gauges"): 0, ("fake", "waits"): 0, ("fake", "holders"): 1}
+    assert len(caplog.records) == 2  # one for each feature, of five failures of each
+    assert "LookupError" in caplog.text
+    assert "secret" not in caplog.text
+
+
+def test_after_removal_what_others_wrapped_passes_through(library: Any, desk: Desk) -> None:
+    ours = library.Pool.acquire
+
+    async def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await ours(self, *args, **kwargs)
+
+    library.Pool.acquire = theirs
+    desk.hub.remove()
+    assert library.Pool.acquire is theirs
+    assert isinstance(run(library.Pool(name="x").acquire()), library.Connection)
+    assert desk.pools.live() == []

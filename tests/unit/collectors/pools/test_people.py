@@ -1,0 +1,111 @@
+"""Who has the connections, who waits, and who has had one for too long."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import weakref
+from typing import Any
+
+import pytest
+
+from loopwatch._collectors.pools.overdue import EVERY, TOO_LONG
+
+from .conftest import Desk, run
+
+
+async def borrow_and_end(pool: Any) -> None:
+    await pool.acquire()
+
+
+async def borrow(pool: Any) -> None:
+    await pool.acquire()
+    await asyncio.Event().wait()
+
+
+def test_a_borrower_that_ended_is_gone_and_named(library: Any, desk: Desk) -> None:
+    async def main() -> None:
+        pool = library.Pool(2, name="x")
+        await asyncio.create_task(borrow_and_end(pool), name="short")
+        task = asyncio.create_task(borrow(pool), name="long")
+        await asyncio.sleep(0)
+        borrowers = desk.one().borrowers or ()
+        told = {(one.gone, one.coroutine, one.waiting_on) for one in borrowers}
+        assert told == {(True, "borrow_and_end", None), (False, "borrow", "Event.wait")}
+        gone = next(one for one in borrowers if one.gone)
+        assert gone.site is not None
+        assert (gone.site.function, gone.await_stack) == ("borrow_and_end", ())
+        task.cancel()
+
+    run(main())
+
+
+def test_what_was_given_back_is_forgotten(library: Any, desk: Desk) -> None:
+    async def main() -> None:
+        pool = library.Pool(2, name="x")
+        for _ in range(100):
+            pool.release(await pool.acquire())
+        desk.fake.advance(EVERY)
+        desk.overdue.look()
+        [watched] = desk.pools.live()
+        assert watched.held == {}
+
+    run(main())
+
+
+def test_a_snapshot_names_them_where_somebody_waits(library: Any, desk: Desk) -> None:
+    async def main() -> None:
+        quiet, full = library.Pool(2, name="quiet"), library.Pool(1, name="full")
+        await quiet.acquire()
+        await full.acquire()
+        waiting = asyncio.create_task(full.acquire(), name="patient")
+        await asyncio.sleep(0)
+        found = {pool.label: pool for pool in desk.census.records(all_people=False)}
+        assert (found["quiet"].borrowers, found["quiet"].waiters) == (None, None)
+        assert len(found["full"].borrowers or ()) == 1
+        assert [waiter.task_name for waiter in found["full"].waiters or ()] == ["patient"]
+        waiting.cancel()
+
+    run(main())
+
+
+def test_what_is_held_for_too_long_is_told_once(
+    library: Any, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        pool = library.Pool(3, name="x")
+        task = asyncio.create_task(borrow(pool), name="long")
+        await asyncio.create_task(borrow_and_end(pool))
+        desk.overdue.look()
+        desk.fake.advance(TOO_LONG - 1)
+        desk.overdue.look()
+        assert caplog.records == []
+        desk.fake.advance(EVERY)
+        for _ in range(3):
+            desk.overdue.look()
+            desk.fake.advance(EVERY)
+        lines = [record.getMessage() for record in caplog.records]
+        assert len(lines) == 2
+        assert "the fake pool x has been held for 64 s by task 'long' (borrow), created by" in lines[0]
+        assert "waiting for Event.wait" in lines[0]
+        assert "was acquired 64 s ago by task borrow_and_end, created by" in lines[1]
+        assert "holder gone" in lines[1]
+        caplog.clear()
+        await pool.acquire()
+        desk.fake.advance(TOO_LONG)
+        desk.overdue.look()
+        assert len(caplog.records) == 1  # a new one
+        task.cancel()
+
+    run(main())
+
+
+def test_nobody_is_kept_alive(library: Any, desk: Desk) -> None:
+    pool = library.Pool(2, name="x")
+    connection = run(pool.acquire())
+    kept = [weakref.ref(pool), weakref.ref(connection)]
+    desk.one()
+    desk.overdue.look()
+    del pool, connection
+    gc.collect()
+    assert [ref() for ref in kept] == [None, None]
