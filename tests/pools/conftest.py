@@ -14,6 +14,11 @@ import pytest
 from . import servers
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let libraries use what other libraries deprecate: arq does, of redis."""
+    item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+
+
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """``SELECT pg_sleep(0.3)`` holds a connection for 0.3 s. User and password are required."""

@@ -13,6 +13,8 @@ from typing import Any
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
+HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
+
 
 async def app(
     scope: dict[str, Any],
@@ -23,7 +25,7 @@ async def app(
         raise NotImplementedError(scope["type"])
     _, _, delay = scope["path"].rpartition("/delay/")
     await asyncio.sleep(float(delay or 0))
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": b"ok"})
 
 

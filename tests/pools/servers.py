@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import importlib.util
 import json
 import os
 import select
@@ -43,6 +44,16 @@ def program(name: str) -> str:
     if path is None:
         pytest.skip(f"needs: {name}")
     return shlex.quote(path)
+
+
+def python(script: str, *arguments: object, needs: str = "sys") -> list[str]:
+    """Return the command that runs a script that lies here; skip the test where a module it needs is missing.
+
+    Its imports are not to be looked for here. Nothing is imported to find out: that is for the tests to do.
+    """
+    if importlib.util.find_spec(needs) is None:
+        pytest.skip(f"needs: {needs}")
+    return [sys.executable, "-P", str(HERE / script), *map(str, arguments)]
 
 
 def free_port() -> int:
@@ -95,16 +106,19 @@ def server(
         "files": files or {},
     }
     with subprocess.Popen(
-        [sys.executable, HERE / "supervise.py", json.dumps(spec)],
+        python("supervise.py", json.dumps(spec)),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,  # no Ctrl-C: it has to stop the server
     ) as supervisor:
         if (line := _first_line(supervisor)) != "ready\n":
-            said, _ = supervisor.communicate()
+            said, _ = supervisor.communicate("stop")
             pytest.fail(f"no server after {START_TIMEOUT:g} s, or it ended: {line}{said}", pytrace=False)
-        yield
+        try:
+            yield
+        finally:
+            supervisor.communicate("stop")  # not only the end of stdin: what a test forked may hold that open
 
 
 @contextmanager
@@ -197,14 +211,14 @@ default_pass = {SECRET}
 @contextmanager
 def http(max_concurrent_streams: int) -> Iterator[str]:
     port = free_port()
-    command = [sys.executable, HERE / "http_server.py", port, max_concurrent_streams]
-    with server(f"exec {shlex.join(map(str, command))}", ready="Running on"):
+    command = shlex.join(python("http_server.py", port, max_concurrent_streams, needs="hypercorn"))
+    with server(f"exec {command}", ready="Running on"):
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def mongod() -> Iterator[str]:
     port = free_port()
-    command = [sys.executable, HERE / "mongod.py", port]
-    with server(f"exec {shlex.join(map(str, command))}", ready="serving"):
+    command = shlex.join(python("mongod.py", port, needs="bson"))
+    with server(f"exec {command}", ready="serving"):
         yield f"mongodb://{USER}:{SECRET}@127.0.0.1:{port}/?authMechanism=PLAIN&authSource=$external"

@@ -1,4 +1,4 @@
-"""Run one server until stdin ends, which it does however the tests end; then leave nothing of it behind.
+"""Run one server until there is something on stdin, or its end, however the tests end; leave nothing behind.
 
     python supervise.py '{"script": ..., "ready": ..., "account": ..., "stop": ..., "files": {name: text}}'
 
@@ -27,7 +27,7 @@ PATIENCE = 10.0
 
 
 def watch(output: IO[bytes], ready: re.Pattern[str]) -> None:
-    """Return when stdin or the output has ended."""
+    """Return when there is something on stdin, or the output has ended."""
     said, announced = "", False
     with DefaultSelector() as selector:
         selector.register(sys.stdin, EVENT_READ)

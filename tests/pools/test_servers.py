@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from .servers import login
+from .servers import SECRET, login
 
 DELAY = 0.2
+
+TESTS = """
+import signal, sys
+sys.path.insert(0, sys.argv[1])
+import servers
+with servers.http(100) as url:
+    print(url, flush=True)
+    signal.pause()
+"""
 
 
 def test_asyncpg(postgres_url: str) -> None:
@@ -151,3 +167,80 @@ def test_aiohttp(http_url: str) -> None:
             return await response.text()
 
     assert asyncio.run(main()) == "ok"
+
+
+def test_elasticsearch(http_url: str) -> None:
+    elasticsearch = pytest.importorskip("elasticsearch", reason="needs: elasticsearch")
+
+    async def main() -> int:
+        async with elasticsearch.AsyncElasticsearch(http_url) as client:
+            response = await client.transport.perform_request("GET", f"/delay/{DELAY}")
+            return response.meta.status
+
+    assert asyncio.run(main()) == 200
+
+
+def test_aiobotocore(http_url: str) -> None:
+    session = pytest.importorskip("aiobotocore.session", reason="needs: aiobotocore")
+    config = pytest.importorskip("aiobotocore.config", reason="needs: aiobotocore")
+
+    async def main() -> bytes:
+        async with session.get_session().create_client(
+            "s3",
+            endpoint_url=http_url,
+            region_name="nowhere",
+            aws_access_key_id="key",
+            aws_secret_access_key=SECRET,
+            config=config.AioConfig(s3={"addressing_style": "path"}),
+        ) as client:
+            answer = await client.get_object(Bucket="delay", Key=str(DELAY))
+            async with answer["Body"] as body:
+                return await body.read()
+
+    assert asyncio.run(main()) == b"ok"
+
+
+def test_taskiq(redis_url: str) -> None:
+    taskiq_redis = pytest.importorskip("taskiq_redis", reason="needs: taskiq-redis")
+    receiver = pytest.importorskip("taskiq.receiver", reason="needs: taskiq")
+
+    async def main() -> str:
+        broker = taskiq_redis.ListQueueBroker(redis_url)
+        greeted = asyncio.get_running_loop().create_future()
+
+        @broker.task(task_name="greet")
+        async def greet(whom: str) -> None:
+            greeted.set_result(whom)
+
+        with ThreadPoolExecutor(1) as executor:
+            worker = receiver.Receiver(broker, executor, max_async_tasks=2)
+            listening = asyncio.create_task(worker.listen(asyncio.Event()))
+            await greet.kiq("the broker")
+            async with asyncio.timeout(60):
+                whom = await greeted
+            listening.cancel()
+            await asyncio.wait([listening])
+        await broker.shutdown()
+        return whom
+
+    assert asyncio.run(main()) == "the broker"
+
+
+def test_nothing_of_a_server_is_left_when_the_tests_are_killed(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", TESTS, Path(__file__).parent],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,  # who supervises the server has it too, so it ends with both of them
+        text=True,
+    ) as tests:
+        assert tests.stdout is not None
+        assert tests.stderr is not None
+        url = urlsplit(tests.stdout.readline().strip())
+        socket.create_connection((url.hostname, url.port)).close()
+        assert len(list(tmp_path.iterdir())) == 1
+        tests.kill()
+        assert tests.stderr.read() == ""
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((url.hostname, url.port))
