@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import importlib
+import importlib.util
 import logging
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -151,8 +153,7 @@ def test_timeouts_and_cancellations_are_counted_exactly(agent: Agent, httpx: Any
     async def main() -> None:
         async with server() as remote, client_of(httpx, pool=0.2) as client:
             holding = [asyncio.create_task(client.get(remote.url)) for _ in range(2)]
-            while remote.received < 2:
-                await asyncio.sleep(0)
+            await until(lambda: remote.received == 2)
             impatient = [client.get(remote.url) for _ in range(3)]
             cancelled = [
                 asyncio.create_task(client.get(remote.url, timeout=httpx.Timeout(60))) for _ in range(4)
@@ -251,8 +252,7 @@ def test_two_loops_under_one_label_are_added_up(agent: Agent, httpx: Any, kind: 
             threads = [threading.Thread(target=asyncio.run, args=(one(),)) for _ in range(2)]
             for thread in threads:
                 thread.start()
-            while remote.received < 2:
-                await asyncio.sleep(0)
+            await until(lambda: remote.received == 2)
             pool = await all_wait(agent, kind, 4)
             assert (pool.max, pool.used, pool.instances, pool.wait_count) == (2, 2, 2, 2)
             remote.let_all()
@@ -263,14 +263,86 @@ def test_two_loops_under_one_label_are_added_up(agent: Agent, httpx: Any, kind: 
     asyncio.run(main())
 
 
+class Http2Server(asyncio.Protocol):
+    """Answers HTTP/2 with three streams at a time, each request as soon as it is let."""
+
+    STREAMS = 3
+
+    def __init__(self, waiting: list[Any]) -> None:
+        self._waiting = waiting
+        """What answers the requests that were received."""
+        self._transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        h2 = importlib.import_module("h2.connection")
+        self._transport = transport
+        config = importlib.import_module("h2.config").H2Configuration(client_side=False)
+        self._state = h2.H2Connection(config)
+        codes = importlib.import_module("h2.settings").SettingCodes
+        self._state.initiate_connection()
+        self._state.update_settings({codes.MAX_CONCURRENT_STREAMS: self.STREAMS})
+        self._send()
+
+    def data_received(self, data: bytes) -> None:
+        for event in self._state.receive_data(data):
+            if type(event).__name__ == "RequestReceived":
+                self._waiting.append(functools.partial(self._answer, event.stream_id))
+        self._send()
+
+    def _answer(self, stream: int) -> None:
+        self._state.send_headers(stream, [(":status", "200")])
+        self._state.send_data(stream, b"ok", end_stream=True)
+        self._send()
+
+    def _send(self) -> None:
+        self._transport.write(self._state.data_to_send())
+
+
+def test_requests_that_wait_for_a_stream_of_http2_are_pending(agent: Agent, httpx: Any, kind: str) -> None:
+    if importlib.util.find_spec("h2") is None:
+        pytest.skip("needs: h2")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        waiting: list[Any] = []
+        async with await loop.create_server(lambda: Http2Server(waiting), "127.0.0.1", 0) as listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+            async with client_of(httpx, connections=1, http1=False, http2=True) as client:
+                first = asyncio.create_task(client.get(url))
+                await until(lambda: len(waiting) == 1)  # the settings have arrived by the answer to it
+                waiting.pop()()
+                await first
+                callers = [asyncio.create_task(client.get(url)) for _ in range(10)]
+                await until(lambda: len(waiting) == 3)
+                pool = await all_wait(agent, kind, 7)
+                assert (pool.max, pool.used, pool.wait_count) == (1, 1, 4)
+                assert (len(pool.borrowers or ()), len(pool.waiters or ())) == (3, 7)
+                await asyncio.sleep(0.1)  # under test: so long do the seven wait, and longer
+                while not all(caller.done() for caller in callers):
+                    while waiting:
+                        waiting.pop()()
+                    await asyncio.sleep(0)
+                pool = await pool_of(agent, kind)
+                assert (pool.used, pool.pending, pool.wait_count) == (0, 0, 11)
+                assert pool.wait_sum is not None
+                assert pool.wait_sum >= 7 * 0.1
+
+    asyncio.run(main())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0)
+
+
 def test_connections_are_counted_by_server(agent: Agent, httpx: Any, kind: str) -> None:
     async def main() -> None:
         async with server() as one, server() as other, client_of(httpx, connections=9) as client:
             one.let_all()
             await client.get(one.url)
             holding = [asyncio.create_task(client.get(other.url)) for _ in range(2)]
-            while other.received < 2:
-                await asyncio.sleep(0)
+            await until(lambda: other.received == 2)
             snapshot = await asyncio.to_thread(agent.snapshot)
             ports = {url.url.rpartition(":")[2]: name for name, url in (("one", one), ("other", other))}
             found = {
