@@ -11,12 +11,21 @@ from functools import cache
 
 import pytest
 
+import loopwatch
+
 from . import servers
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """Let libraries use what other libraries deprecate: arq does, of redis."""
     item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
+
+
+@pytest.fixture
+def agent() -> Iterator[loopwatch.Agent]:
+    """An agent with no endpoint."""
+    yield loopwatch.install(prometheus_port=None)
+    loopwatch.uninstall()
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from .httpcore import HttpcoreReader
 from .protocol import PoolReader
+from .redis import RedisReader
 from .thread_pool import ThreadPoolReader
 
 READERS: tuple[PoolReader, ...] = (
     ThreadPoolReader(),
     HttpcoreReader("httpcore"),
     HttpcoreReader("httpcore2"),
+    RedisReader(),
 )
 """One line for each, in the order of how many programs have it."""

@@ -101,6 +101,17 @@ class PoolReader:
         return False
 
 
+def place_of(host: object, port: object = None, database: object = None) -> str | None:
+    """Return the label of a database, ``host:port/database``; None if it has no host.
+
+    A host with an ``@`` in it is part of a password: somebody did not quote that in a URL.
+    """
+    if not isinstance(host, str) or not host or "@" in host:
+        return None
+    server = host if port is None else f"{host}:{port}"
+    return f"{server}/{database}" if database else server
+
+
 def snap(container: Iterable[T]) -> list[T]:
     """Copy a container that its own thread may change meanwhile."""
     for _ in range(4):
