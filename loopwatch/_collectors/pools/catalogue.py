@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .httpcore import HttpcoreReader
 from .protocol import PoolReader
+from .pymongo import PymongoReader
 from .redis import RedisReader
 from .thread_pool import ThreadPoolReader
 
@@ -12,5 +13,6 @@ READERS: tuple[PoolReader, ...] = (
     HttpcoreReader("httpcore"),
     HttpcoreReader("httpcore2"),
     RedisReader(),
+    PymongoReader(),
 )
 """One line for each, in the order of how many programs have it."""
