@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .httpcore import HttpcoreReader
+from .mysql import MysqlReader
 from .protocol import PoolReader
 from .pymongo import PymongoReader
 from .redis import RedisReader
@@ -14,5 +15,7 @@ READERS: tuple[PoolReader, ...] = (
     HttpcoreReader("httpcore2"),
     RedisReader(),
     PymongoReader(),
+    MysqlReader("aiomysql"),
+    MysqlReader("asyncmy"),
 )
 """One line for each, in the order of how many programs have it."""
