@@ -1,7 +1,7 @@
 """PyMongo's asynchronous client: each has a pool for each server. 4.13 to 4.20.
 
-The trespass: ``Pool._get_conn``, and who waits for a pool's two conditions: first for one connection less to be
-in use, then for one less to be opened at the same time. ``active_sockets`` counts all who are past the first.
+The trespass: ``Pool._get_conn``, and who waits for a pool's two conditions: that one connection less is in
+use, and then that one less is being opened. ``active_sockets`` counts all who are past the first.
 
 The events that PyMongo offers are fixed when a client is made: those from before us would not be seen. Nor is
 there a set of what is in use, but of that by which each such connection can be interrupted.
