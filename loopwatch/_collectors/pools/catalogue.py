@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .aio_pika import AioPikaReader
 from .httpcore import HttpcoreReader
 from .mysql import MysqlReader
 from .protocol import PoolReader
@@ -17,5 +18,6 @@ READERS: tuple[PoolReader, ...] = (
     PymongoReader(),
     MysqlReader("aiomysql"),
     MysqlReader("asyncmy"),
+    AioPikaReader(),
 )
 """One line for each, in the order of how many programs have it."""
