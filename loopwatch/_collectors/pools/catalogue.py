@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .aio_pika import AioPikaReader
+from .anyio import AnyioReader
 from .httpcore import HttpcoreReader
 from .mysql import MysqlReader
 from .protocol import PoolReader
@@ -12,6 +13,7 @@ from .thread_pool import ThreadPoolReader
 
 READERS: tuple[PoolReader, ...] = (
     ThreadPoolReader(),
+    AnyioReader(),
     HttpcoreReader("httpcore"),
     HttpcoreReader("httpcore2"),
     RedisReader(),
