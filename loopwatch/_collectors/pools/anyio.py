@@ -76,7 +76,7 @@ class AnyioReader(PoolReader):
 
 
 def _acquires(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of ``acquire_on_behalf_of``, which returns nothing to know the holder by."""
+    """Return what stands in place of ``acquire_on_behalf_of``, which does not return who has the token."""
 
     @functools.wraps(original)
     async def acquire_on_behalf_of(self: Any, borrower: object) -> None:

@@ -6,6 +6,7 @@ from .aio_pika import AioPikaReader
 from .anyio import AnyioReader
 from .httpcore import HttpcoreReader
 from .mysql import MysqlReader
+from .process_pool import ProcessPoolReader
 from .protocol import PoolReader
 from .pymongo import PymongoReader
 from .redis import RedisReader
@@ -21,5 +22,6 @@ READERS: tuple[PoolReader, ...] = (
     MysqlReader("aiomysql"),
     MysqlReader("asyncmy"),
     AioPikaReader(),
+    ProcessPoolReader(),
 )
 """One line for each, in the order of how many programs have it."""

@@ -1,0 +1,155 @@
+"""``ProcessPoolExecutor``. CPython 3.11 to 3.15.
+
+The trespass: ``_WorkItem``, whose creation is the asking, and the thread that hands items to the processes,
+which has all that are neither done nor dropped, oldest first. It puts more into their queue than there are
+processes, and calls all of that running. They take it in turn, so what runs in truth is the first of it, one
+item for each process: that is looked at whenever the thread has filled the queue.
+"""
+
+from __future__ import annotations
+
+import functools
+from asyncio import CancelledError
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any, ClassVar
+
+from loopwatch._store.pools import Acquire, Family
+
+from .binding import Binding
+from .protocol import PoolReader, Sample, snap
+
+COUNTED = 1000
+"""Items looked at of those that are pending. Of more the number counts, with those that were cancelled."""
+
+
+class ProcessPoolReader(PoolReader):
+    """Reads executors. What is held of one is a process, and known by the item it works at."""
+
+    kind = "process_pool"
+    family: ClassVar[Family] = "executor"
+    modules = ("concurrent.futures.process",)
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        """See PoolReader."""
+        with binding.feature("gauges"):
+            binding.creates(binding.cls("ProcessPoolExecutor"))
+            for manager in snap(getattr(module, "_threads_wakeups", ())):
+                if (executor := manager.executor_reference()) is not None:
+                    binding.found(executor)
+        with binding.feature("waits"):
+            manager = binding.cls("_ExecutorManagerThread")
+            binding.wrap(binding.cls("_WorkItem"), "__init__", functools.partial(_submits, binding))
+            binding.wrap(manager, "add_call_item_to_queue", functools.partial(_fills, binding))
+            binding.wrap(manager, "flag_executor_shutting_down", functools.partial(_drops, binding))
+            binding.wrap(manager, "terminate_broken", functools.partial(_drops, binding))
+        with binding.feature("holders"):
+            binding.cls("_ExecutorManagerThread")
+
+    def read(self, anchor: Any) -> Sample:
+        """See PoolReader."""
+        limit, processes = anchor._max_workers, anchor._processes
+        if processes is None:  # it has been shut down
+            return Sample(max=limit, used=0, idle=0, pending=0)
+        used = len(_executing(anchor._pending_work_items, len(processes)))
+        pending = len(anchor._pending_work_items) - used
+        if pending <= COUNTED:
+            pending = len(_queued(anchor))
+        return Sample(max=limit, used=used, idle=len(processes) - used, pending=pending)
+
+    def holders(self, anchor: Any) -> Iterable[object]:
+        """Return the items that processes work at."""
+        return _executing(anchor._pending_work_items, len(anchor._processes or ()))
+
+    def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
+        """Return those that no process works at yet."""
+        return [asked for item in _queued(anchor) if (asked := _asked(item)) is not None]
+
+
+def _submits(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
+    """Return what stands in place of ``_WorkItem.__init__``."""
+
+    @functools.wraps(original)
+    def create(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self._loopwatch_asked = binding.asked()
+
+    return create
+
+
+def _fills(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
+    """Return what stands in place of ``add_call_item_to_queue``, which drops what is cancelled."""
+
+    @functools.wraps(original)
+    def add_call_item_to_queue(self: Any) -> None:
+        binding.given(_end, binding, self, _next)
+        original(self)
+        binding.given(_begin, binding, self)
+
+    return add_call_item_to_queue
+
+
+def _drops(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
+    """Return what stands in place of a method that drops all that has not begun, if it has to."""
+
+    @functools.wraps(original)
+    def drop(self: Any, *args: Any, **kwargs: Any) -> None:
+        items = snap(self.pending_work_items.values())
+        original(self, *args, **kwargs)
+        binding.given(_end, binding, self, lambda _manager, _executor: items)
+
+    return drop
+
+
+def _begin(binding: Binding, manager: Any) -> None:
+    """End the waits of the items that run by now."""
+    executor = manager.executor_reference()
+    if executor is not None:
+        for item in _executing(manager.pending_work_items, len(manager.processes)):
+            if (asked := _asked(item)) is not None:
+                item._loopwatch_asked = None
+                binding.got(asked, executor, item)
+
+
+def _end(binding: Binding, manager: Any, dropped: Callable[[Any, Any], list[Any]]) -> None:
+    """End the waits of those among some items that are done, though they never began."""
+    executor = manager.executor_reference()
+    if executor is not None:
+        for item in dropped(manager, executor):
+            if _is_done(item) and (asked := _asked(item)) is not None:
+                item._loopwatch_asked = None
+                binding.failed(asked, executor, item.future._exception or CancelledError())
+
+
+def _next(manager: Any, executor: Any) -> list[Any]:
+    """Return the items that are next to run, and all cancelled ones before them."""
+    room = count = 2 * (executor._max_workers + 1)  # what may run, and what may be in the queue
+    while True:
+        items = snap(manager.pending_work_items.values(), count)
+        if len(items) < count or sum(not _is_done(item) for item in items) >= room:
+            return items
+        count *= 2
+
+
+def _executing(pending: dict[int, Any], processes: int) -> list[Any]:
+    """Return the items that processes work at: of those called running the first, one for each."""
+    return [item for item in snap(pending.values(), processes) if item.future._state == "RUNNING"]
+
+
+def _queued(executor: Any) -> list[Any]:
+    """Return the first items that no process works at, oldest first, without those cancelled."""
+    pending = executor._pending_work_items
+    executing = set(map(id, _executing(pending, len(executor._processes or ()))))
+    items = snap(pending.values(), COUNTED + len(executing))
+    return [item for item in items if id(item) not in executing and not _is_done(item)]
+
+
+def _asked(item: Any) -> Acquire | None:
+    """Return when and by whom an item was submitted that waits; None if it does not, or from before us."""
+    asked = getattr(item, "_loopwatch_asked", None)
+    return asked if type(asked) is tuple else None
+
+
+def _is_done(item: Any) -> bool:
+    """Whether the future of an item is done or cancelled. To ask it would take its lock."""
+    return item.future._state not in ("PENDING", "RUNNING")
