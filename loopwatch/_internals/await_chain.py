@@ -188,6 +188,7 @@ def _of_code(places: Sequence[Place]) -> Wait | None:
         called.append(_PRIVATE.get(code.co_qualname) or code.co_qualname.partition(".<locals>")[0])
     for qualname in reversed(called):
         owner, _, function = qualname.rpartition(".")
+        owner = owner.removesuffix("Adapter")  # of anyio's, around what was made before the loop ran
         if function.startswith("_") or qualname in _TRANSPARENT:
             continue
         if owner.endswith(("Loop", "Backend")):

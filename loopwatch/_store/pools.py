@@ -29,8 +29,6 @@ LENGTH = 128
 """Characters kept of a label."""
 THREADS = 1000
 """Cells of each label, one for each thread that used its pools: the ids of threads are used again."""
-HELD = 10_000
-"""Borrowers remembered of each pool: more than any holds, but what is given back is found out on reading."""
 
 
 Acquire = tuple["WatchedPool | None", "LiveTask | None", float]
@@ -137,7 +135,7 @@ class WatchedPool:
         """Acquires that have not ended, oldest first, by id."""
         self.held: dict[int, Borrowing] = {}
         """Who was last to acquire each thing, by the id of that: whether it is held still is for the library
-        to say."""
+        to say, which the watchdog asks every few seconds. What came and went meanwhile is in here, too."""
         self.overdue: dict[int, Borrowing] = {}
         """Those of them that were reported as held for too long."""
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from . import crowd, environment, idle, imports, instructions, memory, server
+from . import acquires, crowd, environment, idle, imports, instructions, memory, server
 from .report import CannotRunError
 
 SECTIONS = {
@@ -15,6 +15,7 @@ SECTIONS = {
     "idle": idle.run,
     "memory": memory.run,
     "crowd": crowd.run,
+    "acquires": acquires.run,
     "import": imports.run,
 }
 

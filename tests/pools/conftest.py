@@ -5,6 +5,7 @@ A server whose program is not on the machine skips its tests; ``.ci/run pools`` 
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -14,6 +15,7 @@ import pytest
 import loopwatch
 
 from . import servers
+from .libraries import LIBRARIES, Library
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -26,6 +28,21 @@ def agent() -> Iterator[loopwatch.Agent]:
     """An agent with no endpoint."""
     yield loopwatch.install(prometheus_port=None)
     loopwatch.uninstall()
+
+
+@pytest.fixture(params=LIBRARIES, ids=lambda library: library.name)
+def library(request: pytest.FixtureRequest) -> Library:
+    """Each of the libraries that are read."""
+    found: Library = request.param
+    pytest.importorskip(found.module, reason=f"needs: {found.module}")
+    gc.collect()  # pools of earlier tests are gone, which a reader may find
+    return found
+
+
+@pytest.fixture
+def url(library: Library, request: pytest.FixtureRequest) -> str:
+    """The server of that library."""
+    return request.getfixturevalue(library.server) if library.server else ""
 
 
 @pytest.fixture(scope="session")

@@ -81,11 +81,13 @@ async def ten_callers_of_two(
     *,
     label: str | None = None,
     before: int = 0,
+    by_tasks: bool = True,
 ) -> Pool:
     """Do the experiment on a pool that nobody uses, and return the pool as it is read in the end.
 
-    ``before``: acquires that were counted already. Each pair of callers holds for 0.1 s, so that the sum of
-    the waits is 2 s and more, against which what is lost between two clocks is little.
+    ``before``: acquires that were counted already. ``by_tasks``: whether those who have and wait are tasks.
+    Each pair of callers holds for 0.1 s, so that the sum of the waits is 2 s and more, against which what is
+    lost between two clocks is little.
     """
     callers = Callers(acquire, release)
     earlier = (await pool_of(agent, kind, label)).wait_sum or 0.0 if before else 0.0
@@ -96,11 +98,11 @@ async def ten_callers_of_two(
     assert (full.max, full.used, full.pending) == (SIZE, SIZE, CALLERS - SIZE)
     assert full.borrowers is not None
     assert full.waiters is not None
+    assert (len(full.borrowers), len(full.waiters)) == (SIZE, CALLERS - SIZE)
     names = {f"caller-{n}" for n in range(CALLERS)}
     holding = {borrower.task_name for borrower in full.borrowers}
     waiting = {waiter.task_name for waiter in full.waiters}
-    assert (len(holding), len(waiting)) == (SIZE, CALLERS - SIZE)
-    assert holding | waiting == names
+    assert holding | waiting == (names if by_tasks else {None})
     assert not any(borrower.gone for borrower in full.borrowers)
     for turn in range(SIZE, CALLERS + 1, SIZE):
         await callers.until_holding(turn)

@@ -1,5 +1,7 @@
 """HTTP/1.1 and HTTP/2 (by prior knowledge) on one port: ``/delay/0.3`` answers after 0.3 seconds.
 
+The answer to ``/held`` begins at once, and ends when the client hangs up.
+
 python http_server.py PORT MAX_CONCURRENT_STREAMS
 """
 
@@ -23,6 +25,12 @@ async def app(
 ) -> None:
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
+    if scope["path"].startswith("/held"):
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"o", "more_body": True})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return
     _, _, delay = scope["path"].rpartition("/delay/")
     await asyncio.sleep(float(delay or 0))
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})

@@ -8,6 +8,7 @@ import functools
 import gc
 import importlib
 import importlib.util
+import inspect
 import logging
 import socket
 import threading
@@ -369,7 +370,9 @@ def test_no_secret_is_shown(agent: Agent, httpx: Any, kind: str, caplog: pytest.
         async with server() as remote:
             remote.let_all()
             proxy = remote.url.replace("http://", "http://user:hunter2@")
-            async with client_of(httpx, proxy=proxy, headers={"Authorization": "Bearer hunter2"}) as client:
+            by = "proxy" if "proxy" in inspect.signature(httpx.AsyncClient).parameters else "proxies"
+            more = {by: proxy, "headers": {"Authorization": "Bearer hunter2"}}
+            async with client_of(httpx, **more) as client:
                 await client.get("http://somewhere.test/?token=hunter2", auth=("hunter2", "hunter2"))
                 snapshot = await asyncio.to_thread(agent.snapshot)
                 pools = await asyncio.to_thread(agent.pools)

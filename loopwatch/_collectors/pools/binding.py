@@ -62,9 +62,9 @@ class Binding:
         """Whether acquires are written down; else their wrappers pass through."""
         self._removed = False
         anchor = None if type(reader).anchor is PoolReader.anchor else reader.anchor
-        self.asks = make_asks(self, pools, anchor, clock.monotonic)
+        self.asks = make_asks(self, pools, anchor, clock.monotonic, registers=reader.registers)
         self.asked = make_asked(self, clock.monotonic)
-        self.got = make_got(self, clock.monotonic)
+        self.got = make_got(self, clock.monotonic, registers=reader.registers)
 
     @contextmanager
     def feature(self, name: Feature) -> Iterator[None]:
@@ -140,7 +140,7 @@ class Binding:
             watched, _, asked = acquire
             if watched is None:
                 watched = self.watched(pool)
-            elif watched.waiting.pop(id(acquire), None) is None:
+            elif self.reader.registers and watched.waiting.pop(id(acquire), None) is None:
                 return
             if watched is not None:
                 cell = self.cell(watched, pool, at_last=False)
@@ -158,7 +158,7 @@ class Binding:
         try:
             watched = self.watched(pool)
             if watched is not None and watched.totals is None:
-                label = self.reader.label(pool) or self._site(self._module)
+                label = self._label(pool) or self._site(self._module)
                 if label is not None:
                     self._count_under(watched, label)
         except Exception as error:  # noqa: BLE001 - as above
@@ -172,19 +172,27 @@ class Binding:
         return self._pools.find(anchor) or self._pools.add(self.reader.kind, anchor)
 
     def cell(self, watched: WatchedPool, pool: Any, *, at_last: bool = True) -> WaitCell:
-        """Return where this thread counts for a pool, and remember that.
+        """Return where this thread counts for a pool, and remember that. Without it, its anchor will do.
 
         An acquire that failed comes too soon to ask what a pool without a connection is called ``at_last``.
         """
         totals = watched.totals
         if totals is None:
-            label = self.reader.label(pool)
+            label = self._label(watched.anchor() if pool is None else pool)
             if label is None and not at_last:
                 return self._pools.under(self.reader.kind, self.reader.family, NOBODY).cell()
             totals = self._count_under(watched, label or NOBODY)
         cell = totals.cell()
         watched.mine = (get_ident(), cell)
         return cell
+
+    def _label(self, pool: Any) -> str | None:
+        """Ask for a label. Waits are counted without one, too."""
+        try:
+            return self.reader.label(pool)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.broke("gauges", error)
+            return None
 
     def _count_under(self, watched: WatchedPool, label: str) -> PoolTotals:
         totals = watched.totals = self._pools.under(self.reader.kind, self.reader.family, label)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from loopwatch._internals.futures import coroutine_of
 from loopwatch._internals.tasks import current_task, function_of, running_loop
-from loopwatch._store.pools import HELD, Acquire, Pools, WaitCell, WatchedPool
+from loopwatch._store.pools import Acquire, Pools, WaitCell, WatchedPool
 from loopwatch._store.sites import Site
 from loopwatch._store.tasks import LiveTask
 from loopwatch.facts import BUCKETS
@@ -62,7 +62,12 @@ def make_asked(desk: Desk, monotonic: Callable[[], float]) -> Asked:
 
 
 def make_asks(
-    desk: Desk, pools: Pools, anchor_of: Callable[[Any], Any] | None, monotonic: Callable[[], float]
+    desk: Desk,
+    pools: Pools,
+    anchor_of: Callable[[Any], Any] | None,
+    monotonic: Callable[[], float],
+    *,
+    registers: bool,
 ) -> Asks:
     """Return what begins an acquire; without ``anchor_of`` each pool stands for itself."""
     find = pools.by_anchor.get
@@ -83,7 +88,8 @@ def make_asks(
                 except (AttributeError, KeyError):
                     record = _record_of(loop, task)
             acquire = watched, record, monotonic()
-            watched.waiting[id(acquire)] = acquire
+            if registers:
+                watched.waiting[id(acquire)] = acquire
             return acquire
         except Exception as error:  # noqa: BLE001 - as above
             desk.broke("waits", error)
@@ -92,7 +98,7 @@ def make_asks(
     return asks
 
 
-def make_got(desk: Desk, monotonic: Callable[[], float]) -> Got:
+def make_got(desk: Desk, monotonic: Callable[[], float], *, registers: bool) -> Got:
     """Return what ends an acquire that got something."""
 
     def got(acquire: Acquire, pool: Any, thing: Any) -> None:
@@ -103,7 +109,7 @@ def make_got(desk: Desk, monotonic: Callable[[], float]) -> Got:
             if watched is None:
                 if (watched := desk.watched(pool)) is None:
                     return
-            elif watched.waiting.pop(id(acquire), None) is None:
+            elif registers and watched.waiting.pop(id(acquire), None) is None:
                 return
             thread, cell = watched.mine
             if cell is None or thread != get_ident():
@@ -112,10 +118,7 @@ def make_got(desk: Desk, monotonic: Callable[[], float]) -> Got:
             cell.wait_counts[bisect_left(BUCKETS, waited) if waited > _AT_ONCE else 0] += 1
             cell.wait_sum += waited
             if thing is not None:
-                held = watched.held
-                if len(held) >= HELD:
-                    held.clear()  # nobody reads: what was given back was not found out
-                held[id(thing)] = record, now
+                watched.held[id(thing)] = record, now
         except Exception as error:  # noqa: BLE001 - as above
             desk.broke("waits", error)
 

@@ -24,14 +24,15 @@ from loopwatch._store.pools import Acquire, Family, Outcome
 from .binding import Binding
 from .protocol import PoolReader, Sample, Server, snap
 
-Asking = dict[int, tuple[Acquire, Any, Any]]
-"""Acquires under way: with the pool and the request, by the id of the task, which has one at a time."""
+Proxied = dict[int, tuple[Acquire, Any]]
+"""Acquires under way through a proxy, with the request, by the id of the task, which has one at a time."""
 
 
 class HttpcoreReader(PoolReader):
     """Reads pools of HTTP connections. What is held of one is a request, until its response is closed."""
 
     family: ClassVar[Family] = "http"
+    registers: ClassVar[bool] = False
 
     def __init__(self, package: str) -> None:
         self.kind = package
@@ -46,14 +47,14 @@ class HttpcoreReader(PoolReader):
             binding.creates(pool)
         with binding.feature("waits"):
             self._timeout = binding.cls("PoolTimeout")
-            asking: Asking = {}
+            proxied: Proxied = {}
             for name in ("AsyncHTTP11Connection", "AsyncHTTP2Connection"):
-                wrapper = functools.partial(_sends, binding, asking)
+                wrapper = functools.partial(_sends, binding, proxied)
                 connection = binding.cls(name)
                 if name == "AsyncHTTP11Connection" or hasattr(connection, "_send_request_headers"):
                     # Without the package h2 there is but a stand-in for HTTP/2, which has no methods.
                     binding.wrap(connection, "_send_request_headers", wrapper, parameters=("request",))
-            handles = functools.partial(_handles, binding, asking)
+            handles = functools.partial(_handles, binding, proxied)
             binding.wrap(binding.cls("AsyncConnectionPool"), "handle_async_request", handles, ("request",))
         with binding.feature("holders"):
             binding.cls("AsyncConnectionPool")
@@ -97,48 +98,79 @@ class HttpcoreReader(PoolReader):
         """Return the requests that have a connection."""
         return [one.request for one in snap(anchor._requests) if one.connection is not None]
 
+    def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
+        """Return those that the requests lead to."""
+        asked = [getattr(one.request, "_loopwatch_asked", None) for one in snap(anchor._requests)]
+        return [acquire for acquire in asked if acquire is not None]
 
-def _handles(binding: Binding, asking: Asking, original: Callable[..., Any]) -> Callable[..., Any]:
+
+def _handles(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> Callable[..., Any]:
     """Return what stands in place of the pool's ``handle_async_request``: the wait begins here."""
+    asks, got = binding.asks, binding.got
 
     @functools.wraps(original)
     async def handle_async_request(self: Any, request: Any) -> Any:
-        acquire = binding.asks(self)
+        acquire = asks(self)
         if acquire is None:
             return await original(self, request)
-        _, record, _ = acquire
-        task = 0 if record is None else record.key
-        asking[task] = (acquire, self, request)
+        task = 0
+        try:
+            request._loopwatch_asked = acquire
+            if self._proxy is not None and acquire[1] is not None:
+                # A proxy gets another request in the place of this one, which the task then leads to.
+                task = acquire[1].key
+                proxied[task] = (acquire, request)
+        except Exception as error:  # noqa: BLE001 - the request goes on
+            binding.broke("waits", error)
         try:
             response = await original(self, request)
         except BaseException as error:
-            asking.pop(task, None)
-            binding.failed(acquire, self, error)
+            proxied.pop(task, None)
+            if _ends(request):
+                binding.failed(acquire, self, error)
             hide_caller(error)
             raise
-        asking.pop(task, None)
-        binding.got(acquire, self, request)  # unless it was seen to send, as is the rule
+        if task:
+            proxied.pop(task, None)
+        if getattr(request, "_loopwatch_asked", None) is not None:  # it was not seen to send
+            request._loopwatch_asked = None
+            got(acquire, self, request)
         return response
 
     return handle_async_request
 
 
-def _sends(binding: Binding, asking: Asking, original: Callable[..., Any]) -> Callable[..., Any]:
+def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> Callable[..., Any]:
     """Return what stands in place of a connection's ``_send_request_headers``: the wait ends here.
 
     A plain function, which hands on what the original returns: no coroutine of ours.
     """
+    got = binding.got
 
     @functools.wraps(original)
-    def send_request_headers(self: Any, *args: Any, **kwargs: Any) -> Any:
-        request = kwargs.get("request")
-        if getattr(request, "method", b"CONNECT") != b"CONNECT":  # which only opens a way through a proxy
-            asked = asking.get(_task())
-            if asked is not None:
-                binding.got(*asked)
-        return original(self, *args, **kwargs)
+    def send_request_headers(self: Any, request: Any, **more: Any) -> Any:
+        try:
+            acquire = request._loopwatch_asked
+        except AttributeError:  # made by a proxy, or not ours
+            if proxied and getattr(request, "method", b"CONNECT") != b"CONNECT":  # which only opens the way
+                found = proxied.get(_task())
+                if found is not None and _ends(found[1]):
+                    got(found[0], None, found[1])
+        else:
+            if acquire is not None:
+                request._loopwatch_asked = None
+                got(acquire, None, request)
+        return original(self, request, **more) if more else original(self, request)
 
     return send_request_headers
+
+
+def _ends(request: Any) -> bool:
+    """Whether the wait of a request ends now: it has not before."""
+    waits = getattr(request, "_loopwatch_asked", None) is not None
+    if waits:
+        request._loopwatch_asked = None
+    return waits
 
 
 def _task() -> int:

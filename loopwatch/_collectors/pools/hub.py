@@ -17,6 +17,8 @@ from loopwatch._store.pools import Pools
 from .binding import Binding
 from .protocol import PoolReader
 
+_OF_A_LIBRARY = os.path.join(os.sep, "site-packages", "library.py")
+
 OwnerOf = Callable[[str, str], str]
 """Says whose code a file is, given the file and the module: ``app`` for the program's own."""
 
@@ -42,6 +44,7 @@ class Hub:
 
     def install(self) -> None:
         """Bind the readers of what is imported already, and the others when it is."""
+        self._owner(_OF_A_LIBRARY, "library")  # reads the script that was started: not later, in a loop
         names = {name for reader in self._readers for name in reader.modules}
         self._hook = ImportHook({name: partial(self._bind_all, name) for name in sorted(names)})
         self._hook.install()

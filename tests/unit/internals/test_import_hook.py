@@ -60,6 +60,27 @@ def test_the_module_and_its_loader_are_as_without(hook: ImportHook) -> None:
     assert importlib.reload(module) is module
 
 
+def test_one_finder_waits_for_several_modules(
+    seen: list[ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("inner_one_day", "outer_one_day", "never_imported")
+    (tmp_path / "inner_one_day.py").write_text("")
+    (tmp_path / "outer_one_day.py").write_text("import inner_one_day\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hook = ImportHook(dict.fromkeys(names, seen.append))
+    before = list(sys.meta_path)
+    hook.install()
+    try:
+        outer = importlib.import_module("outer_one_day")
+        assert seen == [sys.modules["inner_one_day"], outer]
+        assert sys.meta_path == [hook, *before]
+    finally:
+        hook.remove()
+        for name in names[:2]:
+            sys.modules.pop(name, None)
+    assert sys.meta_path == before
+
+
 def test_looking_for_a_module_is_not_importing_it(hook: ImportHook, seen: list[ModuleType]) -> None:
     hook.install()
     assert importlib.util.find_spec(NAME) is not None

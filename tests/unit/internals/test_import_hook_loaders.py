@@ -29,6 +29,20 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("archive")
+def test_two_modules_that_share_a_loader_are_both_seen() -> None:
+    seen: list[ModuleType] = []
+    hook = ImportHook(dict.fromkeys(NAMES, seen.append))
+    hook.install()
+    try:
+        modules = [importlib.import_module(name) for name in NAMES]
+        assert hook not in sys.meta_path
+    finally:
+        hook.remove()
+    assert seen == modules
+    assert all("exec_module" not in vars(module.__loader__) for module in modules)
+
+
+@pytest.mark.usefixtures("archive")
 def test_looking_for_the_module_first_does_no_harm() -> None:
     seen: list[ModuleType] = []
     hook = ImportHook({"hooked": seen.append})

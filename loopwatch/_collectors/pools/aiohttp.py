@@ -1,0 +1,141 @@
+"""aiohttp's connectors, those of aiobotocore and elasticsearch among them. 3.10 to 3.14; 3.9 without waits.
+
+The trespass: ``_acquired``, ``_conns`` and ``_waiters`` of connectors, which are defaultdicts: to index them
+would insert; ``_wait_for_available_connection``; whether the ``_timer`` of a request has gone off.
+
+There is no timeout of the pool's own. Those of a request (``connect``, ``total``) cover pool and server: one
+counts if it was over while the request stood in that method, so errors are marked there. ``total`` cancels
+the task, as a user does; only the timer tells the two apart.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any, ClassVar
+
+from loopwatch._internals.patches import hide_caller
+from loopwatch._store.pools import Family, Outcome
+
+from .binding import Binding
+from .protocol import PoolReader, Sample, Server, live, snap
+
+
+class AiohttpReader(PoolReader):
+    """Reads connectors. What is held of one is the protocol of a connection."""
+
+    kind = "aiohttp"
+    family: ClassVar[Family] = "http"
+    modules = ("aiohttp.connector",)
+
+    def __init__(self) -> None:
+        self._placeholder: type = object
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        """See PoolReader."""
+        with binding.feature("gauges"):
+            self._placeholder = binding.cls("_TransportPlaceholder")
+            connector = binding.cls("BaseConnector")
+            binding.needs(connector, "limit")
+            binding.creates(connector)
+        with binding.feature("waits"):
+            connector = binding.cls("BaseConnector")
+            binding.needs(binding.cls("Connection"), "protocol")
+            binding.wrap(connector, "_wait_for_available_connection", _queues, parameters=("key",))
+            binding.wrap(connector, "connect", functools.partial(_connects, binding), parameters=("req",))
+        with binding.feature("holders"):
+            binding.cls("_TransportPlaceholder")
+
+    def label(self, pool: Any) -> str | None:
+        """Return the one server of a connector that was there before us: others go by their creation."""
+        keys = [*snap(pool._conns), *map(_key_of, snap(pool._acquired))]
+        servers = {_server(key) for key in keys if key is not None}
+        return ":".join(map(str, servers.pop())) if len(servers) == 1 else None
+
+    def outcome(self, error: BaseException) -> Outcome | None:
+        """See PoolReader."""
+        cause = error.__cause__ if isinstance(error, TimeoutError) else error
+        by_timer = getattr(cause, "_loopwatch_by_timer", False)
+        if getattr(cause, "_loopwatch_queued", False) and (by_timer or isinstance(error, TimeoutError)):
+            return "timeout"
+        return None if by_timer else super().outcome(error)
+
+    def read(self, anchor: Any) -> Sample:
+        """See PoolReader. What is idle may have been closed by its server: aiohttp finds out later."""
+        acquired = snap(anchor._acquired)
+        active = [one for one in acquired if type(one) is not self._placeholder]
+        busy = Counter(_server(key) for one in active if (key := _key_of(one)) is not None)
+        idle: Counter[Server] = Counter()
+        for key, connections in snap(anchor._conns.items()):
+            idle[_server(key)] += len(connections)
+        return Sample(
+            max=anchor.limit or None,
+            used=len(active),
+            idle=idle.total(),
+            connecting=len(acquired) - len(active),
+            pending=sum(live(waiters) for waiters in snap(anchor._waiters.values())),
+            servers={server: (busy[server], idle[server]) for server in busy | idle},
+        )
+
+    def holders(self, anchor: Any) -> Iterable[object]:
+        """Return the protocols of the connections that are out."""
+        return [one for one in snap(anchor._acquired) if type(one) is not self._placeholder]
+
+
+def _connects(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in place of ``connect``, from asking to holding an open connection."""
+
+    @functools.wraps(original)
+    async def connect(self: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
+        acquire = binding.asks(self)
+        if acquire is None:
+            return await original(self, req, *args, **kwargs)
+        try:
+            connection = await original(self, req, *args, **kwargs)
+        except BaseException as error:
+            if binding.given(_is_over, req):
+                error._loopwatch_by_timer = True  # type: ignore[attr-defined]
+            binding.failed(acquire, self, error)
+            hide_caller(error)
+            raise
+        binding.got(acquire, self, binding.given(_noted, connection, req))
+        return connection
+
+    return connect
+
+
+def _queues(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in place of ``_wait_for_available_connection``, for those that have to."""
+
+    @functools.wraps(original)
+    async def wait_for_available_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return await original(self, *args, **kwargs)
+        except BaseException as error:
+            error._loopwatch_queued = True  # type: ignore[attr-defined]
+            hide_caller(error)
+            raise
+
+    return wait_for_available_connection
+
+
+def _noted(connection: Any, request: Any) -> Any:
+    """Return what is held, which from now on knows to which server it is connected."""
+    protocol = connection.protocol
+    protocol._loopwatch_key = request.connection_key
+    return protocol
+
+
+def _is_over(request: Any) -> bool:
+    """Whether the time of a whole request is over."""
+    return bool(getattr(request._timer, "_cancelled", False))
+
+
+def _key_of(protocol: Any) -> Any | None:
+    return getattr(protocol, "_loopwatch_key", None)
+
+
+def _server(key: Any) -> Server:
+    return key.host, key.port or (443 if key.is_ssl else 80)

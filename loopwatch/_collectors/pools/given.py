@@ -1,0 +1,29 @@
+"""What was given out by a library that keeps no account of what is in use.
+
+Each thing is noted when it is given out for the first time, for as long as it lives. Which of them are out
+now is for the reader to tell.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from weakref import WeakValueDictionary
+
+Given = WeakValueDictionary[int, Any]
+"""By id: things may have an equality of their own."""
+
+
+def note_given(pool: Any, thing: Any) -> None:
+    """Remember that ``pool`` gives out ``thing``. At each acquire, in the thread that acquires."""
+    given: Given | None = getattr(pool, "_loopwatch_given", None)
+    if given is None:
+        given = vars(pool).setdefault("_loopwatch_given", WeakValueDictionary())
+    if given.get(id(thing)) is None:
+        given[id(thing)] = thing
+
+
+def given_out(pool: Any) -> list[Any]:
+    """Return all that ``pool`` has given out and that lives. Any thread."""
+    given: Given | None = getattr(pool, "_loopwatch_given", None)
+    references = [] if given is None else given.valuerefs()  # one call in C: the copy of a dict
+    return [thing for reference in references if (thing := reference()) is not None]

@@ -1,0 +1,90 @@
+"""psycopg_pool, for coroutines and for threads. 3.1 to 3.3.
+
+The trespass: ``_waiting`` of pools, whose clients stay there after their timeout, so that the library's own
+``requests_waiting`` counts those that have left; ``_pool`` of connections, which says whose they are while
+they are out. A pool does not know what is out: that is what was given out and has not come back.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any, ClassVar
+
+from loopwatch._store.pools import Family, Outcome
+
+from .binding import Binding
+from .given import given_out, note_given
+from .protocol import PoolReader, Sample, place_of, snap
+
+_POOLS = {"AsyncConnectionPool": True, "ConnectionPool": False}
+"""Those that the others derive from, and whether their acquire is awaited."""
+
+
+class PsycopgPoolReader(PoolReader):
+    """Reads pools of PostgreSQL connections. What is held of one is a connection."""
+
+    kind = "psycopg_pool"
+    family: ClassVar[Family] = "database"
+    modules = ("psycopg_pool",)
+
+    def __init__(self) -> None:
+        self._outcomes: dict[type, Outcome] = {}
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        """See PoolReader."""
+        with binding.feature("gauges"):
+            for name in _POOLS:
+                pool = binding.cls(name)
+                binding.needs(pool, "get_stats")
+                binding.creates(pool)
+        with binding.feature("waits"):
+            self._outcomes = {
+                binding.cls("PoolTimeout"): "timeout",
+                binding.cls("TooManyRequests"): "rejected",
+            }
+            for name, awaited in _POOLS.items():
+                binding.acquires(
+                    binding.cls(name), "getconn", parameters=("timeout",), thing=_noted, awaited=awaited
+                )
+        with binding.feature("holders"):
+            binding.cls("AsyncConnectionPool")
+
+    def label(self, pool: Any) -> str | None:
+        """Return its name if the program gave it one, else the server and the database of its DSN."""
+        made_up = pool.name.startswith("pool-") and pool.name.rpartition("-")[2].isdigit()
+        return _database(pool) if made_up else str(pool.name)
+
+    def outcome(self, error: BaseException) -> Outcome | None:
+        """See PoolReader."""
+        return self._outcomes.get(type(error)) or super().outcome(error)
+
+    def read(self, anchor: Any) -> Sample:
+        """See PoolReader. Its size includes connections that are being opened: used is an upper bound."""
+        stats = anchor.get_stats()
+        size, idle = stats["pool_size"], stats["pool_available"]
+        pending = sum(client.conn is None and client.error is None for client in snap(anchor._waiting))
+        return Sample(max=stats["pool_max"] or None, used=size - idle, idle=idle, pending=pending)
+
+    def holders(self, anchor: Any) -> Iterable[object]:
+        """Return the connections that were given out and did not come back."""
+        return [connection for connection in given_out(anchor) if connection._pool is anchor]
+
+
+def _noted(connection: Any) -> Any:
+    note_given(connection._pool, connection)
+    return connection
+
+
+def _database(pool: Any) -> str | None:
+    """Return the server and the database that a pool connects to, if it says so itself."""
+    conninfo, keywords = pool.conninfo, pool.kwargs
+    if not isinstance(conninfo, str) or not isinstance(keywords or {}, dict):
+        return None  # from psycopg_pool 3.3 on these may be functions
+    psycopg = sys.modules["psycopg"]
+    try:
+        options = psycopg.conninfo.conninfo_to_dict(conninfo, **(keywords or {}))
+    except psycopg.ProgrammingError:
+        return None  # the program will hear of it when it connects
+    return place_of(options.get("host"), options.get("port"), options.get("dbname"))

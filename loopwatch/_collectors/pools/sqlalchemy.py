@@ -1,0 +1,143 @@
+"""SQLAlchemy, sync and async. 1.4 to 2.1.
+
+The trespass: ``_ConnectionRecord.checkout``, which all ways to a connection pass once, in whichever greenlet;
+``_overflow`` and the queue of ``QueuePool``. An async one makes its queue when that is first asked for, by
+``checkedin()`` and ``status()`` too: asked in another thread, these would make a second one, so it is read
+without asking. A pool does not know what is out: that is what was given out and has not come back.
+
+A pool is noted when it opens its first connection. The ``__init__`` of pools and engines cannot be wrapped:
+``create_engine`` looks into its code for the arguments to pass on.
+
+Pools that are no queue (``NullPool``, ``StaticPool``) have no gauges; their waits are for the server alone.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from types import ModuleType
+from typing import Any, ClassVar
+
+from loopwatch._internals.patches import hide_caller
+from loopwatch._store.pools import Family, Outcome
+
+from .binding import Binding
+from .given import given_out, note_given
+from .protocol import PoolReader, Sample, Unsupported, live, place_of, snap
+
+
+class SqlalchemyReader(PoolReader):
+    """Reads pools of engines. What is held of one is the record of a connection."""
+
+    kind = "sqlalchemy"
+    family: ClassVar[Family] = "database"
+    modules = ("sqlalchemy.pool.impl",)
+
+    def __init__(self) -> None:
+        self._queue_pool: type = object
+        self._timeout: type[BaseException] | None = None
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        """See PoolReader."""
+        with binding.feature("gauges"):
+            self._queue_pool = binding.cls("QueuePool")
+            binding.needs(self._queue_pool, "size")
+            binding.needs(binding.cls("AsyncAdaptedQueue", within=module.sqla_queue), "_queue")
+            binding.wrap(
+                binding.cls("_ConnectionRecord"),
+                "__init__",
+                functools.partial(_connects, binding),
+                parameters=("pool",),
+            )
+        with binding.feature("waits"):
+            self._timeout = binding.cls("TimeoutError", within=module.exc)
+            binding.acquires(
+                binding.cls("_ConnectionRecord"),
+                "checkout",
+                parameters=("pool",),
+                pool=_pool_of,
+                thing=_noted,
+                awaited=False,
+            )
+        with binding.feature("holders"):
+            binding.needs(binding.cls("_ConnectionRecord"), "in_use")
+
+    def label(self, pool: Any) -> str | None:
+        """Return its ``pool_logging_name``, else the kind of database, the server and the database's name."""
+        if pool._orig_logging_name:
+            return str(pool._orig_logging_name)
+        database = _database(pool._creator)
+        return None if database is None else f"{pool._dialect.name}://{database}"
+
+    def outcome(self, error: BaseException) -> Outcome | None:
+        """See PoolReader."""
+        if self._timeout is not None and isinstance(error, self._timeout):
+            return "timeout"
+        return super().outcome(error)
+
+    def read(self, anchor: Any) -> Sample:
+        """See PoolReader. A connection that is being opened is in use: the pool does not tell them apart."""
+        if not issubclass(type(anchor), self._queue_pool):
+            return Sample()
+        size, beyond = anchor.size(), anchor._max_overflow
+        idle, pending = _queued(anchor._pool)
+        return Sample(
+            max=None if beyond < 0 else size + beyond,
+            used=size - idle + anchor._overflow,
+            idle=idle,
+            pending=pending,
+        )
+
+    def holders(self, anchor: Any) -> Iterable[object]:
+        """Return the records of the connections that were given out and did not come back."""
+        return [record for record in given_out(anchor) if record.in_use]
+
+
+def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
+    """Return what stands in place of ``_ConnectionRecord.__init__``, which opens a connection."""
+
+    @functools.wraps(original)
+    def create(self: Any, pool: Any, *args: Any, **kwargs: Any) -> None:
+        binding.made(pool)
+        try:
+            original(self, pool, *args, **kwargs)
+        except BaseException as error:
+            hide_caller(error)
+            raise
+
+    return create
+
+
+def _pool_of(cls: type, pool: Any) -> Any:
+    return pool
+
+
+def _noted(fairy: Any) -> Any:
+    record = fairy._connection_record
+    note_given(fairy._pool, record)
+    return record
+
+
+def _queued(queue: Any) -> tuple[int, int]:
+    """Return how many connections lie in a queue, and how many wait for one, whichever kind it is of."""
+    parts = vars(queue)
+    if "queue" in parts:
+        return len(parts["queue"]), len(snap(parts["not_empty"]._waiters))
+    if not hasattr(type(queue), "_queue"):
+        raise Unsupported(f"{type(queue).__qualname__} is of no kind that is known")
+    inner = parts.get("_queue")  # not there before it is first used
+    return (0, 0) if inner is None else (inner.qsize(), live(inner._getters))
+
+
+def _database(creator: Any) -> str | None:
+    """Return what connects to which server and database.
+
+    ``create_engine`` hands its pool a function defined around the arguments of ``connect()``, and dispose()
+    hands that on to the next pool. Of these arguments the password is one: three are looked at.
+    """
+    names = getattr(getattr(creator, "__code__", None), "co_freevars", ())
+    if "cparams" not in names:
+        return None
+    arguments = creator.__closure__[names.index("cparams")].cell_contents
+    database = arguments.get("database") or arguments.get("dbname") or arguments.get("db")
+    return place_of(arguments.get("host"), arguments.get("port"), database)
