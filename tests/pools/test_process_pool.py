@@ -47,7 +47,8 @@ class Calls:
                 call.send(None)
 
     def close(self) -> None:
-        self.let_go(len(self._running))
+        for call in self._running:
+            call.close()
         self._listener.close()
 
 
@@ -64,6 +65,7 @@ def executor_of(workers: int) -> ProcessPoolExecutor:
     calls = Calls()
     started = [executor.submit(eval, calls.code) for _ in range(workers)]
     calls.until_running(workers)
+    calls.let_go(workers)
     calls.close()
     for future in started:
         future.result(TIMEOUT)
@@ -138,8 +140,7 @@ def test_those_that_are_cancelled_are_counted(agent: Agent, calls: Calls) -> Non
         first = executor.submit(eval, calls.code)
         calls.until_running(1)
         futures = [executor.submit(int) for _ in range(50)]
-        cancelled = [future.cancel() for future in futures[5:45]]
-        assert all(cancelled)
+        assert all(future.cancel() for future in futures[5:45])
         assert pool_of(agent).pending == 10
         calls.let_go(1)
         first.result(TIMEOUT)

@@ -37,7 +37,8 @@ class AioPikaReader(PoolReader):
         """Return the queue of what is free. What it is given refers to neither the pool nor the queue."""
         free = pool._Pool__items
         if getattr(free, "_loopwatch_pool", None) is None:
-            free._loopwatch_pool = pool._Pool__max_size, pool._Pool__item_set, pool._Pool__lock
+            names = ("_Pool__max_size", "_Pool__item_set", "_Pool__lock")
+            free._loopwatch_pool = [getattr(pool, name, None) for name in names]
         return free
 
     def label(self, pool: Any) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .aio_pika import AioPikaReader
 from .aiohttp import AiohttpReader
 from .anyio import AnyioReader
+from .arq import ArqReader
 from .asyncpg import AsyncpgReader
 from .httpcore import HttpcoreReader
 from .mysql import MysqlReader
@@ -14,6 +15,7 @@ from .psycopg_pool import PsycopgPoolReader
 from .pymongo import PymongoReader
 from .redis import RedisReader
 from .sqlalchemy import SqlalchemyReader
+from .taskiq import TaskiqReader
 from .thread_pool import ThreadPoolReader
 
 READERS: tuple[PoolReader, ...] = (
@@ -31,5 +33,7 @@ READERS: tuple[PoolReader, ...] = (
     MysqlReader("asyncmy"),
     AioPikaReader(),
     ProcessPoolReader(),
+    ArqReader(),
+    TaskiqReader(),
 )
 """One line for each, in the order of how many programs have it."""

@@ -23,6 +23,10 @@ COUNTED = 1000
 """Items looked at of those that are pending. Of more the number counts, with those that were cancelled."""
 
 
+MEANWHILE = 50
+"""Items that processes take while their queue is filled: if more, what is cancelled behind is not counted."""
+
+
 class ProcessPoolReader(PoolReader):
     """Reads executors. What is held of one is a process, and known by the item it works at."""
 
@@ -41,6 +45,8 @@ class ProcessPoolReader(PoolReader):
             manager = binding.cls("_ExecutorManagerThread")
             binding.wrap(binding.cls("_WorkItem"), "__init__", functools.partial(_submits, binding))
             binding.wrap(manager, "add_call_item_to_queue", functools.partial(_fills, binding))
+            executor = binding.cls("ProcessPoolExecutor")
+            binding.wrap(executor, "_spawn_process", functools.partial(_spawns, binding))
             binding.wrap(manager, "flag_executor_shutting_down", functools.partial(_drops, binding))
             binding.wrap(manager, "terminate_broken", functools.partial(_drops, binding))
         with binding.feature("holders"):
@@ -48,22 +54,22 @@ class ProcessPoolReader(PoolReader):
 
     def read(self, anchor: Any) -> Sample:
         """See PoolReader."""
-        limit, processes = anchor._max_workers, anchor._processes
-        if processes is None:  # it has been shut down
-            return Sample(max=limit, used=0, idle=0, pending=0)
-        used = len(_executing(anchor._pending_work_items, len(processes)))
-        pending = len(anchor._pending_work_items) - used
+        processes, items = len(anchor._processes or ()), _items(anchor)
+        used = len(_executing(items, processes))
+        pending = len(items) - used
         if pending <= COUNTED:
-            pending = len(_queued(anchor))
-        return Sample(max=limit, used=used, idle=len(processes) - used, pending=pending)
+            pending = len(_queued(items, processes))
+        return Sample(max=anchor._max_workers, used=used, idle=processes - used, pending=pending)
 
     def holders(self, anchor: Any) -> Iterable[object]:
         """Return the items that processes work at."""
-        return _executing(anchor._pending_work_items, len(anchor._processes or ()))
+        return _executing(_items(anchor), len(anchor._processes or ()))
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that no process works at yet."""
-        return [asked for item in _queued(anchor) if (asked := _asked(item)) is not None]
+        return [
+            asked for item in snap(_items(anchor).values(), COUNTED) if (asked := _asked(item)) is not None
+        ]
 
 
 def _submits(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
@@ -84,9 +90,20 @@ def _fills(binding: Binding, original: Callable[..., None]) -> Callable[..., Non
     def add_call_item_to_queue(self: Any) -> None:
         binding.given(_end, binding, self, _next)
         original(self)
-        binding.given(_begin, binding, self)
+        binding.given(_begin, binding, self.executor_reference(), self)
 
     return add_call_item_to_queue
+
+
+def _spawns(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
+    """Return what stands in place of ``_spawn_process``: the next item may have been in the queue already."""
+
+    @functools.wraps(original)
+    def spawn_process(self: Any) -> None:
+        original(self)
+        binding.given(_begin, binding, self, self._executor_manager_thread)
+
+    return spawn_process
 
 
 def _drops(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
@@ -101,13 +118,11 @@ def _drops(binding: Binding, original: Callable[..., None]) -> Callable[..., Non
     return drop
 
 
-def _begin(binding: Binding, manager: Any) -> None:
+def _begin(binding: Binding, executor: Any, manager: Any) -> None:
     """End the waits of the items that run by now."""
-    executor = manager.executor_reference()
-    if executor is not None:
+    if executor is not None and manager is not None:
         for item in _executing(manager.pending_work_items, len(manager.processes)):
-            if (asked := _asked(item)) is not None:
-                item._loopwatch_asked = None
+            if (asked := _take(item)) is not None:
                 binding.got(asked, executor, item)
 
 
@@ -116,17 +131,26 @@ def _end(binding: Binding, manager: Any, dropped: Callable[[Any, Any], list[Any]
     executor = manager.executor_reference()
     if executor is not None:
         for item in dropped(manager, executor):
-            if _is_done(item) and (asked := _asked(item)) is not None:
-                item._loopwatch_asked = None
+            if _is_done(item) and (asked := _take(item)) is not None:
                 binding.failed(asked, executor, item.future._exception or CancelledError())
 
 
+def _take(item: Any) -> Acquire | None:
+    """Return when and by whom an item was submitted, to the first who asks: two threads may."""
+    asked = vars(item).pop("_loopwatch_asked", None)
+    return asked if type(asked) is tuple else None
+
+
 def _next(manager: Any, executor: Any) -> list[Any]:
-    """Return the items that are next to run, and all cancelled ones before them."""
-    room = count = 2 * (executor._max_workers + 1)  # what may run, and what may be in the queue
+    """Return the items that the queue may take now, and all cancelled ones before them.
+
+    It may take more than it has room for: the processes take from it meanwhile.
+    """
+    room = executor._max_workers + 1 + MEANWHILE
+    count = 2 * room
     while True:
         items = snap(manager.pending_work_items.values(), count)
-        if len(items) < count or sum(not _is_done(item) for item in items) >= room:
+        if len(items) < count or sum(item.future._state == "PENDING" for item in items) >= room:
             return items
         count *= 2
 
@@ -136,12 +160,17 @@ def _executing(pending: dict[int, Any], processes: int) -> list[Any]:
     return [item for item in snap(pending.values(), processes) if item.future._state == "RUNNING"]
 
 
-def _queued(executor: Any) -> list[Any]:
-    """Return the first items that no process works at, oldest first, without those cancelled."""
-    pending = executor._pending_work_items
-    executing = set(map(id, _executing(pending, len(executor._processes or ()))))
+def _queued(pending: dict[int, Any], processes: int) -> list[Any]:
+    """Return the first items that no process works at, without those cancelled."""
+    executing = set(map(id, _executing(pending, processes)))
     items = snap(pending.values(), COUNTED + len(executing))
     return [item for item in items if id(item) not in executing and not _is_done(item)]
+
+
+def _items(executor: Any) -> dict[int, Any]:
+    """Return the items that are neither done nor dropped: of one that is shut down, or never used, none."""
+    manager = executor._executor_manager_thread
+    return {} if manager is None else manager.pending_work_items
 
 
 def _asked(item: Any) -> Acquire | None:
