@@ -32,6 +32,22 @@ async def give_back(release: Callable[[Any], Any], connection: Any) -> None:
         await returned
 
 
+def by_context(borrow: Callable[[], AbstractAsyncContextManager[Any]]) -> Pool:
+    """Return how to get and give back what an ``async with`` lends."""
+    borrowed = {}
+
+    async def acquire() -> Any:
+        borrowing = borrow()
+        connection = await borrowing.__aenter__()
+        borrowed[connection] = borrowing
+        return connection
+
+    async def release(connection: Any) -> None:
+        await borrowed.pop(connection).__aexit__(None, None, None)
+
+    return acquire, release
+
+
 @dataclass(frozen=True)
 class Library:
     """One library, or one of its pools where it has several."""
@@ -136,18 +152,7 @@ async def psycopg_pool(url: str) -> AsyncIterator[Pool]:
     from psycopg_pool import AsyncConnectionPool
 
     async with AsyncConnectionPool(url, min_size=SIZE, max_size=SIZE, open=False) as pool:
-        borrowed = {}
-
-        async def acquire() -> Any:
-            borrowing = pool.connection()
-            connection = await borrowing.__aenter__()
-            borrowed[connection] = borrowing
-            return connection
-
-        async def release(connection: Any) -> None:
-            await borrowed.pop(connection).__aexit__(None, None, None)
-
-        yield acquire, release
+        yield by_context(pool.connection)
 
 
 @asynccontextmanager
@@ -210,18 +215,7 @@ async def pymongo(url: str) -> AsyncIterator[Pool]:
     async with AsyncMongoClient(url, maxPoolSize=SIZE) as client:
         assert await client.address  # it has found the server, without a connection of the pool
         (server,) = client._topology._servers.values()
-        borrowed = {}
-
-        async def acquire() -> Any:
-            borrowing = server.pool.checkout()
-            connection = await borrowing.__aenter__()
-            borrowed[connection] = borrowing
-            return connection
-
-        async def release(connection: Any) -> None:
-            await borrowed.pop(connection).__aexit__(None, None, None)
-
-        yield acquire, release
+        yield by_context(server.pool.checkout)
 
 
 @asynccontextmanager
@@ -246,18 +240,7 @@ async def aio_pika(url: str) -> AsyncIterator[Pool]:
             return await connection.channel()
 
         async with Pool(channel, max_size=SIZE) as pool:
-            borrowed = {}
-
-            async def acquire() -> Any:
-                borrowing = pool.acquire()
-                item = await borrowing.__aenter__()
-                borrowed[item] = borrowing
-                return item
-
-            async def release(item: Any) -> None:
-                await borrowed.pop(item).__aexit__(None, None, None)
-
-            yield acquire, release
+            yield by_context(pool.acquire)
 
 
 @asynccontextmanager

@@ -95,8 +95,14 @@ def _acquires(binding: Binding, original: Callable[..., Any]) -> Callable[..., A
     return acquire_on_behalf_of
 
 
+def _is_open(loop: Any) -> bool:
+    """Whether a loop is one of asyncio's that is not closed."""
+    is_closed = getattr(loop, "is_closed", None)
+    return is_closed is not None and not is_closed()
+
+
 def _default_limiters() -> list[Any]:
-    """Return the default limiters there are, of all loops."""
+    """Return the default limiters there are, of all loops: anyio 3 and its threads keep closed ones alive."""
     variables = getattr(sys.modules.get("anyio.lowlevel"), "_run_vars", {})
-    found = (item for of_loop in snap(variables.values()) for item in snap(of_loop.items()))
+    found = (item for loop, own in snap(variables.items()) if _is_open(loop) for item in snap(own.items()))
     return [value for variable, value in found if getattr(variable, "_name", variable) == _DEFAULT]

@@ -18,6 +18,7 @@ from loopwatch._store.pools import Acquire, Family
 
 from .binding import Binding
 from .protocol import PoolReader, Sample, snap
+from .work_items import asked_of, submits
 
 COUNTED = 1000
 """Items looked at of those that are pending. Of more the number counts, with those that were cancelled."""
@@ -43,7 +44,7 @@ class ProcessPoolReader(PoolReader):
                     binding.found(executor)
         with binding.feature("waits"):
             manager = binding.cls("_ExecutorManagerThread")
-            binding.wrap(binding.cls("_WorkItem"), "__init__", functools.partial(_submits, binding))
+            submits(binding, binding.cls("_WorkItem"))
             binding.wrap(manager, "add_call_item_to_queue", functools.partial(_fills, binding))
             executor = binding.cls("ProcessPoolExecutor")
             binding.wrap(executor, "_spawn_process", functools.partial(_spawns, binding))
@@ -67,20 +68,8 @@ class ProcessPoolReader(PoolReader):
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that no process works at yet."""
-        return [
-            asked for item in snap(_items(anchor).values(), COUNTED) if (asked := _asked(item)) is not None
-        ]
-
-
-def _submits(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
-    """Return what stands in place of ``_WorkItem.__init__``."""
-
-    @functools.wraps(original)
-    def create(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        self._loopwatch_asked = binding.asked()
-
-    return create
+        items = snap(_items(anchor).values(), COUNTED)
+        return [asked for item in items if (asked := asked_of(item)) is not None]
 
 
 def _fills(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
@@ -171,12 +160,6 @@ def _items(executor: Any) -> dict[int, Any]:
     """Return the items that are neither done nor dropped: of one that is shut down, or never used, none."""
     manager = executor._executor_manager_thread
     return {} if manager is None else manager.pending_work_items
-
-
-def _asked(item: Any) -> Acquire | None:
-    """Return when and by whom an item was submitted that waits; None if it does not, or from before us."""
-    asked = getattr(item, "_loopwatch_asked", None)
-    return asked if type(asked) is tuple else None
 
 
 def _is_done(item: Any) -> bool:

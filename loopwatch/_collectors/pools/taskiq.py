@@ -1,9 +1,9 @@
 """The receivers of taskiq: so many tasks run at once, and some more are at hand. 0.11 to 0.13.
 
-The trespass: what a receiver's two semaphores are at, and who waits for them. ``sem`` has a place for each task
-that runs; its limit is what it is at before the receiver listens. ``sem_prefetch`` has one for each message that
-was fetched, and the fetcher holds one unless it waits for it. Up to 0.11, a place to run in is held for the next
-message even where there is none yet.
+The trespass: what a receiver's two semaphores are at, and who waits for them. ``sem`` has a place for each
+task that runs; its limit is what it is at before the receiver listens. ``sem_prefetch`` has one for each
+message that was fetched, and the fetcher holds one unless it waits for it. Up to 0.11, a place to run in is
+held for the next message even where there is none yet.
 """
 
 from __future__ import annotations
