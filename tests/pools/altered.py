@@ -78,6 +78,10 @@ class _Renamed(importlib.abc.InspectLoader):
 def alter(library: Library, alteration: str) -> None:
     """Import the library altered."""
     package = library.module.partition(".")[0]
+    if library.compiled and alteration in ("attribute missing", "read raising"):
+        cls = getattr(importlib.import_module(library.module), library.cls)
+        setattr(cls, library.attribute, property(missing if alteration == "attribute missing" else broken))
+        return
     if alteration in ("attribute missing", "read raising"):
         sys.meta_path.insert(0, Renaming(package, library.attribute))
     elif alteration == "method renamed":
@@ -101,6 +105,10 @@ def of_any_signature(cls: type, name: str) -> Any:
         return plain(*args, **kwargs)
 
     return type(original)(method) if plain is not original else method
+
+
+def missing(pool: Any) -> None:
+    raise AttributeError("no such attribute")
 
 
 def broken(pool: Any) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
+import multiprocessing
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from typing import Any
+
+from .servers import login
 
 SIZE = 2
 
@@ -26,6 +30,22 @@ async def give_back(release: Callable[[Any], Any], connection: Any) -> None:
     returned = release(connection)
     if inspect.isawaitable(returned):
         await returned
+
+
+def by_context(borrow: Callable[[], AbstractAsyncContextManager[Any]]) -> Pool:
+    """Return how to get and give back what an ``async with`` lends."""
+    borrowed = {}
+
+    async def acquire() -> Any:
+        borrowing = borrow()
+        connection = await borrowing.__aenter__()
+        borrowed[connection] = borrowing
+        return connection
+
+    async def release(connection: Any) -> None:
+        await borrowed.pop(connection).__aexit__(None, None, None)
+
+    return acquire, release
 
 
 @dataclass(frozen=True)
@@ -47,6 +67,8 @@ class Library:
     parameters: bool = True
     """Whether the reader checks the parameters of the method."""
 
+    compiled: bool = False
+    """Whether it has no source that could be altered."""
     by_tasks: bool = True
     """Whether it is a task that gets a connection; else a thread."""
     waits_since: str | None = None
@@ -142,18 +164,7 @@ async def psycopg_pool(url: str) -> AsyncIterator[Pool]:
     from psycopg_pool import AsyncConnectionPool
 
     async with AsyncConnectionPool(url, min_size=SIZE, max_size=SIZE, open=False) as pool:
-        borrowed = {}
-
-        async def acquire() -> Any:
-            borrowing = pool.connection()
-            connection = await borrowing.__aenter__()
-            borrowed[connection] = borrowing
-            return connection
-
-        async def release(connection: Any) -> None:
-            await borrowed.pop(connection).__aexit__(None, None, None)
-
-        yield acquire, release
+        yield by_context(pool.connection)
 
 
 @asynccontextmanager
@@ -191,6 +202,128 @@ async def aiohttp(url: str) -> AsyncIterator[Pool]:
             return await session.get(url + "/held")
 
         yield acquire, lambda response: response.close()
+
+
+@asynccontextmanager
+async def redis(url: str) -> AsyncIterator[Pool]:
+    from redis.asyncio import BlockingConnectionPool, Redis
+
+    pool: Any = BlockingConnectionPool.from_url(url, max_connections=SIZE, timeout=60)
+
+    async def acquire() -> Any:
+        client = Redis(connection_pool=pool, single_connection_client=True)
+        try:
+            return await client.initialize()
+        except asyncio.CancelledError:
+            await client.aclose()
+            raise
+
+    yield acquire, lambda client: client.aclose()
+    await pool.disconnect()
+
+
+@asynccontextmanager
+async def pymongo(url: str) -> AsyncIterator[Pool]:
+    from pymongo import AsyncMongoClient
+
+    async with AsyncMongoClient(url, maxPoolSize=SIZE) as client:
+        assert await client.address  # it has found the server, without a connection of the pool
+        (server,) = client._topology._servers.values()
+        yield by_context(server.pool.checkout)
+
+
+@asynccontextmanager
+async def mysql(url: str, package: str) -> AsyncIterator[Pool]:
+    library = __import__(package)
+    async with library.create_pool(**login(url), db="app", minsize=0, maxsize=SIZE) as pool:
+
+        async def acquire() -> Any:
+            return await pool.acquire()
+
+        yield acquire, pool.release
+
+
+@asynccontextmanager
+async def aio_pika(url: str) -> AsyncIterator[Pool]:
+    from aio_pika import connect
+    from aio_pika.pool import Pool
+
+    async with await connect(url) as connection:
+
+        async def channel() -> Any:
+            return await connection.channel()
+
+        async with Pool(channel, max_size=SIZE) as pool:
+            yield by_context(pool.acquire)
+
+
+@asynccontextmanager
+async def anyio(url: str) -> AsyncIterator[Pool]:
+    from anyio import CapacityLimiter
+
+    limiter = CapacityLimiter(SIZE)
+    names = [name for name in dir(limiter) if name.startswith("acquire_on_behalf_of")]
+    (name,) = (name for name in names if "nowait" not in name)  # it may be altered
+
+    async def acquire() -> Any:
+        token = object()
+        await getattr(limiter, name)(token)
+        return token
+
+    yield acquire, limiter.release_on_behalf_of
+
+
+CONNECT = "__import__('socket').create_connection({!r})"
+
+
+@asynccontextmanager
+async def process_pool(url: str) -> AsyncIterator[Pool]:
+    from concurrent.futures import ProcessPoolExecutor
+
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Semaphore(0)
+    begun: dict[str, asyncio.Future[asyncio.StreamWriter]] = {}
+    names = itertools.count()
+
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        name = (await reader.readline()).decode().strip()
+        if name:
+            begun.pop(name).set_result(writer)
+        else:
+            ready.release()
+            writer.close()
+
+    async with await asyncio.start_server(hear, "127.0.0.1", 0) as server:
+        connect = CONNECT.format(server.sockets[0].getsockname())
+        executor: Any = ProcessPoolExecutor(
+            SIZE, multiprocessing.get_context("spawn"), initializer=eval, initargs=(f"{connect}.close()",)
+        )
+        executor._launch_processes()
+        for _ in range(SIZE):
+            await ready.acquire()
+
+        async def acquire() -> Any:
+            name = str(next(names))
+            begun[name] = loop.create_future()
+            code = f"[one := {connect}, one.sendall(b'{name}\\n'), one.recv(1)][2]"
+            done = loop.run_in_executor(executor, eval, code)
+            try:
+                return await asyncio.shield(begun[name]), done
+            except asyncio.CancelledError:
+                done.cancel()
+                begun[name].add_done_callback(lambda late: late.result().close())
+                raise
+
+        async def release(work: Any) -> None:
+            writer, done = work
+            writer.close()
+            await done
+
+        yield acquire, release
+        manager = executor._executor_manager_thread
+        executor.shutdown(wait=False)
+        while manager is not None and manager.is_alive():
+            await asyncio.sleep(0.01)  # what was cancelled too late is run, and connects
 
 
 LIBRARIES = (
@@ -268,6 +401,74 @@ LIBRARIES = (
         cls="BaseConnector",
         method="connect",
         waits_since="3.10",
+    ),
+    Library(
+        kind="redis",
+        module="redis.asyncio.connection",
+        pool=redis,
+        server="redis_url",
+        attribute="_in_use_connections",
+        cls="BlockingConnectionPool",
+        method="get_connection",
+        parameters=False,
+    ),
+    Library(
+        kind="pymongo",
+        module="pymongo.asynchronous.pool",
+        pool=pymongo,
+        server="mongodb_url",
+        attribute="active_sockets",
+        cls="Pool",
+        method="_get_conn",
+        parameters=False,
+    ),
+    Library(
+        kind="aiomysql",
+        module="aiomysql.pool",
+        pool=partial(mysql, package="aiomysql"),
+        server="mariadb_url",
+        attribute="_acquiring",
+        cls="Pool",
+        method="_acquire",
+        parameters=False,
+    ),
+    Library(
+        kind="asyncmy",
+        module="asyncmy.pool",
+        pool=partial(mysql, package="asyncmy"),
+        server="mariadb_url",
+        attribute="_acquiring",
+        cls="Pool",
+        method="_acquire",
+        parameters=False,
+        compiled=True,
+    ),
+    Library(
+        kind="aio_pika",
+        module="aio_pika.pool",
+        pool=aio_pika,
+        server="rabbitmq_url",
+        attribute="__item_set",
+        cls="Pool",
+        method="_get",
+        parameters=False,
+    ),
+    Library(
+        kind="anyio",
+        module="anyio._backends._asyncio",
+        pool=anyio,
+        attribute="_wait_queue",
+        cls="CapacityLimiter",
+        method="acquire_on_behalf_of",
+    ),
+    Library(
+        kind="process_pool",
+        module="concurrent.futures.process",
+        pool=process_pool,
+        attribute="_processes",
+        cls="_ExecutorManagerThread",
+        method="add_call_item_to_queue",
+        parameters=False,
     ),
 )
 """One for each reader."""

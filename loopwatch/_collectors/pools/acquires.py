@@ -114,6 +114,22 @@ def created(books: Books) -> Callable[..., Any]:
     return wrapper
 
 
+def used(books: Books) -> Callable[..., Any]:
+    """Return what wraps a method that a pool is known by when it is called."""
+
+    def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
+        made = books.made
+
+        @functools.wraps(original)
+        def use(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+            made(self)
+            return original(self, *args, **kwargs)
+
+        return use
+
+    return wrapper
+
+
 _ANY = "_self, /, *_args, **_kwargs", "_self, *_args, **_kwargs"
 
 

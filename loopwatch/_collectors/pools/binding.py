@@ -94,6 +94,10 @@ class Binding:
         """Take note of each pool as it is created. Needed for its label to be where that was."""
         self.wrap(cls, "__init__", acquires.created(self))
 
+    def uses(self, cls: type, method: str) -> None:
+        """Take note of a pool when this method of it is called: for one from before us that has no waits."""
+        self.wrap(cls, method, acquires.used(self))
+
     def found(self, pool: object) -> None:
         """Take note of a pool that was there before us. Others are noted at their first acquire."""
         watched = self.watched(pool)

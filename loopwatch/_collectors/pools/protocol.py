@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -121,12 +122,12 @@ def place_of(host: object, port: object = None, database: object = None) -> str 
     return f"{server}/{database}" if database else server
 
 
-def snap(container: Iterable[T]) -> list[T]:
-    """Copy a container that its own thread may change meanwhile."""
+def snap(container: Iterable[T], most: int | None = None) -> list[T]:
+    """Copy a container, or the first of it, that its own thread may change meanwhile."""
     for _ in range(4):
         with contextlib.suppress(RuntimeError):  # it changed size while it was being copied
-            return list(container)
-    return list(container)
+            return list(islice(container, most))
+    return list(islice(container, most))
 
 
 def live(waiters: Iterable[Any] | None) -> int:

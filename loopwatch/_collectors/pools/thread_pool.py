@@ -25,6 +25,7 @@ from loopwatch._store.pools import Acquire, Family
 
 from .binding import Binding
 from .protocol import PoolReader, Sample, Unsupported, snap
+from .work_items import asked_of, submits
 
 COUNTED = 1000
 """Items looked at of a queue. Of a longer one the length counts, with those that were cancelled."""
@@ -54,7 +55,7 @@ class ThreadPoolReader(PoolReader):
         with binding.feature("waits"):
             item = binding.cls("_WorkItem")
             binding.needs(item, "run")
-            binding.wrap(item, "__init__", functools.partial(_submits, binding))
+            submits(binding, item)
             binding.wrap(item, "run", functools.partial(_runs, binding))
         with binding.feature("holders"):
             binding.cls("_WorkItem")
@@ -82,18 +83,7 @@ class ThreadPoolReader(PoolReader):
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that lie in the queue."""
-        return [asked for item in _queued(anchor._work_queue) if (asked := _asked(item)) is not None]
-
-
-def _submits(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
-    """Return what stands in place of ``_WorkItem.__init__``."""
-
-    @functools.wraps(original)
-    def create(self: Any, *args: Any, **kwargs: Any) -> None:
-        original(self, *args, **kwargs)
-        self._loopwatch_asked = binding.asked()
-
-    return create
+        return [asked for item in _queued(anchor._work_queue) if (asked := asked_of(item)) is not None]
 
 
 def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
@@ -101,7 +91,7 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
 
     @functools.wraps(original)
     def run(self: Any, *args: Any) -> None:
-        asked = _asked(self)
+        asked = asked_of(self)
         if asked is not None:
             worker = threading.current_thread()
             executor = binding.given(_executor_of, worker)
@@ -114,12 +104,6 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
         original(self, *args)
 
     return run
-
-
-def _asked(item: Any) -> Acquire | None:
-    """Return when and by whom an item was submitted; None if that was before us."""
-    asked = getattr(item, "_loopwatch_asked", None)
-    return asked if type(asked) is tuple else None
 
 
 def _executor_of(worker: Any) -> Any | None:

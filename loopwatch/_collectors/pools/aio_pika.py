@@ -1,0 +1,70 @@
+"""``aio_pika.pool.Pool``, of connections or channels or what the program likes. 9.0 to 10.2.
+
+The trespass: ``Pool._get``, and a pool's queue of what is free, set of all that it made, and lock. The pool
+itself cannot be referred to weakly: the queue stands for it, and is given what else is to be read.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any, ClassVar
+
+from loopwatch._store.pools import Family
+
+from .binding import Binding
+from .protocol import PoolReader, Sample, live, snap
+
+
+class AioPikaReader(PoolReader):
+    """Reads pools of aio-pika. What is held of one is what its constructor returned."""
+
+    kind = "aio_pika"
+    family: ClassVar[Family] = "other"
+    modules = ("aio_pika.pool",)
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        """See PoolReader."""
+        with binding.feature("gauges"):
+            binding.creates(binding.cls("Pool"))
+        with binding.feature("waits"):
+            binding.acquires(binding.cls("Pool"), "_get")
+        with binding.feature("holders"):
+            binding.cls("Pool")
+
+    def anchor(self, pool: Any) -> Any:
+        """Return the queue of what is free. What it is given refers to neither the pool nor the queue."""
+        free = pool._Pool__items
+        if getattr(free, "_loopwatch_pool", None) is None:
+            names = ("_Pool__max_size", "_Pool__item_set", "_Pool__lock")
+            free._loopwatch_pool = [getattr(pool, name, None) for name in names]
+        return free
+
+    def label(self, pool: Any) -> str | None:
+        """Return the name of the function that makes what is in the pool."""
+        constructor = inspect.unwrap(pool._Pool__constructor)
+        name = getattr(constructor, "__qualname__", "").rpartition("<locals>.")[2]
+        return f"{constructor.__module__}.{name}" if name else None
+
+    def read(self, anchor: Any) -> Sample:
+        """See PoolReader."""
+        limit, items, lock = anchor._loopwatch_pool
+        idle = len(_free(anchor))
+        return Sample(
+            max=limit or None,
+            used=len(items) - idle,
+            idle=idle,
+            pending=live(anchor._getters) + live(lock._waiters),
+        )
+
+    def holders(self, anchor: Any) -> Iterable[object]:
+        """See PoolReader."""
+        _, items, _ = anchor._loopwatch_pool
+        free = set(map(id, _free(anchor)))
+        return [item for item in snap(items) if id(item) not in free]
+
+
+def _free(queue: Any) -> list[Any]:
+    """Return what is free: None among it is but a sign that the pool is closed."""
+    return [item for item in snap(queue._queue) if item is not None]

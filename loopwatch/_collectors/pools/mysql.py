@@ -1,0 +1,63 @@
+"""The pools of aiomysql, 0.2 and 0.3, and of asyncmy, which was made of it, 0.2.
+
+The trespass: ``Pool._acquire``, which all ways lead through, ``_used``, ``_acquiring`` and who waits for the
+``_cond`` or its lock. They open connections while they hold that lock: whoever comes meanwhile waits for it,
+even for a connection that is free. A release takes it too, for a moment, and may be counted as a waiter then.
+
+Neither has a timeout of its own. asyncmy leaves out a coroutine where ``_acquire`` is its own: with us it has
+that again, as it had before it knew better.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import ModuleType
+from typing import Any, ClassVar
+
+from loopwatch._store.pools import Family
+
+from .binding import Binding
+from .protocol import PoolReader, Sample, live, place_of, snap
+
+
+class MysqlReader(PoolReader):
+    """Reads pools of MySQL connections. What is held of one is a connection."""
+
+    family: ClassVar[Family] = "database"
+
+    def __init__(self, package: str) -> None:
+        self.kind = package
+        self.modules = (f"{package}.pool",)
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        """See PoolReader."""
+        with binding.feature("gauges"):
+            pool = binding.cls("Pool")
+            binding.needs(pool, "maxsize", "freesize")
+            binding.creates(pool)
+        with binding.feature("waits"):
+            binding.acquires(binding.cls("Pool"), "_acquire")
+        with binding.feature("holders"):
+            binding.cls("Pool")
+
+    def label(self, pool: Any) -> str | None:
+        """Return the server, or its socket, and the database."""
+        settings = pool._conn_kwargs
+        socket, host = settings.get("unix_socket"), settings.get("host")
+        port = None if socket else settings.get("port", 3306)
+        return place_of(socket or host, port, settings.get("db") or settings.get("database"))
+
+    def read(self, anchor: Any) -> Sample:
+        """See PoolReader."""
+        condition = anchor._cond
+        return Sample(
+            max=anchor.maxsize,
+            used=len(anchor._used),
+            idle=anchor.freesize,
+            connecting=anchor._acquiring,
+            pending=live(condition._waiters) + live(condition._lock._waiters),
+        )
+
+    def holders(self, anchor: Any) -> Iterable[object]:
+        """See PoolReader."""
+        return snap(anchor._used)

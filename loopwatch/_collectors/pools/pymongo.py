@@ -1,0 +1,72 @@
+"""PyMongo's asynchronous client: each has a pool for each server. 4.13 to 4.20.
+
+The trespass: ``Pool._get_conn``, and who waits for a pool's two conditions: that one connection less is in
+use, and then that one less is being opened. ``active_sockets`` counts all who are past the first.
+
+The events that PyMongo offers are fixed when a client is made: those from before us would not be seen. Nor is
+there a set of what is in use, but of that by which each such connection can be interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from operator import attrgetter
+from types import ModuleType
+from typing import Any, ClassVar
+
+from loopwatch._store.pools import Family, Outcome
+
+from .binding import Binding
+from .protocol import PoolReader, Sample, live, place_of, snap
+
+
+class PymongoReader(PoolReader):
+    """Reads pools of PyMongo. What is held of one is the context of a connection."""
+
+    kind = "pymongo"
+    family: ClassVar[Family] = "database"
+    modules = ("pymongo.asynchronous.pool",)
+
+    def __init__(self) -> None:
+        self._timeout: type[BaseException] | None = None
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        """See PoolReader."""
+        with binding.feature("gauges"):
+            binding.creates(binding.cls("Pool"))
+        with binding.feature("waits"):
+            self._timeout = binding.cls("WaitQueueTimeoutError", sys.modules.get("pymongo.errors"))
+            binding.acquires(binding.cls("Pool"), "_get_conn", thing=attrgetter("cancel_context"))
+        with binding.feature("holders"):
+            binding.cls("Pool")
+
+    def anchor(self, pool: Any) -> Any:
+        """Return the pool, but for those of the monitors, which have the one connection."""
+        return None if pool.is_sdam else pool
+
+    def label(self, pool: Any) -> str | None:
+        """Return the server."""
+        return place_of(*pool.address)
+
+    def outcome(self, error: BaseException) -> Outcome | None:
+        """See PoolReader."""
+        if self._timeout is not None and isinstance(error, self._timeout):
+            return "timeout"
+        return super().outcome(error)
+
+    def read(self, anchor: Any) -> Sample:
+        """See PoolReader."""
+        limit, connecting = anchor.max_pool_size, anchor._pending
+        to_connect = live(anchor._max_connecting_cond._waiters)
+        return Sample(
+            max=None if limit == float("inf") else limit,
+            used=anchor.active_sockets - connecting - to_connect,
+            idle=len(anchor.conns),
+            connecting=connecting,
+            pending=live(anchor.size_cond._waiters) + live(anchor.lock._waiters) + to_connect,
+        )
+
+    def holders(self, anchor: Any) -> Iterable[object]:
+        """See PoolReader."""
+        return snap(anchor.active_contexts)
