@@ -141,8 +141,8 @@ def _busy(workers: list[Any]) -> list[Any]:
 def _queued(queue: Any) -> list[Any]:
     """Return the first work items that lie in a ``SimpleQueue``, oldest first, without those cancelled.
 
-    Up to Python 3.12 they are in a list of its own, among what was taken out already. The workers go on taking
-    from that: it is copied at one go.
+    Up to Python 3.12 they are in a list of its own, among what was taken out already. The workers go on
+    taking from that: it is copied at one go.
     """
     found: list[Any] = []
     for one in gc.get_referents(queue):
