@@ -5,19 +5,17 @@ Each number is None where the system does not offer it, and then no cause rests 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 # The functions themselves: a test of the program's that puts a mock in their place is to count its own calls.
 from os import O_RDONLY, close, read
 from os import open as open_file
 from pathlib import Path
+from typing import NamedTuple
 
 from loopwatch._clock import Clock
 from loopwatch._store.loop_state import LoopState
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """Cumulative counters at one moment. Seconds, unless said otherwise."""
 
     at: float

@@ -20,6 +20,9 @@ from loopwatch._internals.thread_clock import cpu_clock
 from loopwatch._internals.threads import native_ids
 from loopwatch._places import Place
 
+if sys.platform == "linux":
+    from resource import RUSAGE_THREAD, getrusage
+
 LATE = 0.02
 """Seconds from which lateness is worth a look: four times the interval at which the GIL changes hands."""
 SHARE = 0.1
@@ -190,8 +193,4 @@ def _sum(numbers: Iterable[float | None]) -> float | None:
 
 def _voluntary_switches() -> int | None:
     """Return how often the calling thread has given up the CPU by itself (Linux)."""
-    if sys.platform != "linux":
-        return None
-    import resource  # absent on Windows
-
-    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+    return getrusage(RUSAGE_THREAD).ru_nvcsw if sys.platform == "linux" else None

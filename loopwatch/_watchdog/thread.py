@@ -179,7 +179,8 @@ class Watchdog:
 
     def _all_trackers(self) -> list[Tracker]:
         known, states = self._trackers, self._states.all()
-        self._trackers = {state: known.get(state) or self._make_tracker(state) for state in states}
+        if states != list(known):
+            self._trackers = {state: known.get(state) or self._make_tracker(state) for state in states}
         return list(self._trackers.values())
 
 
