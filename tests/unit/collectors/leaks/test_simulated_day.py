@@ -13,6 +13,8 @@ import pytest
 
 import loopwatch
 
+pytestmark = pytest.mark.long
+
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
 
