@@ -26,9 +26,13 @@ ROUNDS = 300
 
 
 class Connection:
-    """What is acquired; as a request of HTTP, what is sent."""
+    """What is acquired, and in it what the library holds; as a request of HTTP, what is sent."""
 
     method = b"GET"
+    _key = ("127.0.0.1", 80)
+
+    def __init__(self) -> None:
+        self._protocol = self._connection_record = self
 
 
 CONNECTION = Connection()
@@ -39,10 +43,17 @@ class Pool:
 
     _proxy = None
 
-    async def acquire(self, timeout: float | None = None) -> Connection:
+    def __init__(self) -> None:
+        self._queue = self
+
+    @classmethod
+    def checkout(cls, pool: Pool) -> Connection:
         return CONNECTION
 
-    def take(self, timeout: float | None = None) -> Connection:
+    async def connect(self, req: None, traces: None, timeout: None) -> Connection:
+        return CONNECTION
+
+    async def acquire(self, timeout: float | None = None) -> Connection:
         return CONNECTION
 
     async def handle_async_request(self, request: Connection) -> Connection:
@@ -57,6 +68,10 @@ class WatchedPool(Pool):
     """Has the agent's wrappers."""
 
 
+class WatchedQueue(Pool):
+    """Has those around a pool that another object stands for."""
+
+
 class WatchedClient(Pool):
     """Has those around a client of HTTP."""
 
@@ -66,9 +81,18 @@ async def acquires(pool: Pool) -> None:
         await pool.acquire()
 
 
-async def takes(pool: Pool) -> None:
+async def of_queues(pool: Pool) -> None:
+    await acquires(pool)
+
+
+async def checkouts(pool: Pool) -> None:
     for _ in range(ACQUIRES):
-        pool.take()
+        pool.checkout(pool)
+
+
+async def connects(pool: Pool) -> None:
+    for _ in range(ACQUIRES):
+        await pool.connect(None, traces=None, timeout=None)
 
 
 async def requests(pool: Pool) -> None:
@@ -78,8 +102,10 @@ async def requests(pool: Pool) -> None:
 
 
 KINDS: dict[str, Callable[[Pool], Awaitable[None]]] = {
-    "a coroutine function, as of asyncpg, psycopg, redis": acquires,
-    "a plain function, as of SQLAlchemy": takes,
+    "a coroutine function, as of psycopg, redis": acquires,
+    "a connection of asyncpg": of_queues,
+    "a connection of SQLAlchemy": checkouts,
+    "a connection of aiohttp": connects,
     "a request of httpcore": requests,
 }
 
@@ -96,7 +122,7 @@ async def fastest(kind: Callable[[Pool], Awaitable[None]], pool: Pool) -> float:
 
 def watch(agent: Any) -> None:
     """Bind readers of the agent's to the classes of pools."""
-    from loopwatch._collectors.pools import httpcore
+    from loopwatch._collectors.pools import aiohttp, asyncpg, httpcore, sqlalchemy
     from loopwatch._collectors.pools.binding import Binding
     from loopwatch._collectors.pools.protocol import PoolReader
 
@@ -107,7 +133,23 @@ def watch(agent: Any) -> None:
         def bind(self, module: ModuleType, binding: Binding) -> None:
             with binding.feature("waits"):
                 binding.acquires(WatchedPool, "acquire")
-                binding.acquires(WatchedPool, "take", awaited=False)
+                checks_out = functools.partial(sqlalchemy._checks_out, binding)
+                binding.wrap(WatchedPool, "checkout", checks_out)
+                binding.wrap(WatchedPool, "connect", functools.partial(aiohttp._connects, binding))
+
+        def label(self, pool: Any) -> str:
+            return self.kind
+
+    class QueueReader(asyncpg.AsyncpgReader):
+        kind = "benchmark of asyncpg"
+        modules = ()
+
+        def bind(self, module: ModuleType, binding: Binding) -> None:
+            with binding.feature("waits"):
+                binding.acquires(WatchedQueue, "acquire")
+
+        def noted(self, pool: Any) -> None:
+            """There are no holders."""
 
         def label(self, pool: Any) -> str:
             return self.kind
@@ -124,7 +166,7 @@ def watch(agent: Any) -> None:
                 sends = functools.partial(httpcore._sends, binding, proxied)
                 binding.wrap(WatchedClient, "_send_request_headers", sends)
 
-    for reader in (Reader(), RequestReader()):
+    for reader in (Reader(), QueueReader(), RequestReader()):
         agent._engine._hub._bind(reader, sys.modules[__name__])
 
 
@@ -136,7 +178,7 @@ async def measure() -> dict[str, tuple[float, float]]:
     watch(agent)
     found = {}
     for name, kind in KINDS.items():
-        ours = WatchedClient() if kind is requests else WatchedPool()
+        ours = {requests: WatchedClient, of_queues: WatchedQueue}.get(kind, WatchedPool)()
         found[name] = await fastest(kind, Pool()), await fastest(kind, ours)
     return found
 

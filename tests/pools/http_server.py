@@ -31,8 +31,8 @@ async def app(
         while (await receive())["type"] != "http.disconnect":
             pass
         return
-    _, _, delay = scope["path"].rpartition("/delay/")
-    await asyncio.sleep(float(delay or 0))
+    _, found, delay = scope["path"].rpartition("/delay/")
+    await asyncio.sleep(float(delay) if found else 0)
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": b"ok"})
 

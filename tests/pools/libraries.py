@@ -11,10 +11,10 @@ import itertools
 import multiprocessing
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib import metadata
 from typing import Any
 
 from .servers import login
@@ -71,12 +71,22 @@ class Library:
     """Whether it has no source that could be altered."""
     by_tasks: bool = True
     """Whether it is a task that gets a connection; else a thread."""
+    waits_since: str | None = None
+    """The version from which on the waits are read."""
     title: str | None = None
     """Where a kind has several: which of them it is."""
+
+    def has_waits(self) -> bool:
+        version = metadata.version(self.module.partition(".")[0]) if self.waits_since else ""
+        return _numbers(version) >= _numbers(self.waits_since or "")
 
     @property
     def name(self) -> str:
         return self.title or self.kind
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in version.split(".") if number.isdigit()]
 
 
 @asynccontextmanager
@@ -92,6 +102,8 @@ async def httpcore(url: str, package: str = "httpx") -> AsyncIterator[Pool]:
 
 @asynccontextmanager
 async def thread_pool(url: str) -> AsyncIterator[Pool]:
+    from concurrent.futures import ThreadPoolExecutor
+
     loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(SIZE) as executor:
 
@@ -157,6 +169,8 @@ async def psycopg_pool(url: str) -> AsyncIterator[Pool]:
 
 @asynccontextmanager
 async def psycopg_pool_of_threads(url: str) -> AsyncIterator[Pool]:
+    from concurrent.futures import ThreadPoolExecutor
+
     from psycopg_pool import ConnectionPool
 
     call = asyncio.get_running_loop().run_in_executor
@@ -327,7 +341,7 @@ LIBRARIES = (
         module="httpcore",
         pool=httpcore,
         server="http_url",
-        attribute="_requests",
+        attribute="_max_connections",
         cls="AsyncHTTP11Connection",
         method="_send_request_headers",
     ),
@@ -336,7 +350,7 @@ LIBRARIES = (
         module="httpcore2",
         pool=partial(httpcore, package="httpx2"),
         server="http_url",
-        attribute="_requests",
+        attribute="_max_connections",
         cls="AsyncHTTP11Connection",
         method="_send_request_headers",
     ),
@@ -386,6 +400,7 @@ LIBRARIES = (
         attribute="_acquired",
         cls="BaseConnector",
         method="connect",
+        waits_since="3.10",
     ),
     Library(
         kind="redis",

@@ -1,7 +1,8 @@
 """aiohttp's connectors, those of aiobotocore and elasticsearch among them. 3.10 to 3.14; 3.9 without waits.
 
 The trespass: ``_acquired``, ``_conns`` and ``_waiters`` of connectors, which are defaultdicts: to index them
-would insert; ``_wait_for_available_connection``; whether the ``_timer`` of a request has gone off.
+would insert; ``_wait_for_available_connection``; ``_protocol`` and ``_key`` of connections; whether the
+``_timer`` of a request has gone off.
 
 There is no timeout of the pool's own. Those of a request (``connect``, ``total``) cover pool and server: one
 counts if it was over while the request stood in that method, so errors are marked there. ``total`` cancels
@@ -11,6 +12,7 @@ the task, as a user does; only the timer tells the two apart.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -20,7 +22,10 @@ from loopwatch._internals.patches import hide_caller
 from loopwatch._store.pools import Family, Outcome
 
 from .binding import Binding
-from .protocol import PoolReader, Sample, Server, live, snap
+from .protocol import PoolReader, Sample, Server, Unsupported, live, snap
+
+_OF_CONNECT = ("self", "req", "traces", "timeout")
+"""All parameters of ``connect``: to pass on whatever comes costs a third of what an acquire may."""
 
 
 class AiohttpReader(PoolReader):
@@ -37,14 +42,15 @@ class AiohttpReader(PoolReader):
         """See PoolReader."""
         with binding.feature("gauges"):
             self._placeholder = binding.cls("_TransportPlaceholder")
-            connector = binding.cls("BaseConnector")
-            binding.needs(connector, "limit")
-            binding.creates(connector)
+            binding.needs(binding.cls("BaseConnector"), "limit")
+            binding.creates(binding.cls("BaseConnector"))
         with binding.feature("waits"):
-            connector = binding.cls("BaseConnector")
-            binding.needs(binding.cls("Connection"), "protocol")
+            connector: Any = binding.cls("BaseConnector")
             binding.wrap(connector, "_wait_for_available_connection", _queues, parameters=("key",))
-            binding.wrap(connector, "connect", functools.partial(_connects, binding), parameters=("req",))
+            binding.needs(connector, "connect")
+            if tuple(inspect.signature(connector.connect).parameters) != _OF_CONNECT:
+                raise Unsupported(f"connect() takes other arguments than {', '.join(_OF_CONNECT)}")
+            binding.wrap(connector, "connect", functools.partial(_connects, binding))
         with binding.feature("holders"):
             binding.cls("_TransportPlaceholder")
 
@@ -85,22 +91,32 @@ class AiohttpReader(PoolReader):
 
 
 def _connects(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of ``connect``, from asking to holding an open connection."""
+    """Return what stands in place of ``connect``, from asking to holding an open connection.
+
+    From then on the protocol of a connection knows to which server it is connected.
+    """
+    asks, got = binding.asks, binding.got
 
     @functools.wraps(original)
-    async def connect(self: Any, req: Any, *args: Any, **kwargs: Any) -> Any:
-        acquire = binding.asks(self)
+    async def connect(self: Any, req: Any, traces: Any, timeout: Any) -> Any:
+        acquire = asks(self)
         if acquire is None:
-            return await original(self, req, *args, **kwargs)
+            return await original(self, req, traces, timeout)
         try:
-            connection = await original(self, req, *args, **kwargs)
+            connection = await original(self, req, traces, timeout)
         except BaseException as error:
             if binding.given(_is_over, req):
                 error._loopwatch_by_timer = True  # type: ignore[attr-defined]
             binding.failed(acquire, self, error)
             hide_caller(error)
             raise
-        binding.got(acquire, self, binding.given(_noted, connection, req))
+        protocol = None
+        try:
+            protocol = connection._protocol
+            protocol._loopwatch_key = connection._key
+        except Exception as error:  # noqa: BLE001 - the program has its connection
+            binding.broke("waits", error)
+        got(acquire, self, protocol)
         return connection
 
     return connect
@@ -119,13 +135,6 @@ def _queues(original: Callable[..., Any]) -> Callable[..., Any]:
             raise
 
     return wait_for_available_connection
-
-
-def _noted(connection: Any, request: Any) -> Any:
-    """Return what is held, which from now on knows to which server it is connected."""
-    protocol = connection.protocol
-    protocol._loopwatch_key = request.connection_key
-    return protocol
 
 
 def _is_over(request: Any) -> bool:

@@ -41,10 +41,11 @@ class AsyncpgReader(PoolReader):
 
     def anchor(self, pool: Any) -> Any:
         """Return the queue of the pool, which is made when that is initialised."""
-        queue = pool._queue
-        if queue is not None:
-            queue._loopwatch_holders = pool._holders
-        return queue
+        return pool._queue
+
+    def noted(self, pool: Any) -> None:
+        """Tell the queue of all the holders. They know the pool, and so live no longer than it does."""
+        pool._queue._loopwatch_holders = pool._holders
 
     def label(self, pool: Any) -> str | None:
         """Return the server and the database of one of its connections."""

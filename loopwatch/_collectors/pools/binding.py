@@ -173,7 +173,11 @@ class Binding:
         anchor = self.reader.anchor(pool)
         if anchor is None:
             return None
-        return self._pools.find(anchor) or self._pools.add(self.reader.kind, anchor)
+        known = self._pools.find(anchor)
+        if known is None:
+            self.reader.noted(pool)
+            known = self._pools.add(self.reader.kind, anchor)
+        return known
 
     def cell(self, watched: WatchedPool, pool: Any, *, at_last: bool = True) -> WaitCell:
         """Return where this thread counts for a pool, and remember that. Without it, its anchor will do.

@@ -14,12 +14,14 @@ Given = WeakValueDictionary[int, Any]
 
 
 def note_given(pool: Any, thing: Any) -> None:
-    """Remember that ``pool`` gives out ``thing``. At each acquire, in the thread that acquires."""
+    """Remember that ``pool`` gives out ``thing``. At each acquire, in the thread that acquires. May raise."""
+    if getattr(thing, "_loopwatch_noted", False):
+        return
     given: Given | None = getattr(pool, "_loopwatch_given", None)
     if given is None:
         given = vars(pool).setdefault("_loopwatch_given", WeakValueDictionary())
-    if given.get(id(thing)) is None:
-        given[id(thing)] = thing
+    given[id(thing)] = thing
+    thing._loopwatch_noted = True
 
 
 def given_out(pool: Any) -> list[Any]:

@@ -116,7 +116,11 @@ def _handles(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -
         task = 0
         try:
             request._loopwatch_asked = acquire
-            if self._proxy is not None and acquire[1] is not None:
+            try:
+                proxy = self._proxy
+            except AttributeError:
+                proxy = self  # older pools do not tell: it may have one
+            if proxy is not None and acquire[1] is not None:
                 # A proxy gets another request in the place of this one, which the task then leads to.
                 task = acquire[1].key
                 proxied[task] = (acquire, request)

@@ -51,14 +51,8 @@ class SqlalchemyReader(PoolReader):
             )
         with binding.feature("waits"):
             self._timeout = binding.cls("TimeoutError", within=module.exc)
-            binding.acquires(
-                binding.cls("_ConnectionRecord"),
-                "checkout",
-                parameters=("pool",),
-                pool=_pool_of,
-                thing=_noted,
-                awaited=False,
-            )
+            checks_out = functools.partial(_checks_out, binding)
+            binding.wrap(binding.cls("_ConnectionRecord"), "checkout", checks_out, parameters=("pool",))
         with binding.feature("holders"):
             binding.needs(binding.cls("_ConnectionRecord"), "in_use")
 
@@ -108,14 +102,34 @@ def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., 
     return create
 
 
-def _pool_of(cls: type, pool: Any) -> Any:
-    return pool
+def _checks_out(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in place of ``_ConnectionRecord.checkout``, from asking to holding a connection.
 
+    Written out, since to have the pool and the record told by functions costs half of what an acquire may.
+    """
+    asks, got, failed = binding.asks, binding.got, binding.failed
 
-def _noted(fairy: Any) -> Any:
-    record = fairy._connection_record
-    note_given(fairy._pool, record)
-    return record
+    @functools.wraps(original)
+    def checkout(cls: type, pool: Any) -> Any:
+        acquire = asks(pool)
+        if acquire is None:
+            return original(cls, pool)
+        try:
+            fairy = original(cls, pool)
+        except BaseException as error:
+            failed(acquire, pool, error)
+            hide_caller(error)
+            raise
+        record = None
+        try:
+            record = fairy._connection_record
+            note_given(pool, record)
+        except Exception as error:  # noqa: BLE001 - the program has its connection
+            binding.broke("waits", error)
+        got(acquire, pool, record)
+        return fairy
+
+    return checkout
 
 
 def _queued(queue: Any) -> tuple[int, int]:

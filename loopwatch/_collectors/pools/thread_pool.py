@@ -125,9 +125,12 @@ def _busy(workers: list[Any]) -> list[Any]:
 def _queued(queue: Any) -> list[Any]:
     """Return the first work items that lie in a ``SimpleQueue``, oldest first, without those cancelled.
 
-    Up to Python 3.12 they are in a list of its own, among what was taken out already.
+    Up to Python 3.12 they are in a list of its own, among what was taken out already. The workers go on
+    taking from that: it is copied at one go.
     """
-    found = (item for one in gc.get_referents(queue) for item in (one if type(one) is list else (one,)))
+    found: list[Any] = []
+    for one in gc.get_referents(queue):
+        found += one if type(one) is list else (one,)
     return list(
         islice((item for item in found if hasattr(item, "future") and not _is_cancelled(item)), COUNTED)
     )

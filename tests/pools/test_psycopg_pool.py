@@ -1,0 +1,132 @@
+"""psycopg_pool: what is not as in every library."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from loopwatch import Agent, Pool
+
+from .experiment import pool_of
+from .servers import SECRET, login
+
+psycopg_pool = pytest.importorskip("psycopg_pool", reason="needs: psycopg_pool")
+
+KIND = "psycopg_pool"
+
+
+def open_pool(url: str, **options: Any) -> Any:
+    return psycopg_pool.AsyncConnectionPool(url, **{"min_size": 2, "max_size": 2, "open": False, **options})
+
+
+def test_timeouts_rejections_and_cancellations_are_counted_exactly(agent: Agent, postgres_url: str) -> None:
+    async def main() -> None:
+        async with open_pool(postgres_url, max_waiting=3) as pool:
+            held = [await pool.getconn() for _ in range(2)]
+            for _ in range(2):
+                with pytest.raises(psycopg_pool.PoolTimeout):
+                    await pool.getconn(timeout=0.01)
+            # Those two lie in the library's queue still, which counts them as waiting.
+            assert (await pool_of(agent, KIND)).pending == 0
+            waiting = [asyncio.create_task(pool.getconn())]
+            await asyncio.sleep(0)
+            assert (await pool_of(agent, KIND)).pending == 1
+            for _ in range(4):
+                with pytest.raises(psycopg_pool.TooManyRequests):
+                    await pool.getconn()
+            waiting[0].cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            found = await pool_of(agent, KIND)
+            assert (found.timeouts, found.rejected, found.cancelled) == (2, 4, 1)
+            assert found.wait_count == 2 + 2 + 4 + 1
+            for connection in held:
+                await pool.putconn(connection)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("options", "label"),
+    [
+        ({"name": "orders"}, "orders"),
+        ({}, "{host}:{port}/postgres"),
+        ({"kwargs": {"dbname": "app", "application_name": SECRET}}, "{host}:{port}/app"),
+    ],
+)
+def test_labels(agent: Agent, postgres_url: str, options: dict[str, Any], label: str) -> None:
+    pool = open_pool(f"{postgres_url}?options=-csearch_path%3D{SECRET}", **options)
+    [found] = pools(agent)
+    assert found.label == label.format(**login(postgres_url))
+    assert SECRET not in str(agent.snapshot())
+    assert not pool.closed or pool.name
+
+
+def test_a_dsn_that_is_none(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
+    """The program hears of it when it connects, and not from us."""
+    made = [open_pool(f"postgresql://app:{SECRET}@[::1/?nonsense=1") for _ in range(4)]
+    [found] = pools(agent)
+    assert found.label.startswith(f"{__name__}:")
+    assert (found.instances, found.max) == (len(made), 8)
+    assert not caplog.records
+
+
+def test_a_password_with_an_at_sign_in_it(agent: Agent) -> None:
+    """As somebody writes it who does not quote: half of it is taken for the server."""
+    made = open_pool(f"postgresql://app:half@{SECRET}@127.0.0.1/app")
+    [found] = pools(agent)
+    assert found.label.startswith(f"{__name__}:")
+    del made
+
+
+def test_a_pool_that_keeps_nothing(agent: Agent, postgres_url: str) -> None:
+    async def main() -> None:
+        async with psycopg_pool.AsyncNullConnectionPool(postgres_url, max_size=2, open=False) as pool:
+            async with pool.connection():
+                found = await pool_of(agent, KIND)
+                assert (found.max, found.used, found.idle, found.wait_count) == (2, 1, 0, 1)
+                assert found.borrowers is not None
+                assert len(found.borrowers) == 1
+            assert (await pool_of(agent, KIND)).used == 0
+
+    asyncio.run(main())
+
+
+def test_a_subclass(agent: Agent, postgres_url: str) -> None:
+    class Mine(psycopg_pool.AsyncConnectionPool):  # type: ignore[misc]
+        async def getconn(self, timeout: float | None = None) -> Any:
+            return await super().getconn(timeout)
+
+    async def main() -> None:
+        async with Mine(postgres_url, min_size=1, max_size=2, open=False, name="mine") as pool:
+            await pool.wait()  # the size has connections in it that are being opened
+            async with pool.connection():
+                found = await pool_of(agent, KIND, "mine")
+                assert (found.used, found.wait_count, found.created) == (1, 1, 1)
+
+    asyncio.run(main())
+
+
+def test_a_pool_of_threads(agent: Agent, postgres_url: str) -> None:
+    with psycopg_pool.ConnectionPool(postgres_url, min_size=1, max_size=1, open=True, name="mine") as pool:
+        with pool.connection():
+            asked = time.monotonic()
+            for _ in range(3):
+                with pytest.raises(psycopg_pool.PoolTimeout):
+                    pool.getconn(timeout=0.02)
+            waited = time.monotonic() - asked
+            [found] = pools(agent)
+            assert (found.max, found.used, found.pending, found.timeouts) == (1, 1, 0, 3)
+            assert found.wait_sum is not None
+            assert found.wait_sum >= 3 * 0.02
+            assert found.borrowers is not None
+            assert len(found.borrowers) == 1
+            assert waited < 30
+        [found] = pools(agent)
+        assert (found.used, found.idle, found.borrowers) == (0, 1, ())
+
+
+def pools(agent: Agent) -> list[Pool]:
+    return [pool for pool in agent.pools() if pool.kind == KIND]
