@@ -43,8 +43,8 @@ FACTS = {
         "waits": {"pool_oldest_wait", "pool_wait", "pool_timeouts"},
     },
 }
-FACTS["other"] = FACTS["http"]
 """By family and feature, the facts that are there while a pool is in use, if the feature works."""
+FACTS["other"] = FACTS["http"]
 RECORDS = {"gauges": ("max", "used", "idle", "pending"), "waits": ("wait_count", "wait_sum", "timeouts")}
 
 

@@ -55,7 +55,7 @@ class AioPikaReader(PoolReader):
             max=limit or None,
             used=len(items) - idle,
             idle=idle,
-            pending=live(anchor._getters) + live(lock._waiters),
+            pending=live(anchor._getters, lock._waiters),
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:

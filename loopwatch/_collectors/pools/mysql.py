@@ -55,7 +55,7 @@ class MysqlReader(PoolReader):
             used=len(anchor._used),
             idle=anchor.freesize,
             connecting=anchor._acquiring,
-            pending=live(condition._waiters) + live(condition._lock._waiters),
+            pending=live(condition._waiters, condition._lock._waiters),
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
@@ -130,6 +130,13 @@ def snap(container: Iterable[T], most: int | None = None) -> list[T]:
     return list(islice(container, most))
 
 
-def live(waiters: Iterable[Any] | None) -> int:
-    """Count the futures that are waited for still: one that is done stays until its task goes on."""
-    return sum(map(is_pending, snap(waiters))) if waiters else 0
+def live(*waiters: Iterable[Any] | None) -> int:
+    """Count the futures that are waited for still: one that is done stays until its task goes on.
+
+    Several queues are copied at one moment, in one C call: who goes from one to another is counted once.
+    """
+    queues = [queue for queue in waiters if queue]
+    for _ in range(4):
+        with contextlib.suppress(RuntimeError):  # as above
+            return sum(map(is_pending, list(chain.from_iterable(queues))))
+    return sum(map(is_pending, list(chain.from_iterable(queues))))

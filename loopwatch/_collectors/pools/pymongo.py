@@ -58,13 +58,13 @@ class PymongoReader(PoolReader):
     def read(self, anchor: Any) -> Sample:
         """See PoolReader."""
         limit, connecting = anchor.max_pool_size, anchor._pending
-        to_connect = live(anchor._max_connecting_cond._waiters)
+        to_use, to_connect = anchor.size_cond._waiters, anchor._max_connecting_cond._waiters
         return Sample(
             max=None if limit == float("inf") else limit,
-            used=anchor.active_sockets - connecting - to_connect,
+            used=anchor.active_sockets - connecting - live(to_connect),
             idle=len(anchor.conns),
             connecting=connecting,
-            pending=live(anchor.size_cond._waiters) + live(anchor.lock._waiters) + to_connect,
+            pending=live(to_use, to_connect, anchor.lock._waiters),
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:

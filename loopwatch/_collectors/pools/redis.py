@@ -73,14 +73,14 @@ class RedisReader(PoolReader):
         """See PoolReader."""
         limit = anchor.max_connections
         condition, lock = getattr(anchor, "_condition", None), getattr(anchor, "_lock", None)
-        pending = 0 if lock is None else live(lock._waiters)
+        waiters = [] if lock is None else [lock._waiters]
         if condition is not None:
-            pending += live(condition._waiters) + live(condition._lock._waiters)
+            waiters += [condition._waiters, condition._lock._waiters]
         return Sample(
             max=None if limit >= NO_LIMIT else limit,
             used=len(anchor._in_use_connections),
             idle=len(anchor._available_connections),
-            pending=pending,
+            pending=live(*waiters),
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:
