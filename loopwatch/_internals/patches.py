@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 Wrapper = Callable[[Any], Any]
@@ -47,6 +48,12 @@ class Patch:
 
 
 def hide_caller(error: BaseException) -> None:
-    """Take the calling function's frame off the traceback of an error that it is about to raise again."""
-    traceback = error.__traceback__
-    error.__traceback__ = traceback and traceback.tb_next
+    """Take the calling function's frame off the traceback of an error that it is about to raise again.
+
+    By the base class's own functions: an exception of the program's may refuse to have attributes set.
+    """
+    traceback = _traceback_of(error)
+    BaseException.with_traceback(error, traceback and traceback.tb_next)
+
+
+_traceback_of: Callable[[BaseException], TracebackType | None] = vars(BaseException)["__traceback__"].__get__

@@ -106,7 +106,7 @@ def _connects(binding: Binding, original: Callable[..., Any]) -> Callable[..., A
             connection = await original(self, req, traces, timeout)
         except BaseException as error:
             if binding.given(_is_over, req):
-                error._loopwatch_by_timer = True  # type: ignore[attr-defined]
+                _mark(error, "_loopwatch_by_timer", True)
             binding.failed(acquire, self, error)
             hide_caller(error)
             raise
@@ -130,11 +130,15 @@ def _queues(original: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return await original(self, *args, **kwargs)
         except BaseException as error:
-            error._loopwatch_queued = True  # type: ignore[attr-defined]
+            _mark(error, "_loopwatch_queued", True)
             hide_caller(error)
             raise
 
     return wait_for_available_connection
+
+
+_mark = BaseException.__setattr__
+"""Sets an attribute of an exception, even of one whose class refuses that."""
 
 
 def _is_over(request: Any) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +15,13 @@ import pytest
 from loopwatch._collectors.pools.binding import Binding
 
 from .conftest import Desk, Reader, run
+
+
+@dataclass(frozen=True)
+class FrozenError(Exception):
+    """Refuses to have attributes set, as an exception of the program's may."""
+
+    said: str
 
 
 class Sync(Reader):
@@ -99,6 +107,7 @@ def test_waits_are_timed_from_asking_to_getting(library: Any, desk: Desk) -> Non
         (GeneratorExit, (0, 0, 1)),
         (LookupError, (0, 0, 0)),
         (KeyboardInterrupt, (0, 0, 0)),
+        (FrozenError, (0, 0, 0)),
     ],
 )
 def test_what_fails_is_raised_as_it_was_and_counted(
