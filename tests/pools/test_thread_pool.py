@@ -10,7 +10,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, thread
+from concurrent.futures import Future, ThreadPoolExecutor, thread
 from typing import Any
 
 import pytest
@@ -203,3 +203,41 @@ def test_items_that_are_cancelled_are_not_waited_for(agent: Agent) -> None:
         assert (pool.pending, pool.oldest_wait) == (0, 0.0)
         work.let_go(1)
     assert pool_of(agent, "reports").cancelled == 4
+
+
+def test_the_arguments_of_other_threads_that_run_items_are_left_alone(agent: Agent) -> None:
+    """An executor of the program's may run items in threads of its own, started with what it likes."""
+    called: list[None] = []
+
+    class Own(ThreadPoolExecutor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            future: Any = Future()
+            item = thread._WorkItem(future, fn, args, kwargs)
+            threading.Thread(target=self._run, args=(lambda: called.append(None), item)).start()
+            return future
+
+        def _run(self, notify: Any, item: Any) -> None:
+            item.run()
+            notify()
+
+    with Own(1) as executor:
+        assert [executor.submit(int).result(TIMEOUT) for _ in range(5)] == [0] * 5
+    for one in threading.enumerate():
+        if one.name.endswith("(_run)"):
+            one.join(TIMEOUT)
+    assert len(called) == 5
+    with ThreadPoolExecutor(1, thread_name_prefix="standard") as executor:
+        executor.submit(int).result(TIMEOUT)
+    assert pool_of(agent, "standard").wait_count == 1
+
+
+def test_an_item_that_takes_no_attributes_is_run(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Any, name: str, value: Any) -> None:
+        if name.startswith("_loopwatch"):
+            raise AttributeError(name)
+        object.__setattr__(self, name, value)
+
+    monkeypatch.setattr(thread._WorkItem, "__setattr__", refuse, raising=False)
+    with ThreadPoolExecutor(1, thread_name_prefix="slots") as executor:
+        assert [executor.submit(int).result(TIMEOUT) for _ in range(5)] == [0] * 5
+    assert pool_of(agent, "slots").wait_count is None

@@ -100,11 +100,16 @@ def _drops(binding: Binding, original: Callable[..., None]) -> Callable[..., Non
 
     @functools.wraps(original)
     def drop(self: Any, *args: Any, **kwargs: Any) -> None:
-        items = snap(self.pending_work_items.values())
+        items: Any = binding.given(_pending, self)
         original(self, *args, **kwargs)
-        binding.given(_end, binding, self, lambda _manager, _executor: items)
+        if items is not None:
+            binding.given(_end, binding, self, lambda _manager, _executor: items)
 
     return drop
+
+
+def _pending(manager: Any) -> list[Any]:
+    return snap(manager.pending_work_items.values())
 
 
 def _begin(binding: Binding, executor: Any, manager: Any) -> None:

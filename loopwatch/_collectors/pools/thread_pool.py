@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import gc
 import threading
+import weakref
 from asyncio import CancelledError
 from collections.abc import Callable, Iterable
 from concurrent.futures import thread
@@ -107,9 +108,12 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
 
 
 def _executor_of(worker: Any) -> Any | None:
-    """Return the executor that a thread works for; None if that is gone."""
+    """Return the executor that a thread works for; None if that is gone, or the thread is not a worker's.
+
+    Others may run such items in threads of their own, with whatever arguments: these are never called.
+    """
     args = getattr(worker, "_args", ())
-    return args[0]() if args else None
+    return args[0]() if args and type(args[0]) is weakref.ref else None
 
 
 def _busy(workers: list[Any]) -> list[Any]:

@@ -29,6 +29,9 @@ def _create(binding: Binding, original: Callable[..., None]) -> Callable[..., No
     @functools.wraps(original)
     def create(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        self._loopwatch_asked = binding.asked()
+        try:
+            self._loopwatch_asked = binding.asked()
+        except Exception as error:  # noqa: BLE001 - an item that takes no attributes; the work goes on
+            binding.broke("waits", error)
 
     return create
