@@ -34,15 +34,20 @@ class ImportHook:
 
     def install(self) -> None:
         """Call back now for each module that is imported already, for the others when they are."""
+        sys.meta_path.insert(0, self)  # first, or an import that begins meanwhile would go by unseen
         for name in list(self._then):
             module = sys.modules.get(name)
-            if module is not None:
-                self._then.pop(name)(module)
-        if self._then:
-            sys.meta_path.insert(0, self)
+            then = None if module is None else self._then.pop(name, None)
+            if module is not None and then is not None:
+                then(module)
+        self._leave_if_done()
 
     def remove(self) -> None:
-        """Leave ``sys.meta_path``. Does nothing when no longer on it."""
+        """Leave ``sys.meta_path``, and call back for no import that goes on. Does nothing the second time."""
+        self._then.clear()
+        for loader in list(self._watched.values()):
+            vars(loader).pop("exec_module", None)
+        self._watched.clear()
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 

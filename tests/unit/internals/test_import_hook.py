@@ -120,3 +120,18 @@ def test_a_module_that_is_blocked_is_left_alone(
     hook.remove()
     hook.remove()
     assert seen == []
+
+
+def test_once_removed_it_is_not_called_for_an_import_that_has_begun(
+    hook: ImportHook, seen: list[ModuleType]
+) -> None:
+    hook.install()
+    spec = importlib.util.find_spec(NAME)
+    assert spec is not None
+    assert spec.loader is not None
+    hook.remove()
+    assert "exec_module" not in vars(spec.loader)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.done
+    assert seen == []
