@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -114,12 +115,17 @@ class PoolReader:
 def place_of(host: object, port: object = None, database: object = None) -> str | None:
     """Return the label of a database, ``host:port/database``; None if it has no host.
 
-    A host with an ``@`` in it is part of a password: somebody did not quote that in a URL.
+    What does not look like a name is left out: in a URL whose password was not quoted, or in a place that is
+    not for URLs, a part of the password stands where the host or the database should.
     """
-    if not isinstance(host, str) or not host or "@" in host:
+    if not isinstance(host, str) or not _HOST.fullmatch(host) or "//" in host:
         return None
     server = host if port is None else f"{host}:{port}"
-    return f"{server}/{database}" if database else server
+    return f"{server}/{database}" if database and _NAME.fullmatch(str(database)) else server
+
+
+_HOST = re.compile(r"[\w.:%/-]+")  # IPv6 and the directory of a socket included
+_NAME = re.compile(r"[\w.$-]+")
 
 
 def snap(container: Iterable[T], most: int | None = None) -> list[T]:

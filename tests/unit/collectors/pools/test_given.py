@@ -39,6 +39,10 @@ def test_given_out() -> None:
         (("", 5432, "orders"), None),
         ((["one", "two"], 5432, "orders"), None),
         (("of-the-password@db.internal", 5432, "orders"), None),
+        (("db.internal", 5432, "of-the-password@db.internal:5432/orders"), "db.internal:5432"),
+        (("db.internal", 5432, "postgresql://app:hunter2@db.internal/orders"), "db.internal:5432"),
+        (("postgresql://app:hunter2", 5432, None), None),
+        (("::1", 5432, "orders"), "::1:5432/orders"),
     ],
 )
 def test_the_place_of_a_database(parts: tuple[object, object, object], label: str | None) -> None:
