@@ -363,6 +363,24 @@ def test_connections_are_counted_by_server(agent: Agent, httpx: Any, kind: str) 
     asyncio.run(main())
 
 
+def test_through_a_proxy_the_wait_ends_when_the_request_is_sent(agent: Agent, httpx: Any, kind: str) -> None:
+    """Not when the server has answered, which it does only once the wait has been read."""
+
+    async def main() -> None:
+        async with server() as remote:
+            by = "proxy" if "proxy" in inspect.signature(httpx.AsyncClient).parameters else "proxies"
+            async with client_of(httpx, **{by: remote.url}) as client:
+                answer = asyncio.create_task(client.get("http://somewhere.test/"))
+                while not remote.received:
+                    await asyncio.sleep(0)
+                assert (await pool_of(agent, kind)).wait_count == 1
+                remote.let_all()
+                await answer
+                assert (await pool_of(agent, kind)).wait_count == 1
+
+    asyncio.run(main())
+
+
 def test_no_secret_is_shown(agent: Agent, httpx: Any, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="loopwatch")
 

@@ -54,8 +54,9 @@ class HttpcoreReader(PoolReader):
                 if name == "AsyncHTTP11Connection" or hasattr(connection, "_send_request_headers"):
                     # Without the package h2 there is but a stand-in for HTTP/2, which has no methods.
                     binding.wrap(connection, "_send_request_headers", wrapper, parameters=("request",))
-            handles = functools.partial(_handles, binding, proxied)
-            binding.wrap(binding.cls("AsyncConnectionPool"), "handle_async_request", handles, ("request",))
+            pool = binding.cls("AsyncConnectionPool")
+            handles = functools.partial(_handles, binding, proxied, pool)
+            binding.wrap(pool, "handle_async_request", handles, ("request",))
         with binding.feature("holders"):
             binding.cls("AsyncConnectionPool")
 
@@ -79,17 +80,20 @@ class HttpcoreReader(PoolReader):
         requests = Counter(id(connection) for connection in assigned if connection is not None)
         served = {id(connection): _streams(connection) for connection in connections}
         bounced = sum(max(0, count - served.get(one, 1)) for one, count in requests.items())
+        opening = {
+            id(one) for one in connections if getattr(one, "_connection", 1) is None and not idle[id(one)]
+        }
         servers: dict[Server, tuple[int, int]] = {}
         for connection in connections:
-            if (server := _server(connection)) is not None:
+            if id(connection) not in opening and (server := _server(connection)) is not None:
                 active, free = servers.get(server, (0, 0))
                 is_idle = idle[id(connection)]
                 servers[server] = (active + (not is_idle), free + is_idle)
         return Sample(
             max=None if limit >= sys.maxsize else limit,
-            used=len(connections) - sum(idle.values()),
+            used=len(connections) - sum(idle.values()) - len(opening),
             idle=sum(idle.values()),
-            connecting=sum(getattr(connection, "_connection", 1) is None for connection in connections),
+            connecting=len(opening),
             pending=assigned.count(None) + bounced,
             servers=servers,
         )
@@ -104,8 +108,13 @@ class HttpcoreReader(PoolReader):
         return [acquire for acquire in asked if acquire is not None]
 
 
-def _handles(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of the pool's ``handle_async_request``: the wait begins here."""
+def _handles(
+    binding: Binding, proxied: Proxied, plain: type, original: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return what stands in place of the pool's ``handle_async_request``: the wait begins here.
+
+    A pool of a class other than the ``plain`` one may be that of a proxy, though it has none itself.
+    """
     asks, got = binding.asks, binding.got
 
     @functools.wraps(original)
@@ -117,7 +126,8 @@ def _handles(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -
         try:
             request._loopwatch_asked = acquire
             try:
-                proxy = self._proxy
+                is_plain = type(self) is plain
+                proxy = self._proxy if is_plain else self
             except AttributeError:
                 proxy = self  # older pools do not tell: it may have one
             if proxy is not None and acquire[1] is not None:
