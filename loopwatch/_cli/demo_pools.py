@@ -47,7 +47,8 @@ def _named(borrower: Borrower) -> str:
     stand = None if borrower.site is None else own_frame(borrower.await_stack, borrower.site)
     stands = f", stands at {place(stand)}" if stand else ""
     gone = ", which has ended" if borrower.gone else ""
-    named = [f"task {borrower.task_name}", borrower.coroutine or "-", *whose(borrower)]
+    task = [f"task {borrower.task_name}"] if borrower.task_name else []
+    named = [*task, borrower.coroutine or "code outside of tasks", *whose(borrower)]
     return ", ".join(named) + gone + stands
 
 

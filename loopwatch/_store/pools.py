@@ -27,6 +27,8 @@ LABELS = 64
 """Labels told apart, of each kind of pool."""
 LENGTH = 128
 """Characters kept of a label."""
+HELD = 10_000
+"""Borrowers remembered of one pool. The watchdog forgets what was given back, while a loop runs."""
 THREADS = 1000
 """Cells of each label, one for each thread that used its pools: the ids of threads are used again."""
 
@@ -136,8 +138,8 @@ class WatchedPool:
         self.held: dict[int, Borrowing] = {}
         """Who was last to acquire each thing, by the id of that: whether it is held still is for the library
         to say, which the watchdog asks every few seconds. What came and went meanwhile is in here, too."""
-        self.overdue: dict[int, Borrowing] = {}
-        """Those of them that were reported as held for too long."""
+        self.overdue: dict[int, float] = {}
+        """Those of them that were reported as held for too long: since when."""
 
     @property
     def label(self) -> str:

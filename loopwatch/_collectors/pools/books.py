@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from loopwatch._internals.futures import coroutine_of
 from loopwatch._internals.tasks import current_task, function_of, running_loop
-from loopwatch._store.pools import Acquire, Pools, WaitCell, WatchedPool
+from loopwatch._store.pools import HELD, Acquire, Pools, WaitCell, WatchedPool
 from loopwatch._store.sites import Site
 from loopwatch._store.tasks import LiveTask
 from loopwatch.facts import BUCKETS
@@ -118,7 +118,10 @@ def make_got(desk: Desk, monotonic: Callable[[], float], *, registers: bool) -> 
             cell.wait_counts[bisect_left(BUCKETS, waited) if waited > _AT_ONCE else 0] += 1
             cell.wait_sum += waited
             if thing is not None:
-                watched.held[id(thing)] = record, now
+                held = watched.held
+                held[id(thing)] = record, now
+                if len(held) > HELD:
+                    held.clear()
         except Exception as error:  # noqa: BLE001 - as above
             desk.broke("waits", error)
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._records import Distribution, Measure, Pool
-from loopwatch._store.pools import Acquire, Borrowing, Family, Pools, WaitCell, WatchedPool
+from loopwatch._store.pools import Acquire, Family, Pools, WaitCell, WatchedPool
 from loopwatch.facts import OTHER, TOP
 
 from .binding import Binding
 from .hub import Hub
-from .people import borrowers, still_held, waiters
+from .people import Held, borrowers, still_held, waiters
 from .protocol import Sample, Server
 
 
@@ -30,7 +31,7 @@ class _Reading:
     features: frozenset[str]
     samples: list[Sample] = field(default_factory=list)
     waiting: list[Acquire] = field(default_factory=list)
-    held: list[Borrowing] | None = None
+    held: list[Held] | None = None
     instances: int = 0
     exported: bool = False
     """By the library itself, under the conventional names."""
@@ -115,10 +116,9 @@ class PoolCensus:
             reading.samples.append(_plausible(sample))
         reading.waiting += binding.waiting(anchor, list(pool.waiting.values()))
         if all_people or (sample is not None and sample.pending):
-            asked_at = self._clock.monotonic()
-            in_use = binding.in_use(anchor)
-            if in_use is not None:
-                reading.held = [*(reading.held or ()), *still_held(pool, in_use, asked_at).values()]
+            held = still_held(pool, partial(binding.in_use, anchor), self._clock.monotonic())
+            if held is not None:
+                reading.held = [*(reading.held or ()), *held.values()]
 
     def _record(self, reading: _Reading, now: float, *, people: bool) -> Pool:
         waits, totals = "waits" in reading.features, reading.totals

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
 from loopwatch._records import Borrower
-from loopwatch._store.pools import Borrowing, Pools, WatchedPool
+from loopwatch._store.pools import Pools, WatchedPool
 
 from .binding import Binding
 from .hub import Hub
-from .people import borrower, still_held
+from .people import Held, borrower, still_held
 
 TOO_LONG = 60.0
 """Seconds. SQLAlchemy and psycopg let callers wait for 30 s: whoever wanted it has given up by then."""
@@ -58,25 +59,25 @@ class Overdue:
 
     def _look_at_one(self, pool: WatchedPool, binding: Binding, now: float) -> None:
         anchor = pool.anchor()
-        in_use = None if anchor is None else binding.in_use(anchor)
-        if in_use is None:
+        held = None if anchor is None else still_held(pool, partial(binding.in_use, anchor), now)
+        del anchor  # it lives no longer because of us
+        if held is None:
             pool.held.clear()
             return
-        held = still_held(pool, in_use, now)
-        del anchor, in_use  # neither lives longer because of us
         for key in pool.overdue.keys() - held.keys():
-            del pool.overdue[key]
-        for key, borrowing in held.items():
-            long = now - borrowing[1] >= TOO_LONG
-            if long and pool.overdue.get(key) is not borrowing and binding.reader.family != "executor":
-                pool.overdue[key] = borrowing
-                self._tell(pool, borrowing, now)
+            pool.overdue.pop(key, None)
+        for key, one in held.items():
+            since = one[1]
+            told = pool.overdue.get(key) == since
+            if now - since >= TOO_LONG and not told and binding.reader.family != "executor":
+                pool.overdue[key] = since
+                self._tell(pool, one, now)
 
-    def _tell(self, pool: WatchedPool, borrowing: Borrowing, now: float) -> None:
-        withheld = self._admit()
-        if withheld is not None:
-            record, since = borrowing
-            who = _sentence(borrower(record, since, now, self._contexts))
+    def _tell(self, pool: WatchedPool, held: Held, now: float) -> None:
+        found = borrower(held, now, self._contexts)
+        withheld = None if found is None else self._admit()
+        if found is not None and withheld is not None:
+            who = _sentence(found)
             more = f" ({withheld} more not logged)" if withheld else ""
             self._journal.say(
                 logging.WARNING,
@@ -95,10 +96,7 @@ def _sentence(found: Borrower) -> str:
     context = "".join(f"; {name}={value}" for name, value in found.context.items())
     trace = f"; trace {found.trace_id}" if found.trace_id else ""
     if found.gone:
-        return (
-            f"was acquired {found.held:.0f} s ago by {task}, which has ended: holder gone, nobody is left to "
-            "give it back"
-        )
+        return f"was acquired {found.held:.0f} s ago by {task}, which has ended: holder gone"
     waiting = f", waiting for {found.waiting_on}" if found.waiting_on else ""
     stands = f"; it stands at {found.await_stack[-1]}{waiting}" if found.await_stack else ""
     return f"has been held for {found.held:.0f} s by {task}{stands}{context}{trace}"

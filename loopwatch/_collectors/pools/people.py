@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import itemgetter
 from typing import Any
 
@@ -11,38 +11,53 @@ from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import name_of
 from loopwatch._places import shape
 from loopwatch._records import Borrower, PoolWaiter
-from loopwatch._store.pools import Acquire, Borrowing, WatchedPool
+from loopwatch._store.pools import Acquire, WatchedPool
 from loopwatch._store.tasks import LiveTask
 
 SHOWN = 20
 """Borrowers shown of each label, those that have theirs longest, and as many waiters."""
 
 
-def still_held(pool: WatchedPool, in_use: Iterable[object], asked_at: float) -> dict[int, Borrowing]:
+Held = tuple["LiveTask | None", float, bool]
+"""Who has something, since when, and whether that task had ended before the library was asked."""
+
+
+def still_held(
+    pool: WatchedPool, ask: Callable[[], Iterable[object] | None], now: float
+) -> dict[int, Held] | None:
     """Return who has what is in use of ``pool``, by the id of that, and forget who had what is not.
 
-    What was acquired after ``asked_at`` may not be in the answer yet.
+    ``ask`` returns what is in use; None if that cannot be told, and then this does. What was acquired after
+    ``now`` may not be in the answer yet. Who has ended is noted first: a task that gives back and ends
+    meanwhile would look like one that took it along.
     """
+    ended = {key for key, (record, _) in list(pool.held.items()) if _has_ended(record)}
+    in_use = ask()
+    if in_use is None:
+        return None
     things = set(map(id, in_use))
-    held = {}
+    held: dict[int, Held] = {}
     for key, borrowing in list(pool.held.items()):
         if key in things:
-            held[key] = borrowing
-        elif borrowing[1] < asked_at and pool.held.get(key) is borrowing:
-            del pool.held[key]
+            held[key] = (*borrowing, key in ended)
+        elif borrowing[1] < now and pool.held.get(key) is borrowing:
+            pool.held.pop(key, None)  # somebody else may read at the same time
     return held
 
 
-def borrowers(held: Iterable[Borrowing], now: float, contexts: ContextReader) -> tuple[Borrower, ...]:
+def borrowers(held: Iterable[Held], now: float, contexts: ContextReader) -> tuple[Borrower, ...]:
     """Return records of those who have connections, longest first."""
     longest = sorted(held, key=itemgetter(1))[:SHOWN]
-    return tuple(borrower(record, since, now, contexts) for record, since in longest)
+    found = (borrower(one, now, contexts) for one in longest)
+    return tuple(one for one in found if one is not None)
 
 
-def borrower(record: LiveTask | None, since: float, now: float, contexts: ContextReader) -> Borrower:
-    """Return the record of one who has a connection since some moment."""
+def borrower(held: Held, now: float, contexts: ContextReader) -> Borrower | None:
+    """Return the record of one who has a connection; None if it has given that back and ended just now."""
+    record, since, gone = held
     task = _task_of(record)
-    gone = record is not None and task is None
+    if record is not None and task is None and not gone:
+        return None
     return Borrower(held=max(0.0, now - since), gone=gone, **_told(record, task, contexts))
 
 
@@ -53,6 +68,10 @@ def waiters(waiting: Iterable[Acquire], now: float, contexts: ContextReader) -> 
         PoolWaiter(waited=max(0.0, now - asked), **_told(record, _task_of(record), contexts))
         for _, record, asked in longest
     )
+
+
+def _has_ended(record: LiveTask | None) -> bool:
+    return record is not None and _task_of(record) is None
 
 
 def _task_of(record: LiveTask | None) -> Any | None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from loopwatch._collectors.pools.overdue import EVERY, TOO_LONG
+from loopwatch._collectors.pools.people import borrowers, still_held
+from loopwatch._context.reader import ContextReader
 
 from .conftest import Desk, run
 
@@ -36,6 +38,38 @@ def test_a_borrower_that_ended_is_gone_and_named(library: Any, desk: Desk) -> No
         assert gone.site is not None
         assert (gone.site.function, gone.await_stack) == ("borrow_and_end", ())
         task.cancel()
+
+    run(main())
+
+
+def test_who_gives_back_and_ends_meanwhile_took_nothing_along(library: Any, desk: Desk) -> None:
+    """The library has said that it is in use; by the time the task is looked at, that has ended."""
+
+    async def main() -> None:
+        pool = library.Pool(2, name="x")
+        leave = asyncio.Event()
+
+        async def borrows() -> None:
+            connection = await pool.acquire()
+            await leave.wait()
+            pool.release(connection)
+
+        task = asyncio.create_task(borrows())
+        await asyncio.sleep(0)
+        [watched] = desk.pools.live()
+        in_use = list(pool.used)
+        leave.set()
+        await task
+
+        def before() -> list[Any]:
+            return in_use
+
+        (record, since), *_ = watched.held.values()
+        held = {1: (record, since, False)}  # as it was when the library was asked
+        assert borrowers(held.values(), desk.fake.monotonic(), ContextReader(desk.journal)) == ()
+        found = still_held(watched, before, desk.fake.monotonic())
+        assert found is not None
+        assert [gone for _, _, gone in found.values()] == [True]  # it had ended before the library was asked
 
     run(main())
 
