@@ -19,9 +19,9 @@ from .libraries import LIBRARIES, Library
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let libraries use what other libraries deprecate, as arq does of redis, and leave open what they opened.
+    """Let libraries use what others deprecate, as arq does of redis, and leave open what they opened.
 
-    PyMongo does, of connects that are cancelled; it is found by a collection in whichever test comes later.
+    PyMongo does, of connects that are cancelled; a collection finds it in whichever test comes later.
     """
     item.add_marker(pytest.mark.filterwarnings("ignore::DeprecationWarning"))
     item.add_marker(pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"))
