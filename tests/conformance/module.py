@@ -66,7 +66,7 @@ def watch() -> Agent:
 
 
 def open_files() -> int:
-    """Count the files that the process has open, but for the system's own, which the watchdog reads at times."""
+    """Count the files that the process has open, without the system's, of which the watchdog reads some."""
     count = 0
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # closed meanwhile
