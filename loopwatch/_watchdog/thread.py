@@ -67,7 +67,6 @@ class Watchdog:
         self._stopping = False
         self._sleeping = _held_lock()
         self._planned = float("inf")
-        self._lateness.begin()
         self._earlier_cpu = self.cpu_time
         thread = threading.Thread(target=self._run, name="loopwatch-watchdog", daemon=True)
         thread.start()
@@ -143,34 +142,28 @@ class Watchdog:
     def step(self) -> None:
         """Look once. What may release the GIL comes after all frames have been copied."""
         trackers = self._all_trackers()
-        now = self._look(trackers, self._planned)
-        for settle in (self._lateness.settle, *(tracker.settle for tracker in trackers)):
-            began = self._clock.monotonic()
-            self._guarded(settle)
-            if self._clock.monotonic() - began > LATE:  # the GIL came back late: who held it may stand there
-                self._look(trackers, began)
-                self._guarded(self._lateness.settle)
+        for tracker in trackers:
+            tracker.note()
+        now = self._clock.monotonic()
+        frames = current_frames() if self._wants_frames(now, trackers) else {}
+        try:
+            self._guarded(self._lateness.look, self._planned, now, frames, threading.get_ident())
+            for tracker in trackers:
+                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id))
+        finally:
+            frames.clear()
+        self._guarded(self._lateness.settle)
+        for tracker in trackers:
+            self._guarded(tracker.settle)
         if now >= self._slow_at:
             self._slow_at = now + SLOW
             self._lateness.refresh()
         if now >= self._chores_at:
             self._do_chores()
 
-    def _look(self, trackers: list[Tracker], planned: float) -> float:
-        """Copy what all loops do, which should have been at ``planned``; return when it was."""
-        for tracker in trackers:
-            tracker.note()
-        now = self._clock.monotonic()
-        # Only if anything is amiss: to copy the frames of all threads makes an object of each.
-        wanted = now - planned > LATE or any(tracker.wants_frame(now) for tracker in trackers)
-        frames = current_frames() if wanted else {}
-        try:
-            self._guarded(self._lateness.look, planned, now, frames, threading.get_ident())
-            for tracker in trackers:
-                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id))
-        finally:
-            frames.clear()
-        return now
+    def _wants_frames(self, now: float, trackers: list[Tracker]) -> bool:
+        """Whether anything is amiss: to copy the frames of all threads makes an object of each."""
+        return now - self._planned > LATE or any(tracker.wants_frame(now) for tracker in trackers)
 
     def _do_chores(self) -> None:
         self._chores_at = self._clock.monotonic() + CHORES_EVERY

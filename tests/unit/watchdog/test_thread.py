@@ -157,29 +157,6 @@ def test_it_copies_frames_only_when_somebody_wants_one(make: Make, state: LoopSt
     assert [frame is not None for frame in tracker.frames] == [False, True, True]
 
 
-def test_it_looks_again_when_it_was_held_up_within_its_step(
-    make: Make, state: LoopState, fake: FakeClock
-) -> None:
-    """A hold of the GIL that begins while it reads a file: who held it stands there as it gets it back."""
-    holds = [0.4, 0.0]
-
-    class Reading(Looker):
-        def settle(self) -> None:
-            super().settle()
-            fake.advance(holds.pop(0))
-
-    watchdog = make(tracker=Reading)
-    state.thread_id = threading.get_ident()
-    watchdog.step()
-    [tracker] = watchdog._trackers.values()
-    assert isinstance(tracker, Reading)
-    assert tracker.calls == ["note", "look", "settle", "note", "look"]
-    assert [frame is not None for frame in tracker.frames] == [False, True]
-    assert watchdog._lateness.within(0.0, fake.monotonic()).late == pytest.approx(0.4)
-    watchdog.step()
-    assert tracker.calls[5:] == ["note", "look", "settle"]
-
-
 def test_it_sleeps_until_called_when_no_loop_runs(make: Make, state: LoopState) -> None:
     watchdog = make()
     watchdog.step()
@@ -247,13 +224,6 @@ class TestThread:
         assert not thread.is_alive()
         [tracker] = watchdog._trackers.values()
         assert tracker.calls[-3:] == ["note", "look", "settle"]  # type: ignore[attr-defined]
-
-    def test_each_thread_counts_its_own_lateness(self, make: Make, state: LoopState) -> None:
-        watchdog = make()
-        watchdog._lateness.look(1.0, 2.0, {}, 0)
-        watchdog._lateness.settle()
-        watchdog.start()
-        assert watchdog._lateness.within(0.0, 10.0).late == 0.0
 
     def test_it_is_alive_until_killed(self, make: Make) -> None:
         watchdog = make()
