@@ -4,9 +4,9 @@
 
 Each module of ``test.test_asyncio``, all of them by default, runs in a process of its own, once bare and
 once watched. Where a test ends otherwise, its module runs once more in both ways: a test that does not end
-alike in two bare runs, or in two watched ones, is one that a busy machine can upset, and tells nothing. Exit
-status 1 if a test ends otherwise under the agent, or if the agent overlooked loops, recorded too few tasks, or
-failed in a part of its own. A Python that comes without these tests is left out.
+alike in two bare runs, or in two watched ones, is one that a busy machine can upset, and tells nothing.
+Exit status 1 if a test ends otherwise under the agent, or if the agent overlooked loops, recorded too few
+tasks, or failed in a part of its own. A Python that comes without these tests is left out.
 """
 
 from __future__ import annotations
