@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import threading
 from collections.abc import Callable
@@ -15,6 +16,8 @@ CALLERS = 10
 SIZE = 2
 READS = 20_000
 """Of the library's objects, and a twentieth as many of all that is made of that."""
+USES = 50
+"""Of the pool meanwhile, at least. On a busy machine there are more reads until then."""
 
 
 async def pool_of(agent: loopwatch.Agent, kind: str, label: str | None = None) -> Pool:
@@ -99,8 +102,10 @@ async def ten_callers_of_two(
     for _ in range(50):
         await asyncio.sleep(0)  # the others get to where they wait, through as many awaits as that takes
     full = await pool_of(agent, kind, label)
-    while not by_tasks and full.pending != CALLERS - SIZE and not callers.ended():
-        full = await pool_of(agent, kind, label)  # threads take the time they take
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(30):  # nobody moves meanwhile but threads, which take the time they take
+            while (full.pending, len(full.borrowers or ())) != (CALLERS - SIZE, SIZE) and not callers.ended():
+                full = await pool_of(agent, kind, label)
     assert (full.max, full.used, full.pending) == (SIZE, SIZE, CALLERS - SIZE)
     assert full.borrowers is not None
     assert full.waiters is not None
@@ -134,13 +139,16 @@ async def read_under_churn(
     Nothing may raise, and no value be seen that cannot be.
     """
     callers = 3 * size
+    uses = 0
     wrong: list[Any] = []
-    done = threading.Event()
+    done, failed = threading.Event(), threading.Event()
     [binding] = agent._engine._hub.of(kind)
     [anchor] = [pool.anchor() for pool in agent._engine._pools.live() if pool.kind == kind]
 
     def look_closely() -> None:
-        for _ in range(READS):
+        reads = 0
+        while (reads < READS or uses < USES) and not failed.is_set():
+            reads += 1
             sample = binding.reader.read(anchor)
             values = (sample.used, sample.idle, sample.pending)
             if any(value is None or not -1 <= value <= callers for value in values):
@@ -164,13 +172,18 @@ async def read_under_churn(
         )
 
     async def churn() -> None:
+        nonlocal uses
         while not done.is_set():
             await use()
+            uses += 1
 
     thread = threading.Thread(target=look)
     thread.start()
-    await asyncio.gather(*(churn() for _ in range(callers)))
-    thread.join()
+    try:
+        await asyncio.gather(*(churn() for _ in range(callers)))
+    finally:
+        failed.set()  # or it is done
+        thread.join()
     assert not wrong, wrong[:3]
     points = (await asyncio.to_thread(agent.snapshot)).points
     assert not [point for point in points["internal_errors"] if point.value]

@@ -58,7 +58,7 @@ def test_timeouts_and_cancellations_are_counted_exactly(agent: Agent, http_url: 
 @waits
 def test_a_server_that_does_not_answer_is_no_timeout_of_the_pool(agent: Agent, http_url: str) -> None:
     async def main() -> None:
-        async with session_of(total=0.1) as session:
+        async with session_of(total=1.0) as session:  # time enough to connect
             with pytest.raises(asyncio.TimeoutError):
                 await session.get(f"{http_url}/delay/60")
             found = await pool_of(agent, KIND)

@@ -24,15 +24,11 @@ def take_turns() -> Iterator[None]:
 
 
 def test_reads_under_churn(agent: Agent, library: Library, url: str) -> None:
-    used = 0
-
     async def main() -> None:
         async with library.pool(url) as (acquire, release):
             await give_back(release, await acquire())
 
             async def use() -> None:
-                nonlocal used
-                used += 1
                 connection = await acquire()
                 await asyncio.sleep(0)
                 await give_back(release, connection)
@@ -40,4 +36,3 @@ def test_reads_under_churn(agent: Agent, library: Library, url: str) -> None:
             await read_under_churn(agent, library.kind, use)
 
     asyncio.run(main())
-    assert used > 50

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import multiprocessing
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -77,6 +78,14 @@ def pool_of(agent: Agent) -> Pool:
     return found
 
 
+def booked_pool_of(agent: Agent) -> Pool:
+    """Return it once the executor's thread has booked what its processes took: it does so right after."""
+    until = time.monotonic() + TIMEOUT
+    while len((pool := pool_of(agent)).borrowers or ()) != pool.used and time.monotonic() < until:
+        pass
+    return pool
+
+
 def test_ten_calls_for_two_processes(agent: Agent, calls: Calls) -> None:
     clock = agent._engine._clock.monotonic
     line = executor_of.__code__.co_firstlineno + 2
@@ -88,7 +97,7 @@ def test_ten_calls_for_two_processes(agent: Agent, calls: Calls) -> None:
         asked = clock()
         futures = [executor.submit(eval, calls.code) for _ in range(10)]
         calls.until_running(2)
-        full = pool_of(agent)
+        full = booked_pool_of(agent)
         assert (full.max, full.used, full.idle, full.pending) == (2, 2, 0, 8)
         assert (len(full.borrowers or ()), len(full.waiters or ())) == (2, 8)
         never = multiprocessing.get_context("spawn").Event()
@@ -122,7 +131,7 @@ def test_it_is_known_which_task_waits(agent: Agent, calls: Calls) -> None:
         tasks = [asyncio.create_task(call(), name=f"caller-{number}") for number in range(3)]
         await asyncio.sleep(0)
         calls.until_running(1)
-        pool = pool_of(agent)
+        pool = booked_pool_of(agent)
         assert [one.task_name for one in pool.borrowers or ()] == ["caller-0"]
         assert [one.task_name for one in pool.waiters or ()] == ["caller-1", "caller-2"]
         for _ in range(2):

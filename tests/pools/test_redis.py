@@ -77,7 +77,7 @@ def test_commands_are_acquires(agent: Agent, redis_url: str) -> None:
             pipeline.get("a")
             pipeline.get("b")
             assert await pipeline.execute() == [b"1", None]
-        task = asyncio.create_task(client.blpop(["nothing"], timeout=0.3), name="pops")
+        task = asyncio.create_task(client.blpop(["jobs"], timeout=60), name="pops")
         while not client.connection_pool._in_use_connections:
             await asyncio.sleep(0)
         (binding,) = agent._engine._hub.of(KIND)
@@ -87,7 +87,8 @@ def test_commands_are_acquires(agent: Agent, redis_url: str) -> None:
             if full.wait_count == 3:
                 break
         assert (full.used, len(pool.held), len(list(binding.in_use(pool.anchor()) or ()))) == (1, 1, 1)
-        assert await task is None
+        await client.lpush("jobs", "one")
+        assert await task == (b"jobs", b"one")
         await client.aclose()
 
     asyncio.run(main())

@@ -31,13 +31,13 @@ def still_held(
     ``now`` may not be in the answer yet. Who has ended is noted first: a task that gives back and ends
     meanwhile would look like one that took it along.
     """
-    ended = {key for key, (record, _) in list(pool.held.items()) if _has_ended(record)}
+    ended = {key for key, (record, _) in pool.held.copy().items() if _has_ended(record)}
     in_use = ask()
     if in_use is None:
         return None
     things = set(map(id, in_use))
     held: dict[int, Held] = {}
-    for key, borrowing in list(pool.held.items()):
+    for key, borrowing in pool.held.copy().items():
         if key in things:
             held[key] = (*borrowing, key in ended)
         elif borrowing[1] < now and pool.held.get(key) is borrowing:

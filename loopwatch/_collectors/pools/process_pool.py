@@ -68,8 +68,8 @@ class ProcessPoolReader(PoolReader):
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that no process works at yet."""
-        items = snap(_items(anchor).values(), COUNTED)
-        return [asked for item in items if (asked := asked_of(item)) is not None]
+        queued = _queued(_items(anchor), len(anchor._processes or ()))
+        return [asked for item in queued if (asked := asked_of(item)) is not None]
 
 
 def _fills(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:

@@ -129,11 +129,15 @@ _NAME = re.compile(r"[\w.$-]+")
 
 
 def snap(container: Iterable[T], most: int | None = None) -> list[T]:
-    """Copy a container, or the first of it, that its own thread may change meanwhile."""
+    """Copy a container, or the first of it, that its own thread may change meanwhile.
+
+    A chain begins to iterate when it is asked for the first one, which is within the C call that copies.
+    ``islice`` alone would begin in a call of its own, and between the two the other thread may have its turn.
+    """
     for _ in range(4):
         with contextlib.suppress(RuntimeError):  # it changed size while it was being copied
-            return list(islice(container, most))
-    return list(islice(container, most))
+            return list(islice(chain(container), most))
+    return list(islice(chain(container), most))
 
 
 def live(*waiters: Iterable[Any] | None) -> int:

@@ -15,6 +15,9 @@ from loopwatch._context.reader import ContextReader
 
 from .conftest import Desk, run
 
+MANY = 3_000
+"""More than the tuples that Python keeps at hand, which it makes without the collector's notice."""
+
 
 async def borrow_and_end(pool: Any) -> None:
     await pool.acquire()
@@ -72,6 +75,31 @@ def test_who_gives_back_and_ends_meanwhile_took_nothing_along(library: Any, desk
         assert [gone for _, _, gone in found.values()] == [True]  # it had ended before the library was asked
 
     run(main())
+
+
+def test_somebody_may_acquire_while_they_are_copied(library: Any, desk: Desk) -> None:
+    """Up to Python 3.11 the collector may run within a C call that makes tuples, and then another thread."""
+    pool = library.Pool(MANY, name="x")
+
+    async def main() -> None:
+        for _ in range(MANY):
+            await pool.acquire()
+
+    def acquire(phase: str, info: dict[str, int]) -> None:
+        watched.held[-len(watched.held)] = (None, desk.fake.monotonic())
+
+    run(main())
+    [watched] = desk.pools.live()
+    usual = gc.get_threshold()
+    gc.callbacks.append(acquire)
+    gc.set_threshold(1)
+    try:
+        found = still_held(watched, lambda: list(pool.used), desk.fake.monotonic())
+    finally:
+        gc.set_threshold(*usual)
+        gc.callbacks.remove(acquire)
+    assert found is not None
+    assert len(found) == MANY
 
 
 def test_what_was_given_back_is_forgotten(library: Any, desk: Desk) -> None:
