@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -17,7 +17,7 @@ from ._collectors.leaks.finder import LeakFinder
 from ._collectors.leaks.found import Found
 from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
-from ._collectors.own import Own
+from ._collectors.own import COMPONENTS, Own
 from ._collectors.pools.catalogue import READERS
 from ._collectors.pools.census import PoolCensus
 from ._collectors.pools.hub import Hub
@@ -53,29 +53,11 @@ from ._watchdog.pace import Pace
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
+from .exporters.otel.service import OtelService
 from .exporters.service import MetricsService
 
-COMPONENTS = (
-    "attach",
-    "context",
-    "drain",
-    "endpoint",
-    "exceptions",
-    "gc",
-    "handovers",
-    "heartbeat",
-    "hold_dump",
-    "journal",
-    "pools",
-    "prometheus",
-    "reader",
-    "show",
-    "signals",
-    "tasks",
-    "unawaited",
-    "watchdog",
-)
-"""Parts that may fail. Each shows as zero until it does, or its first failure would be no increase."""
+if TYPE_CHECKING:
+    from .exporters.otel.pipeline import Teller
 
 LOOKS = 3
 """How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
@@ -197,6 +179,11 @@ class Engine:
             (self._own(),),
         )
         self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
+        self.otel = OtelService(self.settings, self.reader.snapshot, self._tellers, self._journal, clock)
+
+    def _tellers(self) -> list[Teller]:
+        """Build what makes spans and log records. In the exporting thread."""
+        return []
 
     def _own(self) -> Own:
         states = self._states
@@ -206,12 +193,14 @@ class Engine:
                 "journal": lambda: self._journal.cpu_time,
                 "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
                 "endpoint": lambda: self.metrics.cpu_time,
+                "otlp": lambda: self.otel.cpu_time,
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
                 "tasks": lambda: sum(state.tasks.untold.total() for state in states.all()),
                 "journal": lambda: self._journal.dropped,
                 "context": lambda: self._contexts.unshown_dropped,
+                "otlp": lambda: self.otel.dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: (
@@ -266,6 +255,7 @@ class Engine:
         self._done("watchdog", self._lost_tasks.collect)
         self._report.end()
         self._losses.end()
+        self._done("otlp", self.otel.stop)
         self._journal.stop(timeout=1.0)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -345,17 +335,21 @@ class Engine:
     def _refresh_metrics(self) -> None:
         if any(state.heartbeat_time for state in self._states.all()):
             self.metrics.prepare()  # not earlier: a server may import its application in its loop
+            if self.settings.otlp:
+                self.otel.start()
         self.metrics.refresh()
 
     def before_fork(self) -> None:
         """Take back what a child must not inherit."""
         self.metrics.before_fork()
+        self.otel.before_fork()
         self._hold_dump.before_fork()
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
+        self.otel.after_fork_in_parent()
         self.metrics.after_fork_in_parent()
         if self.installed:
             self._signals.after_fork_in_parent()
@@ -387,3 +381,4 @@ class Engine:
         self._watchdog.forget_thread()
         self._hold_dump.forget()
         self.metrics.forget_endpoint()
+        self.otel.after_fork_in_child()
