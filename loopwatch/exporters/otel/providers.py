@@ -57,13 +57,13 @@ def resource(service_name: str) -> Resource:
     for name in dict.fromkeys((*map(str.strip, further), "otel")):
         for detector in entry_points(group="opentelemetry_resource_detector", name=name):
             described = described.merge(detector.load()().detect())
-    ours = {
+    ours: dict[str, str | int] = {
         "service.name": service_name,
         "process.pid": os.getpid(),
         "telemetry.distro.name": SCOPE,
         "telemetry.distro.version": __version__,
     }
-    return described.merge(Resource(ours))
+    return described.merge(Resource({**ours}))
 
 
 class Outlet:
