@@ -97,6 +97,11 @@ class Pipeline:
         for outlet in self._outlets.values():
             outlet.close()
 
+    def give_up(self) -> None:
+        """Break off, for good. Any thread."""
+        self._delivery.given_up = True
+        self.disconnect()
+
     def end(self) -> None:
         """Send nothing any more, and leave nothing of ours on what is not ours."""
         for choice in (self._traces, self._logs, self._metrics):

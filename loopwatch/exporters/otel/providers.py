@@ -90,6 +90,7 @@ class Outlet:
                 make = found.load()
             self._delivery.hush()
             self._exporter = make()
+            self._delivery.hush()  # again: it imports what it sends with
         return bool(self._exporter.export(*batch, **options).name == "SUCCESS")
 
     def close(self) -> None:

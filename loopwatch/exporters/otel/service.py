@@ -81,7 +81,7 @@ class OtelService:
             return
         thread.join(timeout)
         if thread.is_alive() and self._pipeline is not None:
-            self._pipeline.disconnect()
+            self._pipeline.give_up()
             thread.join(GIVE_UP)
 
     def before_fork(self) -> None:
