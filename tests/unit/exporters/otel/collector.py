@@ -108,11 +108,15 @@ def snapshot_of(points: Any, at: float = 1000.0) -> Snapshot:
 
 
 def pipeline_of(
-    source: Callable[[], Snapshot], *tellers: Any, journal: Journal | None = None, clock: Clock = SYSTEM
+    source: Callable[[], Snapshot],
+    *tellers: Any,
+    collector: Callable[[], Any] = lambda: None,
+    journal: Journal | None = None,
+    clock: Clock = SYSTEM,
 ) -> Any:
     """Build a pipeline as the service does."""
     from loopwatch.exporters.otel.pipeline import Pipeline
 
     settings = Settings(service_name="shop", otlp=True)
     lock = threading.RLock()
-    return Pipeline(settings, source, tellers, 900.0, lock, journal or Journal(), clock)
+    return Pipeline(settings, source, tellers, collector, 900.0, lock, journal or Journal(), clock)

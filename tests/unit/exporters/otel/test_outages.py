@@ -145,7 +145,9 @@ class Service:
     def __init__(self) -> None:
         self.rounds = threading.Semaphore(0)
         settings = Settings(otlp=True)
-        self.otel = OtelService(settings, lambda: snapshot_of(BLOCKED), lambda: [self], Journal(), SYSTEM)
+        self.otel = OtelService(
+            settings, lambda: snapshot_of(BLOCKED), lambda: [self], lambda: None, Journal(), SYSTEM
+        )
 
     def tell(self, tracers: Any, loggers: Any) -> None:
         self.rounds.release()
