@@ -98,6 +98,36 @@ def test_it_says_nothing_of_its_own_export(sink: Sink, program: Any) -> None:
     assert overhead["otlp"] >= 0.0
 
 
+DRAINED = """
+import asyncio, os, threading
+import loopwatch, loopwatch.exporters.otel.service
+
+loopwatch.exporters.otel.service.SENT = 60.0  # on a slow machine, too
+agent = loopwatch.install(prometheus_port=None, hold_dump=False)
+
+async def main():
+    while "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}:
+        await asyncio.sleep(0.02)
+    loopwatch.spawn(asyncio.sleep(0.05))
+    await loopwatch.drain()
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+def test_a_drain_is_known_before_the_process_ends(sink: Sink, program: Any) -> None:
+    program(DRAINED)
+    metrics = metrics_of(sink.metrics[-1])
+    (finished,) = metrics["loopwatch.drain.finished"].sum.data_points
+    assert finished.as_int == 1
+    states = {
+        attributes_of(point)["loopwatch.drain.state"]: point.as_int
+        for point in metrics["loopwatch.drain.status"].sum.data_points
+    }
+    assert states["drained"] == 1
+
+
 def test_without_a_variable_nothing_is_exported(sink: Sink, program: Any) -> None:
     program(PROGRAM.replace('while "loopwatch-otel" not in', "while False and"), LOOPWATCH_OTLP="no")
     assert sink.metrics == []
