@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -17,7 +17,7 @@ from ._collectors.leaks.finder import LeakFinder
 from ._collectors.leaks.found import Found
 from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
-from ._collectors.own import Own
+from ._collectors.own import COMPONENTS, Own
 from ._collectors.pools.catalogue import READERS
 from ._collectors.pools.census import PoolCensus
 from ._collectors.pools.hub import Hub
@@ -53,29 +53,11 @@ from ._watchdog.pace import Pace
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
+from .exporters.otel.service import OtelService
 from .exporters.service import MetricsService
 
-COMPONENTS = (
-    "attach",
-    "context",
-    "drain",
-    "endpoint",
-    "exceptions",
-    "gc",
-    "handovers",
-    "heartbeat",
-    "hold_dump",
-    "journal",
-    "pools",
-    "prometheus",
-    "reader",
-    "show",
-    "signals",
-    "tasks",
-    "unawaited",
-    "watchdog",
-)
-"""Parts that may fail. Each shows as zero until it does, or its first failure would be no increase."""
+if TYPE_CHECKING:
+    from .exporters.otel.pipeline import Teller
 
 LOOKS = 3
 """How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
@@ -83,6 +65,8 @@ so each is sampled at least once before it counts. Each look more costs an idle 
 SHORTEST_TICK = 0.005
 """Seconds between two looks of the watchdog, however low the threshold: it costs some 20 us each."""
 
+WRITTEN = 0.15
+"""Seconds the log's handlers may take to write what a drain says."""
 DRAINS = 16
 """Reports of drains that are kept. Mostly there is one, at the end."""
 
@@ -197,6 +181,19 @@ class Engine:
             (self._own(),),
         )
         self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
+        self.otel = OtelService(
+            self.settings,
+            self.reader.snapshot,
+            self._tellers,
+            lambda: self.metrics.collector,
+            self._pools.ignored,
+            self._journal,
+            clock,
+        )
+
+    def _tellers(self) -> list[Teller]:
+        """Build what makes spans and log records. In the exporting thread."""
+        return []
 
     def _own(self) -> Own:
         states = self._states
@@ -206,12 +203,14 @@ class Engine:
                 "journal": lambda: self._journal.cpu_time,
                 "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
                 "endpoint": lambda: self.metrics.cpu_time,
+                "otlp": lambda: self.otel.cpu_time,
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
                 "tasks": lambda: sum(state.tasks.untold.total() for state in states.all()),
                 "journal": lambda: self._journal.dropped,
                 "context": lambda: self._contexts.unshown_dropped,
+                "otlp": lambda: self.otel.dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: (
@@ -223,7 +222,7 @@ class Engine:
     def install(self) -> None:
         """Begin to watch."""
         self.installed = True
-        lean_on(Backing(self._journal, self._contexts, self._states, self._drains))
+        lean_on(Backing(self._journal, self._contexts, self._states, self._drains, self._flush))
         for component, probe in self._probes.items():
             if not self._done(component, probe.install):
                 self._done(component, probe.remove)
@@ -266,6 +265,7 @@ class Engine:
         self._done("watchdog", self._lost_tasks.collect)
         self._report.end()
         self._losses.end()
+        self._done("otlp", self.otel.stop)
         self._journal.stop(timeout=1.0)
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -339,23 +339,31 @@ class Engine:
             self._stall_log.add(stall)
         self._report.tell(stall)
 
+    def _flush(self) -> None:
+        self._journal.flush(WRITTEN)
+        self.otel.flush()
+
     def _rearm_dump(self) -> None:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
 
     def _refresh_metrics(self) -> None:
         if any(state.heartbeat_time for state in self._states.all()):
             self.metrics.prepare()  # not earlier: a server may import its application in its loop
+            if self.settings.otlp:
+                self.otel.start()
         self.metrics.refresh()
 
     def before_fork(self) -> None:
         """Take back what a child must not inherit."""
         self.metrics.before_fork()
+        self.otel.before_fork()
         self._hold_dump.before_fork()
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
+        self.otel.after_fork_in_parent()
         self.metrics.after_fork_in_parent()
         if self.installed:
             self._signals.after_fork_in_parent()
@@ -387,3 +395,4 @@ class Engine:
         self._watchdog.forget_thread()
         self._hold_dump.forget()
         self.metrics.forget_endpoint()
+        self.otel.after_fork_in_child()

@@ -70,11 +70,11 @@ def _family(fact: facts.Fact, points: Iterable[Point]) -> Metric:
         histogram = HistogramMetricFamily(name, text, labels=labels)
         for point in points:
             distribution = _distribution(fact, point)
-            histogram.add_metric(_texts(point), _buckets(distribution), distribution.sum)
+            histogram.add_metric(point.texts, _buckets(distribution), distribution.sum)
         return histogram
     family = (CounterMetricFamily if fact.kind == "counter" else GaugeMetricFamily)(name, text, labels=labels)
     for point in points:
-        family.add_metric(_texts(point), _number(fact, point))
+        family.add_metric(point.texts, _number(fact, point))
     return family
 
 
@@ -95,8 +95,3 @@ def _buckets(distribution: Distribution) -> Sequence[tuple[str, float]]:
     """Cumulate the counts under their upper bounds, the last of which is infinity."""
     bounds = [*map(floatToGoString, distribution.bounds), "+Inf"]
     return list(zip(bounds, accumulate(distribution.counts), strict=True))
-
-
-def _texts(point: Point) -> list[str]:
-    """Spell out lone surrogates, which names of files and functions can hold and UTF-8 cannot."""
-    return [text.encode("utf-8", "backslashreplace").decode() for text in point.labels]
