@@ -59,6 +59,8 @@ class Victim:
     task_name: str | None
     coroutine: str | None
     trace_id: str | None
+    span_id: str | None = None
+    trace_flags: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,9 @@ class Stall:
     samples: int
     """How many stacks were taken of it; 0 means that the culprit could not be seen."""
     loop_name: str
+    trace_flags: int | None = None
+    """Of W3C Trace Context: 1 when the trace is sampled, so that it can be looked up. Likewise wherever it
+    stands beside a ``trace_id``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,7 @@ class Task:
     """What the innermost one waits for, such as ``Lock.acquire``; None while it is not waiting."""
     daemon: bool
     loop_name: str
+    trace_flags: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +221,7 @@ class Lost:
     task_name: str | None = None
     leak: LeakReason | None = None
     """Of a task that lives: how it was found."""
+    trace_flags: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +260,7 @@ class PoolUser:
     await_stack: tuple[Frame, ...]
     """Where the task stands, innermost last. Empty when it has ended."""
     waiting_on: str | None
+    trace_flags: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -117,6 +117,7 @@ class LossReport:
             context=context.values,
             trace_id=context.trace_id,
             span_id=context.span_id,
+            trace_flags=context.trace_flags,
             await_stack=tuple(shape(place) for place in loss.stack),
             waiting_on=loss.waiting_on,
             evidence=loss.evidence,

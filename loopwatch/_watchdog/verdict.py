@@ -19,7 +19,7 @@ from .code_owner import CodeOwner
 from .culprit import call_of, find, theirs
 from .evidence import Reading
 from .lateness import Lateness
-from .samples import Sample, Suspicion, most_seen
+from .samples import Sample, Suspicion, Waiting, most_seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +73,17 @@ class Verdict:
             context=context.values,
             trace_id=context.trace_id,
             span_id=context.span_id,
-            victims=tuple(
-                Victim(task.name, task.coroutine, self._contexts.shape(task.values).trace_id)
-                for task in suspicion.victims
-            ),
+            trace_flags=context.trace_flags,
+            victims=tuple(map(self._victim, suspicion.victims)),
             evidence=_evidence(measured, suspicion, stack),
             in_progress=in_progress,
             samples=len(samples),
             loop_name=self._state.name,
         )
+
+    def _victim(self, task: Waiting) -> Victim:
+        context = self._contexts.shape(task.values)
+        return Victim(task.name, task.coroutine, context.trace_id, context.span_id, context.trace_flags)
 
     def _measure(self, ended: Ended, suspicion: Suspicion, samples: list[Sample]) -> Measured:
         start, end, after = ended.start, ended.end, ended.after
