@@ -102,12 +102,25 @@ class Stall:
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """One observation of a histogram, and the span in which it happened."""
+
+    value: float
+    at: float
+    """Unix time it was observed."""
+    trace_id: str
+    span_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Distribution:
     """A histogram as read: one count per bucket, not cumulative, the last one beyond all bounds."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     sum: float
+    exemplars: tuple[Exemplar | None, ...] = ()
+    """The last one of each bucket, in the order of ``counts``; empty when there is none at all."""
 
     @property
     def count(self) -> int:
