@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ._measures import Point
+
 Cause = Literal["cpu", "blocking", "flood", "gc", "gil", "starved", "suspended", "unknown"]
 """Why a loop was not served, in the order of the decision; see ``docs/explanation/causes.md``."""
 
@@ -99,50 +101,6 @@ class Stall:
     trace_flags: int | None = None
     """Of W3C Trace Context: 1 when the trace is sampled, so that it can be looked up. Likewise wherever it
     stands beside a ``trace_id``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exemplar:
-    """One observation of a histogram, and the span in which it happened."""
-
-    value: float
-    at: float
-    """Unix time it was observed."""
-    trace_id: str
-    span_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """A histogram as read: one count per bucket, not cumulative, the last one beyond all bounds."""
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    sum: float
-    exemplars: tuple[Exemplar | None, ...] = ()
-    """The last one of each bucket, in the order of ``counts``; empty when there is none at all."""
-
-    @property
-    def count(self) -> int:
-        """Number of observations."""
-        return sum(self.counts)
-
-    def quantile(self, q: float) -> float | None:
-        """Estimate quantile ``q`` (0 to 1) linearly within its bucket, as PromQL's ``histogram_quantile``.
-
-        None without observations; the highest bound when the quantile lies beyond it.
-        """
-        rank = q * self.count
-        if not self.count:
-            return None
-        seen = 0
-        lower = 0.0
-        for bound, count in zip(self.bounds, self.counts, strict=False):
-            if count and seen + count >= rank:
-                return lower + (bound - lower) * max(rank - seen, 0.0) / count
-            seen += count
-            lower = bound
-        return self.bounds[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,18 +325,6 @@ class DrainReport:
     def forced(self) -> bool:
         """Whether work was left."""
         return bool(self.cancelled or self.abandoned)
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One value of a fact, with the values of its labels in the order the fact declares them."""
-
-    labels: tuple[str, ...]
-    value: float | Distribution
-
-
-Measure = tuple[str, tuple[str, ...], float | Distribution]
-"""A point on its way to a snapshot: the stem of its fact, the values of its labels, its value."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from loopwatch._records import Measure
+from loopwatch._measures import Measure
+
+COMPONENTS = (
+    "attach",
+    "context",
+    "drain",
+    "endpoint",
+    "exceptions",
+    "gc",
+    "handovers",
+    "heartbeat",
+    "hold_dump",
+    "journal",
+    "otlp",
+    "pools",
+    "prometheus",
+    "reader",
+    "show",
+    "signals",
+    "tasks",
+    "unawaited",
+    "watchdog",
+)
+"""Parts that may fail. Each shows as zero until it does, or its first failure would be no increase."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,9 @@ from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import coroutine_of, name_of
 from loopwatch._internals.tasks import function_of, unretrieved
+from loopwatch._measures import Distribution, Measure
 from loopwatch._places import shape
-from loopwatch._records import Distribution, Measure, Task
+from loopwatch._records import Task
 from loopwatch._store.cells import TopTotals
 from loopwatch._store.daemons import is_daemon
 from loopwatch._store.loop_state import LoopState, LoopStates

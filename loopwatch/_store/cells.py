@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Hashable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
-from loopwatch._records import Distribution, Exemplar
+from loopwatch._measures import Distribution, Exemplar
 from loopwatch.facts import BUCKETS
 
 K = TypeVar("K", bound=Hashable)

@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from loopwatch._clock import Clock
-from loopwatch._records import Exemplar, Stall
+from loopwatch._measures import Exemplar
+from loopwatch._records import Stall
 from loopwatch._store.loop_state import ENDED_LIMIT, LoopState
 
 SAMPLED = 1

@@ -11,9 +11,10 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
-from loopwatch import _records, facts
+from loopwatch import _measures, facts
 from loopwatch._journal import Journal
-from loopwatch._records import Distribution, Point, Snapshot
+from loopwatch._measures import Distribution, Point
+from loopwatch._records import Snapshot
 
 COMPONENT = "prometheus"
 """What failures of rendering are counted under."""
@@ -102,7 +103,7 @@ def _buckets(distribution: Distribution) -> list[tuple[str, float] | tuple[str, 
     ]
 
 
-def _exemplar(exemplar: _records.Exemplar) -> Exemplar:
+def _exemplar(exemplar: _measures.Exemplar) -> Exemplar:
     """Render an exemplar, which OpenMetrics shows and the classic text leaves out.
 
     Its labels have 63 of the 128 characters they may have. Grafana finds the trace by ``trace_id``.

@@ -12,7 +12,18 @@ import loopwatch
 PACKAGE = Path(loopwatch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"facts", "_settings", "_records", "_places", "_clock", "_errors", "_journal", "_version"}
+VOCABULARY = {
+    "facts",
+    "_settings",
+    "_records",
+    "_measures",
+    "_events",
+    "_places",
+    "_clock",
+    "_errors",
+    "_journal",
+    "_version",
+}
 BASE = {"_internals", "_store", "_context"}
 SOURCES = {"_probes", "_watchdog", "_collectors", "_jobs", "_blackbox"}
 READERS = {"_reader", "_rules"}
@@ -24,7 +35,7 @@ MAY_IMPORT = {
     "_context": VOCABULARY | {"_internals", "_store"},
     **dict.fromkeys(SOURCES, VOCABULARY | BASE),
     **dict.fromkeys(READERS, VOCABULARY | BASE | SOURCES),
-    **dict.fromkeys(FACES, VOCABULARY),
+    **dict.fromkeys(FACES, VOCABULARY | {"_internals"}),
     "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES,
     "_agent": VOCABULARY | {"_engine", "exporters"},
     "__init__": VOCABULARY | {"_agent", "_context", "_jobs", "_store"},

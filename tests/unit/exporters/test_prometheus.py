@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from loopwatch import facts
 from loopwatch._journal import Journal
-from loopwatch._records import Distribution, Exemplar, Point, Snapshot
+from loopwatch._measures import Distribution, Exemplar, Point
+from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import OPENMETRICS, TEXT, Form
 from loopwatch.exporters.prometheus import SnapshotCollector, registry_of
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopwatch._records import Exemplar
+from loopwatch._measures import Exemplar
 from loopwatch._store.cells import Histogram, TopTotals, WindowMax
 from loopwatch.facts import BUCKETS
 
