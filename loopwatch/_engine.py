@@ -17,11 +17,12 @@ from ._collectors.leaks.finder import LeakFinder
 from ._collectors.leaks.found import Found
 from ._collectors.loops import LoopHealth
 from ._collectors.losses import Losses
-from ._collectors.own import Own
+from ._collectors.own import COMPONENTS, Own
 from ._collectors.pools.catalogue import READERS
 from ._collectors.pools.census import PoolCensus
 from ._collectors.pools.hub import Hub
 from ._collectors.pools.overdue import Overdue
+from ._collectors.pools.saturation import Saturation
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._context.backing import Backing, lean_on
@@ -40,6 +41,7 @@ from ._settings import Settings
 from ._store.jobs import JOBS
 from ._store.loop_state import LoopStates
 from ._store.lost_log import LostLog
+from ._store.outbox import Outbox
 from ._store.pauses import Pauses
 from ._store.pools import Pools
 from ._store.stall_log import StallLog
@@ -54,28 +56,6 @@ from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
 from .exporters.service import MetricsService
-
-COMPONENTS = (
-    "attach",
-    "context",
-    "drain",
-    "endpoint",
-    "exceptions",
-    "gc",
-    "handovers",
-    "heartbeat",
-    "hold_dump",
-    "journal",
-    "pools",
-    "prometheus",
-    "reader",
-    "show",
-    "signals",
-    "tasks",
-    "unawaited",
-    "watchdog",
-)
-"""Parts that may fail. Each shows as zero until it does, or its first failure would be no increase."""
 
 LOOKS = 3
 """How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
@@ -112,6 +92,7 @@ class Engine:
         self._states = LoopStates(self._pauses)
         self._stall_log, self._lost_log = StallLog(), LostLog()
         self._pools = Pools()
+        self._outbox = Outbox()
         self._owner = CodeOwner(settings.app_packages)
         self._drains: deque[DrainReport] = deque(maxlen=DRAINS)
         self._build_probes()
@@ -152,14 +133,18 @@ class Engine:
             contexts=contexts,
             tell=self._tell,
         )
-        self._losses = LossReport(self._lost_log, contexts, owner, clock, journal)
+        self._losses = LossReport(self._lost_log, contexts, owner, self._outbox, clock, journal)
         self._lost_tasks = LostTasks(
             self._states, self._unawaited.dropped, self._lost_contexts, owner, self._losses.tell
         )
         self._found = Found(contexts, self._lost_log, self._losses)
         leaks = LeakFinder(self._states, self._found, clock)
         self._pool_pace = Pace(clock)
-        overdue = Overdue(self._pools, self._hub, contexts, self._pool_pace.admit, clock, journal)
+        overdue = Overdue(
+            self._pools, self._hub, contexts, self._pool_pace.admit, self._outbox, clock, journal
+        )
+        self._pool_census = PoolCensus(self._pools, self._hub, contexts, clock)
+        self._saturation = Saturation(self._pools, self._hub, self._pool_census, self._outbox, clock)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
@@ -176,6 +161,7 @@ class Engine:
                 self._lost_tasks.collect,
                 leaks.look,
                 overdue.look,
+                self._saturation.look,
                 self._refresh_metrics,
             ),
         )
@@ -193,7 +179,7 @@ class Engine:
             self._census,
             Losses(states, self._lost_log, self._lost_contexts),
             JobCounts(self._drains),
-            PoolCensus(self._pools, self._hub, self._contexts, clock),
+            self._pool_census,
             (self._own(),),
         )
         self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
@@ -212,6 +198,7 @@ class Engine:
                 "tasks": lambda: sum(state.tasks.untold.total() for state in states.all()),
                 "journal": lambda: self._journal.dropped,
                 "context": lambda: self._contexts.unshown_dropped,
+                "outbox": lambda: self._outbox.dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: (
@@ -223,7 +210,7 @@ class Engine:
     def install(self) -> None:
         """Begin to watch."""
         self.installed = True
-        lean_on(Backing(self._journal, self._contexts, self._states, self._drains))
+        lean_on(Backing(self._journal, self._contexts, self._states, self._drains, self._outbox))
         for component, probe in self._probes.items():
             if not self._done(component, probe.install):
                 self._done(component, probe.remove)
@@ -337,6 +324,7 @@ class Engine:
     def _tell(self, stall: Stall) -> None:
         if not stall.in_progress:
             self._stall_log.add(stall)
+            self._outbox.put(stall)
         self._report.tell(stall)
 
     def _rearm_dump(self) -> None:
@@ -379,6 +367,8 @@ class Engine:
         self._losses.clear()
         self._pool_pace.clear()
         self._pools.clear()
+        self._saturation.clear()
+        self._outbox.clear()
         JOBS.clear()
         self._drains.clear()
         self._signals.after_fork_in_child()
