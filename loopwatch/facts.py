@@ -530,7 +530,7 @@ ALL: tuple[Fact, ...] = (
         "counter",
         "{event}",
         (COMPONENT,),
-        "Events loopwatch could not keep or export because a bounded buffer was full, or a rate limit reached.",
+        "Events loopwatch did not keep or export: a bounded buffer was full, or a rate limit reached.",
     ),
     Fact(
         "internal_errors",
