@@ -102,6 +102,7 @@ def install(
     stall_threshold: float | Unset = UNSET,
     prometheus_port: int | Unset | None = UNSET,
     prometheus_host: str | Unset = UNSET,
+    otlp: bool | Unset | None = UNSET,
     keep_tasks: bool | Unset = UNSET,
     drain_timeout: float | Unset | None = UNSET,
     app_packages: tuple[str, ...] | list[str] | Unset = UNSET,
@@ -116,6 +117,8 @@ def install(
     - ``stall_threshold``: seconds a loop may be busy before it is a stall; 0.005 to 60, default 0.1.
     - ``prometheus_port``: of the ``/metrics`` endpoint; default 9464, 0 for any free one, None for none.
     - ``prometheus_host``: address it binds; default ``127.0.0.1``.
+    - ``otlp``: True exports metrics, spans and logs by OpenTelemetry, False does not; default None: if an
+      ``OTEL_EXPORTER_OTLP_*`` variable is set. Those variables say where and how. Takes ``loopwatch[otlp]``.
     - ``keep_tasks``: True holds each task that is created in a watched loop until it is done, so that none
       is garbage-collected while pending; default False: none lives longer than it would without us.
     - ``drain_timeout``: seconds for a plain program's tasks to end, on SIGTERM and SIGINT, before the signal
@@ -132,6 +135,7 @@ def install(
         "stall_threshold": stall_threshold,
         "prometheus_port": prometheus_port,
         "prometheus_host": prometheus_host,
+        "otlp": otlp,
         "keep_tasks": keep_tasks,
         "drain_timeout": drain_timeout,
         "app_packages": app_packages,

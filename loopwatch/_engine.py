@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -31,6 +31,7 @@ from ._context.reader import ContextReader
 from ._errors import LoopwatchError
 from ._jobs.signals import DrainSignals
 from ._journal import Journal
+from ._pace import Pace
 from ._probes.attach import BOUNDARY, Attach
 from ._probes.gc import GcProbe
 from ._probes.handovers import HandOverProbe
@@ -51,11 +52,14 @@ from ._watchdog.hold_dump import HoldDump
 from ._watchdog.lateness import Lateness
 from ._watchdog.loss_report import LossReport
 from ._watchdog.lost import LostTasks
-from ._watchdog.pace import Pace
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
+from .exporters.otel.service import OtelService
 from .exporters.service import MetricsService
+
+if TYPE_CHECKING:
+    from .exporters.otel.pipeline import Teller
 
 LOOKS = 3
 """How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
@@ -183,6 +187,13 @@ class Engine:
             (self._own(),),
         )
         self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
+        self.otel = OtelService(self.settings, self.reader.snapshot, self._tellers, self._journal, clock)
+
+    def _tellers(self) -> list[Teller]:
+        """Build what makes spans and log records. In the exporting thread."""
+        from .exporters.otel.events import Events
+
+        return [Events(self._outbox.take, self._clock, self._journal)]
 
     def _own(self) -> Own:
         states = self._states
@@ -192,6 +203,7 @@ class Engine:
                 "journal": lambda: self._journal.cpu_time,
                 "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
                 "endpoint": lambda: self.metrics.cpu_time,
+                "otlp": lambda: self.otel.cpu_time,
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
@@ -199,6 +211,7 @@ class Engine:
                 "journal": lambda: self._journal.dropped,
                 "context": lambda: self._contexts.unshown_dropped,
                 "outbox": lambda: self._outbox.dropped,
+                "otlp": lambda: self.otel.dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: (
@@ -253,7 +266,14 @@ class Engine:
         self._done("watchdog", self._lost_tasks.collect)
         self._report.end()
         self._losses.end()
+        self._done("otlp", self._stop_export)
         self._journal.stop(timeout=1.0)
+
+    def _stop_export(self) -> None:
+        if self._outbox.is_open:
+            self.otel.start()  # unless it runs: of a program that was over sooner there is something to tell
+        self.otel.stop()
+        self._outbox.close()
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Attach to a loop that runs already, here or elsewhere. Raises RuntimeError if it is closed."""
@@ -310,6 +330,8 @@ class Engine:
             "watchdog": self._watchdog.start,
             "endpoint": self.metrics.start,
         }
+        if self.settings.otlp:
+            self._outbox.open()
         for component, start in parts.items():
             self._done(component, start)
 
@@ -333,17 +355,21 @@ class Engine:
     def _refresh_metrics(self) -> None:
         if any(state.heartbeat_time for state in self._states.all()):
             self.metrics.prepare()  # not earlier: a server may import its application in its loop
+            if self.settings.otlp:
+                self.otel.start()
         self.metrics.refresh()
 
     def before_fork(self) -> None:
         """Take back what a child must not inherit."""
         self.metrics.before_fork()
+        self.otel.before_fork()
         self._hold_dump.before_fork()
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
+        self.otel.after_fork_in_parent()
         self.metrics.after_fork_in_parent()
         if self.installed:
             self._signals.after_fork_in_parent()
@@ -355,25 +381,16 @@ class Engine:
             return
         self._started = False
         self._starting = threading.RLock()
-        self._states.clear()
         self._pauses.running_since = None  # a thread that collected does not run here
-        self._census.clear()
-        self._stall_log.clear()
-        self._lost_log.clear()
-        self._lost_contexts.clear()
-        self._unawaited.dropped.clear()
-        self._found.clear()
-        self._report.clear()
-        self._losses.clear()
-        self._pool_pace.clear()
-        self._pools.clear()
-        self._saturation.clear()
-        self._outbox.clear()
-        JOBS.clear()
-        self._drains.clear()
+        kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
+        counted = self._unawaited.dropped, self._pools, JOBS, self._drains
+        told = self._report, self._losses, self._pool_pace, self._saturation, self._outbox
+        for each in (*kept, *counted, *told):
+            each.clear()
         self._signals.after_fork_in_child()
         self._attach.forget()
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()
         self.metrics.forget_endpoint()
+        self.otel.after_fork_in_child()

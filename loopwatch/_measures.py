@@ -5,6 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+def spelled(text: str) -> str:
+    """Spell out lone surrogates, which names of files can hold and UTF-8 cannot."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @dataclass(frozen=True, slots=True)
 class Exemplar:
     """One observation of a histogram, and the span in which it happened."""
@@ -55,6 +60,11 @@ class Point:
 
     labels: tuple[str, ...]
     value: float | Distribution
+
+    @property
+    def texts(self) -> list[str]:
+        """The labels, as they can be sent."""
+        return list(map(spelled, self.labels))
 
 
 Measure = tuple[str, tuple[str, ...], float | Distribution]

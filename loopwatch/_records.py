@@ -99,7 +99,7 @@ class Stall:
     """How many stacks were taken of it; 0 means that the culprit could not be seen."""
     loop_name: str
     trace_flags: int | None = None
-    """Of W3C Trace Context: 1 when the trace is sampled, so that it can be looked up. Likewise wherever it
+    """Of W3C Trace Context. Odd when the trace is sampled, so that it can be looked up. Likewise wherever it
     stands beside a ``trace_id``."""
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
+from . import _otlp
 from ._errors import ConfigurationError
 
 logger = logging.getLogger("loopwatch")
@@ -45,6 +47,7 @@ class Settings:
     stall_threshold: float = 0.1
     prometheus_port: int | None = 9464
     prometheus_host: str = "127.0.0.1"
+    otlp: bool = False
     keep_tasks: bool = False
     drain_timeout: float | None = None
     app_packages: tuple[str, ...] = ()
@@ -69,6 +72,13 @@ def seconds(name: str, value: object, low: float, high: float) -> float:
 
 def _stall_threshold(name: str, value: object) -> float:
     return seconds(name, value, 0.005, 60.0)
+
+
+def _otlp_setting(name: str, value: object) -> bool | None:
+    if value is not None and not isinstance(value, bool):
+        instead = "Give True, False, or None for whatever the OTEL_* variables say."
+        raise _fail(name, value, f"got {type(value).__name__}, not a yes or no", instead)
+    return value
 
 
 def _keep_tasks(name: str, value: object) -> bool:
@@ -144,6 +154,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "stall_threshold": _stall_threshold,
     "prometheus_port": _prometheus_port,
     "prometheus_host": _prometheus_host,
+    "otlp": _otlp_setting,
     "keep_tasks": _keep_tasks,
     "drain_timeout": _drain_timeout,
     "app_packages": _app_packages,
@@ -168,7 +179,7 @@ def _parse(field: str, name: str, raw: str) -> object:
             raise _fail(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
     if field == "app_packages":
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if field in ("keep_tasks", "hold_dump"):
+    if field in ("keep_tasks", "hold_dump", "otlp"):
         flag = _flag(text)
         return raw if flag is None else flag
     return raw
@@ -203,11 +214,36 @@ def _warn_unknown(environ: Mapping[str, str]) -> None:
             logger.warning("loopwatch: %s is set but is no setting of loopwatch: %s", name, hint)
 
 
+def _otel_service_name(environ: Mapping[str, str]) -> str:
+    items = environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(",")
+    pairs = [(name.strip(), value.strip()) for name, _, value in (item.partition("=") for item in items)]
+    return environ.get("OTEL_SERVICE_NAME") or unquote(dict(pairs).get("service.name", ""))
+
+
 def _program_name(argv: list[str]) -> str:
     stem = Path(argv[0]).stem if argv and argv[0] not in ("", "-c", "-m") else ""
     if stem == "__main__":
         stem = Path(argv[0]).parent.name
     return stem or "python"
+
+
+def _export(asked: bool | None, environ: Mapping[str, str]) -> bool:
+    """Decide whether to export by OTLP. Raises ConfigurationError if that is asked for and cannot be."""
+    variable = _otlp.variable_set(environ)
+    if asked is False or _otlp.disabled(environ) or (asked is None and variable is None):
+        return False
+    try:
+        if _otlp.installed(environ):
+            return True
+        why = "it takes packages that are not installed"
+        error = _fail("otlp", True, why, f"Install them: {_otlp.PIP}")
+    except ValueError as unknown:
+        error = ConfigurationError(str(unknown))
+    if asked:
+        raise error from None
+    if RUN not in environ:
+        logger.warning("loopwatch: %s is set, but nothing is exported: %s", variable, error)
+    return False
 
 
 def load(arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Settings:
@@ -224,5 +260,6 @@ def load(arguments: Mapping[str, object], environ: Mapping[str, str] = os.enviro
             chosen[field] = check(field, arguments[field])
         elif environ.get(variable, "").strip():  # empty counts as not set, as for OTEL_*
             chosen[field] = check(variable, _parse(field, variable, environ[variable]))
-    chosen.setdefault("service_name", environ.get("OTEL_SERVICE_NAME") or _program_name(sys.argv))
+    chosen.setdefault("service_name", _otel_service_name(environ) or _program_name(sys.argv))
+    chosen["otlp"] = _export(chosen.get("otlp"), environ)
     return Settings(**chosen)

@@ -21,6 +21,9 @@ POOL_TYPE = "asyncio.pool.type"
 DATABASE_POOL = "db.client.connection.pool.name"
 EXECUTOR = "asyncio.executor.name"
 
+INTEGERS = frozenset(("cpython.gc.generation", "server.port"))
+"""Labels whose values are numbers where a label can be one."""
+
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds. Below 1 ms a loop is healthy; 0.1 and 0.5 are alert thresholds, which must be bounds."""
 

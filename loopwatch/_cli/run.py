@@ -30,6 +30,7 @@ _OPTIONS = {
     "keep_tasks": "yes: hold each task until it is done; no (the default)",
     "drain_timeout": "seconds for a plain program's tasks to end, on SIGTERM and SIGINT; none for no drain",
     "app_packages": "modules that count as application code, separated by commas",
+    "otlp": "yes or no: export by OpenTelemetry; else if an OTEL_EXPORTER_OTLP_* variable is set",
     "hold_dump": "yes, no, or the file for the stack of a long hold of the GIL",
 }
 """Every setting is an option and, as ``LOOPWATCH_<NAME>``, a variable of the environment."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
+from loopwatch._pace import Pace
 from loopwatch._places import shape
 from loopwatch._records import Frame, Lost
 from loopwatch._store.lost_log import Loss, LostLog
@@ -16,7 +17,6 @@ from loopwatch._store.outbox import Outbox
 
 from .code_owner import CodeOwner
 from .culprit import find
-from .pace import Pace
 
 KINDS = 1000
 """Kinds of losses told apart: more than a program has, but its code may be generated without end."""

@@ -72,11 +72,11 @@ def _family(fact: facts.Fact, points: Iterable[Point]) -> Metric:
         histogram = HistogramMetricFamily(name, text, labels=labels)
         for point in points:
             distribution = _distribution(fact, point)
-            histogram.add_metric(_texts(point), _buckets(distribution), distribution.sum)
+            histogram.add_metric(point.texts, _buckets(distribution), distribution.sum)
         return histogram
     family = (CounterMetricFamily if fact.kind == "counter" else GaugeMetricFamily)(name, text, labels=labels)
     for point in points:
-        family.add_metric(_texts(point), _number(fact, point))
+        family.add_metric(point.texts, _number(fact, point))
     return family
 
 
@@ -110,8 +110,3 @@ def _exemplar(exemplar: _measures.Exemplar) -> Exemplar:
     """
     labels = {"trace_id": exemplar.trace_id, "span_id": exemplar.span_id}
     return Exemplar(labels, exemplar.value, exemplar.at)
-
-
-def _texts(point: Point) -> list[str]:
-    """Spell out lone surrogates, which names of files and functions can hold and UTF-8 cannot."""
-    return [text.encode("utf-8", "backslashreplace").decode() for text in point.labels]

@@ -15,9 +15,11 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 VOCABULARY = {
     "facts",
     "_settings",
+    "_otlp",
     "_records",
     "_measures",
     "_events",
+    "_pace",
     "_places",
     "_clock",
     "_errors",

@@ -16,6 +16,7 @@ NAMES = (
     "stall_threshold",
     "prometheus_port",
     "prometheus_host",
+    "otlp",
     "keep_tasks",
     "drain_timeout",
     "app_packages",

@@ -18,15 +18,12 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from loopwatch._measures import spelled
 from loopwatch._records import Frame
 from loopwatch.facts import FUNCTION
 
 Value = str | bool | int | float | list[str]
 Attributes = dict[str, Value]
-
-SCOPE = "loopwatch"
-SCHEMA = "https://opentelemetry.io/schemas/1.33.0"
-"""The version in which ``code.*`` became stable."""
 
 
 def known(attributes: Mapping[str, Value | None]) -> Attributes:
@@ -34,13 +31,8 @@ def known(attributes: Mapping[str, Value | None]) -> Attributes:
     return {name: value for name, value in attributes.items() if value is not None}
 
 
-def spelled(text: str) -> str:
-    """Spell out lone surrogates, which names of files can hold and UTF-8 cannot. A batch fails of one."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def exportable(attributes: Mapping[str, Value]) -> Attributes:
-    """Return attributes that can be sent, whatever their texts are made of."""
+    """Return attributes that can be sent: a batch with one that cannot would not arrive."""
     return {spelled(name): _exportable(value) for name, value in attributes.items()}
 
 

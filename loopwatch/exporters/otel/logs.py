@@ -46,8 +46,8 @@ class Event:
     """In whose trace it belongs."""
 
 
-def of_loss(lost: Lost, withheld: int) -> Event:
-    """Tell of a task that was lost or will never finish; ``withheld`` others were not told of before it."""
+def of_loss(lost: Lost) -> Event:
+    """Tell of a task that was lost or will never finish."""
     name, severity, what = _LOSSES[lost.reason]
     attributes: Attributes = {
         **code(lost.site, lost.await_stack),
@@ -61,7 +61,6 @@ def of_loss(lost: Lost, withheld: int) -> Event:
                 "asyncio.task.waiting_on": lost.waiting_on,
                 "error.type": lost.exception,
                 "loopwatch.context.missing": list(lost.missing) or None,
-                "loopwatch.event.withheld": withheld or None,
             }
         ),
         **{f"asyncio.task.evidence.{number}": value for number, value in lost.evidence.items()},

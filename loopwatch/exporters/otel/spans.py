@@ -29,6 +29,8 @@ STALL = "asyncio.eventloop.block"
 DRAIN = "loopwatch.drain"
 JOB = "loopwatch.job"
 
+WITHHELD = "loopwatch.event.withheld"
+"""Attribute: how many of the same kind were not exported since the last one, for the sake of the pace."""
 LINKS = 64
 """Tasks that a drain's span is linked to, of those it cut short; the SDK keeps 128 links of a span."""
 
@@ -46,7 +48,7 @@ def of_stall(tracer: Tracer, stall: Stall, withheld: int) -> None:
                 "asyncio.block.victims": len(stall.victims),
                 "asyncio.task.name": stall.task_name,
                 "asyncio.task.coroutine": stall.coroutine,
-                "loopwatch.event.withheld": withheld or None,
+                WITHHELD: withheld or None,
             }
         ),
         **{f"asyncio.block.evidence.{name}": value for name, value in stall.evidence.items()},

@@ -20,6 +20,7 @@ from loopwatch._events import Event
 from loopwatch._journal import Journal
 from loopwatch._records import Frame, Lost, Pool, Stall, Task, Victim
 from loopwatch.exporters.otel.events import Events
+from loopwatch.testing import FakeClock
 
 InMemoryLogs: Any = getattr(export, "InMemoryLogRecordExporter", None) or export.InMemoryLogExporter
 
@@ -145,9 +146,8 @@ class Desk:
 
     def __init__(self) -> None:
         self.waiting: deque[Event] = deque()
-        self.journal = Journal()
-        self.withheld: int | None = 0
-        self.events = Events(self._take, lambda: self.withheld, lambda: self.withheld, self.journal)
+        self.fake, self.journal = FakeClock(), Journal()
+        self.events = Events(self._take, self.fake.clock, self.journal)
         self._spans, self._logs = InMemorySpanExporter(), InMemoryLogs()
         self.tracers, self.loggers = TracerProvider(shutdown_on_exit=False), LoggerProvider()
         self.tracers.add_span_processor(SimpleSpanProcessor(self._spans))

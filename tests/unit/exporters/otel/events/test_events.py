@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from loopwatch._events import Drained
+import pytest
+
+from loopwatch._events import Drained, Event
+from loopwatch._pace import WINDOW
 from loopwatch._records import DrainReport, Frame
+from loopwatch.exporters.otel.events import A_MINUTE
 
 from .conftest import LOST, STALL, Desk
 
@@ -72,10 +76,21 @@ def flat(value: object) -> str:
     return "".join(map(flat, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def test_a_drain_is_told_whatever_the_pace(desk: Desk) -> None:
-    desk.withheld = None
-    desk.tell(*[DRAINED] * 100)
-    assert (len(desk.spans()), len(desk.logs())) == (100, 100)
+@pytest.mark.parametrize("event", [STALL, LOST])
+def test_a_flood_is_told_at_a_bounded_pace_and_counted(desk: Desk, event: Event) -> None:
+    desk.tell(*[event] * (A_MINUTE + 40))
+    assert len(desk.spans()) + len(desk.logs()) == A_MINUTE
+    assert desk.events.suppressed == 40
+    desk.fake.advance(WINDOW)
+    desk.tell(event, event)
+    said = [(one.attributes or {}).get("loopwatch.event.withheld") for one in (*desk.spans(), *desk.logs())]
+    assert said == [40, None]
+
+
+def test_a_flood_of_stalls_keeps_no_loss_back_nor_a_drain(desk: Desk) -> None:
+    desk.tell(*[STALL] * 200, LOST, *[DRAINED] * 100)
+    assert len(desk.spans()) == A_MINUTE + 100
+    assert [told.name for told in desk.logs()] == ["asyncio.task.lost"] + ["loopwatch.drain"] * 100
 
 
 def test_nothing_is_asked_of_a_provider_when_nothing_waits(desk: Desk) -> None:

@@ -95,14 +95,6 @@ def test_a_loss_outside_of_any_trace_has_none_whatever_goes_on_in_this_thread(de
     assert told.ids == NO_TRACE
 
 
-def test_the_next_loss_says_how_many_were_withheld(desk: Desk) -> None:
-    desk.withheld = None
-    desk.tell(LOST)
-    assert desk.logs() == []
-    desk.withheld = 9
-    assert desk.log(LOST).attributes["loopwatch.event.withheld"] == 9
-
-
 class TestDrain:
     REPORT = DrainReport((TASK,), (TASK,), (replace(TASK, name="stuck", **ids(0x300)),), 8.25, 8.0)
 

@@ -119,14 +119,6 @@ class TestStall:
         }
         assert span.links == ()
 
-    def test_the_next_one_says_how_many_were_withheld(self, desk: Desk) -> None:
-        desk.withheld = None
-        desk.tell(STALL)
-        assert desk.spans() == []
-        desk.withheld = 41
-        span = desk.span(STALL)
-        assert (span.attributes or {})["loopwatch.event.withheld"] == 41
-
 
 class TestDrain:
     REPORT = DrainReport(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loopwatch._clock import Clock
+from ._clock import Clock
 
 BURST = 10
 """Lines per WINDOW. What happens all the time is told once every few seconds, not drowned in."""

@@ -1,0 +1,1 @@
+"""What loopwatch knows, by OpenTelemetry: metrics, spans and log records. Imported where that is wanted."""

@@ -1,0 +1,102 @@
+"""Sending, as the program sees it: no request of ours in its traces, one line in its log for each outage.
+
+The exporters of the SDK log each attempt, on loggers that those of the program use too. What ours say, which
+is what is said in this thread while it sends, is kept back, and the first of it told as the reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from collections.abc import Callable
+
+from loopwatch._clock import Clock
+from loopwatch._internals.otel_sdk import uninstrumented
+from loopwatch._journal import Journal
+
+_TALKERS = ("opentelemetry", "urllib3", "requests", "grpc")
+"""Packages whose loggers speak of sending."""
+_LONGEST_REASON = 300
+_USER = re.compile(r"[^\s/@]+@")
+"""The user and the password in an endpoint."""
+
+
+class _Hush(logging.Filter):
+    """Keeps back what one thread logs, and remembers the first warning."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread: int | None = None
+        self.reason = ""
+        self._loggers: set[logging.Logger] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See the class."""
+        if record.thread != self.thread:
+            return True
+        if not self.reason and record.levelno >= logging.WARNING:
+            self.reason = _USER.sub("", record.getMessage())[:_LONGEST_REASON]
+        return False
+
+    def join(self) -> None:
+        """Stand at each logger there is by now that may speak of sending."""
+        for name, found in list(logging.Logger.manager.loggerDict.items()):
+            if isinstance(found, logging.Logger) and name.partition(".")[0] in _TALKERS:
+                found.addFilter(self)
+                self._loggers.add(found)
+
+    def leave(self) -> None:
+        """Leave them all."""
+        while self._loggers:
+            self._loggers.pop().removeFilter(self)
+
+
+class Delivery:
+    """Sends batches of any signal, in one thread."""
+
+    def __init__(self, journal: Journal, clock: Clock) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._hush = _Hush()
+        self._failing: dict[str, float] = {}
+        """Signals whose last batch did not arrive, with the monotonic time that began."""
+
+    def send(self, signal: str, export: Callable[[], bool]) -> bool:
+        """Have ``export`` send a batch of ``signal``; return whether it says it arrived. Never raises."""
+        self._hush.join()
+        self._hush.reason = ""
+        self._hush.thread = threading.get_ident()
+        try:
+            with uninstrumented():
+                arrived = export()
+        except Exception as error:  # noqa: BLE001 - of whatever an exporter is made of
+            arrived = False
+            self._hush.reason = self._hush.reason or f"{type(error).__name__}: {error}"
+        finally:
+            self._hush.thread = None
+        (self._arrived if arrived else self._failed)(signal)
+        return arrived
+
+    def end(self) -> None:
+        """Let the loggers speak again."""
+        self._hush.leave()
+
+    def _failed(self, signal: str) -> None:
+        if not self._failing:
+            self._journal.say(
+                logging.WARNING,
+                "loopwatch: the export by OTLP does not arrive (%s): %s The program is not affected; another "
+                "line says when it arrives again.",
+                signal,
+                self._hush.reason or "no reason was given.",
+            )
+        self._failing.setdefault(signal, self._clock.monotonic())
+
+    def _arrived(self, signal: str) -> None:
+        if signal in self._failing:
+            seconds = self._clock.monotonic() - min(self._failing.values())
+            self._failing.clear()
+            self._journal.say(
+                logging.WARNING, "loopwatch: the export by OTLP arrives again, after %.0f s.", seconds
+            )

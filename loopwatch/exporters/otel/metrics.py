@@ -1,0 +1,88 @@
+"""The metrics, through a provider of ours or through the program's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from opentelemetry.metrics import MeterProvider as AnyMeterProvider
+from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import Metric, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+
+from loopwatch._clock import Clock
+from loopwatch._journal import Journal
+from loopwatch._records import Snapshot
+
+from .histograms import Adding, ReadyMade, exponential, temporality
+from .instruments import Instruments, Source, instruments_on, meter_of
+from .providers import Outlet
+from .recorded import Recorder
+
+
+class OurMetrics:
+    """A provider of ours, read when its owner says so: the reader of the SDK's would have a thread for it."""
+
+    def __init__(
+        self,
+        described: Resource,
+        outlet: Outlet,
+        source: Source,
+        started_at: float,
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._ready = None if exponential() else ReadyMade(started_at, temporality()[Histogram])
+        told = self._ready.told if self._ready is not None else lambda: None
+        reader = PeriodicExportingMetricReader(
+            Adding(outlet, self._made, told), export_interval_millis=math.inf
+        )
+        self._provider = MeterProvider([reader], described, shutdown_on_exit=False)
+        meter = meter_of(self._provider)
+        self._reader = reader
+        self._source = source
+        self._instruments = Instruments(meter)
+        self._instruments.connect(source, journal)
+        self.recorder = Recorder(meter, clock) if self._ready is None else None
+
+    def export(self) -> Snapshot | None:
+        """Collect and send, and return what it was made of."""
+        self._reader.collect()
+        return self._instruments.snapshot
+
+    def record(self) -> None:
+        """Have the provider count the histograms, if it is to."""
+        if self.recorder is not None:
+            self.recorder.record(self._source())
+
+    def shutdown(self) -> None:
+        """Send nothing any more."""
+        self._instruments.connect(None, None)
+        self._provider.shutdown()
+
+    def _made(self) -> Iterable[Metric]:
+        snapshot = self._instruments.snapshot
+        return self._ready.metrics(snapshot) if self._ready is not None and snapshot is not None else ()
+
+
+class TheirMetrics:
+    """Our instruments on the program's provider, which reads them when it likes."""
+
+    def __init__(self, provider: AnyMeterProvider, source: Source, journal: Journal, clock: Clock) -> None:
+        self.provider = provider
+        self._source = source
+        self._instruments = instruments_on(provider)
+        self._instruments.connect(source, journal)
+        self.recorder = Recorder(meter_of(provider), clock)
+
+    def record(self) -> None:
+        """Have the provider count the histograms."""
+        self.recorder.record(self._source())
+
+    def skip(self, snapshot: Snapshot) -> None:
+        """Take what ``snapshot`` has as exported."""
+        self.recorder.skip(snapshot)
+
+    def disconnect(self) -> None:
+        """Have nothing observed any more."""
+        self._instruments.connect(None, None)

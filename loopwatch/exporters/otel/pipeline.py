@@ -1,0 +1,140 @@
+"""From what loopwatch knows to whoever takes it: rounds of all three signals, in our thread."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import TracerProvider
+
+from loopwatch import _otlp
+from loopwatch._clock import Clock
+from loopwatch._internals.otel_sdk import logger_provider
+from loopwatch._journal import Journal
+from loopwatch._records import Snapshot
+from loopwatch._settings import Settings
+
+from .delivery import Delivery
+from .metrics import OurMetrics, TheirMetrics
+from .providers import Choice, Outlet, Waiting, resource, tracer_provider
+
+ROUND = 1.0
+"""Seconds between two rounds: how long what has happened may have to wait."""
+INTERVAL = 60.0
+"""Seconds between two exports of metrics, unless ``OTEL_METRIC_EXPORT_INTERVAL`` says otherwise."""
+
+
+class Teller(Protocol):
+    """Makes spans and log records of what has happened."""
+
+    @property
+    def suppressed(self) -> int:
+        """What it left out, since there was too much. Any thread."""
+
+    def tell(self, tracers: TracerProvider | None, loggers: Any | None) -> None:
+        """Tell of what came about since the last call; None for a signal that is not to be exported."""
+
+
+class Pipeline:
+    """Takes what there is and sends it on. Used by one thread, but for what says otherwise."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        snapshot: Callable[[], Snapshot],
+        tellers: Sequence[Teller],
+        started_at: float,
+        importing: AbstractContextManager[object],
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._snapshot = snapshot
+        self._tellers = tellers
+        self._started_at = started_at
+        self._journal = journal
+        self._clock = clock
+        self._delivery = Delivery(journal, clock)
+        self._outlets = {signal: Outlet(signal, self._delivery, importing) for signal in _otlp.SIGNALS}
+        self._spans = Waiting(self._outlets[_otlp.TRACES], clock)
+        self._records = Waiting(self._outlets[_otlp.LOGS], clock)
+        described = resource(settings.service_name)
+        self._traces = Choice(_otlp.TRACES, lambda: tracer_provider(described, self._spans), journal)
+        self._logs = Choice(_otlp.LOGS, lambda: logger_provider(described, self._records), journal)
+        self._metrics = Choice(_otlp.METRICS, lambda: self._our_metrics(described), journal)
+        self._theirs: TheirMetrics | None = None
+        self._exported: Snapshot | None = None
+        self._interval = _interval(os.environ)
+        self._due = clock.monotonic() + self._interval
+
+    @property
+    def dropped(self) -> int:
+        """Spans and log records not made or not arrived, and observations not recorded. Any thread."""
+        metrics = self._theirs or self._metrics.ours
+        recorder = metrics.recorder if metrics is not None else None
+        unrecorded = recorder.dropped if recorder is not None else 0
+        unmade = sum(teller.suppressed for teller in self._tellers)
+        return self._spans.dropped + self._records.dropped + unrecorded + unmade
+
+    @property
+    def pause(self) -> float:
+        """Seconds until the next round. Any thread."""
+        return max(0.0, min(ROUND, self._due - self._clock.monotonic()))
+
+    def round(self, *, last: bool = False) -> None:
+        """Send what there is; the metrics if they are due, or if this is the ``last`` round."""
+        for choice in (self._traces, self._logs, self._metrics):
+            choice.look()
+        tracers, loggers = self._traces.provider(), self._logs.provider()
+        for teller in self._tellers:
+            teller.tell(tracers, loggers)
+        self._spans.deliver(at_once=last)
+        self._records.deliver(at_once=last)
+        if self._metrics.theirs is not None:
+            self._give_metrics()
+        elif last or self._clock.monotonic() >= self._due:
+            self._send_metrics()
+
+    def disconnect(self) -> None:
+        """Close all connections, whatever is under way on them; the next batch opens new ones. Any thread."""
+        for outlet in self._outlets.values():
+            outlet.close()
+
+    def end(self) -> None:
+        """Send nothing any more, and leave nothing of ours on what is not ours."""
+        for choice in (self._traces, self._logs, self._metrics):
+            choice.end()
+        if self._theirs is not None:
+            self._theirs.disconnect()
+        self._delivery.end()
+
+    def _our_metrics(self, described: Resource) -> OurMetrics:
+        outlet = self._outlets[_otlp.METRICS]
+        return OurMetrics(described, outlet, self._snapshot, self._started_at, self._journal, self._clock)
+
+    def _send_metrics(self) -> None:
+        self._due = max(self._due, self._clock.monotonic() - self._interval) + self._interval
+        ours = self._metrics.provider()
+        if ours is not None:
+            ours.record()
+            self._exported = ours.export()
+
+    def _give_metrics(self) -> None:
+        if self._theirs is None:
+            theirs = self._theirs = TheirMetrics(
+                self._metrics.theirs, self._snapshot, self._journal, self._clock
+            )
+            if self._exported is not None:
+                theirs.skip(self._exported)
+        self._theirs.record()
+
+
+def _interval(environ: Mapping[str, str]) -> float:
+    try:
+        seconds = float(environ.get("OTEL_METRIC_EXPORT_INTERVAL", "")) / 1000
+    except ValueError:
+        return INTERVAL
+    return seconds if 0 < seconds < math.inf else INTERVAL

@@ -1,0 +1,162 @@
+"""The export by OpenTelemetry, as the agent sees it: a thread of its own, which begins and ends.
+
+The SDK is imported in that thread, since it takes a while; spans end and log records are emitted there, since
+a provider of the program's may hold whoever does so for as long as its Collector does not answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from loopwatch._clock import Clock
+from loopwatch._journal import Journal
+from loopwatch._records import Snapshot
+from loopwatch._settings import Settings
+
+if TYPE_CHECKING:
+    from .pipeline import Pipeline, Teller
+
+COMPONENT = "otlp"
+"""What failures are counted under."""
+FLUSH = 2.0
+"""Seconds that what is left may take to arrive, at the end."""
+LEAVE = 0.05
+"""Seconds a fork waits for the thread."""
+GIVE_UP = 0.3
+"""Seconds the thread has to end once its connections are closed."""
+
+
+class OtelService:
+    """Exports snapshots, and what ``tellers`` make: called in the thread, once it can import the SDK."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        snapshot: Callable[[], Snapshot],
+        tellers: Callable[[], Sequence[Teller]],
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._snapshot = snapshot
+        self._tellers = tellers
+        self._journal = journal
+        self._clock = clock
+        self._started_at = clock.wall()
+        self._thread: threading.Thread | None = None
+        self._pipeline: Pipeline | None = None
+        self._importing = threading.RLock()
+        self._wake = threading.Event()
+        self._stopping = self._pausing = False
+        self.cpu_time = 0.0
+        """CPU seconds of the thread so far."""
+        self._earlier_cpu = 0.0
+        """Of threads of ours that ended."""
+
+    @property
+    def dropped(self) -> int:
+        """What was lost on the way."""
+        return self._pipeline.dropped if self._pipeline is not None else 0
+
+    def start(self) -> None:
+        """Start the thread. Does nothing when it runs. Raises RuntimeError if no thread can be had."""
+        if self._thread is None:
+            self._stopping = self._pausing = False
+            self._wake.clear()
+            thread = threading.Thread(target=self._run, name="loopwatch-otel", daemon=True)
+            thread.start()
+            self._thread = thread
+
+    def stop(self, timeout: float = FLUSH) -> None:
+        """Send what is left, for ``timeout`` seconds at most, and end the thread."""
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping = True
+        self._wake.set()
+        if thread is threading.current_thread():  # code of the program's, called there, may uninstall us
+            return
+        thread.join(timeout)
+        if thread.is_alive() and self._pipeline is not None:
+            self._pipeline.disconnect()
+            thread.join(GIVE_UP)
+
+    def before_fork(self) -> None:
+        """End the thread if it waits, and its connections: a child is to have neither.
+
+        One that sends right now goes on. An import is waited for: a child would wait for ever for what the
+        parent's thread imports.
+        """
+        self._importing.acquire()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            self._pausing = True
+            self._wake.set()
+            thread.join(LEAVE)
+            if thread.is_alive():
+                self._pausing = False
+            else:
+                self._thread = None
+                self._earlier_cpu = self.cpu_time
+                if self._pipeline is not None:
+                    self._pipeline.disconnect()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._importing.release()
+        if self._pausing and not self._stopping:
+            self.start()
+
+    def after_fork_in_child(self) -> None:
+        """Be as before the first start. The parent's providers are left alone, whatever they are doing."""
+        _left_to_parents.append(self._pipeline)
+        self._pipeline = self._thread = None
+        self._importing = threading.RLock()
+        self._wake = threading.Event()
+        self._stopping = self._pausing = False
+        self._started_at = self._clock.wall()
+        self.cpu_time = self._earlier_cpu = 0.0
+
+    def _run(self) -> None:
+        try:
+            with self._importing:
+                pipeline = self._pipeline = self._pipeline or self._built()
+        except Exception as error:  # noqa: BLE001 - counted; everything but this export works
+            self._journal.failure(COMPONENT, error)
+            return
+        last = False
+        while not last:
+            self._wake.wait(pipeline.pause)
+            if self._pausing:
+                return
+            last = self._stopping
+            self._guarded(partial(pipeline.round, last=last))
+            self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
+        self._guarded(pipeline.end)
+        self._pipeline = None
+
+    def _built(self) -> Pipeline:
+        from .pipeline import Pipeline
+
+        return Pipeline(
+            self._settings,
+            self._snapshot,
+            self._tellers(),
+            self._started_at,
+            self._importing,
+            self._journal,
+            self._clock,
+        )
+
+    def _guarded(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - counted, and the next round is tried
+            self._journal.failure(COMPONENT, error)
+
+
+_left_to_parents: list[object] = []
+"""What forked children inherited: freed, it would close, and so wait for threads that do not run here."""
