@@ -64,7 +64,6 @@ class Delivery:
 
     def send(self, signal: str, export: Callable[[], bool]) -> bool:
         """Have ``export`` send a batch of ``signal``; return whether it says it arrived. Never raises."""
-        self._hush.join()
         self._hush.reason = ""
         self._hush.thread = threading.get_ident()
         try:
@@ -77,6 +76,10 @@ class Delivery:
             self._hush.thread = None
         (self._arrived if arrived else self._failed)(signal)
         return arrived
+
+    def hush(self) -> None:
+        """Have the loggers that there are by now say nothing of what is sent."""
+        self._hush.join()
 
     def end(self) -> None:
         """Let the loggers speak again."""
