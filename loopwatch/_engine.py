@@ -96,7 +96,7 @@ class Engine:
         self._states = LoopStates(self._pauses)
         self._stall_log, self._lost_log = StallLog(), LostLog()
         self._pools = Pools()
-        self._outbox = Outbox()
+        self._outbox = Outbox(takes_jobs=settings.job_spans)
         self._owner = CodeOwner(settings.app_packages)
         self._drains: deque[DrainReport] = deque(maxlen=DRAINS)
         self._build_probes()
@@ -270,8 +270,8 @@ class Engine:
         self._journal.stop(timeout=1.0)
 
     def _stop_export(self) -> None:
-        if self._outbox.is_open:
-            self.otel.start()  # unless it runs: of a program that was over sooner there is something to tell
+        if self._outbox.waits:
+            self.otel.start()  # unless it runs: of a program that was over at once there is something to tell
         self.otel.stop()
         self._outbox.close()
 

@@ -27,6 +27,11 @@ class Outbox:
         """Whether somebody exports, and jobs, too."""
         return self.is_open and self._takes_jobs
 
+    @property
+    def waits(self) -> bool:
+        """Whether there is an event to take."""
+        return any(self._waiting.values())
+
     def open(self) -> None:
         """Begin to take events: somebody exports from now on."""
         self.is_open = True

@@ -139,7 +139,7 @@ def exemplar_in(distribution: object, bound: float) -> Exemplar | None:
 @pytest.fixture
 def shop(telemetry: Telemetry, install: Callable[..., Agent], run: Run) -> Shop:
     """The service after it has run, and the agent after it has told all."""
-    agent = install(otlp=True)
+    agent = install(otlp=True, job_spans=True)
     shop = Shop(telemetry)
     shop.agent = agent  # type: ignore[attr-defined]
     run(serve(shop))
@@ -201,6 +201,10 @@ def test_what_is_exported_of_it_leads_there(shop: Shop, telemetry: Telemetry) ->
     assert (lost.trace_id, lost.span_id) == (shop.spans["lose"].trace_id, shop.spans["lose"].span_id)
     [left] = telemetry.logs("loopwatch.drain.task")
     assert (left.trace_id, left.span_id) == (shop.spans["spawn"].trace_id, shop.spans["spawn"].span_id)
+    [job] = telemetry.spans("loopwatch.job")
+    assert job.parent is not None
+    assert (job.parent.trace_id, job.parent.span_id) == (left.trace_id, left.span_id)
+    assert (job.attributes or {})["asyncio.task.outcome"] == "cancelled"
     [drain] = telemetry.spans("loopwatch.drain")
     assert [link.context for link in drain.links] == [shop.spans["spawn"]]
     [whole] = telemetry.logs("loopwatch.drain")
