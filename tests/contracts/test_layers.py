@@ -12,7 +12,17 @@ import loopwatch
 PACKAGE = Path(loopwatch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-VOCABULARY = {"facts", "_settings", "_records", "_places", "_clock", "_errors", "_journal", "_version"}
+VOCABULARY = {
+    "facts",
+    "_settings",
+    "_records",
+    "_places",
+    "_clock",
+    "_errors",
+    "_journal",
+    "_threads",
+    "_version",
+}
 BASE = {"_internals", "_store", "_context"}
 SOURCES = {"_probes", "_watchdog", "_collectors", "_jobs", "_blackbox"}
 READERS = {"_reader", "_rules"}
