@@ -43,6 +43,7 @@ from ._store.lost_log import LostLog
 from ._store.pauses import Pauses
 from ._store.pools import Pools
 from ._store.stall_log import StallLog
+from ._threads import WITHIN, OwnThread, pause
 from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
 from ._watchdog.hold_dump import HoldDump
@@ -105,6 +106,7 @@ class Engine:
         self.installed = False
         self._started = False
         self._starting = threading.RLock()  # loops begin to run at once, signal handlers uninstall
+        self._forking = False
         self._clock = clock
         self._journal = Journal(clock)
         self._contexts = ContextReader(self._journal)
@@ -347,43 +349,48 @@ class Engine:
             self.metrics.prepare()  # not earlier: a server may import its application in its loop
         self.metrics.refresh()
 
+    def _threads(self) -> dict[str, OwnThread]:
+        """All that run for long, by the component that counts their failures."""
+        threads = {"watchdog": self._watchdog.thread, "journal": self._journal.thread}
+        return threads | ({} if self.metrics.thread is None else {"endpoint": self.metrics.thread})
+
     def before_fork(self) -> None:
-        """Take back what a child must not inherit."""
+        """Take back what a child must not inherit, and end all threads of ours."""
+        self._forking = self._starting.acquire(timeout=WITHIN)  # what is halfway started would be inherited
         self.metrics.before_fork()
-        self._hold_dump.before_fork()
+        pause(self._threads().values(), self._hold_dump.before_fork, self._clock)
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
         self.metrics.after_fork_in_parent()
+        for component, thread in self._threads().items():
+            self._done(component, thread.resume)
         if self.installed:
             self._signals.after_fork_in_parent()
+        if self._forking:
+            self._starting.release()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
+        self._starting = threading.RLock()
+        self._forking = False
         if not self.installed:
+            for thread in self._threads().values():
+                thread.forget()
             self.after_fork_in_parent()
             return
         self._started = False
-        self._starting = threading.RLock()
-        self._states.clear()
         self._pauses.running_since = None  # a thread that collected does not run here
-        self._census.clear()
-        self._stall_log.clear()
-        self._lost_log.clear()
-        self._lost_contexts.clear()
-        self._unawaited.dropped.clear()
-        self._found.clear()
-        self._report.clear()
-        self._losses.clear()
-        self._pool_pace.clear()
-        self._pools.clear()
-        JOBS.clear()
-        self._drains.clear()
+        kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
+        counted = self._unawaited.dropped, self._pools, JOBS, self._drains
+        told = self._report, self._losses, self._pool_pace
+        for each in (*kept, *counted, *told):
+            each.clear()
         self._signals.after_fork_in_child()
         self._attach.forget()
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()
-        self.metrics.forget_endpoint()
+        self.metrics.forget()
