@@ -356,21 +356,21 @@ class Engine:
 
     def before_fork(self) -> None:
         """Take back what a child must not inherit, and end all threads of ours."""
+        self.metrics.before_fork()  # first: it lets one thread at a time fork
         self._forking = self._starting.acquire(timeout=WITHIN)  # what is halfway started would be inherited
-        self.metrics.before_fork()
         pause(self._threads().values(), self._hold_dump.before_fork, self._clock)
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
-        self.metrics.after_fork_in_parent()
         for component, thread in self._threads().items():
             self._done(component, thread.resume)
         if self.installed:
             self._signals.after_fork_in_parent()
         if self._forking:
             self._starting.release()
+        self.metrics.after_fork_in_parent()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""

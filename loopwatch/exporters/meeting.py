@@ -16,6 +16,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,7 +66,9 @@ class Meeting:
         start = _start(os.getpid()) if sys.platform == "linux" else None
         if start is None:
             raise NoMeetingError("that takes Linux, with /proc")
+        self._opened = ExitStack()
         self._directory = _open_directory()
+        self._opened.callback(os.close, self._directory)
         self._lock: int | None = None
         self.shared = False
         """Whether there has been another one of the group, ever."""
@@ -73,9 +76,9 @@ class Meeting:
             self._group = _group(host, port)
             self._own = f"{self._group}-{os.getpid()}-{start}"
             self._tidy()
-            self.listener = self._listen()
+            self.listener = self._opened.enter_context(self._listen())
         except OSError as error:
-            os.close(self._directory)
+            self._opened.close()
             raise NoMeetingError(str(error)) from None
 
     def others(self) -> list[Entry]:
@@ -110,6 +113,8 @@ class Meeting:
         """Try to be the one that may have the port; if so, it is until ``leave``, or until it dies."""
         if self._lock is None:
             self._lock = self._locked(self._group + _LOCK)
+            if self._lock is not None:
+                self._opened.callback(os.close, self._lock)
         self.shared = self.shared or self._lock is None
         return self._lock is not None
 
@@ -135,11 +140,8 @@ class Meeting:
 
     def close(self) -> None:
         """Close all: what there is to do in a forked child, where the place is the parent's."""
-        self.listener.close()
-        os.close(self._directory)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._lock = None
+        self._opened.close()
 
     def _listen(self) -> socket.socket:
         """Listen under the name of this process. It appears once a connection cannot be refused any more."""

@@ -10,10 +10,11 @@ EOF = "# EOF\n"
 """The end of an OpenMetrics text."""
 
 _NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
+_LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="[^"\\\n]*(?:\\.[^"\\\n]*)*"'
 _VALUE = r" (?:[-+]?(?:[0-9.][^ \n]*|Inf)|NaN)(?: [^\n]*)?$"
 _FAMILY = re.compile(r"^(?=# HELP )", re.MULTILINE)
 _HEAD = re.compile(rf"# HELP ({_NAME}) [^\n]*\n# TYPE \1 (\w+)\n(?:# UNIT \1 [^\n]*\n)?")
-_WITH_LABELS = re.compile(rf"^({_NAME})\{{(?=[a-zA-Z_][^\n]*\}}{_VALUE})", re.MULTILINE)
+_WITH_LABELS = re.compile(rf"^({_NAME})\{{(?={_LABEL}(?:,{_LABEL})*\}}{_VALUE})", re.MULTILINE)
 _WITHOUT_LABELS = re.compile(rf"^({_NAME})(?={_VALUE})", re.MULTILINE)
 
 
