@@ -43,7 +43,7 @@ from ._store.lost_log import LostLog
 from ._store.pauses import Pauses
 from ._store.pools import Pools
 from ._store.stall_log import StallLog
-from ._threads import WITHIN, OwnThread, pause
+from ._threads import WITHIN, OwnThread, await_end
 from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
 from ._watchdog.hold_dump import HoldDump
@@ -106,7 +106,8 @@ class Engine:
         self.installed = False
         self._started = False
         self._starting = threading.RLock()  # loops begin to run at once, signal handlers uninstall
-        self._forking = False
+        self._starting_held = False
+        self._forks = threading.RLock()  # one at a time, or one within another, in a signal's handler
         self._clock = clock
         self._journal = Journal(clock)
         self._contexts = ContextReader(self._journal)
@@ -356,31 +357,34 @@ class Engine:
 
     def before_fork(self) -> None:
         """Take back what a child must not inherit, and end all threads of ours."""
-        self.metrics.before_fork()  # first: it lets one thread at a time fork
-        self._forking = self._starting.acquire(timeout=WITHIN)  # what is halfway started would be inherited
-        pause(self._threads().values(), self._hold_dump.before_fork, self._clock)
+        self._forks.acquire()
+        self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
+        ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
+        self.metrics.before_fork()
+        await_end(ending, self._hold_dump.before_fork, self._clock)
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
+        self.metrics.after_fork_in_parent()
         for component, thread in self._threads().items():
             self._done(component, thread.resume)
         if self.installed:
             self._signals.after_fork_in_parent()
-        if self._forking:
+        if self._starting_held:
             self._starting.release()
-        self.metrics.after_fork_in_parent()
+        self._forks.release()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
-        self._starting = threading.RLock()
-        self._forking = False
+        self._starting, self._starting_held = threading.RLock(), False
         if not self.installed:
             for thread in self._threads().values():
                 thread.forget()
             self.after_fork_in_parent()
             return
+        self._forks = threading.RLock()
         self._started = False
         self._pauses.running_since = None  # a thread that collected does not run here
         kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found

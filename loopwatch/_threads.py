@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from os import listdir  # the function itself: a test of the program's may put a mock in its place
 
 from ._clock import Clock
@@ -104,21 +104,23 @@ def _taken(requests: deque[None]) -> bool:
     return True
 
 
-def pause(threads: Iterable[OwnThread], disarm: Callable[[], bool], clock: Clock) -> None:
-    """End ``threads`` for a fork, as far as they do within ``WITHIN`` seconds.
+def await_end(ending: Sequence[threading.Thread], disarm: Callable[[], bool], clock: Clock) -> None:
+    """Wait for threads that were asked to end for a fork, ``WITHIN`` seconds at most.
 
     ``disarm`` ends one more, the timer of ``faulthandler``, and says whether it ran. The warning counts the
     threads that the kernel has, where one that ``join()`` has returned from may still be for a moment.
     """
-    before = _in_kernel()
-    ending = [ended for thread in threads if (ended := thread.pause()) is not None]
-    number = len(ending) + disarm()
     until = clock.monotonic() + WITHIN
-    for ended in ending:
-        ended.join(max(0.0, until - clock.monotonic()))
+    for thread in ending:
+        thread.join(max(0.0, until - clock.monotonic()))
+    ours = {str(thread.native_id) for thread in ending}
+    others = _in_kernel() - ours  # now that the watchdog does not arm the timer any more
+    timers = int(disarm())
     never = threading.Lock()
     never.acquire()
-    while before and len(before - _in_kernel()) < number and clock.monotonic() < until:
+    while (now := _in_kernel()) and clock.monotonic() < until:
+        if not ours & now and len(others - now) >= timers:
+            break
         never.acquire(timeout=LOOK_AGAIN)
 
 

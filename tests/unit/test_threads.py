@@ -9,7 +9,7 @@ import pytest
 
 from loopwatch import _threads
 from loopwatch._clock import SYSTEM
-from loopwatch._threads import IsToEnd, OwnThread, pause
+from loopwatch._threads import IsToEnd, OwnThread, await_end
 
 PATIENCE = 30.0
 
@@ -47,8 +47,9 @@ def running() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "loopwatch-ticker"]
 
 
-def not_armed() -> bool:
-    return False
+def pause(*threads: OwnThread) -> None:
+    ending = [ended for thread in threads if (ended := thread.pause()) is not None]
+    await_end(ending, lambda: False, SYSTEM)
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ class TestPause:
 
     def test_none_is_left_neither_in_python_nor_in_the_kernel(self, ticker: Ticker) -> None:
         ticker.turn()
-        pause([ticker.thread], not_armed, SYSTEM)
+        pause(ticker.thread)
         assert running() == []
         if Path("/proc/self/task").exists():
             assert not Path(f"/proc/self/task/{ticker.threads[0]}").exists()
@@ -80,7 +81,7 @@ class TestPause:
 
     def test_another_one_goes_on(self, ticker: Ticker) -> None:
         ticker.turn()
-        pause([ticker.thread], not_armed, SYSTEM)
+        pause(ticker.thread)
         ticker.thread.resume()
         assert len(running()) == 1
         ticker.turn()
@@ -88,14 +89,14 @@ class TestPause:
 
     def test_it_can_be_done_over_and_over(self, ticker: Ticker) -> None:
         for _ in range(50):
-            pause([ticker.thread], not_armed, SYSTEM)
+            pause(ticker.thread)
             assert running() == []
             ticker.thread.resume()
             assert len(running()) == 1
         ticker.turn()
 
     def test_one_that_was_ended_meanwhile_stays_so(self, ticker: Ticker) -> None:
-        pause([ticker.thread], not_armed, SYSTEM)
+        pause(ticker.thread)
         ticker.thread.end(PATIENCE)
         ticker.thread.resume()
         assert running() == []
@@ -109,7 +110,7 @@ class TestPause:
         ticker.thread._ask()
         running()[0].join(PATIENCE)
         assert not ticker.thread.alive
-        pause([ticker.thread], not_armed, SYSTEM)
+        pause(ticker.thread)
         ticker.thread.resume()
         assert running() == []
         assert not ticker.thread.alive
@@ -120,14 +121,15 @@ class TestPause:
         def refuse(thread: threading.Thread) -> NoReturn:
             raise RuntimeError("can't start new thread")
 
-        pause([ticker.thread], not_armed, SYSTEM)
-        with monkeypatch.context() as patched, pytest.raises(RuntimeError):
+        pause(ticker.thread)
+        with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", refuse)
-            ticker.thread.resume()
+            with pytest.raises(RuntimeError):
+                ticker.thread.resume()
         assert not ticker.thread.alive
 
     def test_a_forked_child_knows_of_none(self, ticker: Ticker) -> None:
-        pause([ticker.thread], not_armed, SYSTEM)
+        pause(ticker.thread)
         ticker.thread.forget()
         ticker.thread.resume()
         assert running() == []
@@ -141,7 +143,7 @@ class TestStuck:
         ticker.go_on.clear()
         ticker.turn()
         [before] = running()
-        pause([ticker.thread], not_armed, SYSTEM)
+        pause(ticker.thread)
         assert running() == [before]
         ticker.thread.resume()
         ticker.go_on.set()
@@ -153,7 +155,7 @@ class TestStuck:
         ticker.go_on.clear()
         ticker.turn()
         [before] = running()
-        pause([ticker.thread], not_armed, SYSTEM)
+        pause(ticker.thread)
         ticker.go_on.set()
         before.join(PATIENCE)
         ticker.thread.resume()
@@ -179,7 +181,7 @@ class TestStuck:
         with monkeypatch.context() as patched:
             patched.setattr(OwnThread, "_ask", asked)
             patched.setattr(threading.Thread, "join", joined)
-            pause([each.thread for each in tickers], not_armed, SYSTEM)
+            pause(*(each.thread for each in tickers))
         for each in tickers:
             each.thread.end(PATIENCE)
         assert done == ["ask", "ask", "join", "join"]
@@ -191,7 +193,7 @@ class TestStuck:
         own: OwnThread
 
         def work(is_to_end: IsToEnd) -> None:
-            pause([own], not_armed, SYSTEM)
+            pause(own)
             own.resume()
             asked.append(is_to_end())
             done.set()
@@ -208,7 +210,7 @@ def test_a_thread_that_the_kernel_has_for_a_moment_longer_is_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As the timer of ``faulthandler`` is, which Python knows nothing of."""
-    seen = iter([{"1", "2"}, {"1", "2"}, {"1", "2"}, {"1"}])
+    seen = iter([{"1", "2"}, {"1", "2"}, {"1", "2", "3"}, {"1", "3"}])
     looks: list[int] = []
 
     def tasks() -> frozenset[str]:
@@ -216,11 +218,11 @@ def test_a_thread_that_the_kernel_has_for_a_moment_longer_is_waited_for(
         return frozenset(next(seen))
 
     monkeypatch.setattr(_threads, "_in_kernel", tasks)
-    pause([], lambda: True, SYSTEM)
+    await_end([], lambda: True, SYSTEM)
     assert len(looks) == 4
 
 
 def test_where_the_kernel_does_not_tell_nothing_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_threads, "WITHIN", 1e9)
     monkeypatch.setattr(_threads, "_in_kernel", frozenset)
-    pause([], lambda: True, SYSTEM)
+    await_end([], lambda: True, SYSTEM)
