@@ -46,6 +46,7 @@ from ._store.outbox import Outbox
 from ._store.pauses import Pauses
 from ._store.pools import Pools
 from ._store.stall_log import StallLog
+from ._threads import WITHIN, OwnThread, await_end
 from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
 from ._watchdog.hold_dump import HoldDump
@@ -91,6 +92,8 @@ class Engine:
         self.installed = False
         self._started = False
         self._starting = threading.RLock()  # loops begin to run at once, signal handlers uninstall
+        self._starting_held = False
+        self._forks = threading.RLock()  # one at a time, or one within another, in a signal's handler
         self._clock = clock
         self._journal = Journal(clock)
         self._contexts = ContextReader(self._journal)
@@ -375,11 +378,19 @@ class Engine:
                 self.otel.start()
         self.metrics.refresh()
 
+    def _threads(self) -> dict[str, OwnThread]:
+        """All that run for long, by the component that counts their failures."""
+        threads = {"watchdog": self._watchdog.thread, "journal": self._journal.thread}
+        return threads | ({} if self.metrics.thread is None else {"endpoint": self.metrics.thread})
+
     def before_fork(self) -> None:
-        """Take back what a child must not inherit."""
+        """Take back what a child must not inherit, and end all threads of ours."""
+        self._forks.acquire()
+        self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
+        ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
         self.metrics.before_fork()
         self.otel.before_fork()
-        self._hold_dump.before_fork()
+        await_end(ending, self._hold_dump.before_fork, self._clock)
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
@@ -387,16 +398,24 @@ class Engine:
         self._hold_dump.after_fork_in_parent()
         self.otel.after_fork_in_parent()
         self.metrics.after_fork_in_parent()
+        for component, thread in self._threads().items():
+            self._done(component, thread.resume)
         if self.installed:
             self._signals.after_fork_in_parent()
+        if self._starting_held:
+            self._starting.release()
+        self._forks.release()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
+        self._starting, self._starting_held = threading.RLock(), False
         if not self.installed:
+            for thread in self._threads().values():
+                thread.forget()
             self.after_fork_in_parent()
             return
+        self._forks = threading.RLock()
         self._started = False
-        self._starting = threading.RLock()
         self._pauses.running_since = None  # a thread that collected does not run here
         kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
         counted = self._unawaited.dropped, self._pools, JOBS, self._drains
@@ -408,5 +427,5 @@ class Engine:
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()
-        self.metrics.forget_endpoint()
+        self.metrics.forget()
         self.otel.after_fork_in_child()
