@@ -236,9 +236,7 @@ class Engine:
     def install(self) -> None:
         """Begin to watch."""
         self.installed = True
-        lean_on(
-            Backing(self._journal, self._contexts, self._states, self._drains, self._outbox, self._flush)
-        )
+        lean_on(Backing(self._journal, self._contexts, self._states, self._drains, self._outbox, self._flush))
         for component, probe in self._probes.items():
             if not self._done(component, probe.install):
                 self._done(component, probe.remove)

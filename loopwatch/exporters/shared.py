@@ -9,7 +9,7 @@ from prometheus_client import Metric
 
 from loopwatch import facts
 from loopwatch._clock import Clock
-from loopwatch._records import Point
+from loopwatch._measures import Point
 
 from .answer import Answering
 from .exposition import METHODS, Exposition, Form, form_for

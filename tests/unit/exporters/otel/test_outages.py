@@ -15,7 +15,7 @@ import pytest
 
 from loopwatch._clock import SYSTEM
 from loopwatch._journal import Journal
-from loopwatch._records import Point
+from loopwatch._measures import Point
 from loopwatch._settings import Settings
 from loopwatch.exporters.otel.providers import MOST_WAITING
 from loopwatch.exporters.otel.service import FLUSH, OtelService
