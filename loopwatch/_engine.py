@@ -179,7 +179,14 @@ class Engine:
             (self._own(),),
         )
         self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
-        self.otel = OtelService(self.settings, self.reader.snapshot, self._tellers, self._journal, clock)
+        self.otel = OtelService(
+            self.settings,
+            self.reader.snapshot,
+            self._tellers,
+            lambda: self.metrics.collector,
+            self._journal,
+            clock,
+        )
 
     def _tellers(self) -> list[Teller]:
         """Build what makes spans and log records. In the exporting thread."""

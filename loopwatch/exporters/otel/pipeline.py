@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import TracerProvider
@@ -21,6 +21,9 @@ from loopwatch._settings import Settings
 from .delivery import Delivery
 from .metrics import OurMetrics, TheirMetrics
 from .providers import Choice, Outlet, Waiting, resource, tracer_provider
+
+if TYPE_CHECKING:
+    from loopwatch.exporters.kept import KeptCollector
 
 ROUND = 1.0
 """Seconds between two rounds: how long what has happened may have to wait."""
@@ -43,6 +46,7 @@ class Pipeline:
         settings: Settings,
         snapshot: Callable[[], Snapshot],
         tellers: Sequence[Teller],
+        collector: Callable[[], KeptCollector | None],
         started_at: float,
         importing: AbstractContextManager[object],
         journal: Journal,
@@ -50,6 +54,7 @@ class Pipeline:
     ) -> None:
         self._snapshot = snapshot
         self._tellers = tellers
+        self._collector = collector
         self._started_at = started_at
         self._journal = journal
         self._clock = clock
@@ -97,6 +102,11 @@ class Pipeline:
         for outlet in self._outlets.values():
             outlet.close()
 
+    def give_up(self) -> None:
+        """Break off, for good. Any thread."""
+        self._delivery.given_up = True
+        self.disconnect()
+
     def end(self) -> None:
         """Send nothing any more, and leave nothing of ours on what is not ours."""
         for choice in (self._traces, self._logs, self._metrics):
@@ -119,7 +129,7 @@ class Pipeline:
     def _give_metrics(self) -> None:
         if self._theirs is None:
             theirs = self._theirs = TheirMetrics(
-                self._metrics.theirs, self._snapshot, self._journal, self._clock
+                self._metrics.theirs, self._snapshot, self._collector, self._journal, self._clock
             )
             if self._exported is not None:
                 theirs.skip(self._exported)

@@ -13,7 +13,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
@@ -39,20 +39,31 @@ PAUSE = 5.0
 ATTEMPTS = 30
 """...of which there are that many, since one the Collector refuses would hold up the others."""
 
-_INSTANCE = "service.instance.id"
-
 
 def resource(service_name: str) -> Resource:
-    """Describe this process. Its instance is a new one at each call, unless the program names it."""
-    known = Resource.create(
+    """Describe this process. Its instance is a new one at each call, unless the program names it.
+
+    As ``Resource.create`` does, which would take an executor for it, and that would be among the program's.
+    """
+    described = Resource(
         {
-            "service.name": service_name,
-            "process.pid": os.getpid(),
-            "telemetry.distro.name": SCOPE,
-            "telemetry.distro.version": __version__,
+            "service.instance.id": str(uuid.uuid4()),
+            "telemetry.sdk.language": "python",
+            "telemetry.sdk.name": "opentelemetry",
+            "telemetry.sdk.version": version("opentelemetry-sdk"),
         }
     )
-    return Resource({_INSTANCE: str(uuid.uuid4())}).merge(known)
+    further = os.environ.get("OTEL_EXPERIMENTAL_RESOURCE_DETECTORS", "").split(",")
+    for name in dict.fromkeys((*map(str.strip, further), "otel")):
+        for detector in entry_points(group="opentelemetry_resource_detector", name=name):
+            described = described.merge(detector.load()().detect())
+    ours: dict[str, str | int] = {
+        "service.name": service_name,
+        "process.pid": os.getpid(),
+        "telemetry.distro.name": SCOPE,
+        "telemetry.distro.version": __version__,
+    }
+    return described.merge(Resource({**ours}))
 
 
 class Outlet:
@@ -77,7 +88,9 @@ class Outlet:
             (found, *_) = entry_points(group=group, name=name)
             with self._importing:
                 make = found.load()
+            self._delivery.hush()
             self._exporter = make()
+            self._delivery.hush()  # again: it imports what it sends with
         return bool(self._exporter.export(*batch, **options).name == "SUCCESS")
 
     def close(self) -> None:

@@ -17,6 +17,8 @@ from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
 
 if TYPE_CHECKING:
+    from loopwatch.exporters.kept import KeptCollector
+
     from .pipeline import Pipeline, Teller
 
 COMPONENT = "otlp"
@@ -30,19 +32,24 @@ GIVE_UP = 0.3
 
 
 class OtelService:
-    """Exports snapshots, and what ``tellers`` make: called in the thread, once it can import the SDK."""
+    """Exports snapshots, and what ``tellers`` make: called in the thread, where the SDK may be imported.
+
+    ``collector`` returns the collector of ours that the program has for a registry of its own, if any.
+    """
 
     def __init__(
         self,
         settings: Settings,
         snapshot: Callable[[], Snapshot],
         tellers: Callable[[], Sequence[Teller]],
+        collector: Callable[[], KeptCollector | None],
         journal: Journal,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._snapshot = snapshot
         self._tellers = tellers
+        self._collector = collector
         self._journal = journal
         self._clock = clock
         self._started_at = clock.wall()
@@ -81,7 +88,7 @@ class OtelService:
             return
         thread.join(timeout)
         if thread.is_alive() and self._pipeline is not None:
-            self._pipeline.disconnect()
+            self._pipeline.give_up()
             thread.join(GIVE_UP)
 
     def before_fork(self) -> None:
@@ -145,6 +152,7 @@ class OtelService:
             self._settings,
             self._snapshot,
             self._tellers(),
+            self._collector,
             self._started_at,
             self._importing,
             self._journal,

@@ -33,10 +33,19 @@ class Sink:
     def __init__(self) -> None:
         self.received: dict[str, list[Any]] = {path: [] for path in REQUESTS}
         self.status = 200
+        self.connected = 0
+        """Clients that have a connection."""
         self._changed = threading.Condition()
         sink = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle(self) -> None:
+                sink.count(1)
+                super().handle()
+                sink.count(-1)
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
@@ -60,6 +69,11 @@ class Sink:
         with self._changed:
             if self.status == 200:
                 self.received[path].append(REQUESTS[path].FromString(body))
+            self._changed.notify_all()
+
+    def count(self, change: int) -> None:
+        with self._changed:
+            self.connected += change
             self._changed.notify_all()
 
     def wait(self, condition: Callable[[], object]) -> None:
@@ -94,11 +108,15 @@ def snapshot_of(points: Any, at: float = 1000.0) -> Snapshot:
 
 
 def pipeline_of(
-    source: Callable[[], Snapshot], *tellers: Any, journal: Journal | None = None, clock: Clock = SYSTEM
+    source: Callable[[], Snapshot],
+    *tellers: Any,
+    collector: Callable[[], Any] = lambda: None,
+    journal: Journal | None = None,
+    clock: Clock = SYSTEM,
 ) -> Any:
     """Build a pipeline as the service does."""
     from loopwatch.exporters.otel.pipeline import Pipeline
 
     settings = Settings(service_name="shop", otlp=True)
     lock = threading.RLock()
-    return Pipeline(settings, source, tellers, 900.0, lock, journal or Journal(), clock)
+    return Pipeline(settings, source, tellers, collector, 900.0, lock, journal or Journal(), clock)

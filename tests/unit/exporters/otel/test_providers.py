@@ -1,0 +1,237 @@
+"""Whose provider is used: the program's, whichever comes first, and never both."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from loopwatch import facts
+from loopwatch._records import Distribution, Exemplar, Point
+
+from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of
+
+TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+class SpanTeller:
+    """Makes a span each time it is asked."""
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def tell(self, tracers: Any, loggers: Any) -> None:
+        self.made += 1
+        tracers.get_tracer("loopwatch").start_span(f"span {self.made}").end()
+
+
+def set_globally(monkeypatch: pytest.MonkeyPatch, module: str, name: str, provider: object) -> None:
+    """As the API's setter does, which works once in a process."""
+    monkeypatch.setattr(sys.modules[module], name, provider)
+
+
+def read(reader: InMemoryMetricReader) -> dict[str, Any]:
+    data = reader.get_metrics_data()
+    scopes = [scope for resource in data.resource_metrics for scope in resource.scope_metrics] if data else []
+    return {metric.name: metric for scope in scopes for metric in scope.metrics}
+
+
+@pytest.fixture
+def theirs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The program's ``MeterProvider``: returns its reader, once the program has set it."""
+
+    def set_it() -> InMemoryMetricReader:
+        reader = InMemoryMetricReader()
+        provider = MeterProvider([reader], shutdown_on_exit=False)
+        set_globally(monkeypatch, "opentelemetry.metrics._internal", "_METER_PROVIDER", provider)
+        return reader
+
+    return set_it
+
+
+def counted(*counts: int, total: float, exemplars: tuple[Exemplar | None, ...] = ()) -> Distribution:
+    zeros = (0,) * (len(facts.BUCKETS) + 1 - len(counts))
+    return Distribution(facts.BUCKETS, counts + zeros, total, exemplars)
+
+
+class TestMetricsOfTheProgram:
+    def test_theirs_first(self, sink: Sink, theirs: Any) -> None:
+        reader = theirs()
+        points = {
+            "blocked": (Point(("main",), 0.25),),
+            "delay": (Point(("main",), counted(3, 1, total=0.004)),),
+        }
+        pipeline = pipeline_of(lambda: snapshot_of(points))
+        pipeline.round()
+        metrics = read(reader)
+        (blocked,) = metrics["asyncio.eventloop.blocked"].data.data_points
+        assert (blocked.value, dict(blocked.attributes)) == (0.25, {"asyncio.eventloop.name": "main"})
+        (delay,) = metrics["asyncio.eventloop.delay"].data.data_points
+        assert tuple(delay.explicit_bounds) == facts.BUCKETS
+        assert tuple(delay.bucket_counts)[:3] == (3, 1, 0)
+        assert delay.sum == pytest.approx(0.004)
+        pipeline.round(last=True)
+        pipeline.end()
+        assert sink.metrics == []
+        assert "asyncio.eventloop.blocked" not in read(reader)
+
+    def test_ours_first(self, sink: Sink, theirs: Any) -> None:
+        points = {
+            "iterations": (Point(("main",), 10),),
+            "delay": (Point(("main",), counted(3, total=0.001)),),
+        }
+        pipeline = pipeline_of(lambda: snapshot_of(dict(points)))
+        pipeline.round(last=True)
+        assert len(sink.metrics) == 1
+        reader = theirs()
+        points["delay"] = (Point(("main",), counted(3, 0, 2, total=0.009)),)
+        pipeline.round(last=True)
+        pipeline.round(last=True)
+        pipeline.end()
+        assert len(sink.metrics) == 1
+        (delay,) = read(reader)["asyncio.eventloop.delay"].data.data_points
+        assert tuple(delay.bucket_counts)[:3] == (0, 0, 2)  # the other three were exported before
+        assert delay.sum == pytest.approx(0.008)
+
+    def test_installed_anew_there_is_one_of_each(self, sink: Sink, theirs: Any) -> None:
+        reader = theirs()
+        for value in (1.0, 2.0):
+            points = {
+                "blocked": (Point(("main",), value),),
+                "delay": (Point(("main",), counted(1, total=0.0)),),
+            }
+            pipeline = pipeline_of(lambda points=points: snapshot_of(points))
+            pipeline.round()
+            metrics = read(reader)
+            (blocked,) = metrics["asyncio.eventloop.blocked"].data.data_points
+            assert blocked.value == value
+            pipeline.end()
+        (delay,) = metrics["asyncio.eventloop.delay"].data.data_points
+        assert delay.count == 2
+
+    def test_an_exemplar_carries_the_span_it_is_of(self, sink: Sink, theirs: Any) -> None:
+        reader = theirs()
+        exemplar = Exemplar(0.3, 1000.0, TRACE_ID, SPAN_ID)
+        exemplars = tuple(exemplar if place == 8 else None for place in range(14))
+        stalls = counted(0, 0, 0, 0, 0, 0, 0, 0, 2, total=0.75, exemplars=exemplars)
+        pipeline = pipeline_of(lambda: snapshot_of({"block_duration": (Point(("main",), stalls),)}))
+        pipeline.round()
+        pipeline.end()
+        (point,) = read(reader)["asyncio.eventloop.block.duration"].data.data_points
+        assert (point.count, point.sum) == (2, pytest.approx(0.75))
+        (found,) = point.exemplars
+        assert (found.value, found.trace_id, found.span_id) == (0.3, int(TRACE_ID, 16), int(SPAN_ID, 16))
+
+    def test_what_comes_too_fast_is_dropped_and_counted(self, sink: Sink, theirs: Any) -> None:
+        reader = theirs()
+        pipeline = pipeline_of(
+            lambda: snapshot_of({"gc_pause": (Point(("main", "0"), counted(100_000, total=1.0)),)})
+        )
+        pipeline.round()
+        pipeline.end()
+        (point,) = read(reader)["asyncio.eventloop.gc.pause.duration"].data.data_points
+        assert 1_000 <= point.count < 10_001
+        assert point.count + pipeline.dropped == 100_000
+
+
+class TestTracesOfTheProgram:
+    def test_they_move_when_the_program_sets_a_provider(
+        self, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pipeline = pipeline_of(lambda: snapshot_of({}), SpanTeller())
+        pipeline.round()
+        exporter = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        set_globally(monkeypatch, "opentelemetry.trace", "_TRACER_PROVIDER", provider)
+        pipeline.round()
+        pipeline.round()
+        pipeline.end()
+        spans = [
+            span.name
+            for request in sink.received["/v1/traces"]
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+        assert spans == ["span 1"]
+        assert [span.name for span in exporter.get_finished_spans()] == ["span 2", "span 3"]
+
+
+def test_the_resource_tells_processes_apart(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,service.name=other")
+    found = []
+    for _ in range(2):
+        pipeline = pipeline_of(lambda: snapshot_of({"blocked": (Point(("main",), 0.25),)}))
+        pipeline.round(last=True)
+        pipeline.end()
+        found.append(attributes_of(sink.metrics[-1].resource_metrics[0].resource))
+    first, second = found
+    assert first["service.instance.id"] != second["service.instance.id"]
+    assert first["process.pid"] == os.getpid()
+    assert first["service.name"] == "shop"  # which the settings had from there, had nothing else been said
+    assert first["deployment.environment.name"] == "test"
+    assert first["telemetry.sdk.name"] == "opentelemetry"
+
+
+@pytest.mark.parametrize("signal", ["METRICS", "TRACES", "LOGS"])
+def test_a_signal_can_be_left_out(sink: Sink, monkeypatch: pytest.MonkeyPatch, signal: str) -> None:
+    monkeypatch.setenv(f"OTEL_{signal}_EXPORTER", "none")
+    told = []
+
+    class Teller:
+        def tell(self, tracers: Any, loggers: Any) -> None:
+            told.append({"TRACES": tracers, "LOGS": loggers})
+
+    pipeline = pipeline_of(lambda: snapshot_of({"blocked": (Point(("main",), 0.25),)}), Teller())
+    pipeline.round(last=True)
+    pipeline.end()
+    assert len(sink.metrics) == (signal != "METRICS")
+    assert {name for name, provider in told[0].items() if provider is None} == {signal} - {"METRICS"}
+
+
+PROGRAM = """
+import asyncio, threading
+import loopwatch
+
+loopwatch.install(prometheus_port=None)
+
+async def main():
+    while not any("otel" in thread.name for thread in threading.enumerate()):
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(2.5)
+
+asyncio.run(main())
+loopwatch.uninstall()
+"""
+
+
+def test_under_opentelemetry_instrument_its_providers_are_used(sink: Sink, tmp_path: Path) -> None:
+    command = Path(sys.executable).with_name("opentelemetry-instrument")
+    if not command.exists():
+        pytest.skip("needs: opentelemetry-instrument")
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM, encoding="utf-8")
+    environ = {
+        **os.environ,
+        "OTEL_SERVICE_NAME": "instrumented",
+        "OTEL_METRIC_EXPORT_INTERVAL": "500",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    }
+    words = [command, sys.executable, program]
+    done = subprocess.run(words, env=environ, timeout=120, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = [request for request in sink.metrics if metrics_of(request)]
+    assert found
+    for request in found:
+        assert "telemetry.distro.version" not in attributes_of(request.resource_metrics[0].resource)
+        assert "telemetry.auto.version" in attributes_of(request.resource_metrics[0].resource)
