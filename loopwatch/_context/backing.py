@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from loopwatch._journal import Journal
 from loopwatch._records import DrainReport
 from loopwatch._store.loop_state import LoopState, LoopStates
+from loopwatch._store.outbox import Outbox
 
 from .reader import ContextReader
 
@@ -22,7 +23,9 @@ class Backing:
     states: LoopStates
     """Where the records of tasks are; none without an agent."""
     drains: deque[DrainReport]
-    """Where reports go, for the agent to show."""
+    """Where reports go, for the agent to show..."""
+    outbox: Outbox
+    """...and to export. Closed without an agent."""
 
     def state_of(self, loop: asyncio.AbstractEventLoop) -> LoopState | None:
         """Return what the agent keeps of ``loop``, if it watches it."""
@@ -42,7 +45,7 @@ def backing() -> Backing:
     if _of_agent is not None:
         return _of_agent
     # A new reader: to refresh an old one, as a watchdog does, would run ``show`` functions in this thread.
-    return Backing(_own_journal, ContextReader(_own_journal), _no_states, deque())
+    return Backing(_own_journal, ContextReader(_own_journal), _no_states, deque(), Outbox())
 
 
 def lean_on(agents: Backing | None) -> None:
