@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from loopwatch import facts
-from loopwatch._records import Distribution, Exemplar, Point
+from loopwatch._measures import Distribution, Exemplar, Point
 
 from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of
 
