@@ -192,6 +192,7 @@ class Engine:
             self.reader.snapshot,
             self._tellers,
             lambda: self.metrics.collector,
+            self._pools.ignored,
             self._journal,
             clock,
         )

@@ -52,7 +52,7 @@ class Pipeline:
         tellers: Sequence[Teller],
         collector: Callable[[], KeptCollector | None],
         started_at: float,
-        importing: AbstractContextManager[object],
+        imports: Callable[[], AbstractContextManager[object]],
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -63,7 +63,7 @@ class Pipeline:
         self._journal = journal
         self._clock = clock
         self._delivery = Delivery(journal, clock)
-        self._outlets = {signal: Outlet(signal, self._delivery, importing) for signal in _otlp.SIGNALS}
+        self._outlets = {signal: Outlet(signal, self._delivery, imports) for signal in _otlp.SIGNALS}
         self._spans = Waiting(self._outlets[_otlp.TRACES], clock)
         self._records = Waiting(self._outlets[_otlp.LOGS], clock)
         described = resource(settings.service_name)

@@ -7,7 +7,8 @@ a provider of the program's may hold whoever does so for as long as its Collecto
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,8 @@ GIVE_UP = 0.3
 class OtelService:
     """Exports snapshots, and what ``tellers`` make: called in the thread, where the SDK may be imported.
 
-    ``collector`` returns the collector of ours that the program has for a registry of its own, if any.
+    ``collector`` returns the collector of ours that the program has for a registry of its own, if any;
+    ``unwatched`` keeps what is created in a thread from counting as the program's.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class OtelService:
         snapshot: Callable[[], Snapshot],
         tellers: Callable[[], Sequence[Teller]],
         collector: Callable[[], KeptCollector | None],
+        unwatched: Callable[[], AbstractContextManager[object]],
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -50,6 +53,7 @@ class OtelService:
         self._snapshot = snapshot
         self._tellers = tellers
         self._collector = collector
+        self._unwatched = unwatched
         self._journal = journal
         self._clock = clock
         self._started_at = clock.wall()
@@ -129,7 +133,7 @@ class OtelService:
 
     def _run(self) -> None:
         try:
-            with self._importing:
+            with self._imports():
                 pipeline = self._pipeline = self._pipeline or self._built()
         except Exception as error:  # noqa: BLE001 - counted; everything but this export works
             self._journal.failure(COMPONENT, error)
@@ -145,6 +149,12 @@ class OtelService:
         self._guarded(pipeline.end)
         self._pipeline = None
 
+    @contextmanager
+    def _imports(self) -> Iterator[None]:
+        """Import, or build what may import: no fork comes between, and no executor counts as the program's."""
+        with self._importing, self._unwatched():
+            yield
+
     def _built(self) -> Pipeline:
         from .pipeline import Pipeline
 
@@ -154,7 +164,7 @@ class OtelService:
             self._tellers(),
             self._collector,
             self._started_at,
-            self._importing,
+            self._imports,
             self._journal,
             self._clock,
         )

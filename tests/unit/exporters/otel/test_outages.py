@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -148,7 +149,13 @@ class Service:
         self.rounds = threading.Semaphore(0)
         settings = Settings(otlp=True)
         self.otel = OtelService(
-            settings, lambda: snapshot_of(BLOCKED), lambda: [self], lambda: None, Journal(), SYSTEM
+            settings,
+            lambda: snapshot_of(BLOCKED),
+            lambda: [self],
+            lambda: None,
+            nullcontext,
+            Journal(),
+            SYSTEM,
         )
 
     def tell(self, tracers: Any, loggers: Any) -> None:
