@@ -231,7 +231,7 @@ def _histogram(point: dict[str, Any]) -> Histogram:
     return Histogram(
         bounds=tuple(point.get("explicitBounds", ())),
         counts=tuple(map(int, point.get("bucketCounts", ()))),
-        count=int(point["count"]),
+        count=int(point.get("count", 0)),
         sum=float(point.get("sum", 0.0)),
         exemplars=tuple(
             Exemplar(
