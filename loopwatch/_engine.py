@@ -65,6 +65,8 @@ so each is sampled at least once before it counts. Each look more costs an idle 
 SHORTEST_TICK = 0.005
 """Seconds between two looks of the watchdog, however low the threshold: it costs some 20 us each."""
 
+WRITTEN = 0.15
+"""Seconds the log's handlers may take to write what a drain says."""
 DRAINS = 16
 """Reports of drains that are kept. Mostly there is one, at the end."""
 
@@ -220,7 +222,7 @@ class Engine:
     def install(self) -> None:
         """Begin to watch."""
         self.installed = True
-        lean_on(Backing(self._journal, self._contexts, self._states, self._drains))
+        lean_on(Backing(self._journal, self._contexts, self._states, self._drains, self._flush))
         for component, probe in self._probes.items():
             if not self._done(component, probe.install):
                 self._done(component, probe.remove)
@@ -336,6 +338,10 @@ class Engine:
         if not stall.in_progress:
             self._stall_log.add(stall)
         self._report.tell(stall)
+
+    def _flush(self) -> None:
+        self._journal.flush(WRITTEN)
+        self.otel.flush()
 
     def _rearm_dump(self) -> None:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))

@@ -60,13 +60,13 @@ def test_one_line_when_it_fails_and_one_when_it_is_over(sink: Sink, caplog: pyte
     sink.status = 400
     pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
     for _ in range(3):
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
     (line,) = lines(caplog)
     assert line.startswith("loopwatch: the export by OTLP does not arrive (metrics): ")
     assert "400" in line
     sink.status = 200
-    pipeline.round(last=True)
-    pipeline.round(last=True)
+    pipeline.round(flush=True)
+    pipeline.round(flush=True)
     pipeline.end()
     assert len(sink.metrics) == 2
     assert len(lines(caplog)) == 2
@@ -75,7 +75,7 @@ def test_one_line_when_it_fails_and_one_when_it_is_over(sink: Sink, caplog: pyte
 
 def test_loggers_of_the_program_say_what_they_did(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
-    pipeline.round(last=True)
+    pipeline.round(flush=True)
     name = "opentelemetry.exporter.otlp.proto.http.metric_exporter"
     logging.getLogger(name).warning("of the program's exporter")
     assert lines(caplog) == ["of the program's exporter"]
@@ -212,6 +212,18 @@ def test_what_is_left_is_sent_at_the_end(sink: Sink, service: Service) -> None:
     service.otel.stop(TIMEOUT)
     (request,) = sink.metrics
     assert set(metrics_of(request)) == set(TOLD)
+
+
+def test_a_flush_waits_until_all_is_sent(
+    sink: Sink, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loopwatch.exporters.otel.service.SENT", TIMEOUT)
+    service.otel.start()
+    service.otel.flush()
+    (request,) = sink.metrics
+    assert set(metrics_of(request)) == set(TOLD)
+    service.otel.flush()
+    assert len(sink.metrics) == 2
 
 
 def test_a_fork_finds_no_thread_and_no_connection_and_the_parent_goes_on(
