@@ -9,7 +9,9 @@ import weakref
 from collections import deque
 from itertools import count
 from types import CodeType
+from typing import NamedTuple
 
+from loopwatch._places import Place
 from loopwatch._records import Cause, LoopKind, Stall
 from loopwatch.facts import NOBODY, TOP
 
@@ -22,6 +24,21 @@ NEVER = float("inf")
 
 ENDED_LIMIT = 64
 """Stalls the loop may end before the watchdog comes to collect them (every few ticks)."""
+THREADS = 64
+"""Threads that are looked at when a loop or the watchdog was kept: beyond that the look would be a stall."""
+
+
+class Beside(NamedTuple):
+    """What the other threads were doing when a loop that had been kept could go on."""
+
+    at: float
+    """The end of the stall."""
+    stacks: dict[int, tuple[Place, ...]]
+    """By thread id, innermost first."""
+    native_ids: dict[int, int]
+    """Kernel ids by thread id."""
+    cpu: dict[int, float]
+    """CPU seconds by kernel id."""
 
 
 class LoopState:
@@ -35,6 +52,7 @@ class LoopState:
         "active_time",
         "beat_due",
         "beat_interval",
+        "beside",
         "block_duration",
         "block_time",
         "boundary",
@@ -77,6 +95,8 @@ class LoopState:
         self.late_beats: deque[tuple[float, float]] = deque(maxlen=ENDED_LIMIT)
         """Heartbeats that a stall may have held up: when, on the monotonic clock, and how late. Each is put
         here after that stall was put above, so that who takes from here first finds it there."""
+        self.beside: Beside | None = None
+        """What the other threads did at the end of the last one."""
         self.delay = Histogram()
         self.delay_max = WindowMax()
         self.gc_pause: dict[int, Histogram] = {}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_left
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import add
 from threading import get_ident
 from typing import Any, Literal
@@ -154,6 +156,20 @@ class Pools:
         self.by_anchor: dict[int, WatchedPool] = {}
         """The pools that live, by the id of what stands for them. The hot path looks here itself."""
         self._totals: dict[tuple[str, str], PoolTotals] = {}
+        self._ours: set[int] = set()
+
+    @contextmanager
+    def ignored(self) -> Iterator[None]:
+        """Take no note of what is created, or submitted, in this thread meanwhile: it is for us."""
+        self._ours.add(get_ident())
+        try:
+            yield
+        finally:
+            self._ours.discard(get_ident())
+
+    def ignores(self) -> bool:
+        """Whether that is so in this thread."""
+        return bool(self._ours) and get_ident() in self._ours
 
     def find(self, anchor: object) -> WatchedPool | None:
         """Return the pool that ``anchor`` stands for, if it is known."""
@@ -193,6 +209,7 @@ class Pools:
 
     def clear(self) -> None:
         """Forget what was counted: in a forked child, which begins afresh with the pools it has."""
+        self._ours.clear()
         for totals in self._totals.values():
             totals.clear()
         for pool in self.by_anchor.values():

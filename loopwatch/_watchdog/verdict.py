@@ -125,7 +125,11 @@ class Verdict:
         """Return the stack to show and the place in it to name."""
         stack = theirs(seen, self._owner)
         if cause == "gil":
-            hog = theirs(self._lateness.hog(ended.start, ended.end, self._state.thread_id), self._owner)
+            beside = self._state.beside
+            if beside is not None and beside.at != ended.end:
+                beside = None  # of another stall
+            found = self._lateness.hog(ended.start, ended.end, self._state.thread_id, beside)
+            hog = theirs(found, self._owner)
             return hog or stack, find(hog, self._owner)
         if cause == "suspended" or not measured.in_callback:
             return stack, None  # whatever stands there did not do it

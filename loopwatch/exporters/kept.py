@@ -77,6 +77,8 @@ class KeptCollector:
 
     def __init__(self, source: Callable[[], Snapshot], journal: Journal, clock: Clock = SYSTEM) -> None:
         self._journal = journal
+        self.withheld = False
+        """Whether the registry it is in gets all of this in another way."""
         self._collector = SnapshotCollector(source, journal)
         self._families = Kept(self._collector.collect, clock)
         registry = registry_of(self._collector)
@@ -87,8 +89,8 @@ class KeptCollector:
         return self._collector.describe()
 
     def collect(self) -> list[Metric]:
-        """Return the kept families. Raises nothing."""
-        return self._families.read()
+        """Return the kept families; none while they are withheld. Raises nothing."""
+        return [] if self.withheld else self._families.read()
 
     def answer(self, method: str, accept: str) -> Answer:
         """Answer a scrape with the kept text of what the endpoint of loopwatch serves."""

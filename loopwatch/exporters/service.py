@@ -114,6 +114,11 @@ class MetricsService:
             self._kept = KeptCollector(self._snapshot, self._journal)
         return self._kept
 
+    @property
+    def collector(self) -> KeptCollector | None:
+        """The collector for the program's own registry, if it has asked for one."""
+        return self._kept
+
     def refresh(self) -> None:
         """Render anew what somebody is about to read. The watchdog's chore."""
         if self._kept is not None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 
 from . import acquires, crowd, environment, idle, imports, instructions, memory, server
 from .report import CannotRunError
+from .sink import sink
 
 SECTIONS = {
     "instructions": instructions.run,
@@ -25,19 +27,22 @@ def main() -> int:
     parser.add_argument(
         "sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all without any"
     )
-    chosen = parser.parse_args().sections or list(SECTIONS)
+    parser.add_argument("--otlp", action="store_true", help="have loopwatch export, to a sink on loopback")
+    arguments = parser.parse_args()
+    chosen = arguments.sections or list(SECTIONS)
     unknown = sorted(set(chosen) - {*SECTIONS, "all"})
     if unknown:
         parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)} and all")
+    verdicts = []
     try:
         skip = environment.prepare()
-        verdicts = []
         print(environment.describe())
-        for name in SECTIONS if "all" in chosen else chosen:
-            began = time.perf_counter()
-            print(f"\n== {name}", flush=True)
-            verdicts += SECTIONS[name](skip)
-            print(f"({time.perf_counter() - began:.0f} s)", flush=True)
+        with sink() if arguments.otlp else contextlib.nullcontext({}) as environment.ON_TOP:
+            for name in SECTIONS if "all" in chosen else chosen:
+                began = time.perf_counter()
+                print(f"\n== {name}", flush=True)
+                verdicts += SECTIONS[name](skip)
+                print(f"({time.perf_counter() - began:.0f} s)", flush=True)
     except CannotRunError as reason:
         print(f"cannot run: {reason}", file=sys.stderr)
         return 2

@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[2]
 HOME = ROOT / ".ci" / "cache" / "benchmarks" / platform.python_version()
 PYTHON = HOME / "bin" / "python"
 
+ON_TOP: dict[str, str] = {}
+"""Variables for all that is measured: of ``--otlp``."""
+
 
 def prepare() -> dict[str, str]:
     """Make the environment if it is not there; return why, by name, some peers are missing from it."""
@@ -23,8 +26,9 @@ def prepare() -> dict[str, str]:
         print(f"making {HOME.relative_to(ROOT)} ...", flush=True)
         venv.create(HOME, with_pip=True)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    demo = [need for need in project["optional-dependencies"]["demo"] if not need.startswith("loopwatch")]
-    reason = _install([*project["dependencies"], *demo, "uvloop", "httptools"])
+    extras = project["optional-dependencies"]
+    needs = [need for need in (*extras["demo"], *extras["otlp"]) if not need.startswith("loopwatch")]
+    reason = _install([*project["dependencies"], *needs, "uvloop", "httptools"])
     if reason is not None:
         raise CannotRunError(f"the agent and a server to watch cannot be installed: {reason}")
     missing = {
@@ -51,7 +55,7 @@ def _install(requirements: list[str]) -> str | None:
 def variables(**more: str) -> dict[str, str]:
     """Return the environment variables of measured processes: few, and the same on every run."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", **more}
+    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", **ON_TOP, **more}
 
 
 def module(name: str, *arguments: str) -> list[str]:

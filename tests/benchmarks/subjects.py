@@ -26,7 +26,12 @@ class Subject:
 def _loopwatch() -> None:
     import loopwatch
 
-    loopwatch.install(prometheus_port=0)
+    if loopwatch.install(prometheus_port=0).settings.otlp:
+        # Which it does in its thread, while the loop runs: starting up is not what is measured.
+        import opentelemetry.exporter.otlp.proto.http.metric_exporter
+        import opentelemetry.sdk._logs.export  # noqa: F401
+
+        import loopwatch.exporters.otel.pipeline
 
 
 def _loopwatch_core() -> None:

@@ -157,7 +157,7 @@ class Binding:
 
     def made(self, pool: object) -> None:
         """Take note of a pool that has just been created."""
-        if self._removed or not self.up.get("gauges"):
+        if self._removed or not self.up.get("gauges") or self.ignores():
             return
         try:
             watched = self.watched(pool)
@@ -167,6 +167,10 @@ class Binding:
                     self._count_under(watched, label)
         except Exception as error:  # noqa: BLE001 - as above
             self.broke("gauges", error)
+
+    def ignores(self) -> bool:
+        """Whether this thread is at work for us."""
+        return self._pools.ignores()
 
     def watched(self, pool: Any) -> WatchedPool | None:
         """Return what is kept of a pool, noted now if it was not; None if it is not ready for that."""

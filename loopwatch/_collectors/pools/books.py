@@ -36,6 +36,9 @@ class Desk(Protocol):
     def watched(self, pool: Any) -> WatchedPool | None:
         """Take note of a pool."""
 
+    def ignores(self) -> bool:
+        """Whether nothing that this thread does is the program's."""
+
     def cell(self, watched: WatchedPool, pool: Any) -> WaitCell:
         """Return where to count for a pool, and remember that for this thread."""
 
@@ -52,6 +55,8 @@ def make_asked(desk: Desk, monotonic: Callable[[], float]) -> Asked:
             return None
         try:
             loop = running_loop()
+            if loop is None and desk.ignores():
+                return None
             task = None if loop is None else current_task(loop)
             return None, None if task is None else _record_of(loop, task), monotonic()
         except Exception as error:  # noqa: BLE001 - the program goes on

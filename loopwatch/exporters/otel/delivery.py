@@ -61,9 +61,13 @@ class Delivery:
         self._hush = _Hush()
         self._failing: dict[str, float] = {}
         """Signals whose last batch did not arrive, with the monotonic time that began."""
+        self.given_up = False
+        """Whether there is no more time to send anything."""
 
     def send(self, signal: str, export: Callable[[], bool]) -> bool:
         """Have ``export`` send a batch of ``signal``; return whether it says it arrived. Never raises."""
+        if self.given_up:
+            return False
         self._hush.reason = ""
         self._hush.thread = threading.get_ident()
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from opentelemetry.metrics import MeterProvider as AnyMeterProvider
 from opentelemetry.sdk.metrics import Histogram, MeterProvider
@@ -11,6 +13,7 @@ from opentelemetry.sdk.metrics.export import Metric, PeriodicExportingMetricRead
 from opentelemetry.sdk.resources import Resource
 
 from loopwatch._clock import Clock
+from loopwatch._internals.otel_prometheus import shares_registry
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 
@@ -18,6 +21,9 @@ from .histograms import Adding, ReadyMade, exponential, temporality
 from .instruments import Instruments, Source, instruments_on, meter_of
 from .providers import Outlet
 from .recorded import Recorder
+
+if TYPE_CHECKING:
+    from loopwatch.exporters.kept import KeptCollector
 
 
 class OurMetrics:
@@ -68,15 +74,27 @@ class OurMetrics:
 class TheirMetrics:
     """Our instruments on the program's provider, which reads them when it likes."""
 
-    def __init__(self, provider: AnyMeterProvider, source: Source, journal: Journal, clock: Clock) -> None:
-        self.provider = provider
+    def __init__(
+        self,
+        provider: AnyMeterProvider,
+        source: Source,
+        collector: Callable[[], KeptCollector | None],
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._provider = provider
         self._source = source
+        self._collector = collector
+        self._journal = journal
+        self._withheld = False
+        self._withhold()  # before there is anything to be read twice
         self._instruments = instruments_on(provider)
         self._instruments.connect(source, journal)
         self.recorder = Recorder(meter_of(provider), clock)
 
     def record(self) -> None:
         """Have the provider count the histograms."""
+        self._withhold()
         self.recorder.record(self._source())
 
     def skip(self, snapshot: Snapshot) -> None:
@@ -86,3 +104,21 @@ class TheirMetrics:
     def disconnect(self) -> None:
         """Have nothing observed any more."""
         self._instruments.connect(None, None)
+        collector = self._collector()
+        if collector is not None:
+            collector.withheld = False
+
+    def _withhold(self) -> None:
+        """See that no registry gets everything twice: by the provider, and from the collector of ours."""
+        collector = self._collector()
+        if collector is None:
+            return
+        collector.withheld = shares_registry(self._provider, collector)
+        if collector.withheld and not self._withheld:
+            self._withheld = True
+            self._journal.say(
+                logging.WARNING,
+                "loopwatch: prometheus_collector() yields nothing, since the PrometheusMetricReader of the "
+                "program's MeterProvider puts the same metrics into its registry, so that each would "
+                "be there twice. Register one of the two.",
+            )

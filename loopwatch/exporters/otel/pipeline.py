@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.trace import TracerProvider
@@ -21,6 +21,9 @@ from loopwatch._settings import Settings
 from .delivery import Delivery
 from .metrics import OurMetrics, TheirMetrics
 from .providers import Choice, Outlet, Waiting, resource, tracer_provider
+
+if TYPE_CHECKING:
+    from loopwatch.exporters.kept import KeptCollector
 
 ROUND = 1.0
 """Seconds between two rounds: how long what has happened may have to wait."""
@@ -47,18 +50,20 @@ class Pipeline:
         settings: Settings,
         snapshot: Callable[[], Snapshot],
         tellers: Sequence[Teller],
+        collector: Callable[[], KeptCollector | None],
         started_at: float,
-        importing: AbstractContextManager[object],
+        imports: Callable[[], AbstractContextManager[object]],
         journal: Journal,
         clock: Clock,
     ) -> None:
         self._snapshot = snapshot
         self._tellers = tellers
+        self._collector = collector
         self._started_at = started_at
         self._journal = journal
         self._clock = clock
         self._delivery = Delivery(journal, clock)
-        self._outlets = {signal: Outlet(signal, self._delivery, importing) for signal in _otlp.SIGNALS}
+        self._outlets = {signal: Outlet(signal, self._delivery, imports) for signal in _otlp.SIGNALS}
         self._spans = Waiting(self._outlets[_otlp.TRACES], clock)
         self._records = Waiting(self._outlets[_otlp.LOGS], clock)
         described = resource(settings.service_name)
@@ -84,24 +89,29 @@ class Pipeline:
         """Seconds until the next round. Any thread."""
         return max(0.0, min(ROUND, self._due - self._clock.monotonic()))
 
-    def round(self, *, last: bool = False) -> None:
-        """Send what there is; the metrics if they are due, or if this is the ``last`` round."""
+    def round(self, *, flush: bool = False) -> None:
+        """Send what there is; the metrics if they are due, or all is to be flushed."""
         for choice in (self._traces, self._logs, self._metrics):
             choice.look()
         tracers, loggers = self._traces.provider(), self._logs.provider()
         for teller in self._tellers:
             teller.tell(tracers, loggers)
-        self._spans.deliver(at_once=last)
-        self._records.deliver(at_once=last)
+        self._spans.deliver(at_once=flush)
+        self._records.deliver(at_once=flush)
         if self._metrics.theirs is not None:
             self._give_metrics()
-        elif last or self._clock.monotonic() >= self._due:
+        elif flush or self._clock.monotonic() >= self._due:
             self._send_metrics()
 
     def disconnect(self) -> None:
         """Close all connections, whatever is under way on them; the next batch opens new ones. Any thread."""
         for outlet in self._outlets.values():
             outlet.close()
+
+    def give_up(self) -> None:
+        """Break off, for good. Any thread."""
+        self._delivery.given_up = True
+        self.disconnect()
 
     def end(self) -> None:
         """Send nothing any more, and leave nothing of ours on what is not ours."""
@@ -125,7 +135,7 @@ class Pipeline:
     def _give_metrics(self) -> None:
         if self._theirs is None:
             theirs = self._theirs = TheirMetrics(
-                self._metrics.theirs, self._snapshot, self._journal, self._clock
+                self._metrics.theirs, self._snapshot, self._collector, self._journal, self._clock
             )
             if self._exported is not None:
                 theirs.skip(self._exported)

@@ -69,10 +69,12 @@ def resource(service_name: str) -> Resource:
 class Outlet:
     """The exporter of one signal, made when there is something to send, and again once it was closed."""
 
-    def __init__(self, signal: str, delivery: Delivery, importing: AbstractContextManager[object]) -> None:
+    def __init__(
+        self, signal: str, delivery: Delivery, imports: Callable[[], AbstractContextManager[object]]
+    ) -> None:
         self._signal = signal
         self._delivery = delivery
-        self._importing = importing
+        self._imports = imports
         self._exporter: Any = None
 
     def send(self, *batch: Any, **options: Any) -> bool:
@@ -86,10 +88,11 @@ class Outlet:
                 _otlp.exporter_name(self._signal, os.environ),
             )
             (found, *_) = entry_points(group=group, name=name)
-            with self._importing:
+            with self._imports():
                 make = found.load()
-            self._delivery.hush()
-            self._exporter = make()
+                self._delivery.hush()
+                self._exporter = make()
+            self._delivery.hush()  # again: it imports what it sends with
         return bool(self._exporter.export(*batch, **options).name == "SUCCESS")
 
     def close(self) -> None:

@@ -7,7 +7,9 @@ a provider of the program's may hold whoever does so for as long as its Collecto
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,12 +19,16 @@ from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
 
 if TYPE_CHECKING:
+    from loopwatch.exporters.kept import KeptCollector
+
     from .pipeline import Pipeline, Teller
 
 COMPONENT = "otlp"
 """What failures are counted under."""
+SENT = 1.0
+"""Seconds that what there is may take to arrive, as a drain ends..."""
 FLUSH = 2.0
-"""Seconds that what is left may take to arrive, at the end."""
+"""...and as we end."""
 LEAVE = 0.05
 """Seconds a fork waits for the thread."""
 GIVE_UP = 0.3
@@ -30,19 +36,27 @@ GIVE_UP = 0.3
 
 
 class OtelService:
-    """Exports snapshots, and what ``tellers`` make: called in the thread, once it can import the SDK."""
+    """Exports snapshots, and what ``tellers`` make: called in the thread, where the SDK may be imported.
+
+    ``collector`` returns the collector of ours that the program has for a registry of its own, if any;
+    ``unwatched`` keeps what is created in a thread from counting as the program's.
+    """
 
     def __init__(
         self,
         settings: Settings,
         snapshot: Callable[[], Snapshot],
         tellers: Callable[[], Sequence[Teller]],
+        collector: Callable[[], KeptCollector | None],
+        unwatched: Callable[[], AbstractContextManager[object]],
         journal: Journal,
         clock: Clock,
     ) -> None:
         self._settings = settings
         self._snapshot = snapshot
         self._tellers = tellers
+        self._collector = collector
+        self._unwatched = unwatched
         self._journal = journal
         self._clock = clock
         self._started_at = clock.wall()
@@ -50,6 +64,8 @@ class OtelService:
         self._pipeline: Pipeline | None = None
         self._importing = threading.RLock()
         self._wake = threading.Event()
+        self._flushes: deque[threading.Event] = deque()
+        """Set when all is sent that there was when it was put here."""
         self._stopping = self._pausing = False
         self.cpu_time = 0.0
         """CPU seconds of the thread so far."""
@@ -70,6 +86,14 @@ class OtelService:
             thread.start()
             self._thread = thread
 
+    def flush(self) -> None:
+        """Send what there is, metrics included, and wait for that; for ``SENT`` seconds at most."""
+        if self._thread is not None:
+            sent = threading.Event()
+            self._flushes.append(sent)
+            self._wake.set()
+            sent.wait(SENT)
+
     def stop(self, timeout: float = FLUSH) -> None:
         """Send what is left, for ``timeout`` seconds at most, and end the thread."""
         thread, self._thread = self._thread, None
@@ -81,7 +105,7 @@ class OtelService:
             return
         thread.join(timeout)
         if thread.is_alive() and self._pipeline is not None:
-            self._pipeline.disconnect()
+            self._pipeline.give_up()
             thread.join(GIVE_UP)
 
     def before_fork(self) -> None:
@@ -116,13 +140,14 @@ class OtelService:
         self._pipeline = self._thread = None
         self._importing = threading.RLock()
         self._wake = threading.Event()
+        self._flushes.clear()
         self._stopping = self._pausing = False
         self._started_at = self._clock.wall()
         self.cpu_time = self._earlier_cpu = 0.0
 
     def _run(self) -> None:
         try:
-            with self._importing:
+            with self._imports():
                 pipeline = self._pipeline = self._pipeline or self._built()
         except Exception as error:  # noqa: BLE001 - counted; everything but this export works
             self._journal.failure(COMPONENT, error)
@@ -130,13 +155,23 @@ class OtelService:
         last = False
         while not last:
             self._wake.wait(pipeline.pause)
+            self._wake.clear()  # before the reasons to wake are looked at
             if self._pausing:
                 return
-            last = self._stopping
-            self._guarded(partial(pipeline.round, last=last))
+            last, asked = self._stopping, list(self._flushes)
+            self._guarded(partial(pipeline.round, flush=last or bool(asked)))
+            for sent in asked:
+                self._flushes.remove(sent)
+                sent.set()
             self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
         self._guarded(pipeline.end)
         self._pipeline = None
+
+    @contextmanager
+    def _imports(self) -> Iterator[None]:
+        """Import, or build what may import: no fork comes between, no executor counts as the program's."""
+        with self._importing, self._unwatched():
+            yield
 
     def _built(self) -> Pipeline:
         from .pipeline import Pipeline
@@ -145,8 +180,9 @@ class OtelService:
             self._settings,
             self._snapshot,
             self._tellers(),
+            self._collector,
             self._started_at,
-            self._importing,
+            self._imports,
             self._journal,
             self._clock,
         )

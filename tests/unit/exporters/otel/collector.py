@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.server
 import threading
@@ -33,10 +34,19 @@ class Sink:
     def __init__(self) -> None:
         self.received: dict[str, list[Any]] = {path: [] for path in REQUESTS}
         self.status = 200
+        self.connected = 0
+        """Clients that have a connection."""
         self._changed = threading.Condition()
         sink = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle(self) -> None:
+                sink.count(1)
+                super().handle()
+                sink.count(-1)
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 if self.headers.get("Content-Encoding") == "gzip":
@@ -62,6 +72,11 @@ class Sink:
                 self.received[path].append(REQUESTS[path].FromString(body))
             self._changed.notify_all()
 
+    def count(self, change: int) -> None:
+        with self._changed:
+            self.connected += change
+            self._changed.notify_all()
+
     def wait(self, condition: Callable[[], object]) -> None:
         with self._changed:
             assert self._changed.wait_for(condition, TIMEOUT), "it never arrived"
@@ -84,6 +99,11 @@ def metrics_of(request: Any) -> dict[str, Any]:
     }
 
 
+def number_of(point: Any) -> float:
+    """Return the value of a point of a sum or a gauge, whichever kind of number it is."""
+    return float(getattr(point, point.WhichOneof("value")))
+
+
 def attributes_of(thing: Any) -> dict[str, Any]:
     """Return the attributes of a point, a span or a resource."""
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in thing.attributes}
@@ -94,11 +114,16 @@ def snapshot_of(points: Any, at: float = 1000.0) -> Snapshot:
 
 
 def pipeline_of(
-    source: Callable[[], Snapshot], *tellers: Any, journal: Journal | None = None, clock: Clock = SYSTEM
+    source: Callable[[], Snapshot],
+    *tellers: Any,
+    collector: Callable[[], Any] = lambda: None,
+    journal: Journal | None = None,
+    clock: Clock = SYSTEM,
 ) -> Any:
     """Build a pipeline as the service does."""
     from loopwatch.exporters.otel.pipeline import Pipeline
 
     settings = Settings(service_name="shop", otlp=True)
-    lock = threading.RLock()
-    return Pipeline(settings, source, tellers, 900.0, lock, journal or Journal(), clock)
+    return Pipeline(
+        settings, source, tellers, collector, 900.0, contextlib.nullcontext, journal or Journal(), clock
+    )

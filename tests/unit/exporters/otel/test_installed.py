@@ -1,0 +1,133 @@
+"""The whole agent, exporting from a program of its own to a Collector on loopback."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from loopwatch import facts
+
+from .collector import TIMEOUT, Sink, attributes_of, metrics_of, number_of
+
+PROGRAM = """
+import asyncio, logging, sys, threading, time, urllib.request
+import loopwatch
+
+logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(message)s")
+agent = loopwatch.install(prometheus_port=0, hold_dump=False)
+
+async def main():
+    while "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}:
+        await asyncio.sleep(0.02)
+    time.sleep(0.3)
+    await asyncio.sleep(0.2)
+    while not agent.stalls() or agent.stalls()[-1].in_progress:
+        await asyncio.sleep(0.02)
+
+asyncio.run(main())
+with urllib.request.urlopen(agent.prometheus_url) as answer:
+    print(answer.read().decode())
+loopwatch.uninstall()
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Any:
+    """Run a program against a Collector, and return what it writes."""
+
+    def run(source: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "program.py"
+        path.write_text(source, encoding="utf-8")
+        environ = {**os.environ, "OTEL_SERVICE_NAME": "shop", **variables}
+        words = [sys.executable, "-W", "error", path]
+        done = subprocess.run(words, env=environ, timeout=TIMEOUT * 2, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run
+
+
+def numbers_scraped(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
+    return {
+        (sample.name, tuple(sorted(sample.labels.values()))): sample.value
+        for family in parse(text)
+        for sample in family.samples
+    }
+
+
+def test_it_exports_what_a_scrape_shows(sink: Sink, program: Any) -> None:
+    done = program(PROGRAM)
+    scraped = numbers_scraped(done.stdout)
+    request = sink.metrics[-1]
+    assert attributes_of(request.resource_metrics[0].resource)["service.name"] == "shop"
+    metrics = metrics_of(request)
+    (stalls,) = metrics["asyncio.eventloop.block.duration"].histogram.data_points
+    loop = attributes_of(stalls)["asyncio.eventloop.name"]
+    assert loop == "main"
+    for fact in (facts.BY_STEM["block_duration"], facts.BY_STEM["delay"]):
+        (point,) = metrics[fact.name].histogram.data_points
+        assert point.count == scraped[f"{fact.prometheus_name}_count", (loop,)]  # none come any more
+        assert point.sum == pytest.approx(scraped[f"{fact.prometheus_name}_sum", (loop,)])
+        below = 0
+        for bound, count in zip(point.explicit_bounds, point.bucket_counts, strict=False):
+            below += count
+            assert scraped[f"{fact.prometheus_name}_bucket", tuple(sorted((loop, str(bound))))] == below
+    assert stalls.sum > 0.25
+    (iterations,) = metrics["asyncio.eventloop.iterations"].sum.data_points
+    assert number_of(iterations) == scraped["asyncio_eventloop_iterations_total", (loop,)]
+
+
+def test_it_says_nothing_of_its_own_export(sink: Sink, program: Any) -> None:
+    done = program(PROGRAM)
+    metrics = metrics_of(sink.metrics[-1])
+    assert not {name for name in metrics if "executor" in name or "pool" in name or "http.client" in name}
+    said = [
+        line for line in done.stderr.splitlines() if "connection" in line.lower() or "http" in line.lower()
+    ]
+    assert said == []
+    overhead = {
+        attributes_of(point)["loopwatch.component"]: number_of(point)
+        for point in metrics["loopwatch.overhead.time"].sum.data_points
+    }
+    assert overhead["otlp"] >= 0.0
+
+
+DRAINED = """
+import asyncio, os, threading
+import loopwatch, loopwatch.exporters.otel.service
+
+loopwatch.exporters.otel.service.SENT = 60.0  # on a slow machine, too
+agent = loopwatch.install(prometheus_port=None, hold_dump=False)
+
+async def main():
+    while "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}:
+        await asyncio.sleep(0.02)
+    loopwatch.spawn(asyncio.sleep(0.05))
+    await loopwatch.drain()
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+def test_a_drain_is_known_before_the_process_ends(sink: Sink, program: Any) -> None:
+    program(DRAINED)
+    metrics = metrics_of(sink.metrics[-1])
+    (finished,) = metrics["loopwatch.drain.finished"].sum.data_points
+    assert number_of(finished) == 1
+    states = {
+        attributes_of(point)["loopwatch.drain.state"]: number_of(point)
+        for point in metrics["loopwatch.drain.status"].sum.data_points
+    }
+    assert states["drained"] == 1
+
+
+def test_without_a_variable_nothing_is_exported(sink: Sink, program: Any) -> None:
+    program(PROGRAM.replace('while "loopwatch-otel" not in', "while False and"), LOOPWATCH_OTLP="no")
+    assert sink.metrics == []

@@ -1,0 +1,261 @@
+"""A Collector that is away, refuses or never answers: one line, little lost, an end in time."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+
+from loopwatch._clock import SYSTEM
+from loopwatch._journal import Journal
+from loopwatch._measures import Point
+from loopwatch._settings import Settings
+from loopwatch.exporters.otel.providers import MOST_WAITING
+from loopwatch.exporters.otel.service import FLUSH, OtelService
+from loopwatch.testing import FakeClock
+
+from .collector import TIMEOUT, Sink, metrics_of, pipeline_of, snapshot_of
+
+BLOCKED = {"blocked": (Point(("main",), 0.25),), "iterations": (Point(("main",), 7),)}
+TOLD = ("asyncio.eventloop.blocked", "asyncio.eventloop.iterations")
+IN_TIME = 30.0
+"""Seconds within which a slow machine does what takes two."""
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+class Spans:
+    """Makes as many spans as it is told to."""
+
+    suppressed = 0
+
+    def __init__(self) -> None:
+        self.wanted = 0
+
+    def tell(self, tracers: Any, loggers: Any) -> None:
+        for number in range(self.wanted):
+            tracers.get_tracer("loopwatch").start_span(f"span {number}").end()
+        self.wanted = 0
+
+
+def spans_in(sink: Sink) -> list[str]:
+    return [
+        span.name
+        for request in sink.received["/v1/traces"]
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+
+
+def test_one_line_when_it_fails_and_one_when_it_is_over(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    sink.status = 400
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
+    for _ in range(3):
+        pipeline.round(flush=True)
+    (line,) = lines(caplog)
+    assert line.startswith("loopwatch: the export by OTLP does not arrive (metrics): ")
+    assert "400" in line
+    sink.status = 200
+    pipeline.round(flush=True)
+    pipeline.round(flush=True)
+    pipeline.end()
+    assert len(sink.metrics) == 2
+    assert len(lines(caplog)) == 2
+    assert "arrives again" in lines(caplog)[1]
+
+
+def test_loggers_of_the_program_say_what_they_did(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
+    pipeline.round(flush=True)
+    name = "opentelemetry.exporter.otlp.proto.http.metric_exporter"
+    logging.getLogger(name).warning("of the program's exporter")
+    assert lines(caplog) == ["of the program's exporter"]
+    assert logging.getLogger(name).filters != []
+    pipeline.end()
+    assert logging.getLogger(name).filters == []
+
+
+def test_spans_wait_for_the_collector_to_come_back(sink: Sink) -> None:
+    clock, spans = FakeClock(), Spans()
+    pipeline = pipeline_of(lambda: snapshot_of({}), spans, clock=clock)
+    sink.status = 400
+    spans.wanted = 2
+    pipeline.round()
+    sink.status = 200
+    pipeline.round()
+    assert spans_in(sink) == []  # too soon after the attempt that failed
+    clock.advance(10.0)
+    pipeline.round()
+    assert spans_in(sink) == ["span 0", "span 1"]
+    pipeline.round()
+    pipeline.end()
+    assert len(sink.received["/v1/traces"]) == 1
+    assert pipeline.dropped == 0
+
+
+def test_no_more_wait_than_may(sink: Sink) -> None:
+    clock, spans = FakeClock(), Spans()
+    pipeline = pipeline_of(lambda: snapshot_of({}), spans, clock=clock)
+    sink.status = 400
+    for _ in range(3):
+        spans.wanted = MOST_WAITING
+        pipeline.round()
+    assert pipeline.dropped == 2 * MOST_WAITING
+    sink.status = 200
+    clock.advance(10.0)
+    pipeline.round()
+    pipeline.end()
+    assert len(spans_in(sink)) == MOST_WAITING
+
+
+def test_what_the_collector_refuses_is_given_up(sink: Sink) -> None:
+    clock, spans = FakeClock(), Spans()
+    pipeline = pipeline_of(lambda: snapshot_of({}), spans, clock=clock)
+    sink.status = 400
+    spans.wanted = 1
+    for _ in range(40):
+        pipeline.round()
+        clock.advance(10.0)
+    assert pipeline.dropped == 1
+    sink.status = 200
+    spans.wanted = 2
+    pipeline.round()
+    pipeline.end()
+    assert spans_in(sink) == ["span 0", "span 1"]
+
+
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """Accepts, and never answers."""
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        yield listener
+
+
+class Service:
+    """The service with its thread, and whether a round began."""
+
+    def __init__(self) -> None:
+        self.rounds = threading.Semaphore(0)
+        settings = Settings(otlp=True)
+        self.otel = OtelService(
+            settings,
+            lambda: snapshot_of(BLOCKED),
+            lambda: [self],
+            lambda: None,
+            nullcontext,
+            Journal(),
+            SYSTEM,
+        )
+
+    suppressed = 0
+
+    def tell(self, tracers: Any, loggers: Any) -> None:
+        self.rounds.release()
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    service = Service()
+    yield service
+    service.otel.stop()
+
+
+PROTOCOLS = pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
+
+
+@PROTOCOLS
+def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds(
+    silent: socket.socket, service: Service, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1000")
+    service.otel.start()
+    silent.settimeout(TIMEOUT)
+    connection, _ = silent.accept()
+    with contextlib.closing(connection):
+        began = time.monotonic()
+        service.otel.stop()
+        assert FLUSH * 0.9 < time.monotonic() - began < IN_TIME
+        silent.close()  # or it would try again
+    for thread in threading.enumerate():
+        if thread.name == "loopwatch-otel":  # the connection is closed: it ends by itself
+            thread.join(TIMEOUT)
+
+
+@PROTOCOLS
+def test_where_nobody_listens_it_ends_in_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, protocol: str
+) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", protocol)
+    service.otel.start()
+    assert service.rounds.acquire(timeout=TIMEOUT)
+    began = time.monotonic()
+    service.otel.stop()
+    assert time.monotonic() - began < IN_TIME
+
+
+def test_what_is_left_is_sent_at_the_end(sink: Sink, service: Service) -> None:
+    service.otel.start()
+    assert service.rounds.acquire(timeout=TIMEOUT)
+    service.otel.stop(TIMEOUT)
+    (request,) = sink.metrics
+    assert set(metrics_of(request)) == set(TOLD)
+
+
+def test_a_flush_waits_until_all_is_sent(
+    sink: Sink, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loopwatch.exporters.otel.service.SENT", TIMEOUT)
+    service.otel.start()
+    service.otel.flush()
+    (request,) = sink.metrics
+    assert set(metrics_of(request)) == set(TOLD)
+    service.otel.flush()
+    assert len(sink.metrics) == 2
+
+
+def test_a_fork_finds_no_thread_and_no_connection_and_the_parent_goes_on(
+    sink: Sink, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loopwatch.exporters.otel.service.LEAVE", TIMEOUT)
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
+    service.otel.start()
+    sink.wait(lambda: sink.metrics)
+    service.otel.before_fork()
+    assert "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}
+    sink.wait(lambda: not sink.connected)
+    sent = len(sink.metrics)
+    service.otel.after_fork_in_parent()
+    sink.wait(lambda: len(sink.metrics) > sent)
+    starts = {
+        metrics_of(request)["asyncio.eventloop.iterations"].sum.data_points[0].start_time_unix_nano
+        for request in sink.metrics
+    }
+    assert len(starts) == 1  # it is the same provider
+
+
+def test_a_child_begins_afresh(sink: Sink, service: Service) -> None:
+    service.otel.start()
+    assert service.rounds.acquire(timeout=TIMEOUT)
+    service.otel.before_fork()
+    service.otel.after_fork_in_child()
+    service.otel.start()
+    service.otel.stop(TIMEOUT)
+    (request,) = sink.metrics
+    assert set(metrics_of(request)) == set(TOLD)
