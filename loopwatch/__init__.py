@@ -22,20 +22,18 @@ from ._errors import ConfigurationError, Draining, LoopwatchError
 from ._jobs.drain import drain
 from ._jobs.lifespan import drain_lifespan
 from ._jobs.spawn import spawn
+from ._measures import Distribution, Exemplar, Point
 from ._records import (
     Borrower,
     Cause,
-    Distribution,
     DrainReport,
     DrainState,
-    Exemplar,
     Frame,
     LeakReason,
     Loop,
     LoopKind,
     Lost,
     LostReason,
-    Point,
     Pool,
     PoolUser,
     PoolWaiter,

@@ -103,6 +103,7 @@ def install(
     prometheus_port: int | Unset | None = UNSET,
     prometheus_host: str | Unset = UNSET,
     otlp: bool | Unset | None = UNSET,
+    job_spans: bool | Unset = UNSET,
     keep_tasks: bool | Unset = UNSET,
     drain_timeout: float | Unset | None = UNSET,
     app_packages: tuple[str, ...] | list[str] | Unset = UNSET,
@@ -119,6 +120,8 @@ def install(
     - ``prometheus_host``: address it binds; default ``127.0.0.1``.
     - ``otlp``: True exports metrics, spans and logs by OpenTelemetry, False does not; default None: if an
       ``OTEL_EXPORTER_OTLP_*`` variable is set. Those variables say where and how. Takes ``loopwatch[otlp]``.
+    - ``job_spans``: True exports each job of ``spawn()`` as a span, a child of the one it was spawned in;
+      default False.
     - ``keep_tasks``: True holds each task that is created in a watched loop until it is done, so that none
       is garbage-collected while pending; default False: none lives longer than it would without us.
     - ``drain_timeout``: seconds for a plain program's tasks to end, on SIGTERM and SIGINT, before the signal
@@ -136,6 +139,7 @@ def install(
         "prometheus_port": prometheus_port,
         "prometheus_host": prometheus_host,
         "otlp": otlp,
+        "job_spans": job_spans,
         "keep_tasks": keep_tasks,
         "drain_timeout": drain_timeout,
         "app_packages": app_packages,

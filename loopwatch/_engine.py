@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -22,6 +22,7 @@ from ._collectors.pools.catalogue import READERS
 from ._collectors.pools.census import PoolCensus
 from ._collectors.pools.hub import Hub
 from ._collectors.pools.overdue import Overdue
+from ._collectors.pools.saturation import Saturation
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._context.backing import Backing, lean_on
@@ -30,9 +31,11 @@ from ._context.reader import ContextReader
 from ._errors import LoopwatchError
 from ._jobs.signals import DrainSignals
 from ._journal import Journal
+from ._pace import Pace
 from ._probes.attach import BOUNDARY, Attach
 from ._probes.gc import GcProbe
 from ._probes.handovers import HandOverProbe
+from ._probes.probe import Probe
 from ._probes.unawaited import UnawaitedProbe
 from ._reader import Reader
 from ._records import DrainReport, Stall
@@ -40,6 +43,7 @@ from ._settings import Settings
 from ._store.jobs import JOBS
 from ._store.loop_state import LoopStates
 from ._store.lost_log import LostLog
+from ._store.outbox import Outbox
 from ._store.pauses import Pauses
 from ._store.pools import Pools
 from ._store.stall_log import StallLog
@@ -49,7 +53,6 @@ from ._watchdog.hold_dump import HoldDump
 from ._watchdog.lateness import Lateness
 from ._watchdog.loss_report import LossReport
 from ._watchdog.lost import LostTasks
-from ._watchdog.pace import Pace
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
@@ -71,16 +74,6 @@ DRAINS = 16
 """Reports of drains that are kept. Mostly there is one, at the end."""
 
 
-class Probe(Protocol):
-    """What is put into the program, and taken out of it again."""
-
-    def install(self) -> None:
-        """Begin to notice."""
-
-    def remove(self) -> None:
-        """Leave everything as it was. Does no harm where nothing was installed."""
-
-
 class Engine:
     """All parts of one agent, and their life. Starts threads with the first loop that runs, not before."""
 
@@ -96,6 +89,7 @@ class Engine:
         self._states = LoopStates(self._pauses)
         self._stall_log, self._lost_log = StallLog(), LostLog()
         self._pools = Pools()
+        self._outbox = Outbox(takes_jobs=settings.job_spans)
         self._owner = CodeOwner(settings.app_packages)
         self._drains: deque[DrainReport] = deque(maxlen=DRAINS)
         self._build_probes()
@@ -136,14 +130,17 @@ class Engine:
             contexts=contexts,
             tell=self._tell,
         )
-        self._losses = LossReport(self._lost_log, contexts, owner, clock, journal)
+        self._losses = LossReport(self._lost_log, contexts, owner, self._outbox, clock, journal)
         self._lost_tasks = LostTasks(
             self._states, self._unawaited.dropped, self._lost_contexts, owner, self._losses.tell
         )
         self._found = Found(contexts, self._lost_log, self._losses)
         leaks = LeakFinder(self._states, self._found, clock)
         self._pool_pace = Pace(clock)
-        overdue = Overdue(self._pools, self._hub, contexts, self._pool_pace.admit, clock, journal)
+        pools, hub, outbox = self._pools, self._hub, self._outbox
+        overdue = Overdue(pools, hub, contexts, self._pool_pace.admit, outbox, clock, journal)
+        self._pool_census = PoolCensus(pools, hub, contexts, clock)
+        self._saturation = Saturation(pools, hub, self._pool_census, outbox, clock)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
@@ -160,6 +157,7 @@ class Engine:
                 self._lost_tasks.collect,
                 leaks.look,
                 overdue.look,
+                self._saturation.look,
                 self._refresh_metrics,
             ),
         )
@@ -177,7 +175,7 @@ class Engine:
             self._census,
             Losses(states, self._lost_log, self._lost_contexts),
             JobCounts(self._drains),
-            PoolCensus(self._pools, self._hub, self._contexts, clock),
+            self._pool_census,
             (self._own(),),
         )
         self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
@@ -193,7 +191,9 @@ class Engine:
 
     def _tellers(self) -> list[Teller]:
         """Build what makes spans and log records. In the exporting thread."""
-        return []
+        from .exporters.otel.events import Events
+
+        return [Events(self._outbox.take, self._clock, self._journal)]
 
     def _own(self) -> Own:
         states = self._states
@@ -210,6 +210,7 @@ class Engine:
                 "tasks": lambda: sum(state.tasks.untold.total() for state in states.all()),
                 "journal": lambda: self._journal.dropped,
                 "context": lambda: self._contexts.unshown_dropped,
+                "outbox": lambda: self._outbox.dropped,
                 "otlp": lambda: self.otel.dropped,
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
@@ -222,7 +223,7 @@ class Engine:
     def install(self) -> None:
         """Begin to watch."""
         self.installed = True
-        lean_on(Backing(self._journal, self._contexts, self._states, self._drains, self._flush))
+        lean_on(Backing(self._journal, self._contexts, self._states, self._drains, self._outbox, self._flush))
         for component, probe in self._probes.items():
             if not self._done(component, probe.install):
                 self._done(component, probe.remove)
@@ -265,8 +266,14 @@ class Engine:
         self._done("watchdog", self._lost_tasks.collect)
         self._report.end()
         self._losses.end()
-        self._done("otlp", self.otel.stop)
+        self._done("otlp", self._stop_export)
         self._journal.stop(timeout=1.0)
+
+    def _stop_export(self) -> None:
+        if self._outbox.waits:
+            self.otel.start()  # unless it runs: of a program that was over at once there is something to tell
+        self.otel.stop()
+        self._outbox.close()
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Attach to a loop that runs already, here or elsewhere. Raises RuntimeError if it is closed."""
@@ -323,6 +330,8 @@ class Engine:
             "watchdog": self._watchdog.start,
             "endpoint": self.metrics.start,
         }
+        if self.settings.otlp:
+            self._outbox.open()
         for component, start in parts.items():
             self._done(component, start)
 
@@ -337,6 +346,7 @@ class Engine:
     def _tell(self, stall: Stall) -> None:
         if not stall.in_progress:
             self._stall_log.add(stall)
+            self._outbox.put(stall)
         self._report.tell(stall)
 
     def _flush(self) -> None:
@@ -375,20 +385,12 @@ class Engine:
             return
         self._started = False
         self._starting = threading.RLock()
-        self._states.clear()
         self._pauses.running_since = None  # a thread that collected does not run here
-        self._census.clear()
-        self._stall_log.clear()
-        self._lost_log.clear()
-        self._lost_contexts.clear()
-        self._unawaited.dropped.clear()
-        self._found.clear()
-        self._report.clear()
-        self._losses.clear()
-        self._pool_pace.clear()
-        self._pools.clear()
-        JOBS.clear()
-        self._drains.clear()
+        kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
+        counted = self._unawaited.dropped, self._pools, JOBS, self._drains
+        told = self._report, self._losses, self._pool_pace, self._saturation, self._outbox
+        for each in (*kept, *counted, *told):
+            each.clear()
         self._signals.after_fork_in_child()
         self._attach.forget()
         self._journal.forget_thread()

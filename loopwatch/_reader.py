@@ -17,7 +17,8 @@ from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._collectors.waits import waits
 from ._journal import Journal
-from ._records import DrainReport, Loop, Lost, Measure, Point, Pool, Snapshot, Stall, Task, Waiting
+from ._measures import Measure, Point
+from ._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task, Waiting
 
 T = TypeVar("T")
 

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from ._measures import Point
+
 Cause = Literal["cpu", "blocking", "flood", "gc", "gil", "starved", "suspended", "unknown"]
 """Why a loop was not served, in the order of the decision; see ``docs/explanation/causes.md``."""
 
@@ -59,6 +61,8 @@ class Victim:
     task_name: str | None
     coroutine: str | None
     trace_id: str | None
+    span_id: str | None = None
+    trace_flags: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,50 +98,9 @@ class Stall:
     samples: int
     """How many stacks were taken of it; 0 means that the culprit could not be seen."""
     loop_name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Exemplar:
-    """One observation of a histogram, and the span in which it happened."""
-
-    value: float
-    at: float
-    """Unix time it was observed."""
-    trace_id: str
-    span_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Distribution:
-    """A histogram as read: one count per bucket, not cumulative, the last one beyond all bounds."""
-
-    bounds: tuple[float, ...]
-    counts: tuple[int, ...]
-    sum: float
-    exemplars: tuple[Exemplar | None, ...] = ()
-    """The last one of each bucket, in the order of ``counts``; empty when there is none at all."""
-
-    @property
-    def count(self) -> int:
-        """Number of observations."""
-        return sum(self.counts)
-
-    def quantile(self, q: float) -> float | None:
-        """Estimate quantile ``q`` (0 to 1) linearly within its bucket, as PromQL's ``histogram_quantile``.
-
-        None without observations; the highest bound when the quantile lies beyond it.
-        """
-        rank = q * self.count
-        if not self.count:
-            return None
-        seen = 0
-        lower = 0.0
-        for bound, count in zip(self.bounds, self.counts, strict=False):
-            if count and seen + count >= rank:
-                return lower + (bound - lower) * max(rank - seen, 0.0) / count
-            seen += count
-            lower = bound
-        return self.bounds[-1]
+    trace_flags: int | None = None
+    """Of W3C Trace Context. Odd when the trace is sampled, so that it can be looked up. Likewise wherever it
+    stands beside a ``trace_id``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +159,7 @@ class Task:
     """What the innermost one waits for, such as ``Lock.acquire``; None while it is not waiting."""
     daemon: bool
     loop_name: str
+    trace_flags: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +192,7 @@ class Lost:
     task_name: str | None = None
     leak: LeakReason | None = None
     """Of a task that lives: how it was found."""
+    trace_flags: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +231,7 @@ class PoolUser:
     await_stack: tuple[Frame, ...]
     """Where the task stands, innermost last. Empty when it has ended."""
     waiting_on: str | None
+    trace_flags: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,23 +325,6 @@ class DrainReport:
     def forced(self) -> bool:
         """Whether work was left."""
         return bool(self.cancelled or self.abandoned)
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One value of a fact, with the values of its labels in the order the fact declares them."""
-
-    labels: tuple[str, ...]
-    value: float | Distribution
-
-    @property
-    def texts(self) -> list[str]:
-        """The labels with lone surrogates spelled out, which names of files can hold and UTF-8 cannot."""
-        return [text.encode("utf-8", "backslashreplace").decode() for text in self.labels]
-
-
-Measure = tuple[str, tuple[str, ...], float | Distribution]
-"""A point on its way to a snapshot: the stem of its fact, the values of its labels, its value."""
 
 
 @dataclass(frozen=True, slots=True)

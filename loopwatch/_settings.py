@@ -48,6 +48,7 @@ class Settings:
     prometheus_port: int | None = 9464
     prometheus_host: str = "127.0.0.1"
     otlp: bool = False
+    job_spans: bool = False
     keep_tasks: bool = False
     drain_timeout: float | None = None
     app_packages: tuple[str, ...] = ()
@@ -81,7 +82,7 @@ def _otlp_setting(name: str, value: object) -> bool | None:
     return value
 
 
-def _keep_tasks(name: str, value: object) -> bool:
+def _yes_or_no(name: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise _fail(name, value, f"got {type(value).__name__}, neither True nor False", "Give True or False.")
     return value
@@ -155,7 +156,8 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "prometheus_port": _prometheus_port,
     "prometheus_host": _prometheus_host,
     "otlp": _otlp_setting,
-    "keep_tasks": _keep_tasks,
+    "job_spans": _yes_or_no,
+    "keep_tasks": _yes_or_no,
     "drain_timeout": _drain_timeout,
     "app_packages": _app_packages,
     "hold_dump": _hold_dump,
@@ -179,7 +181,7 @@ def _parse(field: str, name: str, raw: str) -> object:
             raise _fail(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
     if field == "app_packages":
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if field in ("keep_tasks", "hold_dump", "otlp"):
+    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans"):
         flag = _flag(text)
         return raw if flag is None else flag
     return raw

@@ -533,7 +533,7 @@ ALL: tuple[Fact, ...] = (
         "counter",
         "{event}",
         (COMPONENT,),
-        "Events loopwatch could not keep because a bounded buffer was full.",
+        "Events loopwatch did not keep or export: a bounded buffer was full, or a rate limit reached.",
     ),
     Fact(
         "internal_errors",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
-from loopwatch._records import Distribution, DrainReport, Frame, Lost, Point, PoolUser, Task
+from loopwatch._measures import Distribution, Point
+from loopwatch._records import DrainReport, Frame, Lost, PoolUser, Task
 
 from .demo_text import place, span, stack_lines, table
 

@@ -31,6 +31,7 @@ _OPTIONS = {
     "drain_timeout": "seconds for a plain program's tasks to end, on SIGTERM and SIGINT; none for no drain",
     "app_packages": "modules that count as application code, separated by commas",
     "otlp": "yes or no: export by OpenTelemetry; else if an OTEL_EXPORTER_OTLP_* variable is set",
+    "job_spans": "yes: export each job of spawn() as a span; no (the default)",
     "hold_dump": "yes, no, or the file for the stack of a long hold of the GIL",
 }
 """Every setting is an option and, as ``LOOPWATCH_<NAME>``, a variable of the environment."""

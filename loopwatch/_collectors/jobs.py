@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from loopwatch._records import DrainReport, DrainState, Measure
+from loopwatch._measures import Measure
+from loopwatch._records import DrainReport, DrainState
 from loopwatch._store.jobs import JOBS
 
 DRAIN_STATES: tuple[DrainState, ...] = get_args(DrainState)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 from loopwatch._clock import Clock
 from loopwatch._internals.base_loop import ready_count, timer_count
-from loopwatch._records import Loop, Measure
+from loopwatch._measures import Measure
+from loopwatch._records import Loop
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._version import __version__
 

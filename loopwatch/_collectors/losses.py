@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import get_args
 
 from loopwatch._context.handover import LostContexts
-from loopwatch._records import LeakReason, Lost, LostReason, Measure
+from loopwatch._measures import Measure
+from loopwatch._records import LeakReason, Lost, LostReason
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.lost_log import LostLog
 from loopwatch.facts import OTHER, TOP

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from loopwatch._records import Measure
+from loopwatch._measures import Measure
 
 COMPONENTS = (
     "attach",

@@ -16,8 +16,9 @@ from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import coroutine_of, name_of
 from loopwatch._internals.tasks import function_of, unretrieved
+from loopwatch._measures import Distribution, Measure
 from loopwatch._places import shape
-from loopwatch._records import Distribution, Measure, Task
+from loopwatch._records import Task
 from loopwatch._store.cells import TopTotals
 from loopwatch._store.daemons import is_daemon
 from loopwatch._store.loop_state import LoopState, LoopStates
@@ -122,6 +123,7 @@ class TaskCensus:
                 context=context.values,
                 trace_id=context.trace_id,
                 span_id=context.span_id,
+                trace_flags=context.trace_flags,
                 await_stack=(),
                 waiting_on=None,
                 daemon=False,
@@ -162,6 +164,7 @@ class TaskCensus:
             context=context.values,
             trace_id=context.trace_id,
             span_id=context.span_id,
+            trace_flags=context.trace_flags,
             await_stack=tuple(shape(place) for place in found.places),
             waiting_on=describe(found),
             daemon=is_daemon(task),

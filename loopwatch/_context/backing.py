@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from loopwatch._journal import Journal
 from loopwatch._records import DrainReport
 from loopwatch._store.loop_state import LoopState, LoopStates
+from loopwatch._store.outbox import Outbox
 
 from .reader import ContextReader
 
@@ -23,7 +24,9 @@ class Backing:
     states: LoopStates
     """Where the records of tasks are; none without an agent."""
     drains: deque[DrainReport]
-    """Where reports go, for the agent to show."""
+    """Where reports go, for the agent to show..."""
+    outbox: Outbox
+    """...and to export. Closed without an agent."""
     flush: Callable[[], object]
     """Has what was said written, and what is known exported, as far as that goes in a moment."""
 
@@ -49,7 +52,9 @@ def backing() -> Backing:
     if _of_agent is not None:
         return _of_agent
     # A new reader: to refresh an old one, as a watchdog does, would run ``show`` functions in this thread.
-    return Backing(_own_journal, ContextReader(_own_journal), _no_states, deque(), _nothing_to_flush)
+    return Backing(
+        _own_journal, ContextReader(_own_journal), _no_states, deque(), Outbox(), _nothing_to_flush
+    )
 
 
 def lean_on(agents: Backing | None) -> None:

@@ -33,6 +33,7 @@ class Context:
     values: Mapping[str, str] = field(default_factory=dict)
     trace_id: str | None = None
     span_id: str | None = None
+    trace_flags: int | None = None
 
 
 NOTHING = Context()
@@ -127,7 +128,9 @@ class ContextReader:
         self._show(values)
         named = zip(values.watches, values.raw, strict=True)
         texts = {watch.name: str(value) for watch, value in named if value is not ABSENT}
-        return Context(texts, *hexadecimal(values.trace))
+        return Context(
+            texts, *hexadecimal(values.trace), None if values.trace is None else int(values.trace[2])
+        )
 
     def _trace(self, get: Get) -> TraceIds | None:
         if self._span is None:

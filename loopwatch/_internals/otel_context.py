@@ -24,10 +24,10 @@ def current_span_variable() -> tuple[ContextVar[Any], str] | None:
     return (variable, key) if isinstance(variable, ContextVar) and isinstance(key, str) else None
 
 
-def ids_of(otel_context: Any, key: str) -> tuple[int, int] | None:
-    """Return trace id and span id of the span in a context of OTel's; None without a valid one."""
+def ids_of(otel_context: Any, key: str) -> tuple[int, int, int] | None:
+    """Return trace id, span id and trace flags of the span in a context of OTel's; None without one."""
     span = otel_context.get(key) if otel_context else None
     if span is None:
         return None
     context = span.get_span_context()
-    return (context.trace_id, context.span_id) if context.is_valid else None
+    return (context.trace_id, context.span_id, context.trace_flags) if context.is_valid else None

@@ -12,6 +12,7 @@ from loopwatch._clock import SYSTEM, Clock
 from loopwatch._context.backing import backing
 from loopwatch._context.reader import NOTHING, Context
 from loopwatch._errors import ConfigurationError
+from loopwatch._events import Drained
 from loopwatch._internals.await_chain import chain
 from loopwatch._internals.dependencies import Needs
 from loopwatch._records import DrainReport, Task
@@ -228,6 +229,7 @@ class Drain:
         JOBS.drain_cancelled += len(report.cancelled)
         JOBS.drain_abandoned += len(report.abandoned)
         self._parts.drains.append(report)
+        self._parts.outbox.put(Drained(report, self._clock.wall(), self._loop_name))
         tell(report, self._parts.journal)
 
     def _see_all(self) -> None:

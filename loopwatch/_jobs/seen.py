@@ -103,6 +103,7 @@ class Recorder:
             context=context.values,
             trace_id=context.trace_id,
             span_id=context.span_id,
+            trace_flags=context.trace_flags,
             await_stack=tuple(map(self._frame, seen.places)),
             waiting_on=seen.waiting_on,
             daemon=False,

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Coroutine
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from loopwatch._clock import SYSTEM
 from loopwatch._context.backing import backing
 from loopwatch._context.reader import ContextReader
 from loopwatch._errors import Draining, LoopwatchError
+from loopwatch._events import JobEnded
 from loopwatch._internals.interpreter import getframe
 from loopwatch._internals.tasks import coroutine_name
 from loopwatch._places import Place, shape
-from loopwatch._records import TaskState
+from loopwatch._records import Task, TaskState
 from loopwatch._settings import seconds
 from loopwatch._store.jobs import JOBS, Job, LoopJobs
+from loopwatch._store.loop_state import base_name
 from loopwatch._store.watched import Values
 
 T = TypeVar("T")
@@ -111,6 +116,66 @@ def _ended(task: asyncio.Task[Any]) -> None:
     jobs.ended[state] += 1
     if error is not None:
         _tell(task, job, error)
+    if backing().outbox.wants_jobs:
+        _export(task, job, state, error)
+
+
+def _export(task: asyncio.Task[Any], job: Job, state: TaskState, error: BaseException | None) -> None:
+    """Have the job exported: what is known of it, without the task."""
+    parts, loop = backing(), task.get_loop()
+    watched = parts.state_of(loop)
+    ended = _Ended(
+        site=job.site,
+        coroutine=job.coroutine,
+        started=job.started,
+        name=task.get_name(),
+        state=state,
+        exception=None if error is None else type(error).__name__,
+        at=SYSTEM.monotonic(),
+        values=parts.contexts.of_task(task, job.values),
+        loop_name=base_name(threading.current_thread()) if watched is None else watched.name,
+    )
+    parts.outbox.put(JobEnded(partial(ended.record, parts.contexts)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """What is noted of a job at its end: nothing that holds what is the program's."""
+
+    site: Place
+    coroutine: str
+    started: float
+    name: str
+    state: TaskState
+    exception: str | None
+    at: float
+    values: Values | None
+    loop_name: str
+
+    def record(self, contexts: ContextReader) -> Task:
+        """Make the record of the job."""
+        context = contexts.shape(self.values)
+        duration = self.at - self.started
+        return Task(
+            site=shape(self.site),
+            coroutine=self.coroutine,
+            name=self.name,
+            parent=None,
+            state=self.state,
+            unretrieved=False,
+            started_at=SYSTEM.wall_at(self.started),
+            age=duration,
+            duration=duration,
+            exception=self.exception,
+            context=context.values,
+            trace_id=context.trace_id,
+            span_id=context.span_id,
+            await_stack=(),
+            waiting_on=None,
+            daemon=False,
+            loop_name=self.loop_name,
+            trace_flags=context.trace_flags,
+        )
 
 
 def _tell(task: asyncio.Task[Any], job: Job, error: BaseException) -> None:

@@ -138,10 +138,12 @@ class Heartbeat:
         state.delay.observe(late)
         state.delay_max.observe(now, late)
         state.last_tick = now
-        if not state.has_selector and late > self._threshold - self._interval:
-            # It may have begun any time since the beat before: the watchdog, who saw more, says how long.
-            self._look_beside(now)
-            state.end_stall(self._due, now, True)
+        if late > self._threshold - self._interval:
+            if not state.has_selector:
+                # It may have begun any time since the beat before: the watchdog, who saw more, says how long.
+                self._look_beside(now)
+                state.end_stall(self._due, now, True)
+            state.late_beats.append((now, late))
         state.tasks.settle()
         self._check()
         if not state.has_selector:

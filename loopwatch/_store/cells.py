@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Hashable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
-from loopwatch._records import Distribution
+from loopwatch._measures import Distribution, Exemplar
 from loopwatch.facts import BUCKETS
 
 K = TypeVar("K", bound=Hashable)
@@ -14,28 +14,39 @@ A = TypeVar("A", bound="Amount")
 
 
 class Histogram:
-    """Counts observations per bucket. Written by one thread, without a lock."""
+    """Counts observations per bucket. Written by one thread, without a lock; exemplars by another, maybe."""
 
-    __slots__ = ("_bounds", "_counts", "_sum")
+    __slots__ = ("_bounds", "_counts", "_exemplars", "_sum")
 
     def __init__(self, bounds: tuple[float, ...] = BUCKETS) -> None:
         self._bounds = bounds
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
+        self._exemplars: tuple[Exemplar | None, ...] = ()
+        """The last of each bucket; empty until there is one."""
 
     def observe(self, value: float) -> None:
         """Count ``value``; a value on a bound belongs to that bound's bucket, as in Prometheus."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    def exemplify(self, exemplar: Exemplar) -> None:
+        """Keep ``exemplar``, of a value that was observed, as the last one of its bucket."""
+        kept = list(self._exemplars or [None] * len(self._counts))
+        kept[bisect_left(self._bounds, exemplar.value)] = exemplar
+        self._exemplars = tuple(kept)
+
     def absorb(self, other: Histogram) -> None:
         """Add another histogram of the same bounds to this one."""
         self._counts = [mine + theirs for mine, theirs in zip(self._counts, other._counts, strict=True)]
         self._sum += other._sum
+        both = [*filter(None, self._exemplars), *filter(None, other._exemplars)]
+        for exemplar in sorted(both, key=lambda one: one.at):
+            self.exemplify(exemplar)
 
     def read(self) -> Distribution:
         """Return the counts at this moment; one being made may be in the counts alone."""
-        return Distribution(self._bounds, tuple(self._counts), self._sum)
+        return Distribution(self._bounds, tuple(self._counts), self._sum, self._exemplars)
 
 
 class WindowMax:

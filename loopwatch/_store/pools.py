@@ -14,7 +14,7 @@ from operator import add
 from threading import get_ident
 from typing import Any, Literal
 
-from loopwatch._records import Distribution
+from loopwatch._measures import Distribution
 from loopwatch.facts import BUCKETS, NOBODY, OTHER
 
 from .tasks import LiveTask

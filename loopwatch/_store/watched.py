@@ -38,8 +38,8 @@ class Watch:
 ABSENT = object()
 """Stands for the value of a variable that has none."""
 
-TraceIds = tuple[int, int]
-"""Trace id and span id, of OpenTelemetry."""
+TraceIds = tuple[int, int, int]
+"""Trace id, span id and trace flags, of OpenTelemetry."""
 
 
 @dataclass(slots=True)

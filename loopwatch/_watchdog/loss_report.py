@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
+from loopwatch._pace import Pace
 from loopwatch._places import shape
 from loopwatch._records import Frame, Lost
 from loopwatch._store.lost_log import Loss, LostLog
+from loopwatch._store.outbox import Outbox
 
 from .code_owner import CodeOwner
 from .culprit import find
-from .pace import Pace
 
 KINDS = 1000
 """Kinds of losses told apart: more than a program has, but its code may be generated without end."""
@@ -36,15 +37,22 @@ SENTENCES = {
 
 
 class LossReport:
-    """Keeps each loss, and logs a line for the first, second, fourth, eighth ... of a kind.
+    """Keeps each loss, has it exported, and logs a line for the first, second, fourth, eighth ... of a kind.
 
     The watchdog's thread.
     """
 
     def __init__(
-        self, log: LostLog, contexts: ContextReader, owner: CodeOwner, clock: Clock, journal: Journal
+        self,
+        log: LostLog,
+        contexts: ContextReader,
+        owner: CodeOwner,
+        outbox: Outbox,
+        clock: Clock,
+        journal: Journal,
     ) -> None:
         self._log = log
+        self._outbox = outbox
         self._contexts = contexts
         self._owner = owner
         self._clock = clock
@@ -66,6 +74,7 @@ class LossReport:
         """Keep and log one loss; ``instead_of`` is what was told before of the same task."""
         lost = self._shaped(loss)
         self._log.add(lost, instead_of)
+        self._outbox.put(lost)
         self._say(lost, self._sentence(loss, lost))
         return lost
 
@@ -74,6 +83,7 @@ class LossReport:
         told = [self._shaped(loss) for loss in losses]
         for lost in told:
             self._log.add(lost)
+            self._outbox.put(lost)
         sentences = [self._sentence(loss, lost) for loss, lost in zip(losses, told, strict=True)]
         more = f"; and {len(told) - MEMBERS} more tasks" if len(told) > MEMBERS else ""
         self._say(told[0], "; ".join(sentences[:MEMBERS]) + more)
@@ -117,6 +127,7 @@ class LossReport:
             context=context.values,
             trace_id=context.trace_id,
             span_id=context.span_id,
+            trace_flags=context.trace_flags,
             await_stack=tuple(shape(place) for place in loss.stack),
             waiting_on=loss.waiting_on,
             evidence=loss.evidence,

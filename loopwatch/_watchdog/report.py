@@ -6,9 +6,8 @@ import logging
 
 from loopwatch._clock import Clock
 from loopwatch._journal import Journal
+from loopwatch._pace import Pace
 from loopwatch._records import Stall
-
-from .pace import Pace
 
 
 class StallReport:

@@ -32,7 +32,15 @@ LIMIT = 200
 """Samples kept of one stall: with the pace above, those of its first half minute."""
 
 
-@dataclass(frozen=True, slots=True)
+class Seen(NamedTuple):
+    """A task that ran, or was ready to run and could not."""
+
+    name: str | None
+    coroutine: str | None
+    values: Values | None
+
+
+@dataclass(slots=True)
 class Sample:
     """One look at a loop's thread."""
 
@@ -45,14 +53,8 @@ class Sample:
     stands_for: float
     """Seconds since the sample before it, or since the step began. A sample at the end of a call that held
     the GIL stands for all of that call; one of what came after it, 10 ms later, for those 10 ms."""
-
-
-class Waiting(NamedTuple):
-    """A task that was ready to run and could not."""
-
-    name: str | None
-    coroutine: str | None
-    values: Values | None
+    task: Seen | None = None
+    """The task that ran, noted once the sample is stored; None outside of tasks."""
 
 
 @dataclass(slots=True)
@@ -70,13 +72,9 @@ class Suspicion:
     """How often the thread was seen in which of the scheduler's states."""
     inside: tuple[Reading, ...] = ()
     """The first and the latest reading within."""
-    task_name: str | None = None
-    coroutine: str | None = None
-    values: Values | None = None
-    """Of the task that ran."""
     ready: int | None = None
     """Callbacks that were ready to run; None where that cannot be seen."""
-    victims: tuple[Waiting, ...] = ()
+    victims: tuple[Seen, ...] = ()
     """Tasks among those."""
     sampled_at: float = 0.0
     """When the latest sample was taken; 0.0 before the first."""
@@ -112,27 +110,25 @@ def take(
     loop = state.loop() if state.loop is not None else None
     if loop is None:
         return False
+    sample = None
     if len(suspicion.samples) < LIMIT:
         stands_for = now - (suspicion.sampled_at or suspicion.since)
         callback, size = (0, 0) if outermost is None else (id(outermost), sys.getsizeof(outermost))
-        suspicion.samples.append(Sample(stack, next_ready(loop), callback, stands_for))
+        sample = Sample(stack, next_ready(loop), callback, stands_for)
+        suspicion.samples.append(sample)
         suspicion.sampled_at, suspicion.frame_size = now, size
     task = asyncio.current_task(loop)
-    if task is not None:
-        suspicion.task_name = name_of(task)
-        suspicion.coroutine = function_of(task)
-        suspicion.values = _values_of(task, state, contexts)
+    if sample is not None and task is not None:
+        sample.task = _seen(task, state, contexts)
     suspicion.ready = ready_count(loop)
-    suspicion.victims = tuple(
-        Waiting(name_of(ready), function_of(ready), _values_of(ready, state, contexts))
-        for ready in ready_tasks(loop, VICTIMS)
-    )
+    suspicion.victims = tuple(_seen(ready, state, contexts) for ready in ready_tasks(loop, VICTIMS))
     return True
 
 
-def _values_of(task: asyncio.Task[Any], state: LoopState, contexts: ContextReader) -> Values | None:
+def _seen(task: asyncio.Task[Any], state: LoopState, contexts: ContextReader) -> Seen:
     record = state.tasks.live.get(id(task))
-    return contexts.of_task(task, None if record is None else record.values)
+    values = contexts.of_task(task, None if record is None else record.values)
+    return Seen(name_of(task), function_of(task), values)
 
 
 def _outermost(frame: FrameType | None, boundary: CodeType | None) -> FrameType | None:

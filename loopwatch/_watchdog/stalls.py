@@ -15,6 +15,7 @@ from loopwatch._store.pauses import Pauses
 
 from .code_owner import CodeOwner
 from .evidence import Evidence, Reading
+from .exemplars import Exemplars
 from .lateness import Lateness
 from .samples import Suspicion, busy, take
 from .verdict import Ended, Verdict
@@ -52,6 +53,7 @@ class Tracker:
         self._verdict = Verdict(
             state, witness.clock, witness.pauses, witness.lateness, witness.owner, witness.contexts
         )
+        self._exemplars = Exemplars(state, witness.clock)
         self._readings: deque[Reading] = deque(maxlen=16)
         self._suspicion: Suspicion | None = None
         self._past: dict[float, Suspicion] = {}
@@ -94,6 +96,7 @@ class Tracker:
     def settle(self) -> None:
         """Read the clocks, and record the stalls that are over."""
         state = self.state
+        beats = [state.late_beats.popleft() for _ in range(len(state.late_beats))]
         over = [state.ended.popleft() for _ in range(len(state.ended))]
         if state.entered_at != self._run:
             self._run = state.entered_at
@@ -107,7 +110,9 @@ class Tracker:
             stall = self._verdict.on(ended, suspicion, in_progress=False)
             if stall.duration >= self._w.threshold:  # without a selector, a mere suspicion until now
                 state.add_stall(stall)
+                self._exemplars.of_stall(end, stall)
                 self._w.tell(stall)
+        self._exemplars.of_beats(beats)
         self._past.clear()
         self._tell_still()
 

@@ -19,7 +19,10 @@ from .code_owner import CodeOwner
 from .culprit import call_of, find, theirs
 from .evidence import Reading
 from .lateness import Lateness
-from .samples import Sample, Suspicion, most_seen
+from .samples import Sample, Seen, Suspicion, most_seen
+
+NOBODY = Seen(None, None, None)
+"""Who ran where no task did, or none was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,10 @@ class Verdict:
         measured = self._measure(ended, suspicion, samples)
         cause = decide(measured)
         began = self._began(ended, suspicion, measured)
-        stack, culprit = self._blame(ended, cause, samples, measured)
-        context = self._contexts.shape(suspicion.values)
+        seen = most_seen(samples)
+        stack, culprit = self._blame(ended, cause, seen, measured)
+        task = _task_at(seen, samples)
+        context = self._contexts.shape(task.values)
         return Stall(
             duration=ended.end - began,
             started_at=self._clock.wall_at(began),
@@ -68,20 +73,22 @@ class Verdict:
             culprit=shape(culprit) if culprit is not None else None,
             call=call_of(culprit),
             stack=tuple(shape(place) for place in reversed(stack)),
-            task_name=suspicion.task_name,
-            coroutine=suspicion.coroutine,
+            task_name=task.name,
+            coroutine=task.coroutine,
             context=context.values,
             trace_id=context.trace_id,
             span_id=context.span_id,
-            victims=tuple(
-                Victim(task.name, task.coroutine, self._contexts.shape(task.values).trace_id)
-                for task in suspicion.victims
-            ),
+            trace_flags=context.trace_flags,
+            victims=tuple(map(self._victim, suspicion.victims)),
             evidence=_evidence(measured, suspicion, stack),
             in_progress=in_progress,
             samples=len(samples),
             loop_name=self._state.name,
         )
+
+    def _victim(self, task: Seen) -> Victim:
+        context = self._contexts.shape(task.values)
+        return Victim(task.name, task.coroutine, context.trace_id, context.span_id, context.trace_flags)
 
     def _measure(self, ended: Ended, suspicion: Suspicion, samples: list[Sample]) -> Measured:
         start, end, after = ended.start, ended.end, ended.after
@@ -113,17 +120,17 @@ class Verdict:
         )
 
     def _blame(
-        self, ended: Ended, cause: Cause, samples: list[Sample], measured: Measured
+        self, ended: Ended, cause: Cause, seen: tuple[Place, ...], measured: Measured
     ) -> tuple[tuple[Place, ...], Place | None]:
         """Return the stack to show and the place in it to name."""
-        stack = theirs(most_seen(samples), self._owner)
+        stack = theirs(seen, self._owner)
         if cause == "gil":
             beside = self._state.beside
             if beside is not None and beside.at != ended.end:
                 beside = None  # of another stall
-            hog = self._lateness.hog(ended.start, ended.end, self._state.thread_id, beside)
-            seen = theirs(hog, self._owner)
-            return seen or stack, find(seen, self._owner)
+            found = self._lateness.hog(ended.start, ended.end, self._state.thread_id, beside)
+            hog = theirs(found, self._owner)
+            return hog or stack, find(hog, self._owner)
         if cause == "suspended" or not measured.in_callback:
             return stack, None  # whatever stands there did not do it
         return stack, find(stack, self._owner)
@@ -143,6 +150,19 @@ class Verdict:
             if held_from is not None and held_from <= ended.start:
                 lower, upper = before.at, min(held_from, upper)
         return (min(lower, upper) + upper) / 2
+
+
+def _task_at(stack: tuple[Place, ...], samples: list[Sample]) -> Seen:
+    """Return the task that ran at ``stack``: one step may go from task to task, as with eager ones."""
+    tasks = (sample.task for sample in reversed(samples) if _same(sample.stack, stack))
+    return next((task for task in tasks if task is not None), NOBODY)
+
+
+def _same(one: tuple[Place, ...], other: tuple[Place, ...]) -> bool:
+    """Whether two stacks are alike, by identity: code objects of different files may be equal."""
+    return len(one) == len(other) and all(
+        a is b and at == where for (a, at, _), (b, where, _) in zip(one, other, strict=True)
+    )
 
 
 def _spent(

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import loopwatch
-from loopwatch import _errors, _records
+from loopwatch import _errors, _measures, _records
 
 
 def public_modules() -> list[ModuleType]:
@@ -57,7 +57,7 @@ def test_each_name_has_one_home() -> None:
     assert [names for names in homes.values() if len(names) > 1] == []
 
 
-@pytest.mark.parametrize("module", [_records, _errors], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [_records, _measures, _errors], ids=lambda module: module.__name__)
 def test_the_vocabulary_users_meet_is_in_the_facade(module: ModuleType) -> None:
     classes = {name for name in defined(module) if isinstance(getattr(module, name), type)}
     assert classes <= set(loopwatch.__all__)

@@ -11,7 +11,8 @@ import loopwatch
 from loopwatch import facts
 from loopwatch._engine import COMPONENTS
 from loopwatch._journal import Journal
-from loopwatch._records import Distribution, Point, Snapshot
+from loopwatch._measures import Distribution, Point
+from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import TEXT
 from loopwatch.exporters.prometheus import SnapshotCollector
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 
-from loopwatch._records import Distribution
+from loopwatch._measures import Distribution
 from loopwatch._store.sites import Site
 from loopwatch._store.tasks import LiveTask
 from loopwatch.facts import TASK_BUCKETS

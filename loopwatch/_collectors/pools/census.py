@@ -10,7 +10,8 @@ from typing import Any
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
-from loopwatch._records import Distribution, Measure, Pool
+from loopwatch._measures import Distribution, Measure
+from loopwatch._records import Pool
 from loopwatch._store.pools import Acquire, Family, Pools, WaitCell, WatchedPool
 from loopwatch.facts import OTHER, TOP
 

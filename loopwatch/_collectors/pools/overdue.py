@@ -8,8 +8,10 @@ from functools import partial
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
+from loopwatch._events import HeldTooLong
 from loopwatch._journal import Journal
 from loopwatch._records import Borrower
+from loopwatch._store.outbox import Outbox
 from loopwatch._store.pools import Pools, WatchedPool
 
 from .binding import Binding
@@ -34,6 +36,7 @@ class Overdue:
         hub: Hub,
         contexts: ContextReader,
         admit: Callable[[], int | None],
+        outbox: Outbox,
         clock: Clock,
         journal: Journal,
     ) -> None:
@@ -42,6 +45,7 @@ class Overdue:
         self._contexts = contexts
         self._admit = admit
         """Returns how many lines were withheld since the last one; None if this one has to be, too."""
+        self._outbox = outbox
         self._clock = clock
         self._journal = journal
         self._look_at = 0.0
@@ -75,8 +79,11 @@ class Overdue:
 
     def _tell(self, pool: WatchedPool, held: Held, now: float) -> None:
         found = borrower(held, now, self._contexts)
-        withheld = None if found is None else self._admit()
-        if found is not None and withheld is not None:
+        if found is None:
+            return
+        self._outbox.put(HeldTooLong(pool.kind, pool.label, found, self._clock.wall()))
+        withheld = self._admit()
+        if withheld is not None:
             who = _sentence(found)
             more = f" ({withheld} more not logged)" if withheld else ""
             self._journal.say(

@@ -91,6 +91,7 @@ def _told(record: LiveTask | None, task: Any | None, contexts: ContextReader) ->
         "context": context.values,
         "trace_id": context.trace_id,
         "span_id": context.span_id,
+        "trace_flags": context.trace_flags,
         "await_stack": () if found is None else tuple(shape(place) for place in found.places),
         "waiting_on": None if found is None else describe(found),
     }

@@ -11,7 +11,8 @@ from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observa
 
 from loopwatch import facts
 from loopwatch._journal import Journal
-from loopwatch._records import Point, Snapshot
+from loopwatch._measures import Point
+from loopwatch._records import Snapshot
 from loopwatch._version import __version__
 
 from .providers import SCHEMA_URL, SCOPE

@@ -34,6 +34,10 @@ INTERVAL = 60.0
 class Teller(Protocol):
     """Makes spans and log records of what has happened."""
 
+    @property
+    def suppressed(self) -> int:
+        """What it left out, since there was too much. Any thread."""
+
     def tell(self, tracers: TracerProvider | None, loggers: Any | None) -> None:
         """Tell of what came about since the last call; None for a signal that is not to be exported."""
 
@@ -73,10 +77,12 @@ class Pipeline:
 
     @property
     def dropped(self) -> int:
-        """Spans and log records that did not arrive, and observations that were not recorded. Any thread."""
+        """Spans and log records not made or not arrived, and observations not recorded. Any thread."""
         metrics = self._theirs or self._metrics.ours
         recorder = metrics.recorder if metrics is not None else None
-        return self._spans.dropped + self._records.dropped + (recorder.dropped if recorder is not None else 0)
+        unrecorded = recorder.dropped if recorder is not None else 0
+        unmade = sum(teller.suppressed for teller in self._tellers)
+        return self._spans.dropped + self._records.dropped + unrecorded + unmade
 
     @property
     def pause(self) -> float:

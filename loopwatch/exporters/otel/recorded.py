@@ -15,7 +15,8 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 
 from loopwatch import facts
 from loopwatch._clock import Clock
-from loopwatch._records import Distribution, Exemplar, Snapshot
+from loopwatch._measures import Distribution, Exemplar
+from loopwatch._records import Snapshot
 
 from .histograms import difference
 from .instruments import attributes

@@ -10,14 +10,13 @@ from rich.console import Console
 from loopwatch._cli import demo_text
 from loopwatch._cli.demo_view import STATUS_EVERY, View
 from loopwatch._clock import Clock
+from loopwatch._measures import Distribution, Point
 from loopwatch._records import (
     Borrower,
-    Distribution,
     DrainReport,
     Frame,
     Loop,
     Lost,
-    Point,
     Pool,
     Snapshot,
     Stall,

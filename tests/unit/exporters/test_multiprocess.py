@@ -11,7 +11,8 @@ PROGRAM = """
 from prometheus_client import Counter
 
 from loopwatch._journal import Journal
-from loopwatch._records import Distribution, Point, Snapshot
+from loopwatch._measures import Distribution, Point
+from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import OPENMETRICS, TEXT
 from loopwatch.exporters.prometheus import SnapshotCollector, registry_of
 
@@ -32,7 +33,8 @@ PROGRAM_OF_ITS_OWN = """
 from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
 
 from loopwatch._journal import Journal
-from loopwatch._records import Point, Snapshot
+from loopwatch._measures import Point
+from loopwatch._records import Snapshot
 from loopwatch.exporters.kept import KeptCollector
 
 Counter("of_the_program", "A metric of the program's own.").inc()

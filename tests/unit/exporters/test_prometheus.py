@@ -12,7 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from loopwatch import facts
 from loopwatch._journal import Journal
-from loopwatch._records import Distribution, Point, Snapshot
+from loopwatch._measures import Distribution, Exemplar, Point
+from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import OPENMETRICS, TEXT, Form
 from loopwatch.exporters.prometheus import SnapshotCollector, registry_of
 
@@ -55,6 +56,32 @@ def test_each_kind_of_fact_has_its_series() -> None:
     assert "# TYPE asyncio_eventloop_iterations_total counter" in text
     assert "# TYPE asyncio_eventloop_ready_count gauge" in text
     assert "# TYPE asyncio_eventloop_block_duration_seconds histogram" in text
+
+
+EXEMPLAR = Exemplar(0.2, 1_700_000_000.25, f"{0xABC:032x}", f"{0xDEF:016x}")
+WITH_EXEMPLAR = {
+    "delay": (Point(("main",), Distribution((0.1, 1.0), (0, 2, 1), 7.5, (None, EXEMPLAR, None))),)
+}
+
+
+def test_openmetrics_shows_each_exemplar_at_its_bucket() -> None:
+    journal = Journal()
+    families = parse_openmetrics(expose(WITH_EXEMPLAR, journal, OPENMETRICS))
+    found = {sample.labels["le"]: sample.exemplar for family in families for sample in family.samples[:3]}
+    shown = found.pop("1.0")
+    assert found == {"0.1": None, "+Inf": None}
+    assert shown is not None
+    assert shown.labels == {"trace_id": EXEMPLAR.trace_id, "span_id": EXEMPLAR.span_id}
+    assert (shown.value, float(shown.timestamp or 0)) == (0.2, 1_700_000_000.25)
+    assert sum(map(len, [*shown.labels, *shown.labels.values()])) == 63  # of the 128 it may have
+    assert journal.failures() == {}
+
+
+def test_the_classic_text_shows_no_exemplar() -> None:
+    without = {"delay": (Point(("main",), Distribution((0.1, 1.0), (0, 2, 1), 7.5)),)}
+    journal = Journal()
+    assert expose(WITH_EXEMPLAR, journal) == expose(without, journal)
+    assert journal.failures() == {}
 
 
 def test_a_fact_without_points_is_absent_rather_than_zero() -> None:

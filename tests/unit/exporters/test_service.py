@@ -12,7 +12,8 @@ import pytest
 
 from loopwatch._clock import SYSTEM
 from loopwatch._journal import Journal
-from loopwatch._records import Point, Snapshot
+from loopwatch._measures import Point
+from loopwatch._records import Snapshot
 from loopwatch._settings import RUN, Settings
 from loopwatch.exporters.service import MetricsService
 

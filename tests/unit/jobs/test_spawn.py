@@ -6,15 +6,21 @@ import asyncio
 import contextvars
 import gc
 import logging
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import pytest
+from opentelemetry import trace
 
 import loopwatch
+from loopwatch._context.backing import backing, lean_on
+from loopwatch._events import JobEnded
 from loopwatch._store.jobs import JOBS
+from loopwatch._store.outbox import Outbox
 
 request_id = contextvars.ContextVar("request_id", default="none")
 
@@ -299,3 +305,85 @@ def test_jobs_work_when_loopwatch_is_disabled(
         return await loopwatch.drain(30)
 
     assert [task.name for task in asyncio.run(main()).finished] == ["mail"]
+
+
+class TestExport:
+    """What is handed to whoever exports jobs."""
+
+    @pytest.fixture
+    def outbox(self) -> Iterator[Outbox]:
+        parts = backing()
+        outbox = Outbox(takes_jobs=True)
+        lean_on(replace(parts, outbox=outbox))
+        yield outbox
+        lean_on(None)
+
+    def test_a_job_that_is_over_is_told_of_once(self, outbox: Outbox) -> None:
+        outbox.open()
+        span = trace.NonRecordingSpan(trace.SpanContext(0xABC, 0xDEF, False, trace.TraceFlags(1)))
+
+        async def main() -> float:
+            began = time.monotonic()
+            with trace.use_span(span):
+                await ended(loopwatch.spawn(asyncio.sleep(0.05), name="nap"))
+            return time.monotonic() - began
+
+        took = asyncio.run(main())
+        [event] = outbox.take()
+        assert isinstance(event, JobEnded)
+        job = event.record()
+        assert (job.name, job.coroutine, job.state, job.exception) == ("nap", "sleep", "ok", None)
+        assert (job.trace_id, job.span_id, job.trace_flags) == (f"{0xABC:032x}", f"{0xDEF:016x}", 1)
+        assert job.site.function.endswith("main")
+        assert job.duration is not None
+        assert 0.05 <= job.duration <= took
+        assert job.started_at == pytest.approx(time.time() - took, abs=30)
+
+    @pytest.mark.parametrize(
+        ("work", "state", "error"), [(fail, "error", "ValueError"), (forever, "cancelled", None)]
+    )
+    def test_how_it_ended(
+        self, outbox: Outbox, work: Callable[[], Coroutine[Any, Any, None]], state: str, error: str | None
+    ) -> None:
+        outbox.open()
+
+        async def main() -> None:
+            task = loopwatch.spawn(work())
+            await asyncio.sleep(0)
+            task.cancel() if work is forever else None
+            await ended(task)
+
+        asyncio.run(main())
+        [event] = outbox.take()
+        assert isinstance(event, JobEnded)
+        assert (event.record().state, event.record().exception) == (state, error)
+
+    def test_an_event_that_waits_holds_nothing_of_the_programs(self, outbox: Outbox) -> None:
+        outbox.open()
+
+        class Thing:
+            pass
+
+        async def work(thing: Thing) -> Thing:
+            return thing
+
+        async def main() -> weakref.ref[Thing]:
+            thing = Thing()
+            await ended(loopwatch.spawn(work(thing)))
+            return weakref.ref(thing)
+
+        thing = asyncio.run(main())
+        gc.collect()
+        assert thing() is None
+        assert len(outbox.take()) == 1
+
+    def test_nothing_is_told_unless_somebody_wants_jobs(self, outbox: Outbox) -> None:
+        async def main() -> None:
+            await ended(loopwatch.spawn(asyncio.sleep(0)))
+
+        asyncio.run(main())
+        assert outbox.take() == []
+        lean_on(replace(backing(), outbox=(others := Outbox())))
+        others.open()
+        asyncio.run(main())
+        assert others.take() == []

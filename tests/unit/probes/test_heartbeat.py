@@ -155,6 +155,20 @@ def test_one_that_ran_late_does_not_put_off_the_next_look_for_stalls(beating: Be
     assert (delay.count, delay.sum) == (3, pytest.approx(0.3))
 
 
+@pytest.mark.parametrize("has_selector", [True, False])
+def test_beats_that_a_stall_may_have_held_up_are_noted(has_selector: bool) -> None:
+    beating = Beating(has_selector=has_selector)
+    interval = beating.heartbeat._interval
+    beating.start()
+    for late in (0.0, 0.1 - interval - 0.001, 0.1 - interval + 0.001, 0.4):
+        beating.after(interval + late)
+    assert [late for _, late in beating.state.late_beats] == [
+        pytest.approx(0.1 - interval + 0.001),
+        pytest.approx(0.4),
+    ]
+    assert beating.state.late_beats[-1][0] == beating.fake.monotonic()
+
+
 def test_a_loop_that_only_beats_is_woken_less_often(beating: Beating) -> None:
     beating.start()
     state, fake = beating.state, beating.fake

@@ -1,11 +1,13 @@
 """The cells agree with models too simple to be wrong, and stay bounded."""
 
+import math
 from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from loopwatch._measures import Exemplar
 from loopwatch._store.cells import Histogram, TopTotals, WindowMax
 from loopwatch.facts import BUCKETS
 
@@ -36,6 +38,29 @@ def test_an_absorbed_histogram_counts_as_if_observed_here(mine: list[float], the
     one.absorb(other)
     assert one.read().counts == both.read().counts
     assert one.read().sum == pytest.approx(both.read().sum)
+
+
+def exemplar(value: float, at: float) -> Exemplar:
+    return Exemplar(value, at, f"{round(at):032x}", f"{round(at):016x}")
+
+
+@given(st.lists(durations), st.lists(durations))
+def test_each_bucket_keeps_the_last_exemplar_that_lies_in_it(mine: list[float], theirs: list[float]) -> None:
+    one, other = Histogram(), Histogram()
+    assert one.read().exemplars == ()
+    made = [exemplar(value, float(at)) for at, value in enumerate([*mine, *theirs])]
+    for number, each in enumerate(made):
+        histogram = one if number < len(mine) else other
+        histogram.observe(each.value)
+        histogram.exemplify(each)
+    other.absorb(one)  # which holds the older ones
+    read = other.read()
+    lower = 0.0
+    exemplars = read.exemplars or (None,) * len(read.counts)
+    for bound, count, kept in zip((*BUCKETS, math.inf), read.counts, exemplars, strict=True):
+        within = [each for each in made if (lower < each.value or lower == 0.0) and each.value <= bound]
+        assert (count, kept) == (len(within), within[-1] if within else None)
+        lower = bound
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 30.0), durations), min_size=1), st.floats(0.0, 200.0))

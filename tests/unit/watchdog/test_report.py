@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from loopwatch._journal import Journal
+from loopwatch._pace import BURST, WINDOW
 from loopwatch._records import Frame, Stall
-from loopwatch._watchdog.pace import BURST, WINDOW
 from loopwatch._watchdog.report import StallReport, sentence
 from loopwatch.testing import FakeClock
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopwatch._watchdog.samples import Sample, most_seen
+from loopwatch._watchdog.samples import Sample, Seen, most_seen
+from loopwatch._watchdog.verdict import _task_at
 
 
 def code(name: str) -> CodeType:
@@ -50,3 +51,14 @@ def test_what_is_returned_was_seen(seen: list[tuple[str, float]]) -> None:
     found = most_seen(samples(*seen))
     stacks = [stack(places) for places, _ in seen if places]
     assert found in stacks if stacks else found == ()
+
+
+def test_the_task_is_the_one_that_stood_there() -> None:
+    """A step that goes from task to task is not told of the one it happened to be at last."""
+    culprit, next_one = Seen("culprit", "handle", None), Seen("next", "handle", None)
+    taken = samples(("a1", 0.2), ("a1", 0.01), ("b1", 0.05), ("b2", 0.05))
+    for sample, task in zip(taken, (culprit, None, next_one, None), strict=True):
+        sample.task = task
+    assert _task_at(most_seen(taken), taken) == culprit
+    assert _task_at(stack("b2"), taken) == (None, None, None)
+    assert _task_at((), []) == (None, None, None)

@@ -19,6 +19,7 @@ from loopwatch._journal import Journal
 from loopwatch._probes.tasks import TaskProbe, wrap_create_task
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.lost_log import LostLog
+from loopwatch._store.outbox import Outbox
 from loopwatch._watchdog.code_owner import CodeOwner
 from loopwatch._watchdog.loss_report import LossReport
 from loopwatch.testing import FakeClock
@@ -72,7 +73,7 @@ class Simulation:
         self.fake = _CostlyClock()
         clock, journal = self.fake.clock, Journal()
         self.log, contexts, states = LostLog(), ContextReader(journal), LoopStates()
-        report = LossReport(self.log, contexts, CodeOwner(), clock, journal)
+        report = LossReport(self.log, contexts, CodeOwner(), Outbox(), clock, journal)
         self.finder = LeakFinder(states, Found(contexts, self.log, report), clock)
         self.looks = 0
         self.loop = _Loop(self.fake, _Selector(self.fake, self._look, every))

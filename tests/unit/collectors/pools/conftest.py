@@ -16,9 +16,11 @@ from loopwatch._collectors.pools.census import PoolCensus
 from loopwatch._collectors.pools.hub import Hub
 from loopwatch._collectors.pools.overdue import Overdue
 from loopwatch._collectors.pools.protocol import PoolReader, Sample, live, snap
+from loopwatch._collectors.pools.saturation import Saturation
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
 from loopwatch._records import Pool
+from loopwatch._store.outbox import Outbox
 from loopwatch._store.pools import Family, Outcome, Pools
 from loopwatch.testing import FakeClock
 
@@ -141,7 +143,11 @@ class Desk:
         contexts = ContextReader(self.journal)
         self.hub = Hub(readers or (Reader(),), self.pools, self.owner, self.fake.clock, self.journal)
         self.census = PoolCensus(self.pools, self.hub, contexts, self.fake.clock)
-        self.overdue = Overdue(self.pools, self.hub, contexts, lambda: 0, self.fake.clock, self.journal)
+        self.outbox = Outbox()
+        self.overdue = Overdue(
+            self.pools, self.hub, contexts, lambda: 0, self.outbox, self.fake.clock, self.journal
+        )
+        self.saturation = Saturation(self.pools, self.hub, self.census, self.outbox, self.fake.clock)
 
     @staticmethod
     def owner(file: str, module: str) -> str:

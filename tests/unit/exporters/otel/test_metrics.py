@@ -10,7 +10,8 @@ import pytest
 
 from loopwatch import facts
 from loopwatch._journal import Journal
-from loopwatch._records import Distribution, Point, Snapshot
+from loopwatch._measures import Distribution, Point
+from loopwatch._records import Snapshot
 
 from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of
 

@@ -10,7 +10,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
 from loopwatch._journal import Journal
-from loopwatch._records import Point
+from loopwatch._measures import Point
 from loopwatch.exporters.kept import KeptCollector
 
 from .collector import pipeline_of, snapshot_of

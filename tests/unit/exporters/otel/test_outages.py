@@ -15,7 +15,7 @@ import pytest
 
 from loopwatch._clock import SYSTEM
 from loopwatch._journal import Journal
-from loopwatch._records import Point
+from loopwatch._measures import Point
 from loopwatch._settings import Settings
 from loopwatch.exporters.otel.providers import MOST_WAITING
 from loopwatch.exporters.otel.service import FLUSH, OtelService
@@ -35,6 +35,8 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 class Spans:
     """Makes as many spans as it is told to."""
+
+    suppressed = 0
 
     def __init__(self) -> None:
         self.wanted = 0
@@ -155,6 +157,8 @@ class Service:
             Journal(),
             SYSTEM,
         )
+
+    suppressed = 0
 
     def tell(self, tracers: Any, loggers: Any) -> None:
         self.rounds.release()

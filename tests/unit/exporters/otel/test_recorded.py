@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loopwatch import facts
-from loopwatch._records import Distribution, Exemplar
+from loopwatch._measures import Distribution, Exemplar
 from loopwatch.exporters.otel.recorded import observations
 
 values = st.lists(st.floats(min_value=1e-5, max_value=60.0), max_size=200)

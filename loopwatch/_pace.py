@@ -1,8 +1,8 @@
-"""How many log lines of one kind may be written."""
+"""How many log lines of one kind may be written, or spans and log records be exported."""
 
 from __future__ import annotations
 
-from loopwatch._clock import Clock
+from ._clock import Clock
 
 BURST = 10
 """Lines per WINDOW. What happens all the time is told once every few seconds, not drowned in."""
@@ -11,9 +11,10 @@ WINDOW = 60.0
 
 
 class Pace:
-    """Lets lines through, or withholds and counts them. The watchdog's thread."""
+    """Lets lines through, or withholds and counts them. One thread."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, burst: int = BURST) -> None:
+        self._burst = burst
         self._monotonic = clock.monotonic
         self.clear()
 
@@ -30,7 +31,7 @@ class Pace:
         now = self._monotonic()
         if now - self._window_began >= WINDOW:
             self._window_began, self._written = now, 0
-        if self._written >= BURST:
+        if self._written >= self._burst:
             self.withhold()
             return None
         self._written += 1

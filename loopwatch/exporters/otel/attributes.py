@@ -1,0 +1,87 @@
+"""What spans and log records have in common: attributes by the conventions, and references to other spans.
+
+Only what is named here and in the modules that use it leaves the process: names, places in code, counts and
+times, and the variables the program has asked to have reported. No arguments, no locals, no texts of errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    set_span_in_context,
+)
+
+from loopwatch._measures import spelled
+from loopwatch._records import Frame
+from loopwatch.facts import FUNCTION
+
+Value = str | bool | int | float | list[str]
+Attributes = dict[str, Value]
+
+
+def known(attributes: Mapping[str, Value | None]) -> Attributes:
+    """Return the attributes that have a value."""
+    return {name: value for name, value in attributes.items() if value is not None}
+
+
+def exportable(attributes: Mapping[str, Value]) -> Attributes:
+    """Return attributes that can be sent: a batch with one that cannot would not arrive."""
+    return {spelled(name): _exportable(value) for name, value in attributes.items()}
+
+
+def _exportable(value: Value) -> Value:
+    if isinstance(value, str):
+        return spelled(value)
+    return list(map(spelled, value)) if isinstance(value, list) else value
+
+
+def code(frame: Frame | None, stack: Iterable[Frame] = ()) -> Attributes:
+    """Say where in the code something is, and the stack that led there, innermost last."""
+    found: Attributes = {}
+    if frame is not None:
+        found[FUNCTION] = frame.name
+        found |= known({"code.file.path": frame.file or None, "code.line.number": frame.line or None})
+    lines = [f'  File "{each.file}", line {each.line}, in {each.function}' for each in stack]
+    if lines:
+        found["code.stacktrace"] = "\n".join(["Stack (most recent call last):", *lines])
+    return found
+
+
+def watched(context: Mapping[str, str]) -> Attributes:
+    """Return the variables that the program has asked to have reported."""
+    return {f"loopwatch.context.{name}": value for name, value in context.items()}
+
+
+def nanoseconds(seconds: float) -> int:
+    """Return a Unix time, or a span of it, as OpenTelemetry counts it: without the error of a product."""
+    whole = int(seconds)
+    return whole * 1_000_000_000 + round((seconds - whole) * 1e9)
+
+
+def span_context(trace_id: str | None, span_id: str | None, flags: int | None) -> SpanContext | None:
+    """Return what refers to a span of this process; None without ids."""
+    if trace_id is None or span_id is None:
+        return None
+    return SpanContext(
+        int(trace_id, 16), int(span_id, 16), is_remote=False, trace_flags=TraceFlags(flags or 0)
+    )
+
+
+def context_in(span: SpanContext | None) -> Context:
+    """Return the context in which ``span`` is the current one, or none is: never that of this thread."""
+    return set_span_in_context(INVALID_SPAN if span is None else NonRecordingSpan(span), Context())
+
+
+def link(span: SpanContext | None, role: str, name: str | None, coroutine: str | None) -> list[Link]:
+    """Return a link that says in which ``role`` a task took part, and which; none without a span."""
+    if span is None:
+        return []
+    attributes = {"loopwatch.link.role": role, "asyncio.task.name": name, "asyncio.task.coroutine": coroutine}
+    return [Link(span, exportable(known(attributes)))]
