@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from loopwatch._journal import Journal
@@ -26,6 +27,8 @@ class Backing:
     """Where reports go, for the agent to show..."""
     outbox: Outbox
     """...and to export. Closed without an agent."""
+    flush: Callable[[], object]
+    """Has what was said written, and what is known exported, as far as that goes in a moment."""
 
     def state_of(self, loop: asyncio.AbstractEventLoop) -> LoopState | None:
         """Return what the agent keeps of ``loop``, if it watches it."""
@@ -33,6 +36,10 @@ class Backing:
             if state.loop is not None and state.loop() is loop:
                 return state
         return None
+
+
+def _nothing_to_flush() -> None:
+    """Without an agent log lines are written at once."""
 
 
 _of_agent: Backing | None = None
@@ -45,7 +52,9 @@ def backing() -> Backing:
     if _of_agent is not None:
         return _of_agent
     # A new reader: to refresh an old one, as a watchdog does, would run ``show`` functions in this thread.
-    return Backing(_own_journal, ContextReader(_own_journal), _no_states, deque(), Outbox())
+    return Backing(
+        _own_journal, ContextReader(_own_journal), _no_states, deque(), Outbox(), _nothing_to_flush
+    )
 
 
 def lean_on(agents: Backing | None) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import functools
 import logging
 import threading
 from typing import Any, Literal
@@ -111,8 +110,8 @@ class Drain:
         finally:
             self._leave(caller)
         self._tell(report)
-        # Written before we return: what comes next may be the end of the process, without further notice.
-        await off_loop(functools.partial(self._parts.journal.flush, PATIENCE), PATIENCE)
+        # Written and sent before we return: what comes next may be the end of the process, without notice.
+        await off_loop(self._parts.flush)
         return report
 
     def interrupt(self) -> None:

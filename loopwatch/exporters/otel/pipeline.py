@@ -89,18 +89,18 @@ class Pipeline:
         """Seconds until the next round. Any thread."""
         return max(0.0, min(ROUND, self._due - self._clock.monotonic()))
 
-    def round(self, *, last: bool = False) -> None:
-        """Send what there is; the metrics if they are due, or if this is the ``last`` round."""
+    def round(self, *, flush: bool = False) -> None:
+        """Send what there is; the metrics if they are due, or all is to be flushed."""
         for choice in (self._traces, self._logs, self._metrics):
             choice.look()
         tracers, loggers = self._traces.provider(), self._logs.provider()
         for teller in self._tellers:
             teller.tell(tracers, loggers)
-        self._spans.deliver(at_once=last)
-        self._records.deliver(at_once=last)
+        self._spans.deliver(at_once=flush)
+        self._records.deliver(at_once=flush)
         if self._metrics.theirs is not None:
             self._give_metrics()
-        elif last or self._clock.monotonic() >= self._due:
+        elif flush or self._clock.monotonic() >= self._due:
             self._send_metrics()
 
     def disconnect(self) -> None:

@@ -7,6 +7,7 @@ a provider of the program's may hold whoever does so for as long as its Collecto
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 COMPONENT = "otlp"
 """What failures are counted under."""
+SENT = 1.0
+"""Seconds that what there is may take to arrive, as a drain ends..."""
 FLUSH = 2.0
-"""Seconds that what is left may take to arrive, at the end."""
+"""...and as we end."""
 LEAVE = 0.05
 """Seconds a fork waits for the thread."""
 GIVE_UP = 0.3
@@ -61,6 +64,8 @@ class OtelService:
         self._pipeline: Pipeline | None = None
         self._importing = threading.RLock()
         self._wake = threading.Event()
+        self._flushes: deque[threading.Event] = deque()
+        """Set when all is sent that there was when it was put here."""
         self._stopping = self._pausing = False
         self.cpu_time = 0.0
         """CPU seconds of the thread so far."""
@@ -80,6 +85,14 @@ class OtelService:
             thread = threading.Thread(target=self._run, name="loopwatch-otel", daemon=True)
             thread.start()
             self._thread = thread
+
+    def flush(self) -> None:
+        """Send what there is, metrics included, and wait for that; for ``SENT`` seconds at most."""
+        if self._thread is not None:
+            sent = threading.Event()
+            self._flushes.append(sent)
+            self._wake.set()
+            sent.wait(SENT)
 
     def stop(self, timeout: float = FLUSH) -> None:
         """Send what is left, for ``timeout`` seconds at most, and end the thread."""
@@ -127,6 +140,7 @@ class OtelService:
         self._pipeline = self._thread = None
         self._importing = threading.RLock()
         self._wake = threading.Event()
+        self._flushes.clear()
         self._stopping = self._pausing = False
         self._started_at = self._clock.wall()
         self.cpu_time = self._earlier_cpu = 0.0
@@ -141,17 +155,21 @@ class OtelService:
         last = False
         while not last:
             self._wake.wait(pipeline.pause)
+            self._wake.clear()  # before the reasons to wake are looked at
             if self._pausing:
                 return
-            last = self._stopping
-            self._guarded(partial(pipeline.round, last=last))
+            last, asked = self._stopping, list(self._flushes)
+            self._guarded(partial(pipeline.round, flush=last or bool(asked)))
+            for sent in asked:
+                self._flushes.remove(sent)
+                sent.set()
             self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
         self._guarded(pipeline.end)
         self._pipeline = None
 
     @contextmanager
     def _imports(self) -> Iterator[None]:
-        """Import, or build what may import: no fork comes between, and no executor counts as the program's."""
+        """Import, or build what may import: no fork comes between, no executor counts as the program's."""
         with self._importing, self._unwatched():
             yield
 

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from loopwatch import facts
 
-from .collector import TIMEOUT, Sink, attributes_of, metrics_of
+from .collector import TIMEOUT, Sink, attributes_of, metrics_of, number_of
 
 PROGRAM = """
 import asyncio, logging, sys, threading, time, urllib.request
@@ -80,7 +80,7 @@ def test_it_exports_what_a_scrape_shows(sink: Sink, program: Any) -> None:
             assert scraped[f"{fact.prometheus_name}_bucket", tuple(sorted((loop, str(bound))))] == below
     assert stalls.sum > 0.25
     (iterations,) = metrics["asyncio.eventloop.iterations"].sum.data_points
-    assert iterations.as_double == scraped["asyncio_eventloop_iterations_total", (loop,)]
+    assert number_of(iterations) == scraped["asyncio_eventloop_iterations_total", (loop,)]
 
 
 def test_it_says_nothing_of_its_own_export(sink: Sink, program: Any) -> None:
@@ -92,10 +92,40 @@ def test_it_says_nothing_of_its_own_export(sink: Sink, program: Any) -> None:
     ]
     assert said == []
     overhead = {
-        attributes_of(point)["loopwatch.component"]: point.as_double
+        attributes_of(point)["loopwatch.component"]: number_of(point)
         for point in metrics["loopwatch.overhead.time"].sum.data_points
     }
     assert overhead["otlp"] >= 0.0
+
+
+DRAINED = """
+import asyncio, os, threading
+import loopwatch, loopwatch.exporters.otel.service
+
+loopwatch.exporters.otel.service.SENT = 60.0  # on a slow machine, too
+agent = loopwatch.install(prometheus_port=None, hold_dump=False)
+
+async def main():
+    while "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}:
+        await asyncio.sleep(0.02)
+    loopwatch.spawn(asyncio.sleep(0.05))
+    await loopwatch.drain()
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+def test_a_drain_is_known_before_the_process_ends(sink: Sink, program: Any) -> None:
+    program(DRAINED)
+    metrics = metrics_of(sink.metrics[-1])
+    (finished,) = metrics["loopwatch.drain.finished"].sum.data_points
+    assert number_of(finished) == 1
+    states = {
+        attributes_of(point)["loopwatch.drain.state"]: number_of(point)
+        for point in metrics["loopwatch.drain.status"].sum.data_points
+    }
+    assert states["drained"] == 1
 
 
 def test_without_a_variable_nothing_is_exported(sink: Sink, program: Any) -> None:

@@ -31,7 +31,7 @@ def send(sink: Sink) -> Callable[..., dict[str, Any]]:
 
     def send(**points: tuple[Point, ...]) -> dict[str, Any]:
         pipeline = pipeline_of(lambda: snapshot_of(points))
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
         pipeline.end()
         (request,) = sink.metrics
         return metrics_of(request)
@@ -93,8 +93,8 @@ def test_one_snapshot_serves_one_collection(sink: Sink) -> None:
         return taken[-1]
 
     pipeline = pipeline_of(snapshot)
-    pipeline.round(last=True)
-    pipeline.round(last=True)
+    pipeline.round(flush=True)
+    pipeline.round(flush=True)
     pipeline.end()
     assert len(taken) == 2
     for number, request in enumerate(sink.metrics):
@@ -108,7 +108,7 @@ def test_a_fact_that_cannot_be_told_costs_no_other(sink: Sink) -> None:
     journal = Journal()
     points = {"iterations": (Point(("main",), DELAYS),), "blocked": (Point(("main",), 1.5),)}
     pipeline = pipeline_of(lambda: snapshot_of(points), journal=journal)
-    pipeline.round(last=True)
+    pipeline.round(flush=True)
     pipeline.end()
     assert set(metrics_of(sink.metrics[0])) == {"asyncio.eventloop.blocked"}
     assert journal.failures() == {"otlp": 1}
@@ -135,7 +135,7 @@ class TestDelta:
         )
         pipeline = pipeline_of(lambda: next(snapshots))
         for _ in counts:
-            pipeline.round(last=True)
+            pipeline.round(flush=True)
         pipeline.end()
         points = []
         for request in sink.metrics:
@@ -160,11 +160,11 @@ class TestDelta:
             for each in (3, 5, 9)
         )
         pipeline = pipeline_of(lambda: next(snapshots))
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
         sink.status = 400
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
         sink.status = 200
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
         pipeline.end()
         points = [
             metrics_of(each)["asyncio.eventloop.delay"].histogram.data_points[0] for each in sink.metrics
@@ -176,7 +176,7 @@ def test_exponential_buckets_are_the_sdks(sink: Sink, monkeypatch: pytest.Monkey
     name = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"
     monkeypatch.setenv(name, "base2_exponential_bucket_histogram")
     pipeline = pipeline_of(lambda: snapshot_of({"delay": (Point(("main",), DELAYS),)}))
-    pipeline.round(last=True)
+    pipeline.round(flush=True)
     pipeline.end()
     metric = metrics_of(sink.metrics[0])["asyncio.eventloop.delay"]
     assert metric.WhichOneof("data") == "exponential_histogram"

@@ -62,13 +62,13 @@ def test_one_line_when_it_fails_and_one_when_it_is_over(sink: Sink, caplog: pyte
     sink.status = 400
     pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
     for _ in range(3):
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
     (line,) = lines(caplog)
     assert line.startswith("loopwatch: the export by OTLP does not arrive (metrics): ")
     assert "400" in line
     sink.status = 200
-    pipeline.round(last=True)
-    pipeline.round(last=True)
+    pipeline.round(flush=True)
+    pipeline.round(flush=True)
     pipeline.end()
     assert len(sink.metrics) == 2
     assert len(lines(caplog)) == 2
@@ -77,7 +77,7 @@ def test_one_line_when_it_fails_and_one_when_it_is_over(sink: Sink, caplog: pyte
 
 def test_loggers_of_the_program_say_what_they_did(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
-    pipeline.round(last=True)
+    pipeline.round(flush=True)
     name = "opentelemetry.exporter.otlp.proto.http.metric_exporter"
     logging.getLogger(name).warning("of the program's exporter")
     assert lines(caplog) == ["of the program's exporter"]
@@ -158,6 +158,8 @@ class Service:
             SYSTEM,
         )
 
+    suppressed = 0
+
     def tell(self, tracers: Any, loggers: Any) -> None:
         self.rounds.release()
 
@@ -167,6 +169,13 @@ def service() -> Iterator[Service]:
     service = Service()
     yield service
     service.otel.stop()
+
+
+def let_it_end() -> None:
+    """Wait for a thread that was given up: before it tries again, old exporters sleep, whatever comes."""
+    for thread in threading.enumerate():
+        if thread.name == "loopwatch-otel":
+            thread.join(2 * TIMEOUT)
 
 
 PROTOCOLS = pytest.mark.parametrize("protocol", ["grpc", "http/protobuf"])
@@ -188,9 +197,7 @@ def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds(
         service.otel.stop()
         assert FLUSH * 0.9 < time.monotonic() - began < IN_TIME
         silent.close()  # or it would try again
-    for thread in threading.enumerate():
-        if thread.name == "loopwatch-otel":  # the connection is closed: it ends by itself
-            thread.join(TIMEOUT)
+    let_it_end()
 
 
 @PROTOCOLS
@@ -206,6 +213,7 @@ def test_where_nobody_listens_it_ends_in_time(
     began = time.monotonic()
     service.otel.stop()
     assert time.monotonic() - began < IN_TIME
+    let_it_end()
 
 
 def test_what_is_left_is_sent_at_the_end(sink: Sink, service: Service) -> None:
@@ -214,6 +222,18 @@ def test_what_is_left_is_sent_at_the_end(sink: Sink, service: Service) -> None:
     service.otel.stop(TIMEOUT)
     (request,) = sink.metrics
     assert set(metrics_of(request)) == set(TOLD)
+
+
+def test_a_flush_waits_until_all_is_sent(
+    sink: Sink, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loopwatch.exporters.otel.service.SENT", TIMEOUT)
+    service.otel.start()
+    service.otel.flush()
+    (request,) = sink.metrics
+    assert set(metrics_of(request)) == set(TOLD)
+    service.otel.flush()
+    assert len(sink.metrics) == 2
 
 
 def test_a_fork_finds_no_thread_and_no_connection_and_the_parent_goes_on(

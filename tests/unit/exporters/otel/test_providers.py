@@ -26,6 +26,8 @@ TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 class SpanTeller:
     """Makes a span each time it is asked."""
 
+    suppressed = 0
+
     def __init__(self) -> None:
         self.made = 0
 
@@ -79,7 +81,7 @@ class TestMetricsOfTheProgram:
         assert tuple(delay.explicit_bounds) == facts.BUCKETS
         assert tuple(delay.bucket_counts)[:3] == (3, 1, 0)
         assert delay.sum == pytest.approx(0.004)
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
         pipeline.end()
         assert sink.metrics == []
         assert "asyncio.eventloop.blocked" not in read(reader)
@@ -90,12 +92,12 @@ class TestMetricsOfTheProgram:
             "delay": (Point(("main",), counted(3, total=0.001)),),
         }
         pipeline = pipeline_of(lambda: snapshot_of(dict(points)))
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
         assert len(sink.metrics) == 1
         reader = theirs()
         points["delay"] = (Point(("main",), counted(3, 0, 2, total=0.009)),)
-        pipeline.round(last=True)
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
+        pipeline.round(flush=True)
         pipeline.end()
         assert len(sink.metrics) == 1
         (delay,) = read(reader)["asyncio.eventloop.delay"].data.data_points
@@ -172,7 +174,7 @@ def test_the_resource_tells_processes_apart(sink: Sink, monkeypatch: pytest.Monk
     found = []
     for _ in range(2):
         pipeline = pipeline_of(lambda: snapshot_of({"blocked": (Point(("main",), 0.25),)}))
-        pipeline.round(last=True)
+        pipeline.round(flush=True)
         pipeline.end()
         found.append(attributes_of(sink.metrics[-1].resource_metrics[0].resource))
     first, second = found
@@ -189,11 +191,13 @@ def test_a_signal_can_be_left_out(sink: Sink, monkeypatch: pytest.MonkeyPatch, s
     told = []
 
     class Teller:
+        suppressed = 0
+
         def tell(self, tracers: Any, loggers: Any) -> None:
             told.append({"TRACES": tracers, "LOGS": loggers})
 
     pipeline = pipeline_of(lambda: snapshot_of({"blocked": (Point(("main",), 0.25),)}), Teller())
-    pipeline.round(last=True)
+    pipeline.round(flush=True)
     pipeline.end()
     assert len(sink.metrics) == (signal != "METRICS")
     assert {name for name, provider in told[0].items() if provider is None} == {signal} - {"METRICS"}
