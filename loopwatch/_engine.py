@@ -9,7 +9,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -35,6 +35,7 @@ from ._pace import Pace
 from ._probes.attach import BOUNDARY, Attach
 from ._probes.gc import GcProbe
 from ._probes.handovers import HandOverProbe
+from ._probes.probe import Probe
 from ._probes.unawaited import UnawaitedProbe
 from ._reader import Reader
 from ._records import DrainReport, Stall
@@ -72,16 +73,6 @@ WRITTEN = 0.15
 """Seconds the log's handlers may take to write what a drain says."""
 DRAINS = 16
 """Reports of drains that are kept. Mostly there is one, at the end."""
-
-
-class Probe(Protocol):
-    """What is put into the program, and taken out of it again."""
-
-    def install(self) -> None:
-        """Begin to notice."""
-
-    def remove(self) -> None:
-        """Leave everything as it was. Does no harm where nothing was installed."""
 
 
 class Engine:
@@ -149,11 +140,10 @@ class Engine:
         self._found = Found(contexts, self._lost_log, self._losses)
         leaks = LeakFinder(self._states, self._found, clock)
         self._pool_pace = Pace(clock)
-        overdue = Overdue(
-            self._pools, self._hub, contexts, self._pool_pace.admit, self._outbox, clock, journal
-        )
-        self._pool_census = PoolCensus(self._pools, self._hub, contexts, clock)
-        self._saturation = Saturation(self._pools, self._hub, self._pool_census, self._outbox, clock)
+        pools, hub, outbox = self._pools, self._hub, self._outbox
+        overdue = Overdue(pools, hub, contexts, self._pool_pace.admit, outbox, clock, journal)
+        self._pool_census = PoolCensus(pools, hub, contexts, clock)
+        self._saturation = Saturation(pools, hub, self._pool_census, outbox, clock)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,

@@ -52,8 +52,9 @@ def backing() -> Backing:
     if _of_agent is not None:
         return _of_agent
     # A new reader: to refresh an old one, as a watchdog does, would run ``show`` functions in this thread.
-    nowhere = Outbox()
-    return Backing(_own_journal, ContextReader(_own_journal), _no_states, deque(), nowhere, _nothing_to_flush)
+    return Backing(
+        _own_journal, ContextReader(_own_journal), _no_states, deque(), Outbox(), _nothing_to_flush
+    )
 
 
 def lean_on(agents: Backing | None) -> None:

@@ -92,11 +92,11 @@ class LoopState:
         """Stalls that are over, for the watchdog to collect: start and end on the monotonic clock, and
         whether a callback ran (a step) or a wait ended late."""
         self.ended_dropped = 0
-        self.beside: Beside | None = None
-        """What the other threads did at the end of the last one."""
         self.late_beats: deque[tuple[float, float]] = deque(maxlen=ENDED_LIMIT)
         """Heartbeats that a stall may have held up: when, on the monotonic clock, and how late. Each is put
         here after that stall was put above, so that who takes from here first finds it there."""
+        self.beside: Beside | None = None
+        """What the other threads did at the end of the last one."""
         self.delay = Histogram()
         self.delay_max = WindowMax()
         self.gc_pause: dict[int, Histogram] = {}

@@ -22,7 +22,7 @@ class Program:
         self._process = opened.enter_context(
             subprocess.Popen(
                 [sys.executable, "-m", *words],
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
@@ -54,9 +54,17 @@ class Program:
                 return read
         pytest.fail(f"the program ended without a line with {missing}; it printed:\n{read[-5000:]}")
 
+    def tell(self, line: str) -> None:
+        """Write it a line."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
     def end(self, number: signal.Signals | None = None) -> str:
         """Wait for its end, after sending it a signal if one is given; return what it prints until then."""
         assert self._process.stdout is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
         if number is not None:
             self._process.send_signal(number)
         # Not communicate(): it would miss what line() has buffered but not read. The timer ends a wait.

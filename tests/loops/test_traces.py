@@ -185,12 +185,7 @@ def test_what_is_exported_of_it_leads_there(shop: Shop, telemetry: Telemetry) ->
     [stall] = [one for one in shop.agent.stalls() if one.call == "time.sleep"]  # type: ignore[attr-defined]
     assert (span.end_time - span.start_time) / 1e9 == pytest.approx(stall.duration, abs=1e-6)
     assert span.start_time / 1e9 == pytest.approx(stall.started_at, abs=1e-6)
-    [request] = telemetry.spans("stall")
-    assert request.start_time is not None
-    assert request.end_time is not None
-    assert (span.end_time - span.start_time) / 1e9 == pytest.approx(
-        STALL, abs=0.3
-    )  # as long as the machine lets it
+    assert span.end_time - span.start_time > (STALL - 0.03) * 1e9
     cause = next(link for link in span.links if (link.attributes or {})["loopwatch.link.role"] == "cause")
     assert cause.context == shop.spans["stall"]
     assert span.parent is None

@@ -6,6 +6,7 @@ import glob
 import importlib.util
 import json
 import os
+import re
 import select
 import shlex
 import shutil
@@ -93,10 +94,10 @@ def server(
     account: str | None = None,
     stop: signal.Signals = signal.SIGKILL,
     files: dict[str, str] | None = None,
-) -> Iterator[None]:
+) -> Iterator[int]:
     """Run a shell script that ends in a server, from when its output says it is ready to the block's end.
 
-    Root runs it as that account: some servers refuse root.
+    Gives its process id. Root runs it as that account: some servers refuse root.
     """
     spec = {
         "script": script,
@@ -112,11 +113,12 @@ def server(
         text=True,
         start_new_session=True,  # no Ctrl-C: it has to stop the server
     ) as supervisor:
-        if (line := _first_line(supervisor)) != "ready\n":
+        ready_with_pid = re.fullmatch(r"ready (\d+)\n", line := _first_line(supervisor))
+        if ready_with_pid is None:
             said, _ = supervisor.communicate("stop")
             pytest.fail(f"no server after {START_TIMEOUT:g} s, or it ended: {line}{said}", pytrace=False)
         try:
-            yield
+            yield int(ready_with_pid[1])
         finally:
             supervisor.communicate("stop")  # not only the end of stdin: what a test forked may hold that open
 

@@ -3,8 +3,8 @@
     python supervise.py '{"script": ..., "ready": ..., "account": ..., "stop": ..., "files": {name: text}}'
 
 The script is run by ``sh`` in a new directory with the files in it, as that account where that is not null.
-Its output is read here. Once that matches the pattern, the line ``ready`` goes to stdout; if the server ends
-before, what it said goes there.
+Its output is read here. Once that matches the pattern, the line ``ready PID`` goes to stdout; if the server
+ends before, what it said goes there.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ import sys
 import tempfile
 from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
-from typing import IO, Any
+from typing import Any
 
 PATIENCE = 10.0
 """Seconds a server has to stop by itself. What it stored is thrown away, so it has little to do."""
 
 
-def watch(output: IO[bytes], ready: re.Pattern[str]) -> None:
-    """Return when there is something on stdin, or the output has ended."""
+def watch(server: subprocess.Popen[bytes], ready: re.Pattern[str]) -> None:
+    """Return when there is something on stdin, or the server's output has ended."""
+    output = server.stdout
+    assert output is not None
     said, announced = "", False
     with DefaultSelector() as selector:
         selector.register(sys.stdin, EVENT_READ)
@@ -39,7 +41,7 @@ def watch(output: IO[bytes], ready: re.Pattern[str]) -> None:
             if not announced:
                 said += chunk
                 if announced := ready.search(said) is not None:
-                    print("ready", flush=True)
+                    print("ready", server.pid, flush=True)
     if not announced:
         print(said, flush=True)
 
@@ -62,9 +64,8 @@ def run(spec: dict[str, Any], directory: Path) -> None:
         process_group=0,
         **account,
     )
-    assert server.stdout is not None
     try:
-        watch(server.stdout, re.compile(spec["ready"]))
+        watch(server, re.compile(spec["ready"]))
         server.send_signal(spec["stop"])
         server.wait(PATIENCE)
     finally:

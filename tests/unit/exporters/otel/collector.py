@@ -99,6 +99,11 @@ def metrics_of(request: Any) -> dict[str, Any]:
     }
 
 
+def number_of(point: Any) -> float:
+    """Return the value of a point of a sum or a gauge, whichever kind of number it is."""
+    return float(getattr(point, point.WhichOneof("value")))
+
+
 def attributes_of(thing: Any) -> dict[str, Any]:
     """Return the attributes of a point, a span or a resource."""
     return {pair.key: getattr(pair.value, pair.value.WhichOneof("value")) for pair in thing.attributes}

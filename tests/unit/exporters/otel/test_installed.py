@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from loopwatch import facts
 
-from .collector import TIMEOUT, Sink, attributes_of, metrics_of
+from .collector import TIMEOUT, Sink, attributes_of, metrics_of, number_of
 
 PROGRAM = """
 import asyncio, logging, sys, threading, time, urllib.request
@@ -80,7 +80,7 @@ def test_it_exports_what_a_scrape_shows(sink: Sink, program: Any) -> None:
             assert scraped[f"{fact.prometheus_name}_bucket", tuple(sorted((loop, str(bound))))] == below
     assert stalls.sum > 0.25
     (iterations,) = metrics["asyncio.eventloop.iterations"].sum.data_points
-    assert iterations.as_double == scraped["asyncio_eventloop_iterations_total", (loop,)]
+    assert number_of(iterations) == scraped["asyncio_eventloop_iterations_total", (loop,)]
 
 
 def test_it_says_nothing_of_its_own_export(sink: Sink, program: Any) -> None:
@@ -92,7 +92,7 @@ def test_it_says_nothing_of_its_own_export(sink: Sink, program: Any) -> None:
     ]
     assert said == []
     overhead = {
-        attributes_of(point)["loopwatch.component"]: point.as_double
+        attributes_of(point)["loopwatch.component"]: number_of(point)
         for point in metrics["loopwatch.overhead.time"].sum.data_points
     }
     assert overhead["otlp"] >= 0.0
@@ -120,9 +120,9 @@ def test_a_drain_is_known_before_the_process_ends(sink: Sink, program: Any) -> N
     program(DRAINED)
     metrics = metrics_of(sink.metrics[-1])
     (finished,) = metrics["loopwatch.drain.finished"].sum.data_points
-    assert finished.as_int == 1
+    assert number_of(finished) == 1
     states = {
-        attributes_of(point)["loopwatch.drain.state"]: point.as_int
+        attributes_of(point)["loopwatch.drain.state"]: number_of(point)
         for point in metrics["loopwatch.drain.status"].sum.data_points
     }
     assert states["drained"] == 1

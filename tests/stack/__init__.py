@@ -1,0 +1,1 @@
+"""What the agent sends by OTLP, as a real OpenTelemetry Collector receives it."""
