@@ -92,7 +92,7 @@ class Engine:
         self._states = LoopStates(self._pauses)
         self._stall_log, self._lost_log = StallLog(), LostLog()
         self._pools = Pools()
-        self._outbox = Outbox(takes_jobs=settings.job_spans)
+        self._outbox = Outbox(is_open=settings.otlp, takes_jobs=settings.job_spans)
         self._owner = CodeOwner(settings.app_packages)
         self._drains: deque[DrainReport] = deque(maxlen=DRAINS)
         self._build_probes()
@@ -273,8 +273,9 @@ class Engine:
         self._journal.stop(timeout=1.0)
 
     def _stop_export(self) -> None:
-        if self._outbox.waits:
-            self.otel.start()  # unless it runs: of a program that was over at once there is something to tell
+        with contextlib.suppress(RuntimeError):  # as it is at exit
+            if self._outbox.waits:
+                self.otel.start()
         self.otel.stop()
         self._outbox.close()
 
@@ -333,8 +334,6 @@ class Engine:
             "watchdog": self._watchdog.start,
             "endpoint": self.metrics.start,
         }
-        if self.settings.otlp:
-            self._outbox.open()
         for component, start in parts.items():
             self._done(component, start)
 
@@ -350,6 +349,7 @@ class Engine:
         if not stall.in_progress:
             self._stall_log.add(stall)
             self._outbox.put(stall)
+            self.otel.start()  # now: the program may be over soon, and at exit no thread can be had
         self._report.tell(stall)
 
     def _flush(self) -> None:
@@ -362,8 +362,7 @@ class Engine:
     def _refresh_metrics(self) -> None:
         if any(state.heartbeat_time for state in self._states.all()):
             self.metrics.prepare()  # not earlier: a server may import its application in its loop
-            if self.settings.otlp:
-                self.otel.start()
+            self.otel.start()
         self.metrics.refresh()
 
     def _threads(self) -> dict[str, OwnThread]:

@@ -14,10 +14,10 @@ LIMIT = 256
 class Outbox:
     """Any thread may put events, without a lock. Nothing is kept while nobody exports."""
 
-    def __init__(self, *, takes_jobs: bool = False) -> None:
+    def __init__(self, *, is_open: bool = False, takes_jobs: bool = False) -> None:
         self._waiting = _nothing()
         self._takes_jobs = takes_jobs
-        self.is_open = False
+        self.is_open = is_open
         """Whether somebody exports: else there is no need to make an event."""
         self.dropped = 0
         """Events that found no room. Of two that were dropped at one instant one may be counted."""
@@ -31,10 +31,6 @@ class Outbox:
     def waits(self) -> bool:
         """Whether there is an event to take."""
         return any(self._waiting.values())
-
-    def open(self) -> None:
-        """Begin to take events: somebody exports from now on."""
-        self.is_open = True
 
     def put(self, event: Event) -> None:
         """Have ``event`` exported; drop it when as many of its kind wait as may."""
@@ -57,8 +53,8 @@ class Outbox:
         self._waiting = _nothing()
 
     def clear(self) -> None:
-        """Close, and count from nothing: in a forked child, whose events they are not."""
-        self.close()
+        """Forget what waits, and count from nothing: in a forked child, whose events they are not."""
+        self._waiting = _nothing()
         self.dropped = 0
 
 

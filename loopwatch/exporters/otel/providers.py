@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -177,9 +178,9 @@ class Choice:
                 self.ours = self._build()
             except Exception as error:  # noqa: BLE001 - what a variable says may be anything
                 self._wanted = False
-                self._journal.say(
-                    logging.WARNING, "loopwatch: no %s are exported by OTLP: %s", self._signal, error
-                )
+                # To import the SDK takes an executor, which cannot be had once the interpreter ends.
+                level = logging.WARNING if threading.main_thread().is_alive() else logging.DEBUG
+                self._journal.say(level, "loopwatch: no %s are exported by OTLP: %s", self._signal, error)
         return self.ours
 
     def end(self) -> None:

@@ -78,8 +78,8 @@ class OtelService:
         return self._pipeline.dropped if self._pipeline is not None else 0
 
     def start(self) -> None:
-        """Start the thread. Does nothing when it runs. Raises RuntimeError if no thread can be had."""
-        if self._thread is None:
+        """Start the thread, if it is wanted and does not run. Raises RuntimeError if no thread can be had."""
+        if self._thread is None and self._settings.otlp:
             self._stopping = self._pausing = False
             self._wake.clear()
             thread = threading.Thread(target=self._run, name="loopwatch-otel", daemon=True)

@@ -46,7 +46,7 @@ class Crowd:
 
 @pytest.fixture
 def crowd(library: Any, desk: Desk) -> Crowd:
-    desk.outbox.open()
+    desk.outbox.is_open = True
     return Crowd(library, desk)
 
 
