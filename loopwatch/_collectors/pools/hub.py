@@ -8,6 +8,7 @@ from functools import partial
 from types import ModuleType
 
 from loopwatch._clock import Clock
+from loopwatch._internals.greenlets import frames_of_parents
 from loopwatch._internals.import_hook import ImportHook
 from loopwatch._internals.interpreter import getframe, places
 from loopwatch._journal import Journal
@@ -85,8 +86,9 @@ class Hub:
 
         Failing that the innermost one outside of the library's own package.
         """
-        library = module.__name__.partition(".")[0]
-        outside = [place for place in places(getframe(3)) if _package(place) not in (library, "loopwatch")]
+        passed_over = module.__name__.partition(".")[0], "loopwatch"
+        stacks = map(places, (getframe(3), *frames_of_parents()))
+        outside = [place for stack in stacks for place in stack if _package(place) not in passed_over]
         ours = (place for place in outside if self._owner(place[0].co_filename, place[2]) == "app")
         place = next(ours, None) or next(iter(outside), None)
         if place is None:
