@@ -53,7 +53,8 @@ class Binding:
         self._module = module
         self._pools = pools
         self._site = site
-        self._monotonic = clock.monotonic
+        self.now = clock.monotonic
+        """Returns the time that waits are measured in."""
         self._journal = journal
         self._patches: list[tuple[Feature, Patch]] = []
         self._binding: Feature = "gauges"
@@ -138,8 +139,8 @@ class Binding:
                 raise Unsupported(f"{cls.__qualname__}.{method} takes no {', '.join(missing)}")
         self._patches.append((self._binding, Patch.apply(cls, method, wrapper)))
 
-    def failed(self, acquire: Acquire, pool: Any, error: BaseException) -> None:
-        """End the wait with nothing. Does nothing for a wait that has ended."""
+    def failed(self, acquire: Acquire, pool: Any, error: BaseException, at: float | None = None) -> None:
+        """End the wait with nothing: now, or at an earlier time. Does nothing for a wait that has ended."""
         try:
             watched, _, asked = acquire
             if watched is None:
@@ -148,7 +149,7 @@ class Binding:
                 return
             if watched is not None:
                 cell = self.cell(watched, pool, at_last=False)
-                cell.observe(self._monotonic() - asked)
+                cell.observe((self.now() if at is None else at) - asked)
                 outcome = self.reader.outcome(error)
                 if outcome is not None:
                     cell.count(outcome)
