@@ -105,6 +105,7 @@ class PoolCensus:
                 if key not in readings:
                     readings[key] = _reading(bindings[0].reader.family, key, WaitCell(), bindings)
                 self._add(readings[key], pool, anchor, bindings[0], all_people)
+        self._hub.tell()
         return sorted(readings.values(), key=lambda reading: (reading.kind, reading.label))
 
     def _add(

@@ -60,6 +60,11 @@ class Hub:
         self._bindings.clear()
         self._pools.forget()
 
+    def tell(self) -> None:
+        """Say what does not work of what is bound. Not in a loop's thread."""
+        for binding in self.bindings():
+            binding.tell()
+
     def bindings(self) -> list[Binding]:
         """Return the readers that are bound. Any thread."""
         return list(self._bindings)
@@ -79,6 +84,7 @@ class Hub:
             reader.bind(module, binding)
         except Exception as error:  # noqa: BLE001 - this may run within the import of the library
             self._journal.failure("pools", error)
+        binding.tell()
         self._bindings.append(binding)
 
     def _site(self, module: ModuleType) -> str | None:

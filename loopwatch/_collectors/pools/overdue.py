@@ -56,6 +56,7 @@ class Overdue:
         for pool in self._pools.live():
             if pool.held and (binding := bound.get(pool.kind)) is not None:
                 self._look_at_one(pool, binding, now)
+        self._hub.tell()
 
     def _look_at_one(self, pool: WatchedPool, binding: Binding, now: float) -> None:
         anchor = pool.anchor()

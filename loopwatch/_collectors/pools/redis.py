@@ -50,8 +50,11 @@ class RedisReader(PoolReader):
             binding.needs(blocking, "get_connection")
             waits: Any = blocking
             twice = "get_connection" in inspect.unwrap(waits.get_connection).__code__.co_names
-            binding.acquires(pool, "get_connection", pool=_unless(blocking) if twice else None)
-            binding.acquires(blocking, "get_connection")
+            own = ("self",)
+            binding.acquires(
+                pool, "get_connection", parameters=own, pool=_unless(blocking) if twice else None
+            )
+            binding.acquires(blocking, "get_connection", parameters=own)
         with binding.feature("holders"):
             binding.cls("ConnectionPool")
 
