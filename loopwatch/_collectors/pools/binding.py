@@ -251,13 +251,13 @@ class Binding:
             self.broke("waits", error)
             return []
 
-    def exports(self) -> bool:
-        """Whether the library exports the conventional facts itself."""
+    def exports(self) -> frozenset[str]:
+        """Return the stems of what the library exports itself."""
         try:
             return self.reader.exports()
         except Exception as error:  # noqa: BLE001 - as above
             self.broke("gauges", error)
-            return False
+            return frozenset()
 
     def broke(self, feature: Feature, error: Exception) -> None:
         """Count a failure of ours; switch the feature off at the third."""

@@ -107,9 +107,9 @@ class PoolReader:
         """Return the acquires that wait, of those that have not ended. Any thread."""
         return known
 
-    def exports(self) -> bool:
-        """Whether the library exports the conventional facts itself, so that ours would double them."""
-        return False
+    def exports(self) -> frozenset[str]:
+        """Return the stems of the conventional facts that the library exports itself: not to be doubled."""
+        return frozenset()
 
 
 def place_of(host: object, port: object = None, database: object = None) -> str | None:

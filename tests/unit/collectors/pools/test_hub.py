@@ -216,13 +216,15 @@ class TestFailingSoft:
         self, library: Any, make_desk: Callable[..., Desk]
     ) -> None:
         class Exporting(Reader):
-            def exports(self) -> bool:
-                return True
+            def exports(self) -> frozenset[str]:
+                return frozenset(("database_connections", "database_wait"))
 
         desk = make_desk(Exporting())
         desk.hub.install()
         pool = library.Pool(name="x")
-        assert desk.points("database_limit") == desk.points("database_wait") == {}
+        assert desk.points("database_connections") == desk.points("database_wait") == {}
+        assert desk.points("database_limit") == {("x",): 2}
+        assert desk.points("database_timeouts") == {("x",): 0}
         assert desk.points("pool_instances") == {("x", "fake"): 1}
         assert desk.one().max == 2
         del pool
