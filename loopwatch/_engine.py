@@ -159,7 +159,9 @@ class Engine:
         self._found = Found(contexts, self._lost_log, self._losses)
         leaks = LeakFinder(self._states, self._found, clock)
         self._pool_pace = Pace(clock)
-        overdue = Overdue(self._pools, self._hub, contexts, self._pool_pace.admit, clock, journal)
+        overdue = Overdue(
+            self._pools, self._hub, contexts, settings.hold_threshold, self._pool_pace.admit, clock, journal
+        )
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,

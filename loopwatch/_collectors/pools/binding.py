@@ -243,6 +243,14 @@ class Binding:
             self.broke("holders", error)
             return None
 
+    def lasting(self, anchor: Any) -> list[object]:
+        """Return what is in use of a pool and meant to be held. Not to be kept."""
+        try:
+            return list(self.reader.lasting(anchor))
+        except Exception as error:  # noqa: BLE001 - as above
+            self.broke("holders", error)
+            return []
+
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return the acquires that wait."""
         try:

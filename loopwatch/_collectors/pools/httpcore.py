@@ -99,8 +99,16 @@ class HttpcoreReader(PoolReader):
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:
-        """Return the requests that have a connection."""
-        return [one.request for one in snap(anchor._requests) if one.connection is not None]
+        """Return the requests that have a connection, and the connections that were left behind."""
+        return [
+            *(one.request for one in snap(anchor._requests) if one.connection is not None),
+            *_left(anchor),
+        ]
+
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return the requests that were upgraded, as to a web socket, or ask for a stream of events."""
+        requests = snap(anchor._requests)
+        return [one.request for one in requests if _is_upgraded(one.connection) or _wants_events(one.request)]
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that the requests lead to."""
@@ -198,6 +206,22 @@ def _streams(connection: Any) -> int:
     """Return how many requests a connection has taken on at most: one, or those with a stream in HTTP/2."""
     http2: Any = getattr(connection, "_connection", None)
     return len(http2._events) if type(http2).__name__ == "AsyncHTTP2Connection" else 1
+
+
+def _is_upgraded(connection: Any) -> bool:
+    """Whether HTTP/1 is no longer spoken on a connection, of whichever number of layers."""
+    while connection is not None and not hasattr(connection, "_h11_state"):
+        connection = getattr(connection, "_connection", None)
+    return (
+        connection is not None and connection._h11_state.their_state is sys.modules["h11"].SWITCHED_PROTOCOL
+    )
+
+
+def _wants_events(request: Any) -> bool:
+    return any(
+        name.lower() == b"accept" and value.startswith(b"text/event-stream")
+        for name, value in request.headers
+    )
 
 
 def _server(connection: Any) -> Server | None:

@@ -103,6 +103,13 @@ class PoolReader:
         """
         raise Unsupported("it does not tell what is in use")
 
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return those of ``holders`` that are meant to be held: they are never held for too long.
+
+        Any thread, under the same rules. Asked when something has been held for long.
+        """
+        return ()
+
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return the acquires that wait, of those that have not ended. Any thread."""
         return known

@@ -16,6 +16,7 @@ from loopwatch._store.pools import Family, Outcome
 
 from .binding import Binding
 from .given import given_out, note_given
+from .listeners import listens
 from .protocol import PoolReader, Sample, place_of, snap
 
 _POOLS = {"AsyncConnectionPool": True, "ConnectionPool": False}
@@ -70,6 +71,10 @@ class PsycopgPoolReader(PoolReader):
     def holders(self, anchor: Any) -> Iterable[object]:
         """Return the connections that were given out and did not come back."""
         return [connection for connection in given_out(anchor) if connection._pool is anchor]
+
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return those that listen."""
+        return [connection for connection in given_out(anchor) if listens(connection)]
 
 
 def _noted(connection: Any) -> Any:

@@ -23,6 +23,7 @@ from loopwatch._store.pools import Family, Outcome, Pools
 from loopwatch.testing import FakeClock
 
 LIBRARY = "a_library_with_a_pool"
+TOO_LONG = 60.0
 
 SOURCE = """
 import asyncio
@@ -141,7 +142,11 @@ class Desk:
         contexts = ContextReader(self.journal)
         self.hub = Hub(readers or (Reader(),), self.pools, self.owner, self.fake.clock, self.journal)
         self.census = PoolCensus(self.pools, self.hub, contexts, self.fake.clock)
-        self.overdue = Overdue(self.pools, self.hub, contexts, lambda: 0, self.fake.clock, self.journal)
+        self.overdue = self.make_overdue(TOO_LONG)
+
+    def make_overdue(self, threshold: float | None) -> Overdue:
+        contexts = ContextReader(self.journal)
+        return Overdue(self.pools, self.hub, contexts, threshold, lambda: 0, self.fake.clock, self.journal)
 
     @staticmethod
     def owner(file: str, module: str) -> str:
