@@ -161,6 +161,12 @@ class Binding:
         except Exception as failure:  # noqa: BLE001 - the program's acquire goes on
             self.broke("waits", failure)
 
+    def keeps(self, acquire: Acquire, thing: object) -> None:
+        """Note that whoever asked has a thing, though the acquire failed."""
+        watched, record, _ = acquire
+        if watched is not None:
+            watched.held[id(thing)] = record, self.now()
+
     def made(self, pool: object) -> None:
         """Take note of a pool that has just been created."""
         if self._removed or not self.up.get("gauges"):

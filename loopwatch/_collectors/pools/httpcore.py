@@ -6,6 +6,9 @@ What returns from the pool's public method has waited for the server as well.
 
 httpcore up to 1.0.9 assigns all queued requests to the first connection that gets free. One wins, the others
 queue again, and their timeout starts again: requests beyond one for each HTTP/1 connection are pending.
+
+A request that is cancelled just as it has been assigned a new connection leaves that behind: nobody will open
+or close it, and it takes a place of the pool for good. It counts as held by the task of that request.
 """
 
 from __future__ import annotations
@@ -150,6 +153,7 @@ def _handles(
             proxied.pop(task, None)
             if _ends(request):
                 binding.failed(acquire, self, error)
+                binding.given(_leave, binding, self, acquire)
             hide_caller(error)
             raise
         if task:
@@ -185,6 +189,24 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
         return original(self, request, **more) if more else original(self, request)
 
     return send_request_headers
+
+
+def _leave(binding: Binding, pool: Any, acquire: Acquire) -> None:
+    """Note what a request that failed has left behind."""
+    held = () if acquire[0] is None else acquire[0].held
+    for connection in _left(pool):
+        if id(connection) not in held:
+            binding.keeps(acquire, connection)
+
+
+def _left(pool: Any) -> list[Any]:
+    """Return the connections that are not open, and that no request will open."""
+    connections = snap(pool.connections)
+    opening = [one for one in connections if getattr(one, "_connection", 1) is None and not one.is_idle()]
+    if not opening:
+        return []
+    assigned = {id(request.connection) for request in snap(pool._requests)}
+    return [one for one in opening if id(one) not in assigned and not one.is_available()]
 
 
 def _ends(request: Any) -> bool:
