@@ -54,7 +54,7 @@ class Binding:
         self._module = module
         self._pools = pools
         self._site = site
-        self.now = clock.monotonic
+        self.monotonic = clock.monotonic
         """Returns the time that waits are measured in."""
         self._journal = journal
         self._patches: list[tuple[Feature, Patch]] = []
@@ -154,7 +154,7 @@ class Binding:
                 return
             if watched is not None:
                 cell = self.cell(watched, pool, at_last=False)
-                cell.observe((self.now() if at is None else at) - asked)
+                cell.observe((self.monotonic() if at is None else at) - asked)
                 outcome = self.reader.outcome(error)
                 if outcome is not None:
                     cell.count(outcome)
@@ -165,7 +165,7 @@ class Binding:
         """Note that whoever asked has a thing, though the acquire failed."""
         watched, record, _ = acquire
         if watched is not None:
-            watched.held[id(thing)] = record, self.now()
+            watched.held[id(thing)] = record, self.monotonic()
 
     def made(self, pool: object) -> None:
         """Take note of a pool that has just been created."""

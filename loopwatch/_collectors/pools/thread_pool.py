@@ -124,7 +124,7 @@ def _drops(binding: Binding, original: Callable[..., None]) -> Callable[..., Non
         dropped: Any = None
         if always or kwargs.get("cancel_futures"):
             dropped = binding.given(lambda: list(_queued(self._work_queue)))
-        begun = binding.now()
+        begun = binding.monotonic()
         try:
             original(self, *args, **kwargs)
         except BaseException as error:
