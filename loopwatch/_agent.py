@@ -108,6 +108,7 @@ def install(
     drain_timeout: float | Unset | None = UNSET,
     app_packages: tuple[str, ...] | list[str] | Unset = UNSET,
     hold_dump: bool | str | Unset = UNSET,
+    hold_threshold: float | Unset | None = UNSET,
 ) -> Agent:
     """Watch every event loop of this process, those already made and those to come.
 
@@ -129,6 +130,8 @@ def install(
     - ``app_packages``: names of modules that are application code though installed like a library.
     - ``hold_dump``: where the stacks of a hold of the GIL longer than 5 s go: True (default) a file in the
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
+    - ``hold_threshold``: seconds for which a connection of a pool may be held before a log line says by whom;
+      1 to 86400, default 60, None for never.
 
     With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.
     Raises ConfigurationError for a value that cannot work, before anything is changed.
@@ -144,6 +147,7 @@ def install(
         "drain_timeout": drain_timeout,
         "app_packages": app_packages,
         "hold_dump": hold_dump,
+        "hold_threshold": hold_threshold,
     }
     disabled = _settings.disabled()
     settings = _settings.load({}, {}) if disabled else _settings.load(arguments)

@@ -140,8 +140,8 @@ class Engine:
         self._found = Found(contexts, self._lost_log, self._losses)
         leaks = LeakFinder(self._states, self._found, clock)
         self._pool_pace = Pace(clock)
-        pools, hub, outbox = self._pools, self._hub, self._outbox
-        overdue = Overdue(pools, hub, contexts, self._pool_pace.admit, outbox, clock, journal)
+        pools, hub, outbox, pace = self._pools, self._hub, self._outbox, self._pool_pace
+        overdue = Overdue(pools, hub, contexts, settings.hold_threshold, pace.admit, outbox, clock, journal)
         self._pool_census = PoolCensus(pools, hub, contexts, clock)
         self._saturation = Saturation(pools, hub, self._pool_census, outbox, clock)
         self._hold_dump = HoldDump(settings.hold_dump, journal)

@@ -38,6 +38,9 @@ _HOST = "Give an address of this machine, such as '127.0.0.1', '0.0.0.0' or '::'
 LONGEST_DRAIN = 86400.0
 """Seconds a drain may be given."""
 
+LONGEST_HOLD = 86400.0
+"""Seconds for which a connection may be held and not told of, unless that is never told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -53,6 +56,7 @@ class Settings:
     drain_timeout: float | None = None
     app_packages: tuple[str, ...] = ()
     hold_dump: bool | str = True
+    hold_threshold: float | None = 60.0
 
 
 def _fail(name: str, value: object, why: str, instead: str) -> ConfigurationError:
@@ -90,6 +94,10 @@ def _yes_or_no(name: str, value: object) -> bool:
 
 def _drain_timeout(name: str, value: object) -> float | None:
     return None if value is None else seconds(name, value, 0.0, LONGEST_DRAIN)
+
+
+def _hold_threshold(name: str, value: object) -> float | None:
+    return None if value is None else seconds(name, value, 1.0, LONGEST_HOLD)
 
 
 def _prometheus_port(name: str, value: object) -> int | None:
@@ -161,15 +169,16 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "drain_timeout": _drain_timeout,
     "app_packages": _app_packages,
     "hold_dump": _hold_dump,
+    "hold_threshold": _hold_threshold,
 }
 
 
 def _parse(field: str, name: str, raw: str) -> object:
     """Turn the text of an environment variable into what the argument of the same name takes."""
     text = raw.strip()
-    if field in ("prometheus_port", "drain_timeout") and text.lower() in ("none", "off"):
+    if field in ("prometheus_port", "drain_timeout", "hold_threshold") and text.lower() in ("none", "off"):
         return None
-    if field in ("stall_threshold", "drain_timeout"):
+    if field in ("stall_threshold", "drain_timeout", "hold_threshold"):
         try:
             return float(text)
         except ValueError:

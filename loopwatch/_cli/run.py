@@ -33,6 +33,7 @@ _OPTIONS = {
     "otlp": "yes or no: export by OpenTelemetry; else if an OTEL_EXPORTER_OTLP_* variable is set",
     "job_spans": "yes: export each job of spawn() as a span; no (the default)",
     "hold_dump": "yes, no, or the file for the stack of a long hold of the GIL",
+    "hold_threshold": "seconds a connection may be held before a line says by whom (60); none for never",
 }
 """Every setting is an option and, as ``LOOPWATCH_<NAME>``, a variable of the environment."""
 

@@ -2,7 +2,9 @@
 
 The trespass: ``exec_module`` of such a module's loader is replaced on the instance while it runs, and put
 back before the module's importer goes on. Loaders that refuse attributes are left alone (the hook then never
-fires: the module is used unwatched). Deletable when CPython offers import callbacks.
+fires: the module is used unwatched). An import that another thread is in the middle of shows in the module's
+``__spec__._initializing``; importlib's lock of the module says when it is over. Deletable when CPython offers
+import callbacks.
 
 ``loopwatch run`` loads this file by itself as each Python of a program starts, so it imports next to nothing.
 """
@@ -37,9 +39,10 @@ class ImportHook:
         sys.meta_path.insert(0, self)  # first, or an import that begins meanwhile would go by unseen
         for name in list(self._then):
             module = sys.modules.get(name)
-            then = None if module is None else self._then.pop(name, None)
-            if module is not None and then is not None:
-                then(module)
+            if module is not None and _is_under_way(module):
+                self._call_later(name)
+            elif module is not None:
+                self._call(name, module)
         self._leave_if_done()
 
     def remove(self) -> None:
@@ -50,6 +53,32 @@ class ImportHook:
         self._watched.clear()
         if self in sys.meta_path:
             sys.meta_path.remove(self)
+
+    def _call(self, name: str, module: ModuleType) -> None:
+        then = self._then.pop(name, None)
+        if then is not None:
+            then(module)
+
+    def _call_later(self, name: str) -> None:
+        """Call back from a thread of ours when an import is over that goes on now; not if it fails.
+
+        It may go on in the calling thread as well, below what calls us, so nobody can wait for it here.
+        """
+        import importlib
+        from threading import Thread
+
+        until_over = getattr(getattr(importlib, "_bootstrap", None), "_lock_unlock_module", None)
+        if until_over is None:
+            return
+
+        def wait() -> None:
+            until_over(name)
+            module = sys.modules.get(name)
+            if module is not None and not _is_under_way(module):
+                self._call(name, module)
+                self._leave_if_done()
+
+        Thread(target=wait, name="loopwatch-import", daemon=True).start()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -99,3 +128,8 @@ class ImportHook:
     def _leave_if_done(self) -> None:
         if not self._then:
             self.remove()
+
+
+def _is_under_way(module: ModuleType) -> bool:
+    """Whether a module has not been run to its end yet."""
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))

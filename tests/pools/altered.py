@@ -21,7 +21,7 @@ import re
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -78,9 +78,8 @@ class _Renamed(importlib.abc.InspectLoader):
 def alter(library: Library, alteration: str) -> None:
     """Import the library altered."""
     package = library.module.partition(".")[0]
-    if library.compiled and alteration in ("attribute missing", "read raising"):
-        cls = getattr(importlib.import_module(library.module), library.cls)
-        setattr(cls, library.attribute, property(missing if alteration == "attribute missing" else broken))
+    if library.compiled and alteration in COMPILED:
+        COMPILED[alteration](getattr(importlib.import_module(library.module), library.cls), library)
         return
     if alteration in ("attribute missing", "read raising"):
         sys.meta_path.insert(0, Renaming(package, library.attribute))
@@ -94,6 +93,46 @@ def alter(library: Library, alteration: str) -> None:
         for cls in [found for found in vars(module).values() if isinstance(found, type)]:
             if cls.__module__.partition(".")[0] == package and not issubclass(cls, type):
                 setattr(cls, library.attribute, property(broken))
+
+
+class Hidden:
+    """An attribute of a compiled class, which that finds as ever, and a reader does not."""
+
+    def __init__(self, name: str, fail: Callable[[Any], Any]) -> None:
+        self._name = name
+        self._fail = fail
+
+    def __get__(self, pool: Any, owner: type) -> Any:
+        if pool is None:
+            return self
+        if sys._getframe(1).f_code.co_filename.startswith(OURS):  # what is compiled has no frame
+            self._fail(pool)
+        return vars(pool)[self._name]
+
+    def __set__(self, pool: Any, value: Any) -> None:
+        vars(pool)[self._name] = value
+
+
+def rename(cls: Any, library: Library) -> None:
+    """Rename a method of a compiled class, which goes on to find it by its old name in its instances."""
+    old, new = library.method, library.method + NEW
+
+    def find(self: Any, name: str) -> Any:
+        if name == old:
+            return getattr(self, new)
+        raise AttributeError(name)
+
+    setattr(cls, new, vars(cls)[old])
+    delattr(cls, old)
+    cls.__getattr__ = find
+
+
+COMPILED: dict[str, Callable[[Any, Library], None]] = {
+    "attribute missing": lambda cls, of: setattr(cls, of.attribute, Hidden(of.attribute, missing)),
+    "read raising": lambda cls, of: setattr(cls, of.attribute, Hidden(of.attribute, broken)),
+    "method renamed": rename,
+}
+"""How a class is altered that was not made of source at hand."""
 
 
 def of_any_signature(cls: type, name: str) -> Any:
@@ -125,6 +164,8 @@ async def use(library: Library, url: str, agent: loopwatch.Agent) -> tuple[list[
 
         def ask() -> None:
             snapshots = [agent.snapshot() for _ in range(READS)]
+            for _ in range(READS):
+                agent.pools()  # which asks who holds, of any pool
             loop.call_soon_threadsafe(done.set_result, snapshots[-1])
 
         threading.Thread(target=ask).start()
@@ -157,7 +198,7 @@ def main(name: str, alteration: str, url: str) -> None:
     alter(library, alteration)
     said: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: said.append(f"{record.levelname} {record.getMessage()}")  # type: ignore[method-assign]
     logging.getLogger("loopwatch").addHandler(handler)
     agent = loopwatch.install(prometheus_port=None, stall_threshold=60)
     saw, snapshots = asyncio.run(use(library, url, agent))

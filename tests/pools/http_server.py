@@ -1,6 +1,6 @@
 """HTTP/1.1 and HTTP/2 (by prior knowledge) on one port: ``/delay/0.3`` answers after 0.3 seconds.
 
-The answer to ``/held`` begins at once, and ends when the client hangs up.
+The answer to ``/held`` begins at once, and ends when the client hangs up; so does a web socket.
 
 python http_server.py PORT MAX_CONCURRENT_STREAMS
 """
@@ -23,6 +23,12 @@ async def app(
     receive: Callable[[], Awaitable[dict[str, Any]]],
     send: Callable[[dict[str, Any]], Awaitable[None]],
 ) -> None:
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+        return
     if scope["type"] != "http":
         raise NotImplementedError(scope["type"])
     if scope["path"].startswith("/held"):

@@ -64,11 +64,8 @@ class Library:
     """The method of that class which the reader wraps to see the waits."""
     server: str | None = None
     """The fixture that has the URL."""
-    parameters: bool = True
-    """Whether the reader checks the parameters of the method."""
-
     compiled: bool = False
-    """Whether it has no source that could be altered."""
+    """Whether it has no source that could be altered: its class is."""
     by_tasks: bool = True
     """Whether it is a task that gets a connection; else a thread."""
     waits_since: str | None = None
@@ -334,7 +331,6 @@ LIBRARIES = (
         attribute="_max_workers",
         cls="_WorkItem",
         method="run",
-        parameters=False,
     ),
     Library(
         kind="httpcore",
@@ -410,7 +406,6 @@ LIBRARIES = (
         attribute="_in_use_connections",
         cls="BlockingConnectionPool",
         method="get_connection",
-        parameters=False,
     ),
     Library(
         kind="pymongo",
@@ -420,7 +415,6 @@ LIBRARIES = (
         attribute="active_sockets",
         cls="Pool",
         method="_get_conn",
-        parameters=False,
     ),
     Library(
         kind="aiomysql",
@@ -430,7 +424,6 @@ LIBRARIES = (
         attribute="_acquiring",
         cls="Pool",
         method="_acquire",
-        parameters=False,
     ),
     Library(
         kind="asyncmy",
@@ -440,7 +433,6 @@ LIBRARIES = (
         attribute="_acquiring",
         cls="Pool",
         method="_acquire",
-        parameters=False,
         compiled=True,
     ),
     Library(
@@ -451,7 +443,6 @@ LIBRARIES = (
         attribute="__item_set",
         cls="Pool",
         method="_get",
-        parameters=False,
     ),
     Library(
         kind="anyio",
@@ -468,7 +459,6 @@ LIBRARIES = (
         attribute="_processes",
         cls="_ExecutorManagerThread",
         method="add_call_item_to_queue",
-        parameters=False,
     ),
 )
 """One for each reader."""

@@ -150,6 +150,19 @@ def redis() -> Iterator[str]:
 
 
 @contextmanager
+def sentinel(master: str) -> Iterator[int]:
+    """Yield the port of a Redis Sentinel that watches the server at this URL, under the name ``mymaster``."""
+    port = free_port()
+    script = f"exec {program('redis-server')} sentinel.conf --sentinel"
+    config = (
+        f"bind 127.0.0.1\nport {port}\nsentinel monitor mymaster 127.0.0.1 {urlsplit(master).port} 1\n"
+        f"sentinel auth-pass mymaster {SECRET}\n"
+    )
+    with server(script, ready="monitor master mymaster", account="redis", files={"sentinel.conf": config}):
+        yield port
+
+
+@contextmanager
 def mariadb() -> Iterator[str]:
     port = free_port()
     script = f"""

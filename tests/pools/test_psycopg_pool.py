@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import loopwatch
 from loopwatch import Agent, Pool
 
 from .experiment import pool_of
@@ -62,6 +63,57 @@ def test_labels(agent: Agent, postgres_url: str, options: dict[str, Any], label:
     assert found.label == label.format(**login(postgres_url))
     assert SECRET not in str(agent.snapshot())
     assert not pool.closed or pool.name
+
+
+def test_connections_that_are_being_opened_are_not_in_use(agent: Agent) -> None:
+    """By a server that takes connections and says nothing."""
+
+    async def main() -> None:
+        connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        end = asyncio.Event()
+
+        async def be_silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connected.put_nowait(writer)
+            await end.wait()
+            writer.close()
+
+        server = await asyncio.start_server(be_silent, "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+        pool = open_pool(f"postgresql://app@{host}:{port}/app", max_size=4)
+        found = await pool_of(agent, KIND)
+        assert (found.max, found.used, found.idle, found.connecting) == (4, 0, 0, 0)
+        await pool.open()
+        for _ in range(2):
+            await connected.get()
+        waiting = asyncio.create_task(pool.getconn())
+        await asyncio.sleep(0)
+        found = await pool_of(agent, KIND)
+        assert (found.used, found.idle, found.pending) == (0, 0, 1)
+        assert found.connecting in (2, 3)  # it may grow already
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        server.close()
+        end.set()
+        await pool.close(timeout=0)
+
+    asyncio.run(main())
+
+
+def test_a_pool_that_had_given_out_some_before_counts_those_too(postgres_url: str) -> None:
+    async def main() -> None:
+        async with open_pool(postgres_url) as pool:
+            early = await pool.getconn()
+            agent = loopwatch.install(prometheus_port=None)
+            try:
+                later = await pool.getconn()
+                found = await pool_of(agent, KIND)
+                assert (found.used, found.idle, found.connecting) == (2, 0, None)
+            finally:
+                loopwatch.uninstall()
+            for connection in (early, later):
+                await pool.putconn(connection)
+
+    asyncio.run(main())
 
 
 def test_a_dsn_that_is_none(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:

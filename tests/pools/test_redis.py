@@ -12,6 +12,7 @@ import pytest
 
 from loopwatch import Agent
 
+from . import servers
 from .experiment import pool_of, read_under_churn
 from .servers import SECRET, free_port
 
@@ -142,6 +143,28 @@ def test_the_label_is_the_server_and_the_database(agent: Agent, redis_url: str) 
     asyncio.run(main())
 
 
+def test_behind_sentinel_the_label_is_the_service(agent: Agent, redis_url: str) -> None:
+    sentinel = pytest.importorskip("redis.asyncio.sentinel")
+
+    async def main(port: int) -> None:
+        watcher = sentinel.Sentinel([("127.0.0.1", port)])
+        master = watcher.master_for("mymaster", password=SECRET, max_connections=2)
+        other = watcher.master_for("mymaster", password=SECRET, db=3)
+        replicas = watcher.slave_for("mymaster", password=SECRET)  # there are none: the master answers
+        for client in (master, other, replicas):
+            await client.ping()
+        found = await pool_of(agent, KIND, "mymaster")
+        assert (found.max, found.idle, found.instances, found.created, found.wait_count) == (2, 1, 1, 1, 1)
+        for label in ("mymaster/3", "mymaster:replicas"):
+            assert (await pool_of(agent, KIND, label)).wait_count == 1
+        for client in (master, other, replicas, *watcher.sentinels):
+            await client.aclose()
+
+    with servers.sentinel(redis_url) as port:
+        asyncio.run(main(port))
+    assert SECRET not in str(agent.snapshot())
+
+
 def test_no_secret_is_shown(agent: Agent, redis_url: str, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="loopwatch")
     provider = redis.connection.UsernamePasswordCredentialProvider("user", SECRET)
@@ -158,16 +181,30 @@ def test_no_secret_is_shown(agent: Agent, redis_url: str, caplog: pytest.LogCapt
     assert not [text for text in said if SECRET in text]
 
 
-def test_facts_that_redis_exports_itself_are_not_doubled(agent: Agent, redis_url: str) -> None:
+@pytest.mark.parametrize(
+    ("groups", "replaced"),
+    [
+        (None, {"database_connections"}),
+        (["CONNECTION_BASIC"], {"database_connections"}),
+        (["CONNECTION_ADVANCED"], {"database_wait"}),
+        (["CONNECTION_BASIC", "CONNECTION_ADVANCED"], {"database_connections", "database_wait"}),
+        (["COMMAND", "RESILIENCY"], set()),
+    ],
+    ids=["default", "basic", "advanced", "both", "others"],
+)
+def test_facts_that_redis_exports_itself_are_not_doubled(
+    agent: Agent, redis_url: str, groups: list[str] | None, replaced: set[str]
+) -> None:
     providers = pytest.importorskip("redis.observability.providers", reason="redis 7.2 has them first")
     config = pytest.importorskip("redis.observability.config", reason="redis 7.2 has them first")
-    names = (
+    names = {
         "database_connections",
         "database_limit",
         "database_waiters",
+        "database_oldest_wait",
         "database_wait",
         "database_timeouts",
-    )
+    }
 
     async def told() -> set[str]:
         async with redis.Redis.from_url(redis_url, max_connections=2) as client:
@@ -175,13 +212,14 @@ def test_facts_that_redis_exports_itself_are_not_doubled(agent: Agent, redis_url
             points = (await asyncio.to_thread(agent.snapshot)).points
         return {name for name in names if points.get(name)}
 
-    assert asyncio.run(told()) == set(names)
-    providers.get_observability_instance().init(config.OTelConfig())
+    assert asyncio.run(told()) == names
+    chosen = None if groups is None else [config.MetricGroup[name] for name in groups]
+    providers.get_observability_instance().init(config.OTelConfig(metric_groups=chosen))
     try:
-        assert asyncio.run(told()) == set()
+        assert asyncio.run(told()) == names - replaced
     finally:
         providers.reset_observability_instance()
-    assert asyncio.run(told()) == set(names)
+    assert asyncio.run(told()) == names
 
 
 def test_reading_does_not_trip_over_what_goes_on(agent: Agent, redis_url: str) -> None:

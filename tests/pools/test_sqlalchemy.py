@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from .servers import SECRET, login
 
 sqlalchemy = pytest.importorskip("sqlalchemy", reason="needs: SQLAlchemy")
 aio = pytest.importorskip("sqlalchemy.ext.asyncio", reason="needs: SQLAlchemy[asyncio]")
-pytest.importorskip("asyncpg", reason="needs: asyncpg")
+asyncpg = pytest.importorskip("asyncpg", reason="needs: asyncpg")
 
 KIND = "sqlalchemy"
 
@@ -201,6 +203,39 @@ def test_labels_have_no_secret(agent: Agent, postgres_url: str) -> None:
     assert SECRET not in str(agent.snapshot())
     for engine in (named, plain, made):
         engine.dispose()
+
+
+def test_without_a_host_the_label_is_the_line_that_first_connected(agent: Agent, tmp_path: Path) -> None:
+    """In a greenlet, whose own stack ends in SQLAlchemy."""
+    pytest.importorskip("aiosqlite", reason="needs: aiosqlite")
+
+    async def main() -> None:
+        engine = aio.create_async_engine(f"sqlite+aiosqlite:///{tmp_path}/a.db")
+        line = sys._getframe().f_lineno + 1
+        async with engine.connect() as connection:
+            await connection.execute(sqlalchemy.text("SELECT 1"))
+        assert (await pool_of(agent, KIND)).label == f"{__name__}:{line}"
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_a_creator_of_the_programs_own_leaves_the_line(agent: Agent, postgres_url: str) -> None:
+    if sqlalchemy.__version__ < "2":
+        pytest.skip("SQLAlchemy 1.4 takes no coroutine function")
+
+    async def connect() -> Any:
+        return await asyncpg.connect(postgres_url)
+
+    async def main() -> None:
+        engine = aio.create_async_engine("postgresql+asyncpg://", async_creator=connect)
+        line = sys._getframe().f_lineno + 1
+        async with engine.connect():
+            pass
+        assert (await pool_of(agent, KIND)).label == f"{__name__}:{line}"
+        await engine.dispose()
+
+    asyncio.run(main())
 
 
 def test_create_engine_takes_what_it_took(agent: Agent) -> None:

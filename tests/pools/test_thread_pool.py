@@ -205,6 +205,75 @@ def test_items_that_are_cancelled_are_not_waited_for(agent: Agent) -> None:
     assert pool_of(agent, "reports").cancelled == 4
 
 
+@pytest.mark.parametrize("early", [0, 3], ids=["none", "three"])
+def test_items_that_a_shutdown_cancels_have_waited(agent: Agent, early: int) -> None:
+    """``early``: those that were cancelled before."""
+    work = Work()
+    clock = agent._engine._clock.monotonic
+    executor = ThreadPoolExecutor(2, thread_name_prefix="reports")
+    running = [executor.submit(work) for _ in range(2)]
+    work.until_running(2)
+    before = pool_of(agent, "reports").wait_sum or 0.0
+    asked = clock()
+    waiting = [executor.submit(int) for _ in range(9)]
+    for future in waiting[:early]:
+        assert future.cancel()
+    threading.Event().wait(0.2)  # under test: for so long each has waited
+    executor.shutdown(wait=False, cancel_futures=True)
+    waited = clock() - asked
+    assert all(future.cancelled() for future in waiting)
+    pool = pool_of(agent, "reports")
+    assert (pool.cancelled, pool.wait_count, pool.pending) == (9, 11, 0)
+    assert pool.wait_sum is not None
+    assert 9 * 0.2 <= pool.wait_sum - before <= 9 * waited
+    again = threading.Thread(target=executor.shutdown, kwargs={"cancel_futures": True})
+    again.start()
+    work.let_go(2)
+    again.join(TIMEOUT)
+    assert [future.result(TIMEOUT) for future in running] == [None] * 2
+    assert (pool_of(agent, "reports").cancelled, pool_of(agent, "reports").wait_count) == (9, 11)
+
+
+def test_how_long_a_shutdown_waits_is_not_counted(agent: Agent) -> None:
+    work = Work()
+    executor = ThreadPoolExecutor(1, thread_name_prefix="reports")
+    executor.submit(work)
+    work.until_running(1)
+    before = pool_of(agent, "reports").wait_sum or 0.0
+    clock = agent._engine._clock.monotonic
+    asked = clock()
+    waiting = [executor.submit(int) for _ in range(5)]
+    let_go = threading.Timer(1.0, work.let_go, (1,))  # under test: for so long the shutdown waits
+    let_go.start()
+    begun = clock()
+    executor.shutdown(cancel_futures=True)
+    ended = clock()
+    assert all(future.cancelled() for future in waiting)
+    pool = pool_of(agent, "reports")
+    assert (pool.cancelled, pool.wait_count) == (5, 6)
+    assert pool.wait_sum is not None
+    assert pool.wait_sum - before < 5 * (begun - asked + (ended - begun) / 2)
+    let_go.join()
+
+
+def test_items_of_an_executor_that_breaks_have_waited(agent: Agent) -> None:
+    submitted = threading.Event()
+
+    def fail() -> None:
+        assert submitted.wait(TIMEOUT)
+        raise LookupError("its own")
+
+    executor = ThreadPoolExecutor(1, thread_name_prefix="broken", initializer=fail)
+    waiting = [executor.submit(int) for _ in range(5)]
+    submitted.set()
+    for future in waiting:
+        with pytest.raises(thread.BrokenThreadPool):
+            future.result(TIMEOUT)
+    executor.shutdown()
+    pool = pool_of(agent, "broken")
+    assert (pool.wait_count, pool.cancelled, pool.pending) == (5, 0, 0)
+
+
 def test_the_arguments_of_other_threads_that_run_items_are_left_alone(agent: Agent) -> None:
     """An executor of the program's may run items in threads of its own, started with what it likes."""
     called: list[None] = []

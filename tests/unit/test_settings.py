@@ -23,6 +23,7 @@ NAMES = (
     "drain_timeout",
     "app_packages",
     "hold_dump",
+    "hold_threshold",
 )
 
 
@@ -65,6 +66,10 @@ def test_every_field_can_be_given_as_argument_and_as_variable() -> None:
         ("hold_dump", False, "none", False),
         ("hold_dump", "hold.dump", "hold.dump", "hold.dump"),
         ("hold_dump", Path("hold.dump"), "hold.dump", "hold.dump"),
+        ("hold_threshold", 5, "5", 5.0),
+        ("hold_threshold", 1, "1", 1.0),
+        ("hold_threshold", 86400, "86400", 86400.0),
+        ("hold_threshold", None, "none", None),
     ],
 )
 def test_argument_and_variable_mean_the_same(
@@ -109,6 +114,11 @@ def test_argument_and_variable_mean_the_same(
         ("drain_timeout", 10**400, "0 to 86400"),
         ("drain_timeout", True, "bool"),
         ("drain_timeout", "8", "str"),
+        ("hold_threshold", 0.99, "1 to 86400"),
+        ("hold_threshold", 86401, "1 to 86400"),
+        ("hold_threshold", math.nan, "1 to 86400"),
+        ("hold_threshold", True, "bool"),
+        ("hold_threshold", "60", "str"),
         ("app_packages", "shop", "app_packages=('shop'"),
         ("app_packages", 7, "module names"),
         ("app_packages", ("shop", 7), "7"),
@@ -143,6 +153,8 @@ def test_a_wrong_argument_is_named_with_its_value_and_what_to_write(
         ("prometheus_port", "http", "or none"),
         ("prometheus_port", "99999", "0 to 65535"),
         ("drain_timeout", "long", "not a number"),
+        ("hold_threshold", "long", "not a number"),
+        ("hold_threshold", "0", "1 to 86400"),
         ("app_packages", "shop;jobs", "module names"),
         ("hold_dump", "/no/such/place/hold.dump", "/no/such/place"),
     ],
@@ -213,7 +225,7 @@ def test_the_program_names_the_service_otherwise(
     ("name", "hint"),
     [
         ("LOOPWATCH_STALL_TRESHOLD", "did you mean LOOPWATCH_STALL_THRESHOLD?"),
-        ("LOOPWATCH_THRESHOLD", "did you mean LOOPWATCH_STALL_THRESHOLD?"),
+        ("LOOPWATCH_THRESHOLD", "did you mean LOOPWATCH_HOLD_THRESHOLD?"),
         ("LOOPWATCH_PORT", "known are LOOPWATCH_APP_PACKAGES, LOOPWATCH_DISABLED, "),
         ("LOOPWATCH_DISABLE", "did you mean LOOPWATCH_DISABLED?"),
     ],

@@ -29,7 +29,7 @@ class AioPikaReader(PoolReader):
         with binding.feature("gauges"):
             binding.creates(binding.cls("Pool"))
         with binding.feature("waits"):
-            binding.acquires(binding.cls("Pool"), "_get")
+            binding.acquires(binding.cls("Pool"), "_get", parameters=("self",))
         with binding.feature("holders"):
             binding.cls("Pool")
 

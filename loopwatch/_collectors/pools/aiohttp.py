@@ -89,6 +89,10 @@ class AiohttpReader(PoolReader):
         """Return the protocols of the connections that are out."""
         return [one for one in snap(anchor._acquired) if type(one) is not self._placeholder]
 
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return those that were upgraded: web sockets."""
+        return [one for one in snap(anchor._acquired) if getattr(one, "upgraded", False)]
+
 
 def _connects(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
     """Return what stands in place of ``connect``, from asking to holding an open connection.

@@ -18,6 +18,7 @@ from loopwatch._internals.patches import hide_caller
 from loopwatch._store.pools import Family, Outcome
 
 from .binding import Binding
+from .listeners import listens
 from .protocol import PoolReader, Sample, live, place_of, snap
 
 
@@ -79,6 +80,10 @@ class AsyncpgReader(PoolReader):
     def holders(self, anchor: Any) -> Iterable[object]:
         """Return the proxies of the connections that are out."""
         return [holder._proxy for holder in snap(anchor._loopwatch_holders) if holder._in_use is not None]
+
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return the proxies of those that listen."""
+        return [holder._proxy for holder in snap(anchor._loopwatch_holders) if listens(holder._con)]
 
 
 def _initializes(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,8 @@
 """A reader bound to its library: our wrappers in it, and the books they write.
 
-Fails soft. What the library lacks switches off the feature that needs it, with one warning; the same goes for
-books that fail three times, and for three reads that fail. The program's own calls go on untouched.
+Fails soft. What the library lacks switches off the feature that needs it; the same goes for books that fail
+three times, and for three reads that fail. One warning for a library says all that is gone of it. The
+program's own calls go on untouched.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import get_ident
+from threading import Lock, get_ident
 from types import ModuleType
 from typing import Any
 
@@ -53,11 +54,16 @@ class Binding:
         self._module = module
         self._pools = pools
         self._site = site
-        self._monotonic = clock.monotonic
+        self.monotonic = clock.monotonic
+        """Returns the time that waits are measured in."""
         self._journal = journal
         self._patches: list[tuple[Feature, Patch]] = []
         self._binding: Feature = "gauges"
         self._failures: Counter[Feature] = Counter()
+        self._gone: dict[Feature, Exception] = {}
+        """Features that were switched off and not told of yet, and why."""
+        self._told = False
+        self._telling = Lock()
         self.on = True
         """Whether acquires are written down; else their wrappers pass through."""
         self._removed = False
@@ -138,8 +144,8 @@ class Binding:
                 raise Unsupported(f"{cls.__qualname__}.{method} takes no {', '.join(missing)}")
         self._patches.append((self._binding, Patch.apply(cls, method, wrapper)))
 
-    def failed(self, acquire: Acquire, pool: Any, error: BaseException) -> None:
-        """End the wait with nothing. Does nothing for a wait that has ended."""
+    def failed(self, acquire: Acquire, pool: Any, error: BaseException, at: float | None = None) -> None:
+        """End the wait with nothing: now, or at an earlier time. Does nothing for a wait that has ended."""
         try:
             watched, _, asked = acquire
             if watched is None:
@@ -148,12 +154,18 @@ class Binding:
                 return
             if watched is not None:
                 cell = self.cell(watched, pool, at_last=False)
-                cell.observe(self._monotonic() - asked)
+                cell.observe((self.monotonic() if at is None else at) - asked)
                 outcome = self.reader.outcome(error)
                 if outcome is not None:
                     cell.count(outcome)
         except Exception as failure:  # noqa: BLE001 - the program's acquire goes on
             self.broke("waits", failure)
+
+    def keeps(self, acquire: Acquire, thing: object) -> None:
+        """Note that whoever asked has a thing, though the acquire failed."""
+        watched, record, _ = acquire
+        if watched is not None:
+            watched.held[id(thing)] = record, self.monotonic()
 
     def made(self, pool: object) -> None:
         """Take note of a pool that has just been created."""
@@ -241,6 +253,14 @@ class Binding:
             self.broke("holders", error)
             return None
 
+    def lasting(self, anchor: Any) -> list[object]:
+        """Return what is in use of a pool and meant to be held. Not to be kept."""
+        try:
+            return list(self.reader.lasting(anchor))
+        except Exception as error:  # noqa: BLE001 - as above
+            self.broke("holders", error)
+            return []
+
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return the acquires that wait."""
         try:
@@ -249,13 +269,13 @@ class Binding:
             self.broke("waits", error)
             return []
 
-    def exports(self) -> bool:
-        """Whether the library exports the conventional facts itself."""
+    def exports(self) -> frozenset[str]:
+        """Return the stems of what the library exports itself."""
         try:
             return self.reader.exports()
         except Exception as error:  # noqa: BLE001 - as above
             self.broke("gauges", error)
-            return False
+            return frozenset()
 
     def broke(self, feature: Feature, error: Exception) -> None:
         """Count a failure of ours; switch the feature off at the third."""
@@ -264,7 +284,7 @@ class Binding:
             self.switch_off(feature, error)
 
     def switch_off(self, feature: Feature, error: Exception) -> None:
-        """Go on without a feature, and say so once."""
+        """Go on without a feature. Said by ``tell``: this may be a loop's thread."""
         if not self.up.get(feature, True):
             return
         self.up[feature] = False
@@ -273,19 +293,47 @@ class Binding:
                 patch.undo()
         if feature == "waits":
             self.on = False
+        self._gone[feature] = error
+
+    def tell(self) -> None:
+        """Say what was switched off: a warning, the first time. Not in a loop's thread."""
+        if not self._gone:
+            return
+        with self._telling:
+            if not self._told:
+                self._try_the_others()
+            gone, self._gone = self._gone, {}
+            if gone:
+                self._say_gone(gone)
+
+    def _say_gone(self, gone: dict[Feature, Exception]) -> None:
+        level = logging.INFO if self._told else logging.WARNING
+        self._told = True
+        reasons = (str(why) if isinstance(why, _HARMLESS) else type(why).__name__ for why in gone.values())
         self._journal.say(
-            logging.WARNING,
+            level,
             "loopwatch: pools of %s are watched without their %s, since this version is not as we know it: "
             "%s. The program is not affected.",
             self.reader.kind,
-            feature,
-            error if isinstance(error, _HARMLESS) else type(error).__name__,
+            " and ".join(gone),
+            "; ".join(dict.fromkeys(reasons)),
         )
+
+    def _try_the_others(self) -> None:
+        """Find out what else fails of what is only read, so that one line says it all."""
+        for pool in self._pools.live():
+            anchor = pool.anchor() if pool.kind == self.reader.kind else None
+            if anchor is not None:
+                for _ in range(FAILURES):
+                    self.sample(anchor)
+                    self.in_use(anchor)
+                return
 
     def remove(self) -> None:
         """Put the library back as it was; what stays below wrappers of others passes through."""
         self.on = False
         self._removed = True
+        self.tell()
         for _, patch in reversed(self._patches):
             patch.undo()
         self._patches.clear()

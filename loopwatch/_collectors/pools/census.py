@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,8 +34,8 @@ class _Reading:
     waiting: list[Acquire] = field(default_factory=list)
     held: list[Held] | None = None
     instances: int = 0
-    exported: bool = False
-    """By the library itself, under the conventional names."""
+    exported: frozenset[str] = frozenset()
+    """Facts that the library exports itself, under the conventional names."""
 
     def sum(self, name: str) -> int | None:
         """Add up a number over the pools that tell it; None if none does."""
@@ -106,6 +106,7 @@ class PoolCensus:
                 if key not in readings:
                     readings[key] = _reading(bindings[0].reader.family, key, WaitCell(), bindings)
                 self._add(readings[key], pool, anchor, bindings[0], all_people)
+        self._hub.tell()
         return sorted(readings.values(), key=lambda reading: (reading.kind, reading.label))
 
     def _add(
@@ -150,7 +151,7 @@ class PoolCensus:
 
 def _reading(family: Family, key: tuple[str, str], totals: WaitCell, bindings: list[Binding]) -> _Reading:
     working = frozenset(feature for binding in bindings for feature, works in binding.up.items() if works)
-    exported = any(binding.exports() for binding in bindings)
+    exported = frozenset(stem for binding in bindings for stem in binding.exports())
     return _Reading(*key, family, totals, working, exported=exported)
 
 
@@ -199,23 +200,30 @@ def _databases(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:
     """Yield the conventional facts. Two libraries may call their pools the same: these are added up."""
     by_label: dict[str, list[_Reading]] = {}
     for reading in readings:
-        if reading.family == "database" and not reading.exported:
+        if reading.family == "database":
             by_label.setdefault(reading.label, []).append(reading)
     for label, together in by_label.items():
-        for stem, labels, values in (
-            ("database_connections", (label, "used"), [one.sum("used") for one in together]),
-            ("database_connections", (label, "idle"), [one.sum("idle") for one in together]),
-            ("database_limit", (label,), [one.max for one in together]),
-            ("database_waiters", (label,), [one.sum("pending") for one in together]),
-        ):
+        for stem, state, value_of in _OF_DATABASES:
+            values = [value_of(one) for one in together if stem not in one.exported]
             known = [value for value in values if value is not None]
             if known:
-                yield stem, labels, sum(known)
+                yield stem, (label, *state), sum(known)
         timed = [one for one in together if "waits" in one.features]
         if timed:
             yield "database_oldest_wait", (label,), max(one.oldest_wait(now) for one in timed)
-            yield "database_wait", (label,), _added(one.totals for one in timed)
-            yield "database_timeouts", (label,), sum(one.totals.timeouts for one in timed)
+        if waits := [one.totals for one in timed if "database_wait" not in one.exported]:
+            yield "database_wait", (label,), _added(waits)
+        if timeouts := [one.totals.timeouts for one in timed if "database_timeouts" not in one.exported]:
+            yield "database_timeouts", (label,), sum(timeouts)
+
+
+_OF_DATABASES: tuple[tuple[str, tuple[str, ...], Callable[[_Reading], int | None]], ...] = (
+    ("database_connections", ("used",), lambda one: one.sum("used")),
+    ("database_connections", ("idle",), lambda one: one.sum("idle")),
+    ("database_limit", (), lambda one: one.max),
+    ("database_waiters", (), lambda one: one.sum("pending")),
+)
+"""Facts that are added up, with the labels they have beside that of the pool."""
 
 
 def _executors(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:

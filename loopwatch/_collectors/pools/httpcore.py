@@ -6,6 +6,9 @@ What returns from the pool's public method has waited for the server as well.
 
 httpcore up to 1.0.9 assigns all queued requests to the first connection that gets free. One wins, the others
 queue again, and their timeout starts again: requests beyond one for each HTTP/1 connection are pending.
+
+A request that is cancelled just as it has been assigned a new connection leaves that behind: nobody will open
+or close it, and it takes a place of the pool for good. It counts as held by the task of that request.
 """
 
 from __future__ import annotations
@@ -99,8 +102,16 @@ class HttpcoreReader(PoolReader):
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:
-        """Return the requests that have a connection."""
-        return [one.request for one in snap(anchor._requests) if one.connection is not None]
+        """Return the requests that have a connection, and the connections that were left behind."""
+        return [
+            *(one.request for one in snap(anchor._requests) if one.connection is not None),
+            *_left(anchor),
+        ]
+
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return the requests that were upgraded, as to a web socket, or ask for a stream of events."""
+        requests = snap(anchor._requests)
+        return [one.request for one in requests if _is_upgraded(one.connection) or _wants_events(one.request)]
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that the requests lead to."""
@@ -142,6 +153,7 @@ def _handles(
             proxied.pop(task, None)
             if _ends(request):
                 binding.failed(acquire, self, error)
+                binding.given(_leave, binding, self, acquire)
             hide_caller(error)
             raise
         if task:
@@ -179,6 +191,24 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
     return send_request_headers
 
 
+def _leave(binding: Binding, pool: Any, acquire: Acquire) -> None:
+    """Note what a request that failed has left behind."""
+    held = () if acquire[0] is None else acquire[0].held
+    for connection in _left(pool):
+        if id(connection) not in held:
+            binding.keeps(acquire, connection)
+
+
+def _left(pool: Any) -> list[Any]:
+    """Return the connections that are not open, and that no request will open."""
+    connections = snap(pool.connections)
+    opening = [one for one in connections if getattr(one, "_connection", 1) is None and not one.is_idle()]
+    if not opening:
+        return []
+    assigned = {id(request.connection) for request in snap(pool._requests)}
+    return [one for one in opening if id(one) not in assigned and not one.is_available()]
+
+
 def _ends(request: Any) -> bool:
     """Whether the wait of a request ends now: it has not before."""
     waits = getattr(request, "_loopwatch_asked", None) is not None
@@ -198,6 +228,22 @@ def _streams(connection: Any) -> int:
     """Return how many requests a connection has taken on at most: one, or those with a stream in HTTP/2."""
     http2: Any = getattr(connection, "_connection", None)
     return len(http2._events) if type(http2).__name__ == "AsyncHTTP2Connection" else 1
+
+
+def _is_upgraded(connection: Any) -> bool:
+    """Whether HTTP/1 is no longer spoken on a connection, of whichever number of layers."""
+    while connection is not None and not hasattr(connection, "_h11_state"):
+        connection = getattr(connection, "_connection", None)
+    return (
+        connection is not None and connection._h11_state.their_state is sys.modules["h11"].SWITCHED_PROTOCOL
+    )
+
+
+def _wants_events(request: Any) -> bool:
+    return any(
+        name.lower() == b"accept" and value.startswith(b"text/event-stream")
+        for name, value in request.headers
+    )
 
 
 def _server(connection: Any) -> Server | None:

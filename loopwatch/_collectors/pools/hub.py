@@ -8,6 +8,7 @@ from functools import partial
 from types import ModuleType
 
 from loopwatch._clock import Clock
+from loopwatch._internals.greenlets import frames_of_parents
 from loopwatch._internals.import_hook import ImportHook
 from loopwatch._internals.interpreter import getframe, places
 from loopwatch._journal import Journal
@@ -59,6 +60,11 @@ class Hub:
         self._bindings.clear()
         self._pools.forget()
 
+    def tell(self) -> None:
+        """Say what does not work of what is bound. Not in a loop's thread."""
+        for binding in self.bindings():
+            binding.tell()
+
     def bindings(self) -> list[Binding]:
         """Return the readers that are bound. Any thread."""
         return list(self._bindings)
@@ -78,6 +84,7 @@ class Hub:
             reader.bind(module, binding)
         except Exception as error:  # noqa: BLE001 - this may run within the import of the library
             self._journal.failure("pools", error)
+        binding.tell()
         self._bindings.append(binding)
 
     def _site(self, module: ModuleType) -> str | None:
@@ -85,8 +92,9 @@ class Hub:
 
         Failing that the innermost one outside of the library's own package.
         """
-        library = module.__name__.partition(".")[0]
-        outside = [place for place in places(getframe(3)) if _package(place) not in (library, "loopwatch")]
+        passed_over = module.__name__.partition(".")[0], "loopwatch"
+        stacks = map(places, (getframe(3), *frames_of_parents()))
+        outside = [place for stack in stacks for place in stack if _package(place) not in passed_over]
         ours = (place for place in outside if self._owner(place[0].co_filename, place[2]) == "app")
         place = next(ours, None) or next(iter(outside), None)
         if place is None:

@@ -36,7 +36,7 @@ class MysqlReader(PoolReader):
             binding.needs(pool, "maxsize", "freesize")
             binding.creates(pool)
         with binding.feature("waits"):
-            binding.acquires(binding.cls("Pool"), "_acquire")
+            binding.acquires(binding.cls("Pool"), "_acquire", parameters=("self",))
         with binding.feature("holders"):
             binding.cls("Pool")
 

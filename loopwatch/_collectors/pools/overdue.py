@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import partial
+from math import inf
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
@@ -18,16 +19,15 @@ from .binding import Binding
 from .hub import Hub
 from .people import Held, borrower, still_held
 
-TOO_LONG = 60.0
-"""Seconds. SQLAlchemy and psycopg let callers wait for 30 s: whoever wanted it has given up by then."""
 EVERY = 5.0
-"""Seconds between two looks: what was given back is remembered for so long."""
+"""Seconds between two looks, or fewer: what was given back is remembered for so long."""
 
 
 class Overdue:
     """Tells of connections that are held for long, by whom, or that nobody is left to give back.
 
-    Threads of executors are left out: one that works for long has work for long.
+    Threads of executors are left out: one that works for long has work for long. So are connections that are
+    there to be held, where their library shows it.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Overdue:
         pools: Pools,
         hub: Hub,
         contexts: ContextReader,
+        threshold: float | None,
         admit: Callable[[], int | None],
         outbox: Outbox,
         clock: Clock,
@@ -43,6 +44,9 @@ class Overdue:
         self._pools = pools
         self._hub = hub
         self._contexts = contexts
+        self._threshold = inf if threshold is None else threshold
+        """Seconds. By default twice the 30 s for which SQLAlchemy and psycopg let callers wait: whoever
+        wanted the connection has given up by then."""
         self._admit = admit
         """Returns how many lines were withheld since the last one; None if this one has to be, too."""
         self._outbox = outbox
@@ -55,26 +59,29 @@ class Overdue:
         now = self._clock.monotonic()
         if now < self._look_at:
             return
-        self._look_at = now + EVERY
+        self._look_at = now + min(EVERY, self._threshold)
         bound = {binding.reader.kind: binding for binding in self._hub.bindings()}
         for pool in self._pools.live():
             if pool.held and (binding := bound.get(pool.kind)) is not None:
                 self._look_at_one(pool, binding, now)
+        self._hub.tell()
 
     def _look_at_one(self, pool: WatchedPool, binding: Binding, now: float) -> None:
         anchor = pool.anchor()
         held = None if anchor is None else still_held(pool, partial(binding.in_use, anchor), now)
-        del anchor  # it lives no longer because of us
         if held is None:
             pool.held.clear()
             return
         for key in pool.overdue.keys() - held.keys():
             pool.overdue.pop(key, None)
-        for key, one in held.items():
-            since = one[1]
-            told = pool.overdue.get(key) == since
-            if now - since >= TOO_LONG and not told and binding.reader.family != "executor":
-                pool.overdue[key] = since
+        late = {key: one for key, one in held.items() if now - one[1] >= self._threshold}
+        if not late or binding.reader.family == "executor":
+            return
+        lasting = set(map(id, binding.lasting(anchor)))
+        del anchor  # it lives no longer because of us
+        for key, one in late.items():
+            if key not in lasting and pool.overdue.get(key) != one[1]:
+                pool.overdue[key] = one[1]
                 self._tell(pool, one, now)
 
     def _tell(self, pool: WatchedPool, held: Held, now: float) -> None:

@@ -18,7 +18,7 @@ from loopwatch._store.pools import Acquire, Family
 
 from .binding import Binding
 from .protocol import PoolReader, Sample, snap
-from .work_items import asked_of, submits
+from .work_items import asked_of, submits, take
 
 COUNTED = 1000
 """Items looked at of those that are pending. Of more the number counts, with those that were cancelled."""
@@ -45,7 +45,7 @@ class ProcessPoolReader(PoolReader):
         with binding.feature("waits"):
             manager = binding.cls("_ExecutorManagerThread")
             submits(binding, binding.cls("_WorkItem"))
-            binding.wrap(manager, "add_call_item_to_queue", functools.partial(_fills, binding))
+            binding.wrap(manager, "add_call_item_to_queue", functools.partial(_fills, binding), ("self",))
             executor = binding.cls("ProcessPoolExecutor")
             binding.wrap(executor, "_spawn_process", functools.partial(_spawns, binding))
             binding.wrap(manager, "flag_executor_shutting_down", functools.partial(_drops, binding))
@@ -116,7 +116,7 @@ def _begin(binding: Binding, executor: Any, manager: Any) -> None:
     """End the waits of the items that run by now."""
     if executor is not None and manager is not None:
         for item in _executing(manager.pending_work_items, len(manager.processes)):
-            if (asked := _take(item)) is not None:
+            if (asked := take(item)) is not None:
                 binding.got(asked, executor, item)
 
 
@@ -125,14 +125,8 @@ def _end(binding: Binding, manager: Any, dropped: Callable[[Any, Any], list[Any]
     executor = manager.executor_reference()
     if executor is not None:
         for item in dropped(manager, executor):
-            if _is_done(item) and (asked := _take(item)) is not None:
+            if _is_done(item) and (asked := take(item)) is not None:
                 binding.failed(asked, executor, item.future._exception or CancelledError())
-
-
-def _take(item: Any) -> Acquire | None:
-    """Return when and by whom an item was submitted, to the first who asks: two threads may."""
-    asked = vars(item).pop("_loopwatch_asked", None)
-    return asked if type(asked) is tuple else None
 
 
 def _next(manager: Any, executor: Any) -> list[Any]:

@@ -103,13 +103,20 @@ class PoolReader:
         """
         raise Unsupported("it does not tell what is in use")
 
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return those of ``holders`` that are meant to be held: they are never held for too long.
+
+        Any thread, under the same rules. Asked when something has been held for long.
+        """
+        return ()
+
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return the acquires that wait, of those that have not ended. Any thread."""
         return known
 
-    def exports(self) -> bool:
-        """Whether the library exports the conventional facts itself, so that ours would double them."""
-        return False
+    def exports(self) -> frozenset[str]:
+        """Return the stems of the conventional facts that the library exports itself: not to be doubled."""
+        return frozenset()
 
 
 def place_of(host: object, port: object = None, database: object = None) -> str | None:

@@ -16,6 +16,7 @@ from loopwatch._store.pools import Family, Outcome
 
 from .binding import Binding
 from .given import given_out, note_given
+from .listeners import listens
 from .protocol import PoolReader, Sample, place_of, snap
 
 _POOLS = {"AsyncConnectionPool": True, "ConnectionPool": False}
@@ -31,9 +32,11 @@ class PsycopgPoolReader(PoolReader):
 
     def __init__(self) -> None:
         self._outcomes: dict[type, Outcome] = {}
+        self._binding: Binding | None = None
 
     def bind(self, module: ModuleType, binding: Binding) -> None:
         """See PoolReader."""
+        self._binding = binding
         with binding.feature("gauges"):
             for name in _POOLS:
                 pool = binding.cls(name)
@@ -51,6 +54,10 @@ class PsycopgPoolReader(PoolReader):
         with binding.feature("holders"):
             binding.cls("AsyncConnectionPool")
 
+    def noted(self, pool: Any) -> None:
+        """Note whether what it has given out is all known: it has given out nothing so far."""
+        pool._loopwatch_all_known = not pool.get_stats().get("requests_num")
+
     def label(self, pool: Any) -> str | None:
         """Return its name if the program gave it one, else the server and the database of its DSN."""
         made_up = pool.name.startswith("pool-") and pool.name.rpartition("-")[2].isdigit()
@@ -61,15 +68,28 @@ class PsycopgPoolReader(PoolReader):
         return self._outcomes.get(type(error)) or super().outcome(error)
 
     def read(self, anchor: Any) -> Sample:
-        """See PoolReader. Its size includes connections that are being opened: used is an upper bound."""
+        """See PoolReader. Its size includes what is being opened, and before it is open what will be.
+
+        Of a pool that had given out connections before us, used is an upper bound for that reason.
+        """
         stats = anchor.get_stats()
-        size, idle = stats["pool_size"], stats["pool_available"]
+        idle = stats["pool_available"]
+        used, connecting = stats["pool_size"] - idle, None
+        if self._binding is not None and self._binding.on and anchor._loopwatch_all_known:
+            out = len(list(self.holders(anchor)))
+            used, connecting = out, 0 if anchor.closed else max(0, used - out)
         pending = sum(client.conn is None and client.error is None for client in snap(anchor._waiting))
-        return Sample(max=stats["pool_max"] or None, used=size - idle, idle=idle, pending=pending)
+        return Sample(
+            max=stats["pool_max"] or None, used=used, idle=idle, connecting=connecting, pending=pending
+        )
 
     def holders(self, anchor: Any) -> Iterable[object]:
         """Return the connections that were given out and did not come back."""
         return [connection for connection in given_out(anchor) if connection._pool is anchor]
+
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return those that listen."""
+        return [connection for connection in given_out(anchor) if listens(connection)]
 
 
 def _noted(connection: Any) -> Any:

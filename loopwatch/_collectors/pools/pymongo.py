@@ -37,7 +37,8 @@ class PymongoReader(PoolReader):
             binding.creates(binding.cls("Pool"))
         with binding.feature("waits"):
             self._timeout = binding.cls("WaitQueueTimeoutError", sys.modules.get("pymongo.errors"))
-            binding.acquires(binding.cls("Pool"), "_get_conn", thing=attrgetter("cancel_context"))
+            context = attrgetter("cancel_context")
+            binding.acquires(binding.cls("Pool"), "_get_conn", parameters=("self",), thing=context)
         with binding.feature("holders"):
             binding.cls("Pool")
 

@@ -5,16 +5,21 @@ the ``_lock``: some versions open connections while they hold one of these, so t
 
 A pool that is full refuses, unless it is a ``BlockingConnectionPool``. Not every version has a class for each
 of these errors: they are known by their text.
+
+redis-py has metrics of its own since 7.2, which a program may switch on by groups. What is withheld of ours
+is what this module records in those groups that are on.
 """
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, ClassVar
 
+from loopwatch._internals.patches import hide_caller
 from loopwatch._store.pools import Family, Outcome
 
 from .binding import Binding
@@ -36,32 +41,38 @@ class RedisReader(PoolReader):
 
     def __init__(self) -> None:
         self._error: type[BaseException] | None = None
-        self._records = False
+        self._records: tuple[tuple[str, str], ...] = ()
 
     def bind(self, module: ModuleType, binding: Binding) -> None:
         """See PoolReader."""
-        self._records = hasattr(module, "record_connection_count")
+        self._records = tuple(
+            (group, stem) for group, recorder, stem in _OWN_METRICS if hasattr(module, recorder)
+        )
         with binding.feature("gauges"):
-            pool = binding.cls("ConnectionPool")
-            binding.creates(pool)
+            binding.wrap(binding.cls("ConnectionPool"), "__init__", functools.partial(_creates, binding))
         with binding.feature("waits"):
             self._error = binding.cls("ConnectionError")
             pool, blocking = binding.cls("ConnectionPool"), binding.cls("BlockingConnectionPool")
             binding.needs(blocking, "get_connection")
             waits: Any = blocking
             twice = "get_connection" in inspect.unwrap(waits.get_connection).__code__.co_names
-            binding.acquires(pool, "get_connection", pool=_unless(blocking) if twice else None)
-            binding.acquires(blocking, "get_connection")
+            own = ("self",)
+            binding.acquires(
+                pool, "get_connection", parameters=own, pool=_unless(blocking) if twice else None
+            )
+            binding.acquires(blocking, "get_connection", parameters=own)
         with binding.feature("holders"):
             binding.cls("ConnectionPool")
 
     def label(self, pool: Any) -> str | None:
-        """Return the server and the database; of one behind Sentinel the name of the service."""
+        """Return the server and the database; behind Sentinel the service stands for the server."""
         settings = pool.connection_kwargs
-        service = getattr(pool, "service_name", None)
-        host = settings.get("path") or settings.get("host") or service
+        database = settings.get("db") or 0
+        if _is_of_sentinel(pool):
+            return place_of(pool.service_name, None if pool.is_master else "replicas", database)
+        host = settings.get("path") or settings.get("host")
         port = settings.get("port", 6379) if settings.get("host") else None
-        return place_of(host, port, str(settings.get("db") or 0))
+        return place_of(host, port, str(database))
 
     def outcome(self, error: BaseException) -> Outcome | None:
         """See PoolReader."""
@@ -87,12 +98,61 @@ class RedisReader(PoolReader):
         """See PoolReader."""
         return snap(anchor._in_use_connections)
 
-    def exports(self) -> bool:
-        """Whether the program has switched on redis-py's own metrics."""
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return those of pub/sub, which has each of its connections call it when that connects again."""
+        pubsub = getattr(sys.modules.get("redis.asyncio.client"), "PubSub", ())
+        return [
+            connection
+            for connection in snap(anchor._in_use_connections)
+            if any(isinstance(getattr(ref(), "__self__", None), pubsub) for ref in _callbacks(connection))
+        ]
+
+    def exports(self) -> frozenset[str]:
+        """Return what redis-py's own metrics replace, if the program has switched them on."""
         # Not its public function, which makes the one instance: another thread may be doing that.
         providers = sys.modules.get("redis.observability.providers")
         instance: Any = getattr(providers, "_observability_instance", None)
-        return self._records and instance is not None and bool(instance.is_enabled())
+        manager = None if instance is None else instance.get_provider_manager()
+        if manager is None or not manager.config.is_enabled():
+            return frozenset()
+        groups = manager.config.metric_groups
+        return frozenset(stem for group, stem in self._records if type(groups)[group] in groups)
+
+
+_OWN_METRICS = (
+    ("CONNECTION_BASIC", "record_connection_count", "database_connections"),
+    ("CONNECTION_ADVANCED", "record_connection_wait_time", "database_wait"),
+    ("CONNECTION_ADVANCED", "record_connection_timeout", "database_timeouts"),
+)
+"""A group of redis-py's metrics, the function that records one of it, and our fact for the same. Up to 8.1
+nothing calls the last, though it is there."""
+
+
+def _creates(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
+    """Return what stands in place of ``__init__``.
+
+    A pool behind Sentinel has no name yet when this ends: that is noted at its first acquire.
+    """
+
+    @functools.wraps(original)
+    def create(self: Any, /, *args: Any, **kwargs: Any) -> None:
+        try:
+            original(self, *args, **kwargs)
+        except BaseException as error:
+            hide_caller(error)
+            raise
+        if not _is_of_sentinel(self):
+            binding.made(self)
+
+    return create
+
+
+def _is_of_sentinel(pool: Any) -> bool:
+    return hasattr(type(pool), "get_master_address")
+
+
+def _callbacks(connection: Any) -> list[Any]:
+    return snap(getattr(connection, "_connect_callbacks", ()))
 
 
 def _unless(blocking: type) -> Any:

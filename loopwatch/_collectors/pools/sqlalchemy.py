@@ -23,6 +23,7 @@ from loopwatch._store.pools import Family, Outcome
 
 from .binding import Binding
 from .given import given_out, note_given
+from .listeners import listens
 from .protocol import PoolReader, Sample, Unsupported, live, place_of, snap
 
 
@@ -85,6 +86,10 @@ class SqlalchemyReader(PoolReader):
     def holders(self, anchor: Any) -> Iterable[object]:
         """Return the records of the connections that were given out and did not come back."""
         return [record for record in given_out(anchor) if record.in_use]
+
+    def lasting(self, anchor: Any) -> Iterable[object]:
+        """Return the records of those that listen, which is for their driver to tell."""
+        return [record for record in given_out(anchor) if listens(record.driver_connection)]
 
 
 def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:

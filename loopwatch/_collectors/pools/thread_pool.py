@@ -15,18 +15,19 @@ import gc
 import threading
 import weakref
 from asyncio import CancelledError
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import thread
 from itertools import islice
 from types import ModuleType
 from typing import Any, ClassVar
 
 from loopwatch._internals.interpreter import current_frames
+from loopwatch._internals.patches import hide_caller
 from loopwatch._store.pools import Acquire, Family
 
 from .binding import Binding
 from .protocol import PoolReader, Sample, Unsupported, snap
-from .work_items import asked_of, submits
+from .work_items import asked_of, submits, take
 
 COUNTED = 1000
 """Items looked at of a queue. Of a longer one the length counts, with those that were cancelled."""
@@ -57,7 +58,11 @@ class ThreadPoolReader(PoolReader):
             item = binding.cls("_WorkItem")
             binding.needs(item, "run")
             submits(binding, item)
-            binding.wrap(item, "run", functools.partial(_runs, binding))
+            binding.wrap(item, "run", functools.partial(_runs, binding), ("self",))
+            executor, drops = binding.cls("ThreadPoolExecutor"), functools.partial(_drops, binding)
+            binding.wrap(executor, "shutdown", drops, ("cancel_futures",))
+            if hasattr(executor, "_initializer_failed"):
+                binding.wrap(executor, "_initializer_failed", drops)
         with binding.feature("holders"):
             binding.cls("_WorkItem")
 
@@ -75,7 +80,7 @@ class ThreadPoolReader(PoolReader):
         busy = len(_busy(alive))
         pending = anchor._work_queue.qsize()
         if pending <= COUNTED:
-            pending = len(_queued(anchor._work_queue))
+            pending = len(_waiting(anchor._work_queue))
         return Sample(max=anchor._max_workers, used=busy, idle=len(alive) - busy, pending=pending)
 
     def holders(self, anchor: Any) -> Iterable[object]:
@@ -84,7 +89,7 @@ class ThreadPoolReader(PoolReader):
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that lie in the queue."""
-        return [asked for item in _queued(anchor._work_queue) if (asked := asked_of(item)) is not None]
+        return [asked for item in _waiting(anchor._work_queue) if (asked := asked_of(item)) is not None]
 
 
 def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
@@ -92,7 +97,7 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
 
     @functools.wraps(original)
     def run(self: Any, *args: Any) -> None:
-        asked = asked_of(self)
+        asked: Any = binding.given(take, self)
         if asked is not None:
             worker = threading.current_thread()
             executor = binding.given(_executor_of, worker)
@@ -105,6 +110,38 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
         original(self, *args)
 
     return run
+
+
+def _drops(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
+    """Return what stands in place of a method that drops all that has not begun, if it has to.
+
+    ``shutdown`` does so at once and may then wait for long: these waits end at its beginning.
+    """
+    always = original.__name__ != "shutdown"
+
+    @functools.wraps(original)
+    def drop(self: Any, *args: Any, **kwargs: Any) -> None:
+        dropped: Any = None
+        if always or kwargs.get("cancel_futures"):
+            dropped = binding.given(lambda: list(_queued(self._work_queue)))
+        begun = binding.monotonic()
+        try:
+            original(self, *args, **kwargs)
+        except BaseException as error:
+            hide_caller(error)
+            raise
+        finally:
+            for item in dropped or ():
+                binding.given(_end, binding, self, item, begun)
+
+    return drop
+
+
+def _end(binding: Binding, executor: Any, item: Any, at: float) -> None:
+    """End the wait of an item that was dropped, unless a worker had taken it."""
+    error = CancelledError() if _is_cancelled(item) else item.future._exception
+    if isinstance(error, CancelledError | thread.BrokenThreadPool) and (asked := take(item)) is not None:
+        binding.failed(asked, executor, error, at)
 
 
 def _executor_of(worker: Any) -> Any | None:
@@ -126,8 +163,13 @@ def _busy(workers: list[Any]) -> list[Any]:
         frames.clear()
 
 
-def _queued(queue: Any) -> list[Any]:
-    """Return the first work items that lie in a ``SimpleQueue``, oldest first, without those cancelled.
+def _waiting(queue: Any) -> list[Any]:
+    """Return the first work items that wait in a queue: without those cancelled."""
+    return list(islice((item for item in _queued(queue) if not _is_cancelled(item)), COUNTED))
+
+
+def _queued(queue: Any) -> Iterator[Any]:
+    """Return the work items that lie in a ``SimpleQueue``, oldest first.
 
     Up to Python 3.12 they are in a list of its own, among what was taken out already. The workers go on
     taking from that: it is copied at one go.
@@ -135,9 +177,7 @@ def _queued(queue: Any) -> list[Any]:
     found: list[Any] = []
     for one in gc.get_referents(queue):
         found += one if type(one) is list else (one,)
-    return list(
-        islice((item for item in found if hasattr(item, "future") and not _is_cancelled(item)), COUNTED)
-    )
+    return (item for item in found if hasattr(item, "future"))
 
 
 def _is_cancelled(item: Any) -> bool:

@@ -25,6 +25,12 @@ def asked_of(item: Any) -> Acquire | None:
     return found if type(found) is tuple else None
 
 
+def take(item: Any) -> Acquire | None:
+    """Return the same, to the first who asks: two threads may."""
+    asked = vars(item).pop("_loopwatch_asked", None)
+    return asked if type(asked) is tuple else None
+
+
 def _create(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(original)
     def create(self: Any, *args: Any, **kwargs: Any) -> None:

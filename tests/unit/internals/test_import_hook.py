@@ -1,9 +1,11 @@
 """A function is called once a module has been imported, and nobody notices."""
 
+import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -134,4 +136,102 @@ def test_once_removed_it_is_not_called_for_an_import_that_has_begun(
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.done
+    assert seen == []
+
+
+class Gate(ModuleType):
+    """What the module of the next tests imports, and stands still in."""
+
+    def __init__(self) -> None:
+        super().__init__("a_gate")
+        self.reached = threading.Event()
+        self.open = threading.Event()
+        self.then: Callable[[], object] = int
+
+    def through(self) -> None:
+        self.reached.set()
+        assert self.open.wait(TIMEOUT)
+        self.then()
+
+
+TIMEOUT = 30
+
+
+@pytest.fixture
+def gate(hook: ImportHook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    (tmp_path / f"{NAME}.py").write_text("import a_gate\na_gate.through()\ndone = True\n")
+    gate = Gate()
+    monkeypatch.setitem(sys.modules, "a_gate", gate)
+    return gate
+
+
+def import_in_a_thread(gate: Gate) -> threading.Thread:
+    """Import the module in another thread, up to where it stands still."""
+
+    def work() -> None:
+        with contextlib.suppress(LookupError):
+            importlib.import_module(NAME)
+
+    importer = threading.Thread(target=work)
+    importer.start()
+    assert gate.reached.wait(TIMEOUT)
+    return importer
+
+
+def until_hooks_are_through() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "loopwatch-import":
+            thread.join(TIMEOUT)
+
+
+def test_an_import_that_another_thread_is_in_the_middle_of_is_called_for_when_it_is_over(
+    hook: ImportHook, seen: list[ModuleType], gate: Gate
+) -> None:
+    importer = import_in_a_thread(gate)
+    hook.install()
+    assert NAME in sys.modules
+    assert (seen, hook in sys.meta_path) == ([], True)
+    gate.open.set()
+    importer.join(TIMEOUT)
+    until_hooks_are_through()
+    assert seen == [sys.modules[NAME]]
+    assert hook not in sys.meta_path
+
+
+def test_if_that_import_fails_the_next_one_is_called_for(
+    hook: ImportHook, seen: list[ModuleType], gate: Gate
+) -> None:
+    def fail() -> None:
+        raise LookupError("its own")
+
+    gate.then = fail
+    importer = import_in_a_thread(gate)
+    hook.install()
+    gate.open.set()
+    importer.join(TIMEOUT)
+    until_hooks_are_through()
+    assert (seen, NAME in sys.modules, hook in sys.meta_path) == ([], False, True)
+    gate.then = int
+    assert seen == [importlib.import_module(NAME)]
+
+
+def test_an_import_that_installs_the_hook_itself_is_called_for_when_it_is_over(
+    hook: ImportHook, seen: list[ModuleType], gate: Gate
+) -> None:
+    gate.open.set()
+    gate.then = hook.install
+    module = importlib.import_module(NAME)
+    until_hooks_are_through()
+    assert seen == [module]
+
+
+def test_once_removed_it_is_not_called_for_an_import_under_way(
+    hook: ImportHook, seen: list[ModuleType], gate: Gate
+) -> None:
+    importer = import_in_a_thread(gate)
+    hook.install()
+    hook.remove()
+    gate.open.set()
+    importer.join(TIMEOUT)
+    until_hooks_are_through()
     assert seen == []

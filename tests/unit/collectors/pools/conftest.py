@@ -25,6 +25,7 @@ from loopwatch._store.pools import Family, Outcome, Pools
 from loopwatch.testing import FakeClock
 
 LIBRARY = "a_library_with_a_pool"
+TOO_LONG = 60.0
 
 SOURCE = """
 import asyncio
@@ -144,10 +145,14 @@ class Desk:
         self.hub = Hub(readers or (Reader(),), self.pools, self.owner, self.fake.clock, self.journal)
         self.census = PoolCensus(self.pools, self.hub, contexts, self.fake.clock)
         self.outbox = Outbox()
-        self.overdue = Overdue(
-            self.pools, self.hub, contexts, lambda: 0, self.outbox, self.fake.clock, self.journal
-        )
+        self.overdue = self.make_overdue(TOO_LONG)
         self.saturation = Saturation(self.pools, self.hub, self.census, self.outbox, self.fake.clock)
+
+    def make_overdue(self, threshold: float | None) -> Overdue:
+        contexts = ContextReader(self.journal)
+        return Overdue(
+            self.pools, self.hub, contexts, threshold, lambda: 0, self.outbox, self.fake.clock, self.journal
+        )
 
     @staticmethod
     def owner(file: str, module: str) -> str:

@@ -190,19 +190,41 @@ class TestFailingSoft:
             assert (found.max, found.used, found.pending, found.instances) == (None, None, None, 1)
         assert desk.points("reader_up")[("fake", "gauges")] == 0
         assert desk.points("database_connections") == {}
-        assert len([record for record in caplog.records if "gauges" in record.getMessage()]) == 1
+        [said] = caplog.records
+        assert said.levelname == "WARNING"
+        assert "without their gauges and holders, since" in said.getMessage()
+
+    def test_what_fails_later_is_no_second_warning(
+        self, library: Any, desk: Desk, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", logger="loopwatch")
+        pool = library.Pool(name="x")
+        [binding] = desk.hub.bindings()
+        binding.switch_off("waits", LookupError("a value"))
+        assert caplog.records == []  # a loop's thread may be at work
+        desk.one()
+        del pool.used
+        for _ in range(5):
+            desk.one()
+        told = [(record.levelname, record.getMessage()) for record in caplog.records]
+        assert [level for level, _ in told] == ["WARNING", "INFO"]
+        assert "without their waits, since this version is not as we know it: LookupError." in told[0][1]
+        assert "without their gauges and holders, since" in told[1][1]
+        assert [up for _, up in sorted(desk.points("reader_up").items())] == [0, 0, 0]
 
     def test_what_the_library_exports_itself_is_not_exported_twice(
         self, library: Any, make_desk: Callable[..., Desk]
     ) -> None:
         class Exporting(Reader):
-            def exports(self) -> bool:
-                return True
+            def exports(self) -> frozenset[str]:
+                return frozenset(("database_connections", "database_wait"))
 
         desk = make_desk(Exporting())
         desk.hub.install()
         pool = library.Pool(name="x")
-        assert desk.points("database_limit") == desk.points("database_wait") == {}
+        assert desk.points("database_connections") == desk.points("database_wait") == {}
+        assert desk.points("database_limit") == {("x",): 2}
+        assert desk.points("database_timeouts") == {("x",): 0}
         assert desk.points("pool_instances") == {("x", "fake"): 1}
         assert desk.one().max == 2
         del pool

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import gc
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from loopwatch._collectors.pools.overdue import EVERY, TOO_LONG
+from loopwatch._collectors.pools.overdue import EVERY
 from loopwatch._collectors.pools.people import borrowers, still_held
 from loopwatch._context.reader import ContextReader
 
-from .conftest import Desk, run
+from .conftest import TOO_LONG, Desk, Reader, run
 
 MANY = 3_000
 """More than the tuples that Python keeps at hand, which it makes without the collector's notice."""
@@ -158,6 +159,67 @@ def test_what_is_held_for_too_long_is_told_once(
         desk.overdue.look()
         assert len(caplog.records) == 1  # a new one
         task.cancel()
+
+    run(main())
+
+
+def test_a_threshold_of_none_tells_nothing_and_forgets(
+    library: Any, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        overdue = desk.make_overdue(None)
+        pool = library.Pool(2, name="x")
+        await pool.acquire()
+        pool.release(await pool.acquire())
+        desk.fake.advance(1_000_000)
+        overdue.look()
+        [watched] = desk.pools.live()
+        assert len(watched.held) == 1
+
+    run(main())
+    assert caplog.records == []
+
+
+def test_a_short_threshold_is_looked_at_as_often(
+    library: Any, desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        overdue = desk.make_overdue(2.0)
+        overdue.look()
+        pool = library.Pool(2, name="x")
+        await pool.acquire()
+        desk.fake.advance(1.9)
+        overdue.look()
+        assert caplog.records == []
+        desk.fake.advance(0.2)
+        overdue.look()
+        assert "has been held for 2 s" in caplog.text
+
+    run(main())
+
+
+def test_what_is_meant_to_be_held_is_not_told(
+    library: Any, make_desk: Callable[..., Desk], caplog: pytest.LogCaptureFixture
+) -> None:
+    class Lasting(Reader):
+        def lasting(self, anchor: Any) -> list[object]:
+            return [one for one in anchor.used if hasattr(one, "listens")]
+
+    desk = make_desk(Lasting())
+    desk.hub.install()
+
+    async def main() -> None:
+        pool = library.Pool(2, name="x")
+        listening, plain = await pool.acquire(), await pool.acquire()
+        listening.listens = True
+        desk.fake.advance(TOO_LONG)
+        desk.overdue.look()
+        assert len(caplog.records) == 1
+        plain.listens = True
+        del listening.listens
+        desk.fake.advance(EVERY)
+        desk.overdue.look()
+        assert len(caplog.records) == 2
 
     run(main())
 
