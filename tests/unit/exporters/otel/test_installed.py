@@ -133,7 +133,7 @@ import asyncio, os, sys, threading
 import loopwatch, loopwatch.exporters.otel.service
 
 loopwatch.exporters.otel.service.FLUSH = 60.0  # on a slow machine, too
-agent = loopwatch.install(prometheus_port=None, hold_dump=False)
+agent = loopwatch.install(prometheus_port=None, hold_dump=False, stall_threshold=60.0)
 
 async def main():
     while "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}:
@@ -156,16 +156,15 @@ def test_a_forked_child_exports_as_another_instance(sink: Sink, program: Any) ->
     resources = [attributes_of(request.resource_metrics[0].resource) for request in sink.metrics]
     pids = {found["service.instance.id"]: found["process.pid"] for found in resources}
     assert len(pids) == len(set(pids.values())) == 2
-    iterations: dict[int, list[float]] = {}
+    counted: dict[int, list[tuple[int, int]]] = {}
     for found, request in zip(resources, sink.metrics, strict=True):
-        (point,) = metrics_of(request)["asyncio.eventloop.iterations"].sum.data_points
-        iterations.setdefault(found["process.pid"], []).append(number_of(point))
-    for counted in iterations.values():
-        assert counted == sorted(
-            counted
-        )  # and the child's began at zero, or there were as many as its parent's
-    parents, childs = sorted(iterations.values(), key=len, reverse=True)
-    assert childs[-1] < parents[-1]
+        (delay,) = metrics_of(request)["asyncio.eventloop.delay"].histogram.data_points
+        counted.setdefault(found["process.pid"], []).append((delay.start_time_unix_nano, delay.count))
+    for readings in counted.values():
+        assert readings == sorted(readings)
+        assert len({start for start, _ in readings}) == 1
+    parents, childs = sorted(readings[0][0] for readings in counted.values())
+    assert parents < childs  # which counts from the fork on
 
 
 def test_without_a_variable_nothing_is_exported(sink: Sink, program: Any) -> None:
