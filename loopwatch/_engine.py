@@ -9,7 +9,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -57,11 +56,7 @@ from ._watchdog.lost import LostTasks
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
-from .exporters.otel.service import OtelService
-from .exporters.service import MetricsService
-
-if TYPE_CHECKING:
-    from .exporters.otel.pipeline import Teller
+from .exporters.exports import Exports
 
 LOOKS = 3
 """How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
@@ -161,7 +156,7 @@ class Engine:
                 leaks.look,
                 overdue.look,
                 self._saturation.look,
-                self._refresh_metrics,
+                self._refresh_exports,
             ),
         )
 
@@ -181,22 +176,10 @@ class Engine:
             self._pool_census,
             (self._own(),),
         )
-        self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
-        self.otel = OtelService(
-            self.settings,
-            self.reader.snapshot,
-            self._tellers,
-            lambda: self.metrics.collector,
-            self._pools.ignored,
-            self._journal,
-            clock,
+        self._exports = Exports(
+            self.settings, self.reader.snapshot, self._outbox.take, self._pools.ignored, self._journal, clock
         )
-
-    def _tellers(self) -> list[Teller]:
-        """Build what makes spans and log records. In the exporting thread."""
-        from .exporters.otel.events import Events
-
-        return [Events(self._outbox.take, self._clock, self._journal)]
+        self.metrics, self.otel = self._exports.metrics, self._exports.otel
 
     def _own(self) -> Own:
         states = self._states
@@ -359,32 +342,30 @@ class Engine:
     def _rearm_dump(self) -> None:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
 
-    def _refresh_metrics(self) -> None:
-        if any(state.heartbeat_time for state in self._states.all()):
-            self.metrics.prepare()  # not earlier: a server may import its application in its loop
-            self.otel.start()
-        self.metrics.refresh()
+    def _refresh_exports(self) -> None:
+        self._exports.refresh(loops_run=any(state.heartbeat_time for state in self._states.all()))
 
     def _threads(self) -> dict[str, OwnThread]:
         """All that run for long, by the component that counts their failures."""
-        threads = {"watchdog": self._watchdog.thread, "journal": self._journal.thread}
-        return threads | ({} if self.metrics.thread is None else {"endpoint": self.metrics.thread})
+        return {
+            "watchdog": self._watchdog.thread,
+            "journal": self._journal.thread,
+            **self._exports.threads(),
+        }
 
     def before_fork(self) -> None:
         """Take back what a child must not inherit, and end all threads of ours."""
         self._forks.acquire()
         self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
         ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
-        self.metrics.before_fork()
-        self.otel.before_fork()
+        self._exports.before_fork()
         await_end(ending, self._hold_dump.before_fork, self._clock)
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
-        self.otel.after_fork_in_parent()
-        self.metrics.after_fork_in_parent()
+        self._exports.after_fork_in_parent()
         for component, thread in self._threads().items():
             self._done(component, thread.resume)
         if self.installed:
@@ -414,5 +395,4 @@ class Engine:
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()
-        self.metrics.forget()
-        self.otel.after_fork_in_child()
+        self._exports.forget()
