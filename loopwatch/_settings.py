@@ -237,14 +237,13 @@ def _export(asked: bool | None, environ: Mapping[str, str]) -> bool:
     try:
         if _otlp.installed(environ):
             return True
-        why = "it takes packages that are not installed"
-        error = _fail("otlp", True, why, f"Install them: {_otlp.PIP}")
+        why = f"that takes packages that are not installed. Install them: {_otlp.PIP}"
     except ValueError as unknown:
-        error = ConfigurationError(str(unknown))
+        why = str(unknown)
     if asked:
-        raise error from None
+        raise ConfigurationError(f"otlp=True: {why}")
     if RUN not in environ:
-        logger.warning("loopwatch: %s is set, but nothing is exported: %s", variable, error)
+        logger.warning("loopwatch: %s is set, but nothing is exported: %s", variable, why)
     return False
 
 

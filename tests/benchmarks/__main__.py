@@ -7,9 +7,9 @@ import contextlib
 import sys
 import time
 
-from . import acquires, crowd, environment, idle, imports, instructions, memory, server
+from . import acquires, crowd, environment, idle, imports, instructions, memory, outage, server
 from .report import CannotRunError
-from .sink import sink
+from .sink import serve, variables_for
 
 SECTIONS = {
     "instructions": instructions.run,
@@ -18,6 +18,7 @@ SECTIONS = {
     "memory": memory.run,
     "crowd": crowd.run,
     "acquires": acquires.run,
+    "outage": outage.run,
     "import": imports.run,
 }
 
@@ -37,7 +38,9 @@ def main() -> int:
     try:
         skip = environment.prepare()
         print(environment.describe())
-        with sink() if arguments.otlp else contextlib.nullcontext({}) as environment.ON_TOP:
+        with contextlib.ExitStack() as stack:
+            if arguments.otlp:
+                environment.ON_TOP.update(variables_for(stack.enter_context(serve())))
             for name in SECTIONS if "all" in chosen else chosen:
                 began = time.perf_counter()
                 print(f"\n== {name}", flush=True)

@@ -25,22 +25,27 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def sink() -> Iterator[dict[str, str]]:
-    """Run one in a process of its own, and yield the variables that have an agent export to it."""
-    with subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True) as process:
+def serve(port: int = 0) -> Iterator[int]:
+    """Run one in a process of its own, and yield its port."""
+    command = [sys.executable, __file__, str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        port = int(process.stdout.readline())
         try:
-            yield {
-                "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
-                "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-                "OTEL_METRIC_EXPORT_INTERVAL": "10000",
-            }
+            yield int(process.stdout.readline())
         finally:
             process.kill()
 
 
+def variables_for(port: int, interval: int = 10_000) -> dict[str, str]:
+    """Return the variables that have an agent export there, its metrics each ``interval`` milliseconds."""
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_METRIC_EXPORT_INTERVAL": str(interval),
+    }
+
+
 if __name__ == "__main__":
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler) as server:
         print(server.server_address[1], flush=True)
         server.serve_forever()

@@ -4,6 +4,7 @@ import logging
 import math
 from decimal import Decimal
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -255,3 +256,59 @@ def test_disabled_that_cannot_be_read_is_an_error() -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(AttributeError):
         load({}, {}).stall_threshold = 1.0  # type: ignore[misc]
+
+
+class TestOtlp:
+    """Whether to export: what is asked for, then the variables of OpenTelemetry; and what is installed."""
+
+    ENDPOINT: ClassVar = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"}
+
+    @pytest.fixture(params=[True, False], ids=["with the extra", "without the extra"])
+    def installed(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+        found = ["an entry point"] if request.param else []
+        monkeypatch.setattr("importlib.metadata.entry_points", lambda **wanted: found)
+        return bool(request.param)
+
+    def test_it_is_on_where_a_variable_says_where_to(
+        self, installed: bool, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert load({}, {}).otlp is False
+        assert load({}, {"OTEL_EXPORTER_OTLP_ENDPOINT": ""}).otlp is False
+        assert caplog.records == []
+        assert load({}, self.ENDPOINT).otlp is installed
+        why = "that takes packages that are not installed. Install them: pip install 'loopwatch[otlp]'"
+        line = f"loopwatch: OTEL_EXPORTER_OTLP_ENDPOINT is set, but nothing is exported: {why}"
+        assert [record.getMessage() for record in caplog.records] == [line] * (not installed)
+
+    def test_an_argument_beats_the_variables(self, installed: bool) -> None:
+        assert load({"otlp": False}, self.ENDPOINT).otlp is False
+        assert load({"otlp": None}, {}).otlp is False
+        assert load({}, {**self.ENDPOINT, "LOOPWATCH_OTLP": "no"}).otlp is False
+        for arguments, environ in (({"otlp": True}, {}), ({}, {"LOOPWATCH_OTLP": "1"})):
+            if installed:
+                assert load(arguments, environ).otlp is True
+            else:
+                with pytest.raises(ConfigurationError, match=r"pip install 'loopwatch\[otlp\]'"):
+                    load(arguments, environ)
+
+    def test_opentelemetry_can_be_switched_off_altogether(self, installed: bool) -> None:
+        assert load({"otlp": True}, {**self.ENDPOINT, "OTEL_SDK_DISABLED": " TRUE "}).otlp is False
+
+    def test_a_protocol_nobody_speaks(self, caplog: pytest.LogCaptureFixture) -> None:
+        environ = {"OTEL_EXPORTER_OTLP_LOGS_PROTOCOL": "carrier pigeon"}
+        with pytest.raises(ConfigurationError, match=r"LOGS_PROTOCOL='carrier pigeon'.*grpc"):
+            load({"otlp": True}, environ)
+        assert load({}, environ).otlp is False
+        assert "grpc or http/protobuf" in caplog.text
+        assert load({"otlp": True}, {**environ, "OTEL_LOGS_EXPORTER": "none"}).otlp is True
+
+    @pytest.mark.parametrize("value", ["yes", 1, "http://127.0.0.1:4317"])
+    def test_it_takes_a_yes_or_a_no(self, value: object) -> None:
+        with pytest.raises(ConfigurationError, match="Give True, False, or None"):
+            load({"otlp": value}, {})
+
+    def test_the_name_of_the_service_may_stand_among_the_attributes(self) -> None:
+        environ = {"OTEL_RESOURCE_ATTRIBUTES": "deployment=x, service.name = web%20shop "}
+        assert load({}, environ).service_name == "web shop"
+        assert load({}, {**environ, "OTEL_SERVICE_NAME": "shop"}).service_name == "shop"
+        assert load({"service_name": "jobs"}, environ).service_name == "jobs"

@@ -93,10 +93,10 @@ class Delivery:
         if not self._failing:
             self._journal.say(
                 logging.WARNING,
-                "loopwatch: the export by OTLP does not arrive (%s): %s The program is not affected; another "
-                "line says when it arrives again.",
+                "loopwatch: the export by OTLP does not arrive (%s): %s. The program is not affected; a line "
+                "says when it arrives again.",
                 signal,
-                self._hush.reason or "no reason was given.",
+                self._hush.reason.rstrip(" .,") or "no reason was given",
             )
         self._failing.setdefault(signal, self._clock.monotonic())
 
