@@ -56,6 +56,18 @@ class Telemetry:
     def spans(self, name: str) -> list[ReadableSpan]:
         return [span for span in self._spans.get_finished_spans() if span.name == name]
 
+    def exemplars(self) -> list[tuple[str, Any]]:
+        """Return all exemplars since the last call, each with the name of its metric."""
+        data = self._metrics.get_metrics_data()
+        return [
+            (metric.name, exemplar)
+            for resource in (data.resource_metrics if data is not None else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            for point in metric.data.data_points
+            for exemplar in getattr(point, "exemplars", ())
+        ]
+
     def logs(self, event: str) -> list[Any]:
         records = [each.log_record for each in self._logs.get_finished_logs()]
         return [
@@ -204,3 +216,11 @@ def test_what_is_exported_of_it_leads_there(shop: Shop, telemetry: Telemetry) ->
     assert [link.context for link in drain.links] == [shop.spans["spawn"]]
     [whole] = telemetry.logs("loopwatch.drain")
     assert whole.attributes["loopwatch.drain.cancelled"] == 1
+
+    exemplars = {
+        name: exemplar.value
+        for name, exemplar in telemetry.exemplars()
+        if exemplar.trace_id == shop.spans["stall"].trace_id and name.startswith("asyncio.")
+    }
+    assert exemplars.keys() == {"asyncio.eventloop.delay", "asyncio.eventloop.block.duration"}
+    assert all(STALL - 0.1 < value <= stall.duration for value in exemplars.values())
