@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -126,8 +127,8 @@ class Collector:
                 return found
             never.wait(0.02)
         got = self.received
-        raise AssertionError(
-            f"it never arrived; what did: {len(got.points)} points of {sorted({p.name for p in got.points})},"
-            " "
-            f"spans {[s.name for s in got.spans][-20:]}, logs {[each.event_name for each in got.logs][-20:]}"
+        pytest.fail(
+            f"it never arrived; what did: points of {sorted({each.name for each in got.points})}"
+            f", spans {Counter(each.name for each in got.spans)}"
+            f", log records {Counter(each.event_name for each in got.logs)}"
         )

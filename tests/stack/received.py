@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 Kind = Literal["counter", "gauge", "updowncounter", "histogram", "exponential", "delta"]
 Attributes = Mapping[str, Any]
-Series = tuple[str, frozenset[tuple[str, Any]]]
+Series = tuple[str, frozenset[tuple[str, str]]]
 """A metric's name and the attributes of one of its points."""
 
 CUMULATIVE = 2
@@ -71,8 +71,8 @@ class Point:
 
     @property
     def series(self) -> Series:
-        """What tells it from the other points of its request."""
-        return self.name, frozenset(self.attributes.items())
+        """What tells it from the other points of its request: attributes as Prometheus has them, as texts."""
+        return self.name, frozenset((key, str(value)) for key, value in self.attributes.items())
 
 
 @dataclass(frozen=True)
@@ -94,15 +94,11 @@ class Span:
     parent_id: str
     began: float
     """Unix time."""
-    ended: float
+    seconds: float
+    """How long it took."""
     attributes: Attributes
     links: tuple[Link, ...]
     origin: Origin
-
-    @property
-    def seconds(self) -> float:
-        """How long it took."""
-        return self.ended - self.began
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ class Received:
             span
             for span in self.spans
             if span.name == "asyncio.eventloop.block"
-            and min(ended, span.ended) - max(began, span.began) > held["seconds"] / 2
+            and min(ended, span.began + span.seconds) - max(began, span.began) > held["seconds"] / 2
         ]
         assert len(found) <= 1, found
         return found[0] if found else None
@@ -257,7 +253,7 @@ def _span(span: dict[str, Any], origin: Origin) -> Span:
         span_id=span["spanId"],
         parent_id=span.get("parentSpanId", ""),
         began=_time(span, "startTimeUnixNano"),
-        ended=_time(span, "endTimeUnixNano"),
+        seconds=(int(span["endTimeUnixNano"]) - int(span["startTimeUnixNano"])) / 1e9,
         attributes=_attributes(span),
         links=tuple(
             Link(link["traceId"], link["spanId"], _attributes(link)) for link in span.get("links", ())

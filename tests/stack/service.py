@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from opentelemetry.context import attach
@@ -23,6 +24,8 @@ import loopwatch
 from tests.loops.provoked import CpuWaits, block
 
 cpu_waits = CpuWaits()
+narrow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="narrow")
+emptied = threading.Event()
 
 Answer = dict[str, Any]
 
@@ -62,6 +65,19 @@ async def lose(kind: str, number: str) -> Answer:
     return {}
 
 
+async def fill() -> Answer:
+    """Keep a pool of one thread full until ``empty``, with two that wait for it."""
+    for _ in range(3):
+        asyncio.get_running_loop().run_in_executor(narrow, emptied.wait)
+    return {}
+
+
+async def empty() -> Answer:
+    """Let them go."""
+    emptied.set()
+    return {}
+
+
 async def size() -> Answer:
     """Count what the process holds."""
     gc.collect()
@@ -77,6 +93,8 @@ async def dropped() -> Answer:
 ASKED: dict[str, Callable[..., Coroutine[Any, Any, Answer]]] = {
     "stall": stall,
     "lose": lose,
+    "fill": fill,
+    "empty": empty,
     "size": size,
     "dropped": dropped,
 }

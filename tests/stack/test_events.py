@@ -104,3 +104,18 @@ def test_a_lost_task_is_a_log_record(
     assert coroutine in log.body
     assert log.origin.resource["service.name"] == "tested"
     assert log.origin.scope == "loopwatch"
+
+
+def test_a_full_pool_is_a_log_record(collector: Collector, service: Service) -> None:
+    """Once it has been full for some seconds, with callers that wait."""
+    service.ask("fill")
+    (log,) = collector.wait_for(
+        lambda got: [log for log in got.logs if log.event_name == "loopwatch.pool.saturated"]
+    )
+    service.ask("empty")
+    assert log.severity == "WARN"
+    assert log.attributes["asyncio.pool.name"] == "narrow"
+    assert log.attributes["asyncio.pool.type"] == "thread_pool"
+    sizes = [log.attributes[f"asyncio.pool.{size}"] for size in ("usage", "limit", "waiter.count")]
+    assert sizes == [1, 1, 2]
+    assert log.attributes["asyncio.pool.oldest_wait"] >= 5
