@@ -67,9 +67,11 @@ class CpuWaits:
 
 
 def but_stalls(text: str) -> list[str]:
-    """Return the lines a program wrote without those of stalls: a busy machine has some of its own."""
-    of_stalls = re.compile(r"loopwatch: (event loop|\d+ more stalls not logged)")
-    return [line for line in text.splitlines() if not of_stalls.match(line)]
+    """Return the lines a program wrote without what was said of stalls: a busy machine has some of its own.
+
+    That is written by a thread, so it may begin within a line of the program's, after a part of it.
+    """
+    return re.sub(r"loopwatch: (event loop|\d+ more stalls not logged).*\n?", "", text).splitlines()
 
 
 def told_of(

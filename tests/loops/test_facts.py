@@ -183,7 +183,7 @@ class TestTime:
             for _ in range(50):
                 await asyncio.sleep(0.001)
 
-        stop = threading.Event()
+        stop, often = threading.Event(), threading.Event()
         read: list[dict[tuple[str, ...], Any]] = []
 
         def reader() -> None:
@@ -194,11 +194,15 @@ class TestTime:
                     | {("cpu", *key): value for key, value in values(snapshot, "cpu_time").items()}
                     | {("turns", *key): value for key, value in values(snapshot, "iterations").items()}
                 )
+                if len(read) > 10:
+                    often.set()
 
         thread = threading.Thread(target=reader)
         thread.start()
-        for _ in range(3):
+        runs = 0
+        while runs < 3 or not often.is_set():
             run(busy())
+            runs += 1
         stop.set()
         thread.join()
         for before, after in itertools.pairwise(read):

@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import gc
 import logging
+import re
 import time
 import warnings
 import weakref
@@ -46,12 +47,15 @@ async def fail_later() -> None:
 
 def test_it_is_held_while_it_waits_and_no_longer(run: Run) -> None:
     async def main() -> tuple[bool, bool]:
-        job = weakref.ref(loopwatch.spawn(asyncio.sleep(0.05)))
+        gate = asyncio.Event()
+        job = weakref.ref(loopwatch.spawn(wait(gate)))
         for _ in range(3):
             await asyncio.sleep(0)
             gc.collect()
         held = job() is not None
-        await asyncio.sleep(0.1)
+        gate.set()
+        for _ in range(3):
+            await asyncio.sleep(0)
         gc.collect()
         return held, job() is not None
 
@@ -79,7 +83,9 @@ def test_a_failure_is_told_at_once_and_counted(
 
     with caplog.at_level(logging.ERROR, "loopwatch"):
         told, waited = run(main())
-    assert told.startswith(f"loopwatch: job 'mail' ({coroutine.__qualname__}) failed after 0.0 s: ValueError")
+    assert re.match(
+        rf"loopwatch: job 'mail' \({coroutine.__qualname__}\) failed after [0-4]\.\d s: ValueError", told
+    )
     assert f"{main.__qualname__} ({__file__}:" in told
     assert told.endswith("; request_id=r-1")
     assert waited < 5.0
@@ -98,7 +104,7 @@ def test_one_that_takes_too_long_fails_with_a_timeout(run: Run, caplog: pytest.L
         return time.monotonic() - began
 
     assert 0.19 <= run(main()) < 5.0
-    assert "job 'slow' (wait) failed after 0." in caplog.text
+    assert re.search(r"job 'slow' \(wait\) failed after [0-4]\.\d s", caplog.text)
     assert JOBS.counts() == {"running": 0, "ok": 0, "error": 1, "cancelled": 0}
 
 
