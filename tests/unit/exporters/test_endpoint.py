@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import logging
+import selectors
 import socket
 import threading
 import urllib.request
@@ -56,13 +57,19 @@ class Serving:
         listener = socket.create_server(("127.0.0.1", 0))
         listener.setblocking(False)
         self.port = listener.getsockname()[1]
+        self._respond: Respond | None = None
         self.exposition = Exposition(registry, self.journal)
         self.endpoint.serve(listener, self.respond)
         self.endpoint.start()
 
     def respond(self, method: str, headers: Mapping[str, str]) -> Answering:
-        yield from ()
+        if self._respond is not None:
+            return (yield from self._respond(method, headers))
         return self.exposition.answer(method, headers)
+
+    def respond_with(self, respond: Respond) -> None:
+        """Answer so from now on."""
+        self._respond = respond
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT)
@@ -379,3 +386,106 @@ def test_an_endpoint_that_is_killed_goes_on(monkeypatch: pytest.MonkeyPatch, ser
             serving.get()
     assert serving.get()[0].status == 200
     assert serving.journal.failures() == {"endpoint": 2}
+
+
+class TestWaiting:
+    """An answer that is not there at once."""
+
+    def test_the_others_are_served_meanwhile(self, serve: Serve) -> None:
+        serving = serve()
+        ready, made_ready = socket.socketpair()
+
+        def respond(method: str, headers: Mapping[str, str]) -> Answering:
+            if headers["late"]:
+                yield Wait(ready, selectors.EVENT_READ)
+            return Answer(HTTPStatus.OK, b"late" if headers["late"] else b"at once")
+
+        serving.respond_with(respond)
+        with closing(ready), closing(made_ready), closing(serving.connect()) as late:
+            late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
+            assert serving.get()[1] == b"at once"
+            made_ready.send(b"x")
+            with late.makefile("rb") as reply:
+                assert reply.read().endswith(b"\r\n\r\nlate")
+        assert serving.journal.failures() == {}
+
+    def test_it_goes_on_when_it_is_too_late(self, serve: Serve) -> None:
+        fake = FakeClock()
+        serving = serve(clock=fake.clock)
+        never, end = socket.socketpair()
+
+        def respond(method: str, headers: Mapping[str, str]) -> Answering:
+            if headers["late"]:
+                yield Wait(never, selectors.EVENT_READ, until=fake.monotonic() + 0.5)
+            return Answer(HTTPStatus.OK, b"without")
+
+        serving.respond_with(respond)
+        with closing(never), closing(end), closing(serving.connect()) as late:
+            late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
+            serving.get()
+            fake.advance(0.5)
+            serving.get()  # which wakes it: its clock stands still
+            with late.makefile("rb") as reply:
+                assert reply.read().endswith(b"\r\n\r\nwithout")
+
+    def test_what_it_has_open_is_closed_when_its_client_is_let_go(self, serve: Serve) -> None:
+        fake = FakeClock()
+        serving = serve(clock=fake.clock)
+        closed = threading.Event()
+        never, end = socket.socketpair()
+
+        def respond(method: str, headers: Mapping[str, str]) -> Answering:
+            try:
+                if headers["late"]:
+                    yield Wait(never, selectors.EVENT_READ)
+            finally:
+                if headers["late"]:
+                    closed.set()
+            return Answer(HTTPStatus.OK, b"")
+
+        serving.respond_with(respond)
+        with closing(never), closing(end), closing(serving.connect()) as late:
+            late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
+            serving.get()
+            fake.advance(PATIENCE)
+            serving.get()
+            assert late.recv(1) == b""
+        assert closed.wait(TIMEOUT)
+
+
+class TestOwners:
+    """What the endpoint's thread does for those who use it."""
+
+    @pytest.fixture
+    def endpoint(self) -> Iterator[tuple[Endpoint, FakeClock]]:
+        fake = FakeClock()
+        endpoint = Endpoint(Journal(), clock=fake.clock)
+        yield endpoint, fake
+        endpoint.close()
+
+    def test_it_calls_later_once(self, endpoint: tuple[Endpoint, FakeClock]) -> None:
+        serving, fake = endpoint
+        called: list[str] = []
+        serving.later(1.0, lambda: called.append("later"))
+        serving.later(0.0, lambda: called.append("now"))
+        serving._turn()
+        assert called == ["now"]
+        fake.advance(1.0)
+        serving.later(0.0, lambda: None)
+        serving._turn()
+        assert called == ["now", "later"]
+        assert serving._longest_wait() is None
+
+    def test_it_calls_while_a_file_can_be_read(self, endpoint: tuple[Endpoint, FakeClock]) -> None:
+        serving, _ = endpoint
+        called: list[int] = []
+        here, there = socket.socketpair()
+        with closing(here), closing(there):
+            serving.when(here, lambda: called.append(1))
+            there.send(b"x")
+            serving._turn()
+            serving._turn()
+            serving.no_more(here)
+            serving.later(0.0, lambda: None)
+            serving._turn()
+        assert called == [1, 1]

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import logging
+import os
+import re
+import signal
 import socket
+import subprocess
+import sys
+import tempfile
+import threading
 import urllib.request
 from collections.abc import Callable, Iterator
+from http.client import HTTPMessage
+from pathlib import Path
 
 import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from loopwatch._clock import SYSTEM
 from loopwatch._journal import Journal
@@ -78,3 +89,151 @@ def test_renderings_are_kept_from_when_they_are_first_asked_for(serve: Serve) ->
     assert service.kept() is kept
     assert {family.name for family in kept.collect()} == {"asyncio_eventloop_blocked_seconds"}
     service.refresh()
+
+
+SIBLING = """
+import sys
+from loopwatch._clock import SYSTEM
+from loopwatch._journal import Journal
+from loopwatch._records import Point, Snapshot
+from loopwatch._settings import Settings
+from loopwatch.exporters.service import MetricsService
+
+points = {"blocked": (Point(("main",), 7.0),)}
+snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
+service = MetricsService(Settings(prometheus_port=int(sys.argv[1])), lambda: snapshot, Journal(), SYSTEM)
+service.start()
+print(service.url, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """A free port, whose workers meet where no others do."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers meet on Linux")
+class TestSiblings:
+    """Processes that share a port."""
+
+    @pytest.fixture
+    def start(self, port: int) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+        with contextlib.ExitStack() as stack:
+
+            def start() -> subprocess.Popen[str]:
+                command = [sys.executable, "-c", SIBLING, str(port)]
+                sibling = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+                stack.enter_context(sibling)
+                stack.callback(sibling.kill)
+                assert sibling.stdout is not None
+                assert sibling.stdout.readline() == f"http://127.0.0.1:{port}/metrics\n"
+                return sibling
+
+            yield start
+
+    def get(self, service: MetricsService, **headers: str) -> tuple[HTTPMessage, bytes]:
+        request = urllib.request.Request(str(service.url), headers=headers)
+        with contextlib.closing(urllib.request.urlopen(request, timeout=60)) as answer:
+            return answer.headers, answer.read()
+
+    def shown(self, service: MetricsService, pids: set[int]) -> str:
+        """Scrape until these are up: on a busy machine one may take longer than it has."""
+        for _ in range(100):
+            text = self.get(service)[1].decode()
+            if {
+                int(pid) for pid in re.findall(r'^loopwatch_worker_up.*"(\d+)"} 1.0$', text, re.MULTILINE)
+            } == pids:
+                return text
+        raise AssertionError(text)
+
+    def test_alone_it_shows_what_it_always_did(self, serve: Serve, port: int) -> None:
+        text = self.get(serve(port))[1]
+        assert b'asyncio_eventloop_blocked_seconds{asyncio_eventloop_name="main"} 0.25' in text
+        assert b"process_pid" not in text
+        assert b"worker_up" not in text
+
+    def test_all_are_shown_by_the_one_that_has_the_port(
+        self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        service, sibling = serve(port), start()
+        text = self.shown(service, {os.getpid(), sibling.pid})
+        for pid, value in ((os.getpid(), 0.25), (sibling.pid, 7.0)):
+            labels = f'process_pid="{pid}",asyncio_eventloop_name="main"'
+            assert f"asyncio_eventloop_blocked_seconds{{{labels}}} {value}\n" in text
+        for line in text.splitlines():
+            assert line.startswith("#") or 'process_pid="' in line
+
+    def test_in_both_forms_and_compressed(
+        self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        service, sibling = serve(port), start()
+        self.shown(service, {os.getpid(), sibling.pid})
+        headers, body = self.get(
+            service, **{"Accept": "application/openmetrics-text", "Accept-Encoding": "gzip"}
+        )
+        assert headers["Content-Encoding"] == "gzip"
+        text = gzip.decompress(body).decode()
+        assert text.endswith("\n# EOF\n")
+        assert text.count("# EOF") == 1
+        families = {family.name: family for family in parse_openmetrics(text)}
+        up = families["loopwatch_worker_up"].samples
+        assert {int(sample.labels["process_pid"]) for sample in up} == {os.getpid(), sibling.pid}
+
+    def test_one_that_is_stopped_is_left_out_and_said_to_be_down(
+        self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        service, sibling = serve(port), start()
+        self.shown(service, {os.getpid(), sibling.pid})
+        sibling.send_signal(signal.SIGSTOP)
+        text = self.get(service)[1].decode()
+        assert f'loopwatch_worker_up{{process_pid="{sibling.pid}"}} 0.0' in text
+        assert f'loopwatch_worker_up{{process_pid="{os.getpid()}"}} 1.0' in text
+        assert text.count(f'"{sibling.pid}"') == 1
+        sibling.send_signal(signal.SIGCONT)
+        self.shown(service, {os.getpid(), sibling.pid})
+
+    def test_the_label_stays_when_the_sibling_is_gone(
+        self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        service, sibling = serve(port), start()
+        self.shown(service, {os.getpid(), sibling.pid})
+        sibling.kill()
+        sibling.wait()
+        text = self.shown(service, {os.getpid()})
+        assert str(sibling.pid) not in re.findall(r'process_pid="(\d+)"', text)
+
+    def test_the_port_is_taken_over_with_its_label(
+        self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        sibling = start()
+        service = serve(port)
+        assert service.url == f"http://127.0.0.1:{port}/metrics"
+        self.shown(service, {os.getpid(), sibling.pid})  # by the sibling
+        sibling.kill()
+        sibling.wait()
+        for _ in range(3000):
+            with contextlib.suppress(OSError):
+                self.shown(service, {os.getpid()})
+                return
+            threading.Event().wait(0.01)
+        raise AssertionError("nobody took the port over")
+
+
+def test_without_a_place_to_meet_it_is_by_itself_and_says_why_if_that_matters(
+    serve: Serve, port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / f"loopwatch-{os.geteuid()}").symlink_to("/")
+    serve(port)
+    assert caplog.records == []
+    second = serve(port)
+    assert second.url is None
+    [record] = caplog.records
+    assert f"127.0.0.1:{port} cannot be had" in record.getMessage()
+    assert f"no place to meet: {tmp_path}/loopwatch-{os.geteuid()}: " in record.getMessage()
+    assert second.thread is None
