@@ -83,7 +83,7 @@ class MetricsService:
         except OSError as error:
             self._port.complain(error, problem)
             self.stop()
-        except RuntimeError:
+        except BaseException:
             self.stop()
             raise
 

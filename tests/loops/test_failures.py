@@ -181,7 +181,7 @@ class TestProbes:
             ("loopwatch._journal.Journal.start", "journal"),
             ("loopwatch._watchdog.hold_dump.HoldDump.start", "hold_dump"),
             ("loopwatch._watchdog.thread.Watchdog.start", "watchdog"),
-            ("loopwatch.exporters.endpoint._listen", "endpoint"),
+            ("loopwatch.exporters.port._listen", "endpoint"),
         ],
     )
     def test_a_part_that_cannot_be_started_is_done_without(

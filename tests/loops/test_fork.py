@@ -454,36 +454,30 @@ for number in range(10):
 release.set()
 other.join()
 loopwatch.uninstall()
-about = [line for line in lines if "'other'" in line]
+about = [line for line in lines if "__main__.stalled" in line]  # on a busy machine there are others
 print(fell, samples == sorted(samples), samples[0] > 0)
 print([line for line in lines if line.startswith("line ")] == [f"line {number}" for number in range(10)])
-[stall] = [stall for stall in agent.stalls() if stall.loop_name == "other"]
-print(len(about), stall.culprit.function, stall.duration > 0.5)
+[stall] = [stall for stall in agent.stalls() if stall.culprit and stall.culprit.function == "stalled"]
+print(len(about), stall.loop_name, stall.duration > 0.5)
 """,
     )
-    assert out == ["[] True True", "True", "2 stalled True"]
+    assert out == ["[] True True", "True", "2 other True"]
 
 
-def test_a_fork_does_not_wait_for_a_log_handler_that_hangs(script: Script) -> None:
+def test_a_fork_does_not_wait_for_a_log_that_hangs(script: Script) -> None:
     out = run(
         script,
         """
 import logging, threading
 
-class Hanging(logging.Handler):
-    def emit(self, record):
-        entered.set()
-        release.wait(60)
-        written.append(record.getMessage())
+def hang(record):  # as a filter: one that hangs in a handler does so with the handler's lock
+    entered.set()
+    release.wait(60)
+    written.append(record.getMessage())
+    return False
 
-def createLock(self):
-    self.lock = None
-
-Hanging.createLock = createLock  # as one that hangs outside of its lock, or the child would wait for it
 entered, release, written = threading.Event(), threading.Event(), []
-logger = logging.getLogger("loopwatch")
-logger.addHandler(Hanging())
-logger.propagate = False
+logging.getLogger("loopwatch").addFilter(hang)
 agent = loopwatch.install(prometheus_port=None)
 asyncio.run(asyncio.sleep(0.01))
 journal = agent._engine._journal
