@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable
 from inspect import CO_COROUTINE
@@ -35,6 +36,17 @@ def places(frame: FrameType | None, outermost: CodeType | None = None) -> tuple[
         found.append((frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""))
         frame = frame.f_back
     return tuple(found)
+
+
+def others(outermost: CodeType | None, most: int) -> dict[int, tuple[Place, ...]]:
+    """Copy the stacks of up to ``most`` threads other than the calling one, by thread id."""
+    own, frames = threading.get_ident(), current_frames()
+    try:
+        return {
+            ident: places(frame, outermost) for ident, frame in list(frames.items())[:most] if ident != own
+        }
+    finally:
+        frames.clear()
 
 
 def raised_in(error: BaseException) -> tuple[Place, ...]:

@@ -8,8 +8,10 @@ thread's own clock is asked for, by itself.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
+from collections.abc import Callable, Iterable
 
 from loopwatch._clock import own_thread_clock
 
@@ -17,6 +19,18 @@ from loopwatch._clock import own_thread_clock
 def cpu_clock(native_id: int) -> int | None:
     """Return the clock id of the thread with this kernel id; None where that cannot be known."""
     return (~native_id << 3) | 6 if sys.platform == "linux" else None
+
+
+def cpu_times(native_ids: Iterable[int], read: Callable[[int], float] | None) -> dict[int, float]:
+    """Return the CPU seconds of threads by kernel id, without those that have ended; empty where unknown."""
+    times: dict[int, float] = {}
+    for native_id in native_ids:
+        clock = cpu_clock(native_id)
+        if clock is None or read is None:
+            return {}
+        with contextlib.suppress(OSError):  # it has ended since
+            times[native_id] = read(clock)
+    return times
 
 
 def own_cpu_clock() -> int | None:

@@ -11,8 +11,11 @@ import weakref
 from collections.abc import Callable
 
 from loopwatch._clock import Clock
+from loopwatch._internals.interpreter import others
+from loopwatch._internals.thread_clock import cpu_times
+from loopwatch._internals.threads import native_ids
 from loopwatch._journal import Journal
-from loopwatch._store.loop_state import NEVER, LoopState
+from loopwatch._store.loop_state import NEVER, THREADS, Beside, LoopState
 
 INTERVAL = 0.05
 """Seconds, at most, on loops with a selector: a beat of 20 ms alone cost 0.9 % of a slow core."""
@@ -38,6 +41,7 @@ class Heartbeat:
         self._loop = weakref.ref(loop)
         self._state = state
         self._threshold = threshold
+        self._clock = clock
         self._monotonic = clock.monotonic
         self._journal = journal
         self._check = check
@@ -83,6 +87,8 @@ class Heartbeat:
     def fall_due(self, now: float, owed_since: float) -> bool:
         """Have the loop beat in this iteration; return whether it will. Called by what wraps ``select``."""
         state = self._state
+        if now - owed_since > self._threshold - self._interval:
+            self._look_beside(now)
         state.beat_due = now + self._interval  # stalls are looked for at this pace, beat or no beat
         idle = state.iterations - self._iterations < 2
         self._iterations = state.iterations
@@ -111,6 +117,18 @@ class Heartbeat:
             self._state.busy_since = NEVER
         self._journal.failure("heartbeat", error)
 
+    def _look_beside(self, now: float) -> None:
+        """Note what the other threads do, after a stall: one may just have let go of the GIL.
+
+        The watchdog does so too, but the hog may run on before its turn comes. Once for each stall.
+        """
+        try:
+            stacks, ids = others(self._state.boundary, THREADS), native_ids()
+            cpu = cpu_times([ids[ident] for ident in stacks if ident in ids], self._clock.of_thread)
+            self._state.beside = Beside(now, stacks, ids, cpu)
+        except Exception as error:  # noqa: BLE001 - the loop waits for us to return
+            self._journal.failure("heartbeat", error)
+
     def _measure(self) -> None:
         if not self._beating:
             return
@@ -122,6 +140,7 @@ class Heartbeat:
         state.last_tick = now
         if not state.has_selector and late > self._threshold - self._interval:
             # It may have begun any time since the beat before: the watchdog, who saw more, says how long.
+            self._look_beside(now)
             state.end_stall(self._due, now, True)
         state.tasks.settle()
         self._check()

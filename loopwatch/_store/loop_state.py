@@ -9,7 +9,9 @@ import weakref
 from collections import deque
 from itertools import count
 from types import CodeType
+from typing import NamedTuple
 
+from loopwatch._places import Place
 from loopwatch._records import Cause, LoopKind, Stall
 from loopwatch.facts import NOBODY, TOP
 
@@ -22,6 +24,21 @@ NEVER = float("inf")
 
 ENDED_LIMIT = 64
 """Stalls the loop may end before the watchdog comes to collect them (every few ticks)."""
+THREADS = 64
+"""Threads that are looked at when a loop or the watchdog was kept: beyond that the look would be a stall."""
+
+
+class Beside(NamedTuple):
+    """What the other threads were doing when a loop that had been kept could go on."""
+
+    at: float
+    """The end of the stall."""
+    stacks: dict[int, tuple[Place, ...]]
+    """By thread id, innermost first."""
+    native_ids: dict[int, int]
+    """Kernel ids by thread id."""
+    cpu: dict[int, float]
+    """CPU seconds by kernel id."""
 
 
 class LoopState:
@@ -35,6 +52,7 @@ class LoopState:
         "active_time",
         "beat_due",
         "beat_interval",
+        "beside",
         "block_duration",
         "block_time",
         "boundary",
@@ -73,6 +91,8 @@ class LoopState:
         """Stalls that are over, for the watchdog to collect: start and end on the monotonic clock, and
         whether a callback ran (a step) or a wait ended late."""
         self.ended_dropped = 0
+        self.beside: Beside | None = None
+        """What the other threads did at the end of the last one."""
         self.delay = Histogram()
         self.delay_max = WindowMax()
         self.gc_pause: dict[int, Histogram] = {}

@@ -2,7 +2,8 @@
 
 A watchdog that wakes late was kept from the GIL or from the CPU. At that instant the thread that held the GIL
 has just let go of it, and its frame still stands: so the other threads are sampled first of all, and the one
-whose CPU clock moved most is the hog.
+whose CPU clock moved most is the hog. Should the loop get the GIL first, and then the hog again, that frame is
+gone: so the loop, too, looks beside itself when it was kept for long (``Beside``).
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from types import CodeType, FrameType
 
 from loopwatch._clock import Clock
 from loopwatch._internals.interpreter import places
-from loopwatch._internals.thread_clock import cpu_clock
+from loopwatch._internals.thread_clock import cpu_times
 from loopwatch._internals.threads import native_ids
 from loopwatch._places import Place
+from loopwatch._store.loop_state import THREADS, Beside
 
 if sys.platform == "linux":
     from resource import RUSAGE_THREAD, getrusage
@@ -27,8 +29,6 @@ LATE = 0.02
 """Seconds from which lateness is worth a look: four times the interval at which the GIL changes hands."""
 SHARE = 0.1
 """Part of that time that a thread must have computed to be the hog."""
-THREADS = 64
-"""Threads looked at: beyond that the look itself would be a stall."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,8 @@ class Late:
     """Voluntary context switches meanwhile. While the watchdog waits for the GIL it wakes every 5 ms to ask
     for it; while the process is stopped or has no CPU it does not."""
     others: tuple[Other, ...]
+    before: dict[int, float]
+    """CPU seconds of all threads when the watchdog last looked, by kernel id."""
     queued: float | None
     """Seconds of it that the watchdog was ready to run but had no CPU; None where the OS does not tell."""
 
@@ -104,8 +106,8 @@ class Lateness:
         if late:
             before = self._cpu
             self._read_cpu()
-            others = tuple(self._others(stacks, before))
-            self._woke_late = Late(planned, woke, self._gil_waits(switches), others, None)
+            others = _others(stacks, native_ids(), before, self._cpu)
+            self._woke_late = Late(planned, woke, self._gil_waits(switches), others, before, None)
         self._switches = switches
 
     def settle(self) -> None:
@@ -136,16 +138,17 @@ class Lateness:
         """Return since when the watchdog could not run, at the first of its late wake-ups in a span."""
         return min((late.planned for late in list(self._late) if late.within(start, end) > 0), default=None)
 
-    def hog(self, start: float, end: float, victim: int) -> tuple[Place, ...]:
+    def hog(self, start: float, end: float, victim: int, beside: Beside | None) -> tuple[Place, ...]:
         """Return the stack of the thread, other than ``victim``, that computed most while we were late.
 
-        Empty if none did: whoever held the GIL then without computing cannot be told from those who waited.
+        As we saw it, or as the victim did. Empty if none did: whoever held the GIL then without computing
+        cannot be told from those who waited.
         """
         others = (
             other
             for late in list(self._late)
             if late.within(start, end) > 0
-            for other in late.others
+            for other in (*late.others, *_seen(beside, late.before))
             if other.thread_id != victim and other.stack and other.cpu > SHARE * (late.woke - late.planned)
         )
         return max(others, key=lambda other: other.cpu, default=Other(0, (), 0.0)).stack
@@ -155,30 +158,27 @@ class Lateness:
             return None
         return max(0, switches - self._switches - 1)  # one is the sleep itself
 
-    def _others(self, stacks: dict[int, tuple[Place, ...]], before: dict[int, float]) -> list[Other]:
-        now, native = self._cpu, native_ids()
-        return [
-            Other(ident, stack, now.get(native.get(ident, 0), 0.0) - before.get(native.get(ident, 0), 0.0))
-            for ident, stack in stacks.items()
-        ]
-
     def _read_cpu(self) -> None:
-        read = self._clock.of_thread
-        if read is None:
-            return
-        cpu: dict[int, float] = {}
-        for native_id in list(native_ids().values())[:THREADS]:
-            clock = cpu_clock(native_id)
-            if clock is None:
-                return
-            try:
-                cpu[native_id] = read(clock)
-            except OSError:
-                continue  # ended between the two calls
-        self._cpu = cpu
+        self._cpu = cpu_times(list(native_ids().values())[:THREADS], self._clock.of_thread)
 
     def _read_queued(self) -> None:
         self._queued = self._runqueue(threading.get_native_id())
+
+
+def _others(
+    stacks: dict[int, tuple[Place, ...]],
+    native: dict[int, int],
+    before: dict[int, float],
+    now: dict[int, float],
+) -> tuple[Other, ...]:
+    return tuple(
+        Other(ident, stack, now.get(native.get(ident, 0), 0.0) - before.get(native.get(ident, 0), 0.0))
+        for ident, stack in stacks.items()
+    )
+
+
+def _seen(beside: Beside | None, before: dict[int, float]) -> tuple[Other, ...]:
+    return () if beside is None else _others(beside.stacks, beside.native_ids, before, beside.cpu)
 
 
 def _sum(numbers: Iterable[float | None]) -> float | None:

@@ -121,8 +121,12 @@ class Verdict:
         """Return the stack to show and the place in it to name."""
         stack = theirs(most_seen(samples), self._owner)
         if cause == "gil":
-            hog = theirs(self._lateness.hog(ended.start, ended.end, self._state.thread_id), self._owner)
-            return hog or stack, find(hog, self._owner)
+            beside = self._state.beside
+            if beside is not None and beside.at != ended.end:
+                beside = None  # of another stall
+            hog = self._lateness.hog(ended.start, ended.end, self._state.thread_id, beside)
+            seen = theirs(hog, self._owner)
+            return seen or stack, find(seen, self._owner)
         if cause == "suspended" or not measured.in_callback:
             return stack, None  # whatever stands there did not do it
         return stack, find(stack, self._owner)

@@ -2,13 +2,16 @@
 
 import contextvars
 import gc
+import sys
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from loopwatch._journal import Journal
+from loopwatch._probes import heartbeat
 from loopwatch._probes.heartbeat import INTERVAL, INTERVAL_BLIND, INTERVAL_IDLE, Heartbeat
 from loopwatch._store.loop_state import NEVER, LoopState
 from loopwatch.testing import FakeClock
@@ -311,3 +314,51 @@ def test_with_a_selector_the_debt_is_the_selects_to_tell(beating: Beating) -> No
     beating.after(INTERVAL + 0.5)
     assert beating.state.busy_since == since
     assert not beating.state.ended
+
+
+class TestWhatStoodBeside:
+    """The other threads, as a loop that was kept can go on."""
+
+    @pytest.fixture
+    def other(self) -> Iterator[threading.Thread]:
+        leave = threading.Event()
+        thread = threading.Thread(target=leave.wait)
+        thread.start()
+        yield thread
+        leave.set()
+        thread.join()
+
+    @pytest.mark.parametrize("has_selector", [True, False])
+    def test_is_noted_after_a_stall(self, has_selector: bool, other: threading.Thread) -> None:
+        beating = Beating(has_selector=has_selector)
+        beating.start()
+        beating.after(INTERVAL + 0.3)
+        beside = beating.state.beside
+        assert beside is not None
+        assert beside.at == beating.fake.monotonic()
+        assert other.ident is not None
+        functions = [code.co_qualname for code, _, _ in beside.stacks[other.ident]]
+        assert functions[-2:] == ["Thread._bootstrap_inner", "Thread._bootstrap"]
+        assert beside.native_ids[other.ident] in beside.cpu or sys.platform != "linux"
+        assert threading.get_ident() not in beside.stacks
+
+    @pytest.mark.parametrize("has_selector", [True, False])
+    def test_is_left_alone_while_all_is_well(self, has_selector: bool) -> None:
+        beating = Beating(has_selector=has_selector)
+        beating.start()
+        for _ in range(10):
+            beating.after(INTERVAL + 0.01)
+        assert beating.state.beside is None
+
+    def test_that_cannot_be_seen_does_the_loop_no_harm(
+        self, beating: Beating, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*args: object) -> None:
+            raise ValueError
+
+        monkeypatch.setattr(heartbeat, "others", fails)
+        beating.start()
+        beating.after(INTERVAL + 0.3)
+        beating.after(INTERVAL)
+        assert beating.state.delay.read().count == 2
+        assert beating.journal.failures() == {"heartbeat": 1}

@@ -8,9 +8,12 @@ from types import FrameType
 import pytest
 
 from loopwatch._clock import SYSTEM
+from loopwatch._internals import thread_clock
+from loopwatch._internals.interpreter import places
 from loopwatch._internals.thread_clock import cpu_clock
+from loopwatch._store.loop_state import THREADS, Beside
 from loopwatch._watchdog import lateness
-from loopwatch._watchdog.lateness import LATE, THREADS, Lateness
+from loopwatch._watchdog.lateness import LATE, Lateness
 
 WATCHDOG = 1
 VICTIM = 9
@@ -34,7 +37,7 @@ class Machine:
         self.queued: float | None = 0.0
         monkeypatch.setattr(lateness, "native_ids", self.kernel_ids.copy)
         monkeypatch.setattr(lateness, "_voluntary_switches", lambda: self.switches)
-        monkeypatch.setattr(lateness, "cpu_clock", lambda native_id: native_id)
+        monkeypatch.setattr(thread_clock, "cpu_clock", lambda native_id: native_id)
         clock = dataclasses.replace(SYSTEM, of_thread=self.cpu.__getitem__)
         self.seen = Lateness(clock, Machine.__init__.__code__, runqueue=lambda native_id: self.queued)
 
@@ -47,8 +50,8 @@ class Machine:
         self.seen.look(planned, woke, frames, own_id=WATCHDOG)
         self.seen.settle()
 
-    def hog(self, start: float, end: float) -> str | None:
-        stack = self.seen.hog(start, end, VICTIM)
+    def hog(self, start: float, end: float, beside: Beside | None = None) -> str | None:
+        stack = self.seen.hog(start, end, VICTIM, beside)
         return stack[0][0].co_name if stack else None
 
 
@@ -148,6 +151,18 @@ class TestHog:
         machine.thread(7, 5.3)
         machine.wake(1.0, 1.4, t7=hog, t8=idler)
         assert machine.hog(1.0, 1.4) == "hog"
+
+    def test_who_had_run_on_when_we_woke_is_named_if_the_loop_saw_it(self, machine: Machine) -> None:
+        machine.wake(1.0, 1.4, t8=idler)
+        beside = Beside(1.4, {7: places(hog()), 8: places(idler())}, {7: 70, 8: 80}, {70: 5.3, 80: 100.01})
+        assert machine.hog(1.0, 1.4) is None
+        assert machine.hog(1.0, 1.4, beside) == "hog"
+        assert machine.hog(2.0, 3.0, beside) is None
+
+    def test_what_the_loop_saw_of_those_who_did_not_compute_names_nobody(self, machine: Machine) -> None:
+        machine.wake(1.0, 1.4, t8=idler)
+        beside = Beside(1.4, {7: places(hog()), 8: places(idler())}, {7: 70, 8: 80}, {70: 5.01, 80: 100.0})
+        assert machine.hog(1.0, 1.4, beside) is None
 
     def test_where_threads_have_no_clocks_nobody_is_named(self, machine: Machine) -> None:
         machine.seen._clock = dataclasses.replace(SYSTEM, of_thread=None)
