@@ -55,6 +55,7 @@ class Verdict:
         self._lateness = lateness
         self._owner = owner
         self._contexts = contexts
+        self._served_until = 0.0
 
     def on(self, ended: Ended, suspicion: Suspicion, *, in_progress: bool) -> Stall:
         """Return the record of a stall."""
@@ -62,6 +63,8 @@ class Verdict:
         measured = self._measure(ended, suspicion, samples)
         cause = decide(measured)
         began = self._began(ended, suspicion, measured)
+        if not in_progress:
+            self._served_until = ended.end
         seen = most_seen(samples)
         stack, culprit = self._blame(ended, cause, seen, measured)
         task = _task_at(seen, samples)
@@ -139,7 +142,8 @@ class Verdict:
         """Return when the stall began: exact where a step was seen to begin, else the middle of the bounds.
 
         While the whole process was held, by the GIL or a stop, the last tick of the watchdog bounds it too:
-        the loop was out of service from the hold on, not only from when it would have woken.
+        the loop was out of service from the hold on, not only from when it would have woken. At the end of
+        the stall before it was in service all the same.
         """
         if suspicion.began_within is None and measured.in_callback:
             return ended.start
@@ -148,7 +152,8 @@ class Verdict:
         if not measured.in_callback and before is not None:
             held_from = self._lateness.held_from(ended.start, ended.end)
             if held_from is not None and held_from <= ended.start:
-                lower, upper = before.at, min(held_from, upper)
+                served_until = min(self._served_until, ended.start)
+                lower, upper = max(before.at, served_until), max(min(held_from, upper), served_until)
         return (min(lower, upper) + upper) / 2
 
 

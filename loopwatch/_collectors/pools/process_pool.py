@@ -68,7 +68,10 @@ class ProcessPoolReader(PoolReader):
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that no process works at yet."""
-        queued = _queued(_items(anchor), len(anchor._processes or ()))
+        manager = anchor._executor_manager_thread
+        if manager is None:
+            return []
+        queued = _queued(manager.pending_work_items, len(manager.processes))
         return [asked for item in queued if (asked := asked_of(item)) is not None]
 
 

@@ -206,6 +206,25 @@ class TestExact:
         assert stall.culprit is None
         assert stall.duration == pytest.approx(0.25)
 
+    def test_a_late_wake_up_began_after_the_stall_before(self, scene: Scene) -> None:
+        """Though the watchdog could not run since then: between the two the loop was in service."""
+        began = scene.step_begins()
+        scene.tick()
+        scene.fake.advance(0.2)
+        scene.step_ends()
+        scene.state.waiting_since = scene.now
+        scene.state.busy_since = scene.now + 0.01
+        scene.fake.advance(0.2)
+        scene.state.waiting_since = 0.0
+        scene.step_ends(in_callback=False)
+        scene.lateness.look(began + 0.1, scene.now, {}, 0)
+        scene.lateness.settle()
+        scene.tick()
+        step, wait = scene.told
+        assert step.duration == pytest.approx(0.2)
+        assert wait.duration == pytest.approx(0.2)
+        assert wait.started_at == pytest.approx(step.started_at + step.duration)
+
 
 class TestInProgress:
     """A stall that is not over yet."""
