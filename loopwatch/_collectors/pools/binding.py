@@ -102,7 +102,7 @@ class Binding:
 
     def uses(self, cls: type, method: str) -> None:
         """Take note of a pool when this method of it is called: for one from before us that has no waits."""
-        self.wrap(cls, method, acquires.used(self))
+        self.wrap(cls, method, acquires.used(self), ("self",))
 
     def found(self, pool: object) -> None:
         """Take note of a pool that was there before us. Others are noted at their first acquire."""
