@@ -105,7 +105,10 @@ class Hidden:
     def __get__(self, pool: Any, owner: type) -> Any:
         if pool is None:
             return self
-        if sys._getframe(1).f_code.co_filename.startswith(OURS):  # what is compiled has no frame
+        asks = sys._getframe(
+            1
+        ).f_code  # what is compiled has no frame: there it is what called that, maybe ours
+        if asks.co_filename.startswith(OURS) and asks.co_name == "read":
             self._fail(pool)
         return vars(pool)[self._name]
 

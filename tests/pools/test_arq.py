@@ -94,18 +94,22 @@ def test_five_jobs_for_two_places(redis_url: str, installed: str, caplog: pytest
         loopwatch.uninstall()
 
 
-@pytest.mark.parametrize("change", ["method renamed", "attribute missing", "read raising"])
+@pytest.mark.parametrize(
+    "change", ["method renamed", "signature different", "attribute missing", "read raising"]
+)
 def test_a_version_that_is_not_as_we_know_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     worker = pytest.importorskip("arq.worker", reason="needs: arq")
     if change == "method renamed":
         monkeypatch.delattr(worker.Worker, "start_jobs")
+    elif change == "signature different":
+        monkeypatch.setattr(worker.Worker, "start_jobs", lambda *args, **kwargs: None)
     agent = loopwatch.install(prometheus_port=None)
 
     async def main() -> Any:
         holder = worker.Worker([worker.func(main, name="hold")], handle_signals=False)
-        if change != "method renamed":
+        if change in ("attribute missing", "read raising"):
             del holder.job_counter
         if change == "read raising":
             monkeypatch.setattr(worker.Worker, "job_counter", property(lambda self: 1 // 0), raising=False)

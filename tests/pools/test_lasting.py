@@ -15,6 +15,8 @@ import pytest
 import loopwatch
 from loopwatch import Agent
 
+from .libraries import LIBRARIES
+
 Release = Callable[[], Awaitable[Any]]
 Hold = Callable[[], Awaitable[Release]]
 """Acquires a connection, and returns how to give it back."""
@@ -204,6 +206,8 @@ def test_what_is_meant_to_be_held_is_not_told_of(
     needed, server, case = CASES[name]
     for module in needed:
         pytest.importorskip(module, reason=f"needs: {module}")
+    if any(library.kind == name and not library.has_waits() for library in LIBRARIES):
+        pytest.skip(f"who holds a connection of this version of {name} is not known")
     url = request.getfixturevalue(server)
     lines: list[str] = []
 

@@ -105,13 +105,17 @@ def test_no_secret_is_shown(agent: Agent, caplog: pytest.LogCaptureFixture) -> N
     del receiver
 
 
-@pytest.mark.parametrize("change", ["method renamed", "attribute missing", "read raising"])
+@pytest.mark.parametrize(
+    "change", ["method renamed", "signature different", "attribute missing", "read raising"]
+)
 def test_a_version_that_is_not_as_we_know_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, change: str
 ) -> None:
     broker = taskiq_redis.ListQueueBroker("redis://127.0.0.1:1/0")
     if change == "method renamed":
         monkeypatch.delattr(module.Receiver, "listen")
+    elif change == "signature different":
+        monkeypatch.setattr(module.Receiver, "listen", lambda *args, **kwargs: None)
     agent = loopwatch.install(prometheus_port=None)
     try:
         with ThreadPoolExecutor(1) as executor:

@@ -102,7 +102,7 @@ class Binding:
 
     def uses(self, cls: type, method: str) -> None:
         """Take note of a pool when this method of it is called: for one from before us that has no waits."""
-        self.wrap(cls, method, acquires.used(self))
+        self.wrap(cls, method, acquires.used(self), ("self",))
 
     def found(self, pool: object) -> None:
         """Take note of a pool that was there before us. Others are noted at their first acquire."""
@@ -297,14 +297,16 @@ class Binding:
 
     def tell(self) -> None:
         """Say what was switched off: a warning, the first time. Not in a loop's thread."""
-        if not self._gone:
-            return
-        with self._telling:
+        if not self._gone or not self._telling.acquire(blocking=False):
+            return  # another thread is at it, or was when the process forked
+        try:
             if not self._told:
                 self._try_the_others()
             gone, self._gone = self._gone, {}
             if gone:
                 self._say_gone(gone)
+        finally:
+            self._telling.release()
 
     def _say_gone(self, gone: dict[Feature, Exception]) -> None:
         level = logging.INFO if self._told else logging.WARNING

@@ -141,7 +141,7 @@ def _end(binding: Binding, executor: Any, item: Any, at: float) -> None:
     """End the wait of an item that was dropped, unless a worker had taken it."""
     error = CancelledError() if _is_cancelled(item) else item.future._exception
     if isinstance(error, CancelledError | thread.BrokenThreadPool) and (asked := take(item)) is not None:
-        binding.failed(asked, executor, error, at)
+        binding.failed(asked, executor, error, at=at)
 
 
 def _executor_of(worker: Any) -> Any | None:
