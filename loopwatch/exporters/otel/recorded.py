@@ -110,7 +110,10 @@ def _heights(bounds: tuple[float, ...], counts: list[int], total: float) -> Iter
     lower = (0.0, *bounds[:-1])
     least = sum(count * low for count, low in zip(counts, lower, strict=False))
     room = sum(count * (high - low) for count, low, high in zip(counts, lower, bounds, strict=False))
-    height = (total - least) / room if room and not counts[-1] else 0.5
+    beyond_least = counts[-1] * bounds[-1]  # what those beyond the last bound take of the total, at least
+    height = (total - least - beyond_least) / room if room else 0.5
+    if counts[-1]:
+        height = min(height, 0.5)
     height = min(max(height, 1e-6), 1.0)  # a value on the lower bound is in the bucket below
     for low, high in zip(lower, bounds, strict=True):
         yield low + height * (high - low)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from loopwatch import facts
@@ -30,6 +30,7 @@ def test_they_lead_from_one_reading_to_the_next(before: list[float], since: list
 
 
 @given(values, st.sampled_from([0.002, 0.3, 20.0]))
+@example([6.0, 11.0], 0.002)
 def test_one_that_an_exemplar_is_of_is_as_it_was(others: list[float], value: float) -> None:
     exemplar = Exemplar(value, 1000.0, "1" * 32, "2" * 16)
     exemplars: list[Exemplar | None] = [None] * (len(facts.BUCKETS) + 1)
