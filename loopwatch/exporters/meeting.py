@@ -136,6 +136,8 @@ class Meeting:
     def leave(self) -> None:
         """Remove what is ours in the directory, and close all."""
         self._unlink(self._own)
+        if self._lock is not None:
+            self._unlink(self._group + _LOCK)  # while it is locked; who opened it before looks again
         self.close()
 
     def close(self) -> None:

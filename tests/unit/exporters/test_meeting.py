@@ -120,6 +120,8 @@ class TestOthers:
         assert meeting.others() == []
         assert not meeting.shared
         assert len(names(runtime)) == 1
+        assert meeting.claim()
+        assert len(names(runtime)) == 2
         meeting.leave()
         assert names(runtime) == []
 
