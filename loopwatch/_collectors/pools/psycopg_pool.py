@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 from loopwatch._store.pools import Family, Outcome
 
+from .acquires import Form
 from .binding import Binding
-from .given import given_out, note_given
+from .given import given_out
 from .protocol import PoolReader, Sample, place_of, snap
 
 _POOLS = {"AsyncConnectionPool": True, "ConnectionPool": False}
@@ -45,9 +46,8 @@ class PsycopgPoolReader(PoolReader):
                 binding.cls("TooManyRequests"): "rejected",
             }
             for name, awaited in _POOLS.items():
-                binding.acquires(
-                    binding.cls(name), "getconn", parameters=("timeout",), thing=_noted, awaited=awaited
-                )
+                form = Form(awaited=awaited, notes=True)
+                binding.acquires(binding.cls(name), "getconn", form, parameters=("timeout",))
         with binding.feature("holders"):
             binding.cls("AsyncConnectionPool")
 
@@ -70,11 +70,6 @@ class PsycopgPoolReader(PoolReader):
     def holders(self, anchor: Any) -> Iterable[object]:
         """Return the connections that were given out and did not come back."""
         return [connection for connection in given_out(anchor) if connection._pool is anchor]
-
-
-def _noted(connection: Any) -> Any:
-    note_given(connection._pool, connection)
-    return connection
 
 
 def _database(pool: Any) -> str | None:

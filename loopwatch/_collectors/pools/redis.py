@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from loopwatch._store.pools import Family, Outcome
 
+from .acquires import Form
 from .binding import Binding
 from .protocol import PoolReader, Sample, live, place_of, snap
 
@@ -50,7 +51,7 @@ class RedisReader(PoolReader):
             binding.needs(blocking, "get_connection")
             waits: Any = blocking
             twice = "get_connection" in inspect.unwrap(waits.get_connection).__code__.co_names
-            binding.acquires(pool, "get_connection", pool=_unless(blocking) if twice else None)
+            binding.acquires(pool, "get_connection", Form(pool=_unless(blocking) if twice else None))
             binding.acquires(blocking, "get_connection")
         with binding.feature("holders"):
             binding.cls("ConnectionPool")

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from loopwatch._collectors.pools.acquires import Form
 from loopwatch._collectors.pools.binding import Binding
 
 from .conftest import Desk, Reader, run
@@ -32,8 +33,8 @@ class Sync(Reader):
             binding.cls("Pool")
         with binding.feature("waits"):
             pool = binding.cls("Pool")
-            binding.acquires(pool, "take", awaited=False)
-            binding.acquires(pool, "checkout", pool=lambda cls, pool: pool, awaited=False)
+            binding.acquires(pool, "take", Form(awaited=False))
+            binding.acquires(pool, "checkout", Form(awaited=False, pool="pool"))
 
 
 def test_a_coroutine_function_is_as_it_was(library: Any, desk: Desk) -> None:
