@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_left
+from contextlib import suppress
 from operator import add
 from threading import get_ident
 from typing import Any, Literal
@@ -49,9 +50,10 @@ class WaitCell:
 
     __slots__ = (
         "asking",
+        "at_once",
         "cancelled",
         "created",
-        "probe",
+        "live",
         "rejected",
         "thread",
         "timeouts",
@@ -62,11 +64,14 @@ class WaitCell:
     def __init__(self, thread: int = 0) -> None:
         self.thread = thread
         """Whose it is; 0 where several write to it."""
-        self.probe: object = None
-        """What the loop carries that used it last, which tells loops apart. That one alone writes ``asking``."""
+        self.live: dict[int, LiveTask] | None = None
+        """The records of the tasks of the loop that ran in it last, by id of the task: whichever task is among
+        these runs in this thread."""
         self.asking: Acquire | None = None
         """The acquire that began last in that loop, until it ends or the next one begins. Most have ended by
         then, so that they are never entered among those that wait."""
+        self.at_once = 0
+        """Waits in the first bucket that were not counted there: to count in a list costs twice as much."""
         self.wait_counts = [0] * (len(BUCKETS) + 1)
         """By bucket: waits from asking to holding an open connection, failed and cancelled ones included.
         Counted in place at an acquire: the call of a histogram's method would be a tenth of its cost."""
@@ -85,7 +90,8 @@ class WaitCell:
     @property
     def waits(self) -> Distribution:
         """The waits so far."""
-        return Distribution(BUCKETS, tuple(self.wait_counts), self.wait_sum)
+        counts = self.wait_counts
+        return Distribution(BUCKETS, (counts[0] + self.at_once, *counts[1:]), self.wait_sum)
 
     def make_way(self) -> None:
         """Enter the acquire that began last among those that wait: another begins, and it has not ended."""
@@ -96,6 +102,7 @@ class WaitCell:
     def absorb(self, other: WaitCell) -> None:
         """Add what another thread saw."""
         self.wait_counts = list(map(add, self.wait_counts, other.wait_counts))
+        self.at_once += other.at_once
         self.wait_sum += other.wait_sum
         self.created += other.created
         self.timeouts += other.timeouts
@@ -170,6 +177,10 @@ class WatchedPool:
         self.overdue: dict[int, float] = {}
         """Those of them that were reported as held for too long: since when."""
 
+    def __reduce__(self) -> Any:
+        """Leave nothing in a copy of what stands for the pool."""
+        return type(None), ()
+
     @property
     def label(self) -> str:
         """Return the label it is counted under."""
@@ -187,7 +198,7 @@ class Pools:
 
     def __init__(self) -> None:
         self.by_anchor: dict[int, WatchedPool] = {}
-        """The pools that live, by the id of what stands for them. The hot path looks here itself."""
+        """The pools that live, by the id of what stands for them, which has them as an attribute, too."""
         self._totals: dict[tuple[str, str], PoolTotals] = {}
 
     def find(self, anchor: object) -> WatchedPool | None:
@@ -207,7 +218,10 @@ class Pools:
                 del live[key]
                 pool.held.clear()  # these refer to it
 
-        return live.setdefault(key, WatchedPool(kind, weakref.ref(anchor, gone)))
+        pool = live.setdefault(key, WatchedPool(kind, weakref.ref(anchor, gone)))
+        with suppress(AttributeError, TypeError):  # one that takes no attributes is looked up each time
+            object.__setattr__(anchor, "_loopwatch_watched", pool)
+        return pool
 
     def under(self, kind: str, family: Family, label: str) -> PoolTotals:
         """Return the totals of a label; of the common one when there are too many."""
@@ -239,5 +253,9 @@ class Pools:
 
     def forget(self) -> None:
         """Forget everything."""
+        for pool in self.live():
+            pool.cell = None
+            with suppress(AttributeError, TypeError):
+                object.__delattr__(pool.anchor(), "_loopwatch_watched")
         self.by_anchor.clear()
         self._totals.clear()

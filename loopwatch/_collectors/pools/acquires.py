@@ -14,8 +14,8 @@ from types import CodeType
 from typing import Any, Protocol
 
 from loopwatch._internals.patches import hide_caller
-from loopwatch._internals.tasks import current_task, running_loop
-from loopwatch._store.pools import AT_ONCE, HELD, WatchedPool
+from loopwatch._internals.tasks import FINDS_LOOP, current_task, running_loop
+from loopwatch._store.pools import AT_ONCE
 
 from .books import NOWHERE, Asks, Got
 from .given import note_given
@@ -33,9 +33,6 @@ class Books(Protocol):
     asks: Asks
     got: Got
     failed: Callable[..., None]
-    on: bool
-    known: dict[int, WatchedPool]
-    """All pools, by the id of what stands for them."""
     anchored: str | None
     """The attribute of a pool that stands for it."""
     anchor: Callable[[Any], Any] | None
@@ -52,59 +49,54 @@ class Books(Protocol):
         """Count a failure of ours."""
 
 
+TASK = "_current_task()" if FINDS_LOOP else "_current_task(_running_loop())"
+
 _TIMED = """
 {a_}def _acquire({parameters}):
-    _pool = {pool}
+    {naming}
     try:
-        _watched = _known[id({anchor})]
-        _loop = _running_loop()
-        _probe = _loop._loopwatch_tasks
-        _cell = _watched.cell
-        if _cell.probe is _probe and _books.on:
+        if {in_loop}:
+            _watched = {anchor}._loopwatch_watched
+            _cell = _watched.cell
             if _cell.asking is not None:
                 _cell.make_way()
-            _cell.asking = _asked = _watched, _probe.live[id(_current_task(_loop))], _monotonic()
+            _cell.asking = _asked = _watched, _cell.live[id({task})], _monotonic()
         else:
-            _cell, _asked = _nowhere, _asks(_pool)
+            _cell, _asked = _nowhere, _asks({pool})
     except Exception:
-        _cell, _asked = _nowhere, _asks(_pool)
+        _cell, _asked = _nowhere, _asks({pool})
     if _asked is None:
         return {await_}_original({arguments})
     try:
         _result = {await_}_original({arguments})
     except BaseException as _error:
-        {failing}_failed(_asked, _pool, _error, _cell)
+        {failing}
+        _failed(_asked, {pool}, _error, _cell)
         _hide_caller(_error)
         raise
     try:
-        _thing = {thing}{noting}
+        {noting}
         if _cell.asking is _asked and (_waited := _monotonic() - _asked[2]) <= {AT_ONCE}:
-            _held = _watched.held
-            _held[id(_thing)] = _asked
-            if len(_held) > {HELD}:
-                _held.clear()
+            _watched.held[id({thing})] = _asked
             _cell.asking = None
-            _cell.wait_counts[0] += 1
+            _cell.at_once += 1
             _cell.wait_sum += _waited
         else:
-            _got(_asked, _pool, _thing, _cell)
+            _got(_asked, {pool}, {thing}, _cell)
     except Exception as _error:
         _books.broke("waits", _error)
-        _got(_asked, _pool, None, _cell)
+        _got(_asked, {pool}, None, _cell)
     return _result
 """
 """The way of most acquires is written out: those in a task we know, in the loop that used the pool last. Each
 call saved is a tenth of what an acquire may cost. Whatever is missing for that leads to the functions of the
 books, which do the same at more length."""
 
-_NOTING = """
+_NOTING = """_thing = {thing}
         try:
             _thing._loopwatch_noted
         except AttributeError:
-            _note_given(_pool, _thing)"""
-
-_HANDING_ON = """
-        _thing._loopwatch_key = _result.{attribute}"""
+            _note_given({pool}, _thing)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +126,28 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
 
     def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
         parameters, arguments = _parameters(original)
-        pool = form.pool or arguments.partition(",")[0]
+        pool, naming, noting = form.pool or arguments.partition(",")[0], "", ""
+        if not isinstance(pool, str):
+            pool, naming = "_pool", f"_pool = _given(_pool_of, {arguments})"
+        thing = "_result" if form.thing is None else f"_result.{form.thing}"
+        if form.notes:
+            noting = _NOTING.format(thing=thing, pool=pool)
+        elif form.key is not None:
+            noting = f"_thing = {thing}; _thing._loopwatch_key = _result.{form.key}"
         source = _TIMED.format(
             a_="async " if form.awaited else "",
             await_="await " if form.awaited else "",
             parameters=parameters,
             arguments=arguments,
-            pool=pool if isinstance(pool, str) else f"_given(_pool_of, {arguments})",
-            anchor=_anchor(books),
-            thing="_result" if form.thing is None else f"_result.{form.thing}",
-            noting="".join(
-                (
-                    _NOTING if form.notes else "",
-                    _HANDING_ON.format(attribute=form.key) if form.key is not None else "",
-                )
-            ),
-            failing=f"_given(_failing, _error, {arguments})\n        " if form.failing is not None else "",
+            naming=naming,
+            pool=pool,
+            anchor=_anchor(books, pool),
+            in_loop="True" if form.awaited else "(_loop := _running_loop()) is not None",
+            task=TASK if form.awaited else "_current_task(_loop)",
+            thing="_thing" if noting else thing,
+            noting=noting,
+            failing="" if form.failing is None else f"_given(_failing, _error, {arguments})",
             AT_ONCE=AT_ONCE,
-            HELD=HELD,
         )
         names: dict[str, Any] = {
             "__name__": __name__,
@@ -165,7 +161,6 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
             "_given": books.given,
             "_got": books.got,
             "_hide_caller": hide_caller,
-            "_known": books.known,
             "_monotonic": books.monotonic,
             "_note_given": note_given,
             "_nowhere": NOWHERE,
@@ -180,11 +175,11 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
     return wrapper
 
 
-def _anchor(books: Books) -> str:
+def _anchor(books: Books, pool: str) -> str:
     """Return how what stands for a pool is come by."""
     if books.anchored is not None:
-        return f"_pool.{books.anchored}"
-    return "_pool" if books.anchor is None else "_anchor_of(_pool)"
+        return f"{pool}.{books.anchored}"
+    return pool if books.anchor is None else f"_anchor_of({pool})"
 
 
 def created(books: Books) -> Callable[..., Any]:

@@ -263,6 +263,9 @@ class Binding:
                 patch.undo()
         if feature == "waits":
             self.on = False
+            for pool in self._pools.live():
+                if pool.kind == self.reader.kind:
+                    pool.cell = None
         self._journal.say(
             logging.WARNING,
             "loopwatch: pools of %s are watched without their %s, since this version is not as we know it: "

@@ -106,6 +106,8 @@ def make_got(desk: Desk, monotonic: Callable[[], float], *, registers: bool) -> 
 
     def got(acquire: Acquire, pool: Any, thing: Any, place: WaitCell = NOWHERE) -> None:
         """End the wait: ``thing`` is in use from now on. Does nothing for a wait that has ended."""
+        if not desk.on:
+            return
         try:
             now = monotonic()
             watched, record, asked = acquire
@@ -126,7 +128,7 @@ def make_got(desk: Desk, monotonic: Callable[[], float], *, registers: bool) -> 
                 if len(held) > HELD:
                     held.clear()
             if record is not None and cell.thread:  # the next acquire in this loop finds its place
-                cell.probe = getattr(running_loop(), "_loopwatch_tasks", None)
+                cell.live = getattr(getattr(running_loop(), "_loopwatch_tasks", None), "live", None)
         except Exception as error:  # noqa: BLE001 - as above
             desk.broke("waits", error)
 
