@@ -54,6 +54,7 @@ class WaitCell:
         "cancelled",
         "created",
         "live",
+        "loop",
         "rejected",
         "thread",
         "timeouts",
@@ -67,6 +68,8 @@ class WaitCell:
         self.live: dict[int, LiveTask] | None = None
         """The records of the tasks of the loop that ran in it last, by id of the task: whichever task is among
         these runs in this thread."""
+        self.loop: weakref.ref[Any] | None = None
+        """That loop."""
         self.asking: Acquire | None = None
         """The acquire that began last in that loop, until it ends or the next one begins. Most have ended by
         then, so that they are never entered among those that wait."""

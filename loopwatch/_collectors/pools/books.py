@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Protocol
+from weakref import ref
 
 from loopwatch._internals.futures import coroutine_of
 from loopwatch._internals.tasks import current_task, function_of, running_loop
@@ -127,8 +128,10 @@ def make_got(desk: Desk, monotonic: Callable[[], float], *, registers: bool) -> 
                 held[id(thing)] = watched, record, now
                 if len(held) > HELD:
                     held.clear()
-            if record is not None and cell.thread:  # the next acquire in this loop finds its place
-                cell.live = getattr(getattr(running_loop(), "_loopwatch_tasks", None), "live", None)
+            loop = running_loop()
+            probe = getattr(loop, "_loopwatch_tasks", None)
+            if loop is not None and probe is not None and cell.thread:
+                cell.live, cell.loop = probe.live, ref(loop)  # the next acquire there finds its place
         except Exception as error:  # noqa: BLE001 - as above
             desk.broke("waits", error)
 
