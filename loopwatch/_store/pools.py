@@ -66,7 +66,7 @@ class WaitCell:
         self.thread = thread
         """Whose it is; 0 where several write to it."""
         self.live: dict[int, LiveTask] | None = None
-        """The records of the tasks of the loop that ran in it last, by id of the task: whichever task is among
+        """The records of the tasks of the loop that ran in it last, by id of the task: a task that is among
         these runs in this thread."""
         self.loop: weakref.ref[Any] | None = None
         """That loop."""

@@ -24,8 +24,8 @@ mark = os.getloadavg
 SIZE = 10
 """Connections that are acquired in one turn."""
 WARM_UP = 30
-TURNS = 5 if 'COUNTS' in os.environ else 20
-COUNTS = 'COUNTS' in os.environ
+TURNS = 5 if "COUNTS" in os.environ else 20
+COUNTS = "COUNTS" in os.environ
 
 Turn = tuple[Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[Any]]]
 """How to acquire all the connections, and how to give them back."""
@@ -186,6 +186,7 @@ async def measure(name: str, rounds: int, url: str) -> dict[str, float]:
         ]
         assert patches, f"{kind} is read without its waits"
         gc.collect()
+        gc.freeze()
         gc.disable()
         for _ in range(rounds):
             for which in fastest:
@@ -201,6 +202,7 @@ async def measure(name: str, rounds: int, url: str) -> dict[str, float]:
                         mark()
                     await release(acquired)
                     del acquired
+                    gc.collect()
                     if turn >= WARM_UP:
                         fastest[which] = min(fastest[which], took / SIZE / 1000)
     return fastest

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from loopwatch._internals.patches import hide_caller
 from loopwatch._internals.tasks import FINDS_LOOP, current_task, running_loop
-from loopwatch._store.pools import AT_ONCE
+from loopwatch._store.pools import AT_ONCE, Acquire, WaitCell
 
 from .books import NOWHERE, Asks, Got
 from .given import note_given
@@ -33,12 +33,14 @@ class Books(Protocol):
 
     asks: Asks
     got: Got
-    failed: Callable[..., None]
+    monotonic: Callable[[], float]
     anchored: str | None
     """The attribute of a pool that stands for it."""
-    anchor: Callable[[Any], Any] | None
+    anchor_of: Callable[[Any], Any] | None
     """Returns what stands for a pool, where neither it does nor an attribute."""
-    monotonic: Callable[[], float]
+
+    def failed(self, acquire: Acquire, pool: Any, error: BaseException, place: WaitCell = ..., /) -> None:
+        """End a wait with nothing."""
 
     def made(self, pool: Any) -> None:
         """Take note of a new pool."""
@@ -53,7 +55,7 @@ class Books(Protocol):
 if FINDS_LOOP:
     _IN_LOOP, _TASK = "True", "_current_task()"
     _MAYBE_IN_LOOP, _MAYBE_TASK = "(_loop := _running_loop()) is not None", "_current_task(_loop)"
-else:  # before Python 3.12 to ask for the running loop takes a system call, of a seventh of what an acquire may
+else:  # before Python 3.12 to ask for the running loop takes a system call, a seventh of what an acquire may
     _IN_LOOP = _MAYBE_IN_LOOP = "_cell.loop is not None and _cell.thread == _get_ident()"
     _TASK = _MAYBE_TASK = "_current_task(_cell.loop())"
 
@@ -157,7 +159,7 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
         )
         names: dict[str, Any] = {
             "__name__": __name__,
-            "_anchor_of": books.anchor,
+            "_anchor_of": books.anchor_of,
             "_asks": books.asks,
             "_books": books,
             "_current_task": current_task,
@@ -186,7 +188,7 @@ def _anchor(books: Books, pool: str) -> str:
     """Return how what stands for a pool is come by."""
     if books.anchored is not None:
         return f"{pool}.{books.anchored}"
-    return pool if books.anchor is None else f"_anchor_of({pool})"
+    return pool if books.anchor_of is None else f"_anchor_of({pool})"
 
 
 def created(books: Books) -> Callable[..., Any]:

@@ -66,8 +66,10 @@ class Binding:
         self.known = pools.by_anchor
         self.anchored = reader.anchored
         own = type(reader).anchor is not PoolReader.anchor
-        self.anchor = reader.anchor if own or reader.anchored is not None else None
-        self.asks = make_asks(self, self.anchor, clock.monotonic, registers=reader.registers)
+        self.anchor_of: Callable[[Any], Any] | None = (
+            reader.anchor if own or reader.anchored is not None else None
+        )
+        self.asks = make_asks(self, self.anchor_of, clock.monotonic, registers=reader.registers)
         self.asked = make_asked(self, clock.monotonic)
         self.got = make_got(self, clock.monotonic, registers=reader.registers)
 
@@ -131,9 +133,7 @@ class Binding:
                 raise Unsupported(f"{cls.__qualname__}.{method} takes no {', '.join(missing)}")
         self._patches.append((self._binding, Patch.apply(cls, method, wrapper)))
 
-    def failed(
-        self, acquire: Acquire, pool: Any, error: BaseException, place: WaitCell = NOWHERE
-    ) -> None:
+    def failed(self, acquire: Acquire, pool: Any, error: BaseException, place: WaitCell = NOWHERE) -> None:
         """End the wait with nothing. Does nothing for a wait that has ended."""
         try:
             watched, _, asked = acquire

@@ -1,8 +1,8 @@
 """What is written down at an acquire, in the program's thread: two clock reads, who, and how long.
 
 Most acquires do not come here: what stands in place of a library's function writes itself, where it can
-(``acquires``). Here is what it turns to for the others: the first of a pool in a loop, those outside of tasks,
-and those that had to wait. Nothing here raises.
+(``acquires``). Here is what it turns to for the others: the first of a pool in a loop, those outside
+of tasks, and those that had to wait. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from weakref import ref
 
 from loopwatch._internals.futures import coroutine_of
 from loopwatch._internals.tasks import current_task, function_of, running_loop
-from loopwatch._store.pools import AT_ONCE, HELD, Acquire, WaitCell, WatchedPool
+from loopwatch._store.pools import AT_ONCE, HELD, Acquire, Borrowing, WaitCell, WatchedPool
 from loopwatch._store.sites import Site
 from loopwatch._store.tasks import LiveTask
 from loopwatch.facts import BUCKETS
@@ -124,14 +124,9 @@ def make_got(desk: Desk, monotonic: Callable[[], float], *, registers: bool) -> 
             cell.wait_counts[bisect_left(BUCKETS, waited) if waited > AT_ONCE else 0] += 1
             cell.wait_sum += waited
             if thing is not None:
-                held = watched.held
-                held[id(thing)] = watched, record, now
-                if len(held) > HELD:
-                    held.clear()
-            loop = running_loop()
-            probe = getattr(loop, "_loopwatch_tasks", None)
-            if loop is not None and probe is not None and cell.thread:
-                cell.live, cell.loop = probe.live, ref(loop)  # the next acquire there finds its place
+                _hold(watched, thing, (watched, record, now))
+            if cell.thread and record is not None:
+                _note_loop(cell)
         except Exception as error:  # noqa: BLE001 - as above
             desk.broke("waits", error)
 
@@ -144,6 +139,22 @@ def leaves(acquire: Acquire, watched: WatchedPool, place: WaitCell) -> bool:
         place.asking = None
         return True
     return watched.waiting.pop(id(acquire), None) is not None
+
+
+def _hold(watched: WatchedPool, thing: Any, borrowing: Borrowing) -> None:
+    """Note who has something."""
+    held = watched.held
+    held[id(thing)] = borrowing
+    if len(held) > HELD:
+        held.clear()
+
+
+def _note_loop(cell: WaitCell) -> None:
+    """Remember which loop runs in this thread: the next acquire there finds its place in the cell."""
+    loop = running_loop()
+    probe = getattr(loop, "_loopwatch_tasks", None)
+    if loop is not None and probe is not None:
+        cell.live, cell.loop = probe.live, ref(loop)
 
 
 def _record_of(loop: Any, task: Any) -> LiveTask:

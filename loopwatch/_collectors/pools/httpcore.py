@@ -125,20 +125,14 @@ def _handles(
             cell = watched.cell
             acquire: Acquire | None = watched, cell.live[id(current_task(running_loop()))], monotonic()
         except Exception:  # noqa: BLE001 - whatever is missing, this does without
-            cell, acquire = NOWHERE, asks(self)
+            watched, cell, acquire = None, NOWHERE, asks(self)
         if acquire is None:
             return await original(self, request)
         task = 0
         try:
-            request._loopwatch_asked = acquire, cell
-            try:
-                proxy = self._proxy if type(self) is plain else self
-            except AttributeError:
-                proxy = self  # older pools do not tell: it may have one
-            if proxy is not None and acquire[1] is not None:
-                # A proxy gets another request in the place of this one, which the task then leads to.
-                task = acquire[1].key
-                proxied[task] = (acquire, request)
+            request._loopwatch_asked = acquire, cell, watched
+            if type(self) is not plain or getattr(self, "_proxy", self) is not None:  # older ones do not tell
+                task = _notes(proxied, acquire, request)
         except Exception as error:  # noqa: BLE001 - the request goes on
             binding.broke("waits", error)
         try:
@@ -151,12 +145,8 @@ def _handles(
             raise
         if task:
             proxied.pop(task, None)
-        try:
-            if request._loopwatch_asked is not None:  # it was not seen to send
-                request._loopwatch_asked = None
-                got(acquire, self, request)
-        except AttributeError:
-            """It takes no attributes."""
+        if getattr(request, "_loopwatch_asked", None) is not None and _ends(request):
+            got(acquire, self, request)  # it was not seen to send
         return response
 
     return handle_async_request
@@ -181,10 +171,10 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
         else:
             if asked is not None:
                 request._loopwatch_asked = None
-                acquire, cell = asked
+                acquire, cell, watched = asked
                 waited = monotonic() - acquire[2]
                 if waited <= AT_ONCE and cell is not NOWHERE:
-                    held = acquire[0].held
+                    held = watched.held
                     held[id(request)] = acquire
                     if len(held) > HELD:
                         held.clear()
@@ -195,6 +185,15 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
         return original(self, request, **more) if more else original(self, request)
 
     return send_request_headers
+
+
+def _notes(proxied: Proxied, acquire: Acquire, request: Any) -> int:
+    """Have a task lead to its request, since a proxy gets another one. Return the task's id; 0 for none."""
+    record = acquire[1]
+    if record is None:
+        return 0
+    proxied[record.key] = (acquire, request)
+    return record.key
 
 
 def _ends(request: Any) -> bool:

@@ -28,8 +28,8 @@ def still_held(
     """Return who has what is in use of ``pool``, by the id of that, and forget who had what is not.
 
     ``ask`` returns what is in use; None if that cannot be told, and then this does. What was acquired after
-    ``now``, or asked for shortly before, may not be in the answer yet. Who has ended is noted first: a task that gives back and ends
-    meanwhile would look like one that took it along.
+    ``now``, or asked for shortly before, may not be in the answer yet. Who has ended is noted first: a task
+    that gives back and ends meanwhile would look like one that took it along.
     """
     ended = {key for key, (_, record, _) in list(pool.held.items()) if _has_ended(record)}
     in_use = ask()
