@@ -1,9 +1,9 @@
-"""Pools of real libraries, each with connections that are open and free: the child of ``acquires``.
+"""Pools of real libraries, with connections that are open and free: the child of ``acquires``.
 
-Run as ``python -m tests.benchmarks.pools NAME ROUNDS [URL]``. Some connections are acquired one after the
-other, and given back; that goes by turns with the agent's wrappers in place and with the library's own
-functions, in one process. After each change the interpreter has some turns to get used to it. What one
-acquire took goes to stdout as JSON: for each of the two the CPU time of the fastest turn, in microseconds.
+Run as ``python -m tests.benchmarks.pools NAME ROUNDS TURNS URL``. A turn acquires some connections, one after
+the other, and gives them back. Turns are taken with the library's own functions and with the agent's wrappers
+around them, alternately, in one process; after each change the interpreter has some to get used to it. What
+one acquire took in the fastest turn, in microseconds of its thread's CPU time, goes to stdout as JSON.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from typing import Any
 
-mark = os.getloadavg
-"""As in ``units``."""
+from .units import mark
 
 SIZE = 10
-"""Connections that are acquired in one turn."""
+"""Connections that a turn acquires."""
 WARM_UP = 30
-TURNS = 5 if "COUNTS" in os.environ else 20
-COUNTS = "COUNTS" in os.environ
+"""Turns after a change."""
 
-Turn = tuple[Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[Any]]]
-"""How to acquire all the connections, and how to give them back."""
+Turn = tuple[Callable[[], Awaitable[list[Any]]], Callable[[Any], Any]]
+"""How to acquire all the connections, which alone is measured, and how to give one back."""
 
 
 @asynccontextmanager
-async def of_asyncpg(url: str) -> AsyncIterator[Turn]:
+async def asyncpg(url: str) -> AsyncIterator[Turn]:
+    """PostgreSQL."""
     import asyncpg
 
     async with asyncpg.create_pool(url, min_size=SIZE, max_size=SIZE) as pool:
@@ -40,15 +40,12 @@ async def of_asyncpg(url: str) -> AsyncIterator[Turn]:
         async def acquire() -> list[Any]:
             return [await pool.acquire() for _ in range(SIZE)]
 
-        async def release(acquired: list[Any]) -> None:
-            for one in acquired:
-                await pool.release(one)
-
-        yield acquire, release
+        yield acquire, pool.release
 
 
 @asynccontextmanager
-async def of_sqlalchemy(url: str) -> AsyncIterator[Turn]:
+async def sqlalchemy(url: str) -> AsyncIterator[Turn]:
+    """SQLite in memory: what stands in the way of a connection is the same for all databases."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import QueuePool
 
@@ -57,78 +54,69 @@ async def of_sqlalchemy(url: str) -> AsyncIterator[Turn]:
     async def acquire() -> list[Any]:
         return [engine.raw_connection() for _ in range(SIZE)]
 
-    async def release(acquired: list[Any]) -> None:
-        for one in acquired:
-            one.close()
+    async def release(connection: Any) -> None:
+        connection.close()
 
     yield acquire, release
     engine.dispose()
 
 
 @asynccontextmanager
-async def of_redis(url: str, blocking: bool = False) -> AsyncIterator[Turn]:
-    from redis.asyncio import BlockingConnectionPool, ConnectionPool
+async def redis(url: str, kind: str = "ConnectionPool") -> AsyncIterator[Turn]:
+    """Redis."""
+    import redis.asyncio
 
-    pool: Any = (BlockingConnectionPool if blocking else ConnectionPool).from_url(url, max_connections=SIZE)
+    pool: Any = getattr(redis.asyncio, kind).from_url(url, max_connections=SIZE)
 
     async def acquire() -> list[Any]:
         return [await pool.get_connection() for _ in range(SIZE)]
 
-    async def release(acquired: list[Any]) -> None:
-        for one in acquired:
-            await pool.release(one)
-
-    yield acquire, release
+    yield acquire, pool.release
     await pool.disconnect()
 
 
-def of_blocking_redis(url: str) -> AbstractAsyncContextManager[Turn]:
-    return of_redis(url, blocking=True)
-
-
 @asynccontextmanager
-async def of_aiohttp(url: str) -> AsyncIterator[Turn]:
+async def aiohttp(url: str) -> AsyncIterator[Turn]:
+    """A server of HTTP, asked for as many pages at once as there are to be connections."""
     import aiohttp
 
     class Connector(aiohttp.TCPConnector):
-        """Remembers with what it was asked for a connection."""
-
-        asked: Any = None
+        """Remembers how it was asked for a connection."""
 
         async def connect(self, *args: Any, **kwargs: Any) -> Any:
             self.asked = args, kwargs
             return await super().connect(*args, **kwargs)
 
-    async with aiohttp.ClientSession(connector=Connector(limit=SIZE)) as session:
-        await asyncio.gather(*(fetch(session, url) for _ in range(SIZE)))
-        connector: Any = session.connector
+    connector = Connector(limit=SIZE)
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def fetch() -> None:
+            async with session.get(f"{url}/delay/0.1") as response:
+                await response.read()
+
+        await asyncio.gather(*(fetch() for _ in range(SIZE)))
         args, kwargs = connector.asked
 
         async def acquire() -> list[Any]:
             connect = super(Connector, connector).connect
             return [await connect(*args, **kwargs) for _ in range(SIZE)]
 
-        async def release(acquired: list[Any]) -> None:
-            for one in acquired:
-                one.release()
+        async def release(connection: Any) -> None:
+            connection.release()
 
         yield acquire, release
 
 
-async def fetch(session: Any, url: str) -> None:
-    async with session.get(url + "/delay/0.1") as response:
-        await response.read()
-
-
 @asynccontextmanager
-async def of_httpcore(url: str) -> AsyncIterator[Turn]:
+async def httpcore(url: str) -> AsyncIterator[Turn]:
+    """Whole requests, as there is no function that only acquires, to a server in memory."""
     import httpcore
 
-    class Server(httpcore.AsyncNetworkStream):
-        """Answers at once, in memory."""
+    class Stream(httpcore.AsyncNetworkStream):
+        """Answers at once."""
 
         async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-            """Take it."""
+            """Take a request."""
 
         async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
             return b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -141,74 +129,71 @@ async def of_httpcore(url: str) -> AsyncIterator[Turn]:
 
     class Network(httpcore.AsyncNetworkBackend):
         async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
-            return Server()
+            return Stream()
 
     async with httpcore.AsyncConnectionPool(network_backend=Network()) as pool:
 
         async def acquire() -> list[Any]:
-            responses = []
-            for _ in range(SIZE):
-                request = httpcore.Request("GET", "http://127.0.0.1/", headers={"Host": "127.0.0.1"})
-                response = await pool.handle_async_request(request)
-                await response.aclose()
-                responses.append(response)
-            return responses
+            return [await fetch() for _ in range(SIZE)]
 
-        async def release(acquired: list[Any]) -> None:
-            """Each is over."""
+        async def fetch() -> httpcore.Response:
+            request = httpcore.Request("GET", "http://127.0.0.1/", headers={"Host": "127.0.0.1"})
+            response = await pool.handle_async_request(request)
+            await response.aclose()
+            return response
 
-        yield acquire, release
+        yield acquire, httpcore.Response.aclose
 
 
 POOLS: dict[str, tuple[str, Callable[[str], AbstractAsyncContextManager[Turn]]]] = {
-    "httpcore": ("httpcore", of_httpcore),
-    "SQLAlchemy": ("sqlalchemy", of_sqlalchemy),
-    "asyncpg": ("asyncpg", of_asyncpg),
-    "redis": ("redis", of_redis),
-    "redis, blocking": ("redis", of_blocking_redis),
-    "aiohttp": ("aiohttp", of_aiohttp),
+    "a request of httpcore": ("httpcore", httpcore),
+    "a connection of SQLAlchemy": ("sqlalchemy", sqlalchemy),
+    "a connection of asyncpg": ("asyncpg", asyncpg),
+    "a connection of redis": ("redis", redis),
+    "the same, BlockingConnectionPool": ("redis", partial(redis, kind="BlockingConnectionPool")),
+    "a connection of aiohttp": ("aiohttp", aiohttp),
 }
-"""By name, with the kind of its reader."""
+"""By name, each with the kind of its reader."""
 
 
-async def measure(name: str, rounds: int, url: str) -> dict[str, float]:
+async def measure(name: str, rounds: int, turns: int, url: str) -> dict[str, float]:
+    """Return the fastest turn without and with the agent's wrappers. Each turn lies between two marks."""
     import loopwatch
 
     agent: Any = loopwatch.install(prometheus_port=None)
     kind, pool = POOLS[name]
     fastest = {"bare": float("inf"), "loopwatch": float("inf")}
     async with pool(url) as (acquire, release):
-        patches = [
-            patch
-            for binding in agent._engine._hub.of(kind)
-            for feature, patch in binding._patches
-            if feature == "waits"
-        ]
-        assert patches, f"{kind} is read without its waits"
+        patches = [patch for binding in agent._engine._hub.of(kind) for patch in waits_of(binding)]
+        assert patches, f"this version of {kind} is read without its waits"
         gc.collect()
         gc.freeze()
-        gc.disable()
+        gc.disable()  # it would come in the midst of some turns
         for _ in range(rounds):
             for which in fastest:
                 for patch in patches:
                     setattr(patch.cls, patch.name, patch.ours if which == "loopwatch" else patch.original)
-                for turn in range(WARM_UP + TURNS):
-                    if COUNTS and turn >= WARM_UP:
-                        mark()
-                    began = time.thread_time_ns()
-                    acquired = await acquire()
-                    took = time.thread_time_ns() - began
-                    if COUNTS and turn >= WARM_UP:
-                        mark()
-                    await release(acquired)
-                    del acquired
-                    gc.collect()
+                for turn in range(WARM_UP + turns):
                     if turn >= WARM_UP:
-                        fastest[which] = min(fastest[which], took / SIZE / 1000)
+                        mark()
+                    began = time.thread_time()
+                    acquired = await acquire()
+                    took = time.thread_time() - began
+                    if turn >= WARM_UP:
+                        mark()
+                        fastest[which] = min(fastest[which], took / SIZE * 1e6)
+                    while acquired:
+                        await release(acquired.pop())
+                    gc.collect()
     return fastest
 
 
+def waits_of(binding: Any) -> list[Any]:
+    """Return the patches by which the waits of a library are seen."""
+    return [patch for feature, patch in binding._patches if feature == "waits"]
+
+
 if __name__ == "__main__":
-    _, name, rounds, url = sys.argv
-    print(json.dumps(asyncio.run(measure(name, int(rounds), url))), flush=True)
-    os._exit(0)
+    _, name, rounds, turns, url = sys.argv
+    print(json.dumps(asyncio.run(measure(name, int(rounds), int(turns), url))), flush=True)
+    os._exit(0)  # a pool may wait for its server
