@@ -181,8 +181,10 @@ class WatchedPool:
         """Those of them that were reported as held for too long: since when."""
 
     def __reduce__(self) -> Any:
-        """Leave nothing in a deep copy of what stands for the pool. A shallow one, which shares the connections
-        with it, counts as the same pool."""
+        """Leave nothing in a deep copy of what stands for the pool.
+
+        A shallow one, which shares its connections, counts as the same pool.
+        """
         return type(None), ()
 
     @property
