@@ -20,11 +20,12 @@ ANYIO_TASK = "TaskHandle._run_coro"
 exception_of: Callable[[Any], BaseException | None] = attrgetter("_exception")
 """The exception a task ended with; None for any other end. AttributeError for a task of another make."""
 
-current_task: Callable[[asyncio.AbstractEventLoop], Any] = (
+FINDS_LOOP = not isinstance(asyncio.current_task, FunctionType)
+"""Whether ``current_task`` finds the running loop if it is given none, and raises RuntimeError if none is."""
+
+current_task: Callable[..., Any] = (
     # Before Python 3.12 a function in Python, which does no more than look into this table.
-    asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
-    if isinstance(asyncio.current_task, FunctionType)
-    else asyncio.current_task
+    asyncio.current_task if FINDS_LOOP else asyncio.tasks._current_tasks.get  # type: ignore[attr-defined]
 )
 """Returns the task that a loop runs at the moment; None between two."""
 

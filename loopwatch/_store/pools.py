@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import add
 from threading import get_ident
 from typing import Any, Literal
@@ -31,24 +31,51 @@ LENGTH = 128
 """Characters kept of a label."""
 HELD = 10_000
 """Borrowers remembered of one pool. The watchdog forgets what was given back, while a loop runs."""
+AT_ONCE = BUCKETS[0]
+"""Seconds up to which a wait is none: it goes to the first bucket."""
 THREADS = 1000
 """Cells of each label, one for each thread that used its pools: the ids of threads are used again."""
 
 
 Acquire = tuple["WatchedPool | None", "LiveTask | None", float]
 """A wait that goes on: for which pool, if that is known; of which task; since when, in monotonic time.
-A plain tuple, as the next: one is made at each acquire, and an object takes three times as long to make."""
+A plain tuple: one is made at each acquire, and an object takes three times as long to make."""
 
-Borrowing = tuple["LiveTask | None", float]
-"""Which task acquired something, if it was one, and when."""
+Borrowing = Acquire
+"""What a wait becomes: of which pool something is held, by which task, since when. One that had not to wait
+keeps the tuple it asked with, so that its time is that of the asking."""
 
 
 class WaitCell:
     """What one thread saw happen under one label."""
 
-    __slots__ = ("cancelled", "created", "rejected", "timeouts", "wait_counts", "wait_sum")
+    __slots__ = (
+        "asking",
+        "at_once",
+        "cancelled",
+        "created",
+        "live",
+        "loop",
+        "rejected",
+        "thread",
+        "timeouts",
+        "wait_counts",
+        "wait_sum",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, thread: int = 0) -> None:
+        self.thread = thread
+        """Whose it is; 0 where several write to it."""
+        self.live: dict[int, LiveTask] | None = None
+        """The records of the tasks of the loop that ran in it last, by id of the task: a task that is among
+        these runs in this thread."""
+        self.loop: weakref.ref[Any] | None = None
+        """That loop."""
+        self.asking: Acquire | None = None
+        """The acquire that began last in that loop, until it ends or the next one begins. Most have ended by
+        then, so that they are never entered among those that wait."""
+        self.at_once = 0
+        """Waits in the first bucket that were not counted there: to count in a list costs twice as much."""
         self.wait_counts = [0] * (len(BUCKETS) + 1)
         """By bucket: waits from asking to holding an open connection, failed and cancelled ones included.
         Counted in place at an acquire: the call of a histogram's method would be a tenth of its cost."""
@@ -67,11 +94,19 @@ class WaitCell:
     @property
     def waits(self) -> Distribution:
         """The waits so far."""
-        return Distribution(BUCKETS, tuple(self.wait_counts), self.wait_sum)
+        counts = self.wait_counts
+        return Distribution(BUCKETS, (counts[0] + self.at_once, *counts[1:]), self.wait_sum)
+
+    def make_way(self) -> None:
+        """Enter the acquire that began last among those that wait: another begins, and it has not ended."""
+        acquire, self.asking = self.asking, None
+        if acquire is not None and acquire[0] is not None:
+            acquire[0].waiting[id(acquire)] = acquire
 
     def absorb(self, other: WaitCell) -> None:
         """Add what another thread saw."""
         self.wait_counts = list(map(add, self.wait_counts, other.wait_counts))
+        self.at_once += other.at_once
         self.wait_sum += other.wait_sum
         self.created += other.created
         self.timeouts += other.timeouts
@@ -106,8 +141,12 @@ class PoolTotals:
         if cell is None:
             # A thread beyond the bound writes to a cell that others write to as well: counts may be lost.
             key = ident if len(self._cells) < THREADS else 0
-            cell = self._cells.setdefault(key, WaitCell())
+            cell = self._cells.setdefault(key, WaitCell(key))
         return cell
+
+    def asking(self) -> list[Acquire]:
+        """Return the acquires that began last, if they have not ended. Any thread."""
+        return [acquire for cell in list(self._cells.values()) if (acquire := cell.asking) is not None]
 
     def sum(self) -> WaitCell:
         """Return what all threads saw. Any thread."""
@@ -124,7 +163,7 @@ class PoolTotals:
 class WatchedPool:
     """One pool that lives."""
 
-    __slots__ = ("__weakref__", "anchor", "held", "kind", "mine", "overdue", "totals", "waiting")
+    __slots__ = ("__weakref__", "anchor", "cell", "held", "kind", "overdue", "totals", "waiting")
 
     def __init__(self, kind: str, anchor: weakref.ref[Any]) -> None:
         self.kind = kind
@@ -132,21 +171,33 @@ class WatchedPool:
         """What stands for the pool: it, or what lives as long and can be referred to weakly."""
         self.totals: PoolTotals | None = None
         """Of its label; None while that is not known."""
-        self.mine: tuple[int, WaitCell | None] = (0, None)
-        """The thread that used it last, and the cell of that: most pools are used by one. Set as one, since
-        two threads may set it at once."""
+        self.cell: WaitCell | None = None
+        """That of the thread which used it last: most pools are used by one."""
         self.waiting: dict[int, Acquire] = {}
-        """Acquires that have not ended, oldest first, by id."""
+        """Acquires that have not ended, by id, but for those that have a place in a cell."""
         self.held: dict[int, Borrowing] = {}
         """Who was last to acquire each thing, by the id of that: whether it is held still is for the library
         to say, which the watchdog asks every few seconds. What came and went meanwhile is in here, too."""
         self.overdue: dict[int, float] = {}
         """Those of them that were reported as held for too long: since when."""
 
+    def __reduce__(self) -> Any:
+        """Leave nothing in a deep copy of what stands for the pool.
+
+        A shallow one, which shares its connections, counts as the same pool.
+        """
+        return type(None), ()
+
     @property
     def label(self) -> str:
         """Return the label it is counted under."""
         return NOBODY if self.totals is None else self.totals.label
+
+    def acquires(self) -> list[Acquire]:
+        """Return the acquires that have not ended. Any thread."""
+        asking = [] if self.totals is None else self.totals.asking()
+        found = {id(acquire): acquire for acquire in asking if acquire[0] is self}
+        return list((found | self.waiting).values())  # in this order: they go from there to here
 
 
 class Pools:
@@ -154,7 +205,7 @@ class Pools:
 
     def __init__(self) -> None:
         self.by_anchor: dict[int, WatchedPool] = {}
-        """The pools that live, by the id of what stands for them. The hot path looks here itself."""
+        """The pools that live, by the id of what stands for them, which has them as an attribute, too."""
         self._totals: dict[tuple[str, str], PoolTotals] = {}
         self._ours: set[int] = set()
 
@@ -186,8 +237,12 @@ class Pools:
             pool = live.get(key)
             if pool is not None and pool.anchor is ref:  # the id may be another's by now
                 del live[key]
+                pool.held.clear()  # these refer to it
 
-        return live.setdefault(key, WatchedPool(kind, weakref.ref(anchor, gone)))
+        pool = live.setdefault(key, WatchedPool(kind, weakref.ref(anchor, gone)))
+        with suppress(AttributeError, TypeError):  # one that takes no attributes is looked up each time
+            object.__setattr__(anchor, "_loopwatch_watched", pool)
+        return pool
 
     def under(self, kind: str, family: Family, label: str) -> PoolTotals:
         """Return the totals of a label; of the common one when there are too many."""
@@ -216,9 +271,13 @@ class Pools:
             pool.waiting.clear()
             pool.held.clear()
             pool.overdue.clear()
-            pool.mine = (0, None)
+            pool.cell = None
 
     def forget(self) -> None:
         """Forget everything."""
+        for pool in self.live():
+            pool.cell = None
+            with suppress(AttributeError, TypeError):
+                object.__delattr__(pool.anchor(), "_loopwatch_watched")
         self.by_anchor.clear()
         self._totals.clear()

@@ -28,18 +28,18 @@ def prepare() -> dict[str, str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     needs = [need for need in (*extras["demo"], *extras["otlp"]) if not need.startswith("loopwatch")]
-    reason = _install([*project["dependencies"], *needs, "uvloop", "httptools"])
+    reason = install([*project["dependencies"], *needs, "uvloop", "httptools"])
     if reason is not None:
         raise CannotRunError(f"the agent and a server to watch cannot be installed: {reason}")
     missing = {
-        name: _install(list(subject.requirements))
+        name: install(list(subject.requirements))
         for name, subject in SUBJECTS.items()
         if subject.requirements
     }
     return {name: reason for name, reason in missing.items() if reason is not None}
 
 
-def _install(requirements: list[str]) -> str | None:
+def install(requirements: list[str]) -> str | None:
     """Install; return what pip said last if it failed."""
     stamp = HOME / ("installed-" + "-".join(sorted(requirements)).replace("/", "_")[:150])
     if stamp.exists():

@@ -12,7 +12,6 @@ the task, as a user does; only the timer tells the two apart.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -21,11 +20,9 @@ from typing import Any, ClassVar
 from loopwatch._internals.patches import hide_caller
 from loopwatch._store.pools import Family, Outcome
 
+from .acquires import Form
 from .binding import Binding
-from .protocol import PoolReader, Sample, Server, Unsupported, live, snap
-
-_OF_CONNECT = ("self", "req", "traces", "timeout")
-"""All parameters of ``connect``: to pass on whatever comes costs a third of what an acquire may."""
+from .protocol import PoolReader, Sample, Server, live, snap
 
 
 class AiohttpReader(PoolReader):
@@ -45,12 +42,10 @@ class AiohttpReader(PoolReader):
             binding.needs(binding.cls("BaseConnector"), "limit")
             binding.creates(binding.cls("BaseConnector"))
         with binding.feature("waits"):
-            connector: Any = binding.cls("BaseConnector")
+            connector = binding.cls("BaseConnector")
             binding.wrap(connector, "_wait_for_available_connection", _queues, parameters=("key",))
-            binding.needs(connector, "connect")
-            if tuple(inspect.signature(connector.connect).parameters) != _OF_CONNECT:
-                raise Unsupported(f"connect() takes other arguments than {', '.join(_OF_CONNECT)}")
-            binding.wrap(connector, "connect", functools.partial(_connects, binding))
+            form = Form(thing="_protocol", key="_key", failing=_marks_if_over)
+            binding.acquires(connector, "connect", form, parameters=("req", "traces", "timeout"))
         with binding.feature("holders"):
             binding.cls("_TransportPlaceholder")
 
@@ -94,38 +89,6 @@ class AiohttpReader(PoolReader):
         return [one for one in snap(anchor._acquired) if getattr(one, "upgraded", False)]
 
 
-def _connects(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of ``connect``, from asking to holding an open connection.
-
-    From then on the protocol of a connection knows to which server it is connected.
-    """
-    asks, got = binding.asks, binding.got
-
-    @functools.wraps(original)
-    async def connect(self: Any, req: Any, traces: Any, timeout: Any) -> Any:
-        acquire = asks(self)
-        if acquire is None:
-            return await original(self, req, traces, timeout)
-        try:
-            connection = await original(self, req, traces, timeout)
-        except BaseException as error:
-            if binding.given(_is_over, req):
-                _mark(error, "_loopwatch_by_timer", True)
-            binding.failed(acquire, self, error)
-            hide_caller(error)
-            raise
-        protocol = None
-        try:
-            protocol = connection._protocol
-            protocol._loopwatch_key = connection._key
-        except Exception as error:  # noqa: BLE001 - the program has its connection
-            binding.broke("waits", error)
-        got(acquire, self, protocol)
-        return connection
-
-    return connect
-
-
 def _queues(original: Callable[..., Any]) -> Callable[..., Any]:
     """Return what stands in place of ``_wait_for_available_connection``, for those that have to."""
 
@@ -145,9 +108,10 @@ _mark = BaseException.__setattr__
 """Sets an attribute of an exception, even of one whose class refuses that."""
 
 
-def _is_over(request: Any) -> bool:
-    """Whether the time of a whole request is over."""
-    return bool(getattr(request._timer, "_cancelled", False))
+def _marks_if_over(error: BaseException, _connector: Any, req: Any, *_others: Any) -> None:
+    """Mark an error of ``connect`` if the time of the whole request is over."""
+    if getattr(req._timer, "_cancelled", False):
+        _mark(error, "_loopwatch_by_timer", True)
 
 
 def _key_of(protocol: Any) -> Any | None:

@@ -28,6 +28,7 @@ class AsyncpgReader(PoolReader):
     kind = "asyncpg"
     family: ClassVar[Family] = "database"
     modules = ("asyncpg.pool",)
+    anchored: ClassVar[str | None] = "_queue"  # made when the pool is initialised
 
     def bind(self, module: ModuleType, binding: Binding) -> None:
         """See PoolReader."""
@@ -39,10 +40,6 @@ class AsyncpgReader(PoolReader):
             binding.acquires(binding.cls("Pool"), "_acquire", parameters=("timeout",))
         with binding.feature("holders"):
             binding.needs(binding.cls("PoolConnectionHolder"), "_in_use", "_proxy")
-
-    def anchor(self, pool: Any) -> Any:
-        """Return the queue of the pool, which is made when that is initialised."""
-        return pool._queue
 
     def noted(self, pool: Any) -> None:
         """Tell the queue of all the holders. They know the pool, and so live no longer than it does."""

@@ -12,7 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Lock, get_ident
+from threading import Lock
 from types import ModuleType
 from typing import Any
 
@@ -23,11 +23,14 @@ from loopwatch._store.pools import Acquire, Pools, PoolTotals, WaitCell, Watched
 from loopwatch.facts import NOBODY
 
 from . import acquires
-from .books import make_asked, make_asks, make_got
+from .books import NOWHERE, leaves, make_asked, make_asks, make_got
 from .protocol import Feature, PoolReader, Sample, Unsupported
 
 FAILURES = 3
 """Failures after which a feature is switched off: the first may be a pool in an odd moment of its life."""
+
+PLAIN = acquires.Form()
+"""A method of the pool that returns a connection, awaited."""
 
 _HARMLESS = (Unsupported, AttributeError)
 """Errors whose text is made of names in source alone."""
@@ -67,8 +70,13 @@ class Binding:
         self.on = True
         """Whether acquires are written down; else their wrappers pass through."""
         self._removed = False
-        anchor = None if type(reader).anchor is PoolReader.anchor else reader.anchor
-        self.asks = make_asks(self, pools, anchor, clock.monotonic, registers=reader.registers)
+        self.known = pools.by_anchor
+        self.anchored = reader.anchored
+        own = type(reader).anchor is not PoolReader.anchor
+        self.anchor_of: Callable[[Any], Any] | None = (
+            reader.anchor if own or reader.anchored is not None else None
+        )
+        self.asks = make_asks(self, self.anchor_of, clock.monotonic, registers=reader.registers)
         self.asked = make_asked(self, clock.monotonic)
         self.got = make_got(self, clock.monotonic, registers=reader.registers)
 
@@ -112,25 +120,13 @@ class Binding:
             self._count_under(watched, label)
 
     def acquires(
-        self,
-        cls: type,
-        method: str,
-        *,
-        parameters: tuple[str, ...] = (),
-        pool: acquires.PoolOf | None = None,
-        thing: acquires.ThingOf | None = None,
-        awaited: bool = True,
+        self, cls: type, method: str, form: acquires.Form = PLAIN, *, parameters: tuple[str, ...] = ()
     ) -> None:
         """Time a method that acquires, from its call to its end.
 
-        - ``parameters``: those it must have, by name. Another signature raises Unsupported.
-        - ``pool``: returns the pool, given all arguments of the call; else the first one is it. None: this
-          call is not to be looked at.
-        - ``thing``: returns what ``holders`` will name, given what the method returned; else that is it.
-        - ``awaited``: whether it is a coroutine function, or returns an awaitable.
+        ``parameters`` are those it must have, by name. Another signature raises Unsupported.
         """
-        wrapper = acquires.timed(self, awaited=awaited, pool_of=pool, thing_of=thing)
-        self.wrap(cls, method, wrapper, parameters=parameters)
+        self.wrap(cls, method, acquires.timed(self, form), parameters=parameters)
 
     def wrap(self, cls: type, method: str, wrapper: Wrapper, parameters: tuple[str, ...] = ()) -> None:
         """Put what ``wrapper`` makes of a method in its place: for what ``acquires`` cannot do.
@@ -144,13 +140,20 @@ class Binding:
                 raise Unsupported(f"{cls.__qualname__}.{method} takes no {', '.join(missing)}")
         self._patches.append((self._binding, Patch.apply(cls, method, wrapper)))
 
-    def failed(self, acquire: Acquire, pool: Any, error: BaseException, at: float | None = None) -> None:
+    def failed(
+        self,
+        acquire: Acquire,
+        pool: Any,
+        error: BaseException,
+        place: WaitCell = NOWHERE,
+        at: float | None = None,
+    ) -> None:
         """End the wait with nothing: now, or at an earlier time. Does nothing for a wait that has ended."""
         try:
             watched, _, asked = acquire
             if watched is None:
                 watched = self.watched(pool)
-            elif self.reader.registers and watched.waiting.pop(id(acquire), None) is None:
+            elif self.reader.registers and not leaves(acquire, watched, place):
                 return
             if watched is not None:
                 cell = self.cell(watched, pool, at_last=False)
@@ -165,7 +168,7 @@ class Binding:
         """Note that whoever asked has a thing, though the acquire failed."""
         watched, record, _ = acquire
         if watched is not None:
-            watched.held[id(thing)] = record, self.monotonic()
+            watched.held[id(thing)] = watched, record, self.monotonic()
 
     def made(self, pool: object) -> None:
         """Take note of a pool that has just been created."""
@@ -206,8 +209,7 @@ class Binding:
             if label is None and not at_last:
                 return self._pools.under(self.reader.kind, self.reader.family, NOBODY).cell()
             totals = self._count_under(watched, label or NOBODY)
-        cell = totals.cell()
-        watched.mine = (get_ident(), cell)
+        watched.cell = cell = totals.cell()
         return cell
 
     def _label(self, pool: Any) -> str | None:
@@ -293,6 +295,9 @@ class Binding:
                 patch.undo()
         if feature == "waits":
             self.on = False
+            for pool in self._pools.live():
+                if pool.kind == self.reader.kind:
+                    pool.cell = None
         self._gone[feature] = error
 
     def tell(self) -> None:

@@ -1,7 +1,8 @@
 """What is written down at an acquire, in the program's thread: two clock reads, who, and how long.
 
-An acquire is timed to a millionth of a second and may not cost one: what is written out at length in the
-functions here would cost a tenth of that for each call saved. Nothing here raises.
+Most acquires do not come here: what stands in place of a library's function writes itself, where it can
+(``acquires``). Here is what it turns to for the others: the first of a pool in a loop, those outside
+of tasks, and those that had to wait. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -10,21 +11,23 @@ from bisect import bisect_left
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, Protocol
+from weakref import ref
 
 from loopwatch._internals.futures import coroutine_of
 from loopwatch._internals.tasks import current_task, function_of, running_loop
-from loopwatch._store.pools import HELD, Acquire, Pools, WaitCell, WatchedPool
+from loopwatch._store.pools import AT_ONCE, HELD, Acquire, Borrowing, WaitCell, WatchedPool
 from loopwatch._store.sites import Site
 from loopwatch._store.tasks import LiveTask
 from loopwatch.facts import BUCKETS
 
 from .protocol import Feature
 
-_AT_ONCE = BUCKETS[0]
+NOWHERE = WaitCell()
+"""The cell in which an acquire has its place that has none."""
 
 Asks = Callable[[Any], Acquire | None]
 Asked = Callable[[], Acquire | None]
-Got = Callable[[Acquire, Any, Any], None]
+Got = Callable[..., None]
 
 
 class Desk(Protocol):
@@ -32,6 +35,8 @@ class Desk(Protocol):
 
     on: bool
     """Whether anybody wants to know."""
+    known: dict[int, WatchedPool]
+    """All pools, by the id of what stands for them."""
 
     def watched(self, pool: Any) -> WatchedPool | None:
         """Take note of a pool."""
@@ -68,14 +73,13 @@ def make_asked(desk: Desk, monotonic: Callable[[], float]) -> Asked:
 
 def make_asks(
     desk: Desk,
-    pools: Pools,
     anchor_of: Callable[[Any], Any] | None,
     monotonic: Callable[[], float],
     *,
     registers: bool,
 ) -> Asks:
     """Return what begins an acquire; without ``anchor_of`` each pool stands for itself."""
-    find = pools.by_anchor.get
+    find = desk.known.get
 
     def asks(pool: Any) -> Acquire | None:
         """Begin to wait for a connection of ``pool``; None if nobody wants to know."""
@@ -106,31 +110,56 @@ def make_asks(
 def make_got(desk: Desk, monotonic: Callable[[], float], *, registers: bool) -> Got:
     """Return what ends an acquire that got something."""
 
-    def got(acquire: Acquire, pool: Any, thing: Any) -> None:
+    def got(acquire: Acquire, pool: Any, thing: Any, place: WaitCell = NOWHERE) -> None:
         """End the wait: ``thing`` is in use from now on. Does nothing for a wait that has ended."""
+        if not desk.on:
+            return
         try:
             now = monotonic()
             watched, record, asked = acquire
             if watched is None:
                 if (watched := desk.watched(pool)) is None:
                     return
-            elif registers and watched.waiting.pop(id(acquire), None) is None:
+            elif registers and not leaves(acquire, watched, place):
                 return
-            thread, cell = watched.mine
-            if cell is None or thread != get_ident():
+            cell = watched.cell
+            if cell is None or cell.thread != get_ident():
                 cell = desk.cell(watched, pool)
             waited = now - asked
-            cell.wait_counts[bisect_left(BUCKETS, waited) if waited > _AT_ONCE else 0] += 1
+            cell.wait_counts[bisect_left(BUCKETS, waited) if waited > AT_ONCE else 0] += 1
             cell.wait_sum += waited
             if thing is not None:
-                held = watched.held
-                held[id(thing)] = record, now
-                if len(held) > HELD:
-                    held.clear()
+                _hold(watched, thing, (watched, record, now))
+            if cell.thread and record is not None:
+                _note_loop(cell)
         except Exception as error:  # noqa: BLE001 - as above
             desk.broke("waits", error)
 
     return got
+
+
+def leaves(acquire: Acquire, watched: WatchedPool, place: WaitCell) -> bool:
+    """Take an acquire off those that wait, with or without a place of its own; False if it had left."""
+    if place.asking is acquire:
+        place.asking = None
+        return True
+    return watched.waiting.pop(id(acquire), None) is not None
+
+
+def _hold(watched: WatchedPool, thing: Any, borrowing: Borrowing) -> None:
+    """Note who has something."""
+    held = watched.held
+    held[id(thing)] = borrowing
+    if len(held) > HELD:
+        held.clear()
+
+
+def _note_loop(cell: WaitCell) -> None:
+    """Remember which loop runs in this thread: the next acquire there finds its place in the cell."""
+    loop = running_loop()
+    probe = getattr(loop, "_loopwatch_tasks", None)
+    if loop is not None and probe is not None:
+        cell.live, cell.loop = probe.live, ref(loop)
 
 
 def _record_of(loop: Any, task: Any) -> LiveTask:

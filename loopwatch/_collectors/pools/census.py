@@ -116,7 +116,7 @@ class PoolCensus:
         sample = binding.sample(anchor)
         if sample is not None:
             reading.samples.append(_plausible(sample))
-        reading.waiting += binding.waiting(anchor, list(pool.waiting.values()))
+        reading.waiting += binding.waiting(anchor, pool.acquires())
         if all_people or (sample is not None and sample.pending):
             held = still_held(pool, partial(binding.in_use, anchor), self._clock.monotonic())
             if held is not None:

@@ -22,9 +22,10 @@ from typing import Any, ClassVar
 
 from loopwatch._internals.patches import hide_caller
 from loopwatch._internals.tasks import current_task, running_loop
-from loopwatch._store.pools import Acquire, Family, Outcome
+from loopwatch._store.pools import AT_ONCE, HELD, Acquire, Family, Outcome
 
 from .binding import Binding
+from .books import NOWHERE
 from .protocol import PoolReader, Sample, Server, snap
 
 Proxied = dict[int, tuple[Acquire, Any]]
@@ -116,7 +117,7 @@ class HttpcoreReader(PoolReader):
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that the requests lead to."""
         asked = [getattr(one.request, "_loopwatch_asked", None) for one in snap(anchor._requests)]
-        return [acquire for acquire in asked if acquire is not None]
+        return [one[0] for one in asked if one is not None]
 
 
 def _handles(
@@ -126,25 +127,23 @@ def _handles(
 
     A pool of a class other than the ``plain`` one may be that of a proxy, though it has none itself.
     """
-    asks, got = binding.asks, binding.got
+    asks, got, monotonic = binding.asks, binding.got, binding.monotonic
 
     @functools.wraps(original)
     async def handle_async_request(self: Any, request: Any) -> Any:
-        acquire = asks(self)
+        try:  # as in what ``acquires`` writes, and for the same reason
+            watched = self._loopwatch_watched
+            cell = watched.cell
+            acquire: Acquire | None = watched, cell.live[id(current_task(running_loop()))], monotonic()
+        except Exception:  # noqa: BLE001 - whatever is missing, this does without
+            watched, cell, acquire = None, NOWHERE, asks(self)
         if acquire is None:
             return await original(self, request)
         task = 0
         try:
-            request._loopwatch_asked = acquire
-            try:
-                is_plain = type(self) is plain
-                proxy = self._proxy if is_plain else self
-            except AttributeError:
-                proxy = self  # older pools do not tell: it may have one
-            if proxy is not None and acquire[1] is not None:
-                # A proxy gets another request in the place of this one, which the task then leads to.
-                task = acquire[1].key
-                proxied[task] = (acquire, request)
+            request._loopwatch_asked = acquire, cell, watched
+            if type(self) is not plain or getattr(self, "_proxy", self) is not None:  # older ones do not tell
+                task = _notes(proxied, acquire, request)
         except Exception as error:  # noqa: BLE001 - the request goes on
             binding.broke("waits", error)
         try:
@@ -158,9 +157,8 @@ def _handles(
             raise
         if task:
             proxied.pop(task, None)
-        if getattr(request, "_loopwatch_asked", None) is not None:  # it was not seen to send
-            request._loopwatch_asked = None
-            got(acquire, self, request)
+        if getattr(request, "_loopwatch_asked", None) is not None and _ends(request):
+            got(acquire, self, request)  # it was not seen to send
         return response
 
     return handle_async_request
@@ -171,24 +169,43 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
 
     A plain function, which hands on what the original returns: no coroutine of ours.
     """
-    got = binding.got
+    got, monotonic = binding.got, binding.monotonic
 
     @functools.wraps(original)
     def send_request_headers(self: Any, request: Any, **more: Any) -> Any:
         try:
-            acquire = request._loopwatch_asked
+            asked = request._loopwatch_asked
         except AttributeError:  # made by a proxy, or not ours
             if proxied and getattr(request, "method", b"CONNECT") != b"CONNECT":  # which only opens the way
                 found = proxied.get(_task())
                 if found is not None and _ends(found[1]):
                     got(found[0], None, found[1])
         else:
-            if acquire is not None:
+            if asked is not None:
                 request._loopwatch_asked = None
-                got(acquire, None, request)
+                acquire, cell, watched = asked
+                waited = monotonic() - acquire[2]
+                if waited <= AT_ONCE and cell is not NOWHERE:
+                    held = watched.held
+                    held[id(request)] = acquire
+                    if len(held) > HELD:
+                        held.clear()
+                    cell.at_once += 1
+                    cell.wait_sum += waited
+                else:
+                    got(acquire, None, request)
         return original(self, request, **more) if more else original(self, request)
 
     return send_request_headers
+
+
+def _notes(proxied: Proxied, acquire: Acquire, request: Any) -> int:
+    """Have a task lead to its request, since a proxy gets another one. Return the task's id; 0 for none."""
+    record = acquire[1]
+    if record is None:
+        return 0
+    proxied[record.key] = (acquire, request)
+    return record.key
 
 
 def _leave(binding: Binding, pool: Any, acquire: Acquire) -> None:

@@ -11,7 +11,7 @@ from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import name_of
 from loopwatch._places import shape
 from loopwatch._records import Borrower, PoolWaiter
-from loopwatch._store.pools import Acquire, WatchedPool
+from loopwatch._store.pools import AT_ONCE, Acquire, WatchedPool
 from loopwatch._store.tasks import LiveTask
 
 SHOWN = 20
@@ -28,10 +28,10 @@ def still_held(
     """Return who has what is in use of ``pool``, by the id of that, and forget who had what is not.
 
     ``ask`` returns what is in use; None if that cannot be told, and then this does. What was acquired after
-    ``now`` may not be in the answer yet. Who has ended is noted first: a task that gives back and ends
-    meanwhile would look like one that took it along.
+    ``now``, or asked for shortly before, may not be in the answer yet. Who has ended is noted first: a task
+    that gives back and ends meanwhile would look like one that took it along.
     """
-    ended = {key for key, (record, _) in pool.held.copy().items() if _has_ended(record)}
+    ended = {key for key, (_, record, _) in pool.held.copy().items() if _has_ended(record)}
     in_use = ask()
     if in_use is None:
         return None
@@ -39,8 +39,9 @@ def still_held(
     held: dict[int, Held] = {}
     for key, borrowing in pool.held.copy().items():
         if key in things:
-            held[key] = (*borrowing, key in ended)
-        elif borrowing[1] < now and pool.held.get(key) is borrowing:
+            _, record, since = borrowing
+            held[key] = record, since, key in ended
+        elif borrowing[2] < now - AT_ONCE and pool.held.get(key) is borrowing:
             pool.held.pop(key, None)  # somebody else may read at the same time
     return held
 

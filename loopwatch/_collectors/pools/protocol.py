@@ -59,6 +59,9 @@ class PoolReader:
     """Whether acquires that wait are kept in a table of ours. Else ``waiting`` finds them in the library's
     objects, and whoever ends a wait sees to it that this happens once: an acquire costs a tenth less."""
 
+    anchored: ClassVar[str | None] = None
+    """The attribute of a pool that stands for it, if it cannot itself be referred to weakly."""
+
     def bind(self, module: ModuleType, binding: Binding) -> None:
         """Hang on to the library. One ``with binding.feature(...)`` for each thing that may be missing."""
         raise NotImplementedError
@@ -66,9 +69,9 @@ class PoolReader:
     def anchor(self, pool: Any) -> Any:
         """Return what stands for ``pool``: what can be referred to weakly and dies with it. None: not yet.
 
-        Asked at each acquire.
+        Asked at each acquire, where it is not an attribute (``anchored``) and not the pool itself.
         """
-        return pool
+        return pool if self.anchored is None else getattr(pool, self.anchored)
 
     def noted(self, pool: Any) -> None:
         """Do what is to be done once for each pool, when it is seen for the first time.

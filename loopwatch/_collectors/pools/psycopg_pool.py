@@ -14,8 +14,9 @@ from typing import Any, ClassVar
 
 from loopwatch._store.pools import Family, Outcome
 
+from .acquires import Form
 from .binding import Binding
-from .given import given_out, note_given
+from .given import given_out
 from .listeners import listens
 from .protocol import PoolReader, Sample, place_of, snap
 
@@ -48,9 +49,8 @@ class PsycopgPoolReader(PoolReader):
                 binding.cls("TooManyRequests"): "rejected",
             }
             for name, awaited in _POOLS.items():
-                binding.acquires(
-                    binding.cls(name), "getconn", parameters=("timeout",), thing=_noted, awaited=awaited
-                )
+                form = Form(awaited=awaited, notes=True)
+                binding.acquires(binding.cls(name), "getconn", form, parameters=("timeout",))
         with binding.feature("holders"):
             binding.cls("AsyncConnectionPool")
 
@@ -90,11 +90,6 @@ class PsycopgPoolReader(PoolReader):
     def lasting(self, anchor: Any) -> Iterable[object]:
         """Return those that listen."""
         return [connection for connection in given_out(anchor) if listens(connection)]
-
-
-def _noted(connection: Any) -> Any:
-    note_given(connection._pool, connection)
-    return connection
 
 
 def _database(pool: Any) -> str | None:

@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from operator import attrgetter
 from types import ModuleType
 from typing import Any, ClassVar
 
 from loopwatch._store.pools import Family, Outcome
 
+from .acquires import Form
 from .binding import Binding
 from .protocol import PoolReader, Sample, live, place_of, snap
 
@@ -37,8 +37,8 @@ class PymongoReader(PoolReader):
             binding.creates(binding.cls("Pool"))
         with binding.feature("waits"):
             self._timeout = binding.cls("WaitQueueTimeoutError", sys.modules.get("pymongo.errors"))
-            context = attrgetter("cancel_context")
-            binding.acquires(binding.cls("Pool"), "_get_conn", parameters=("self",), thing=context)
+            form = Form(thing="cancel_context")
+            binding.acquires(binding.cls("Pool"), "_get_conn", form, parameters=("self",))
         with binding.feature("holders"):
             binding.cls("Pool")
 

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from loopwatch._internals.patches import hide_caller
 from loopwatch._store.pools import Family, Outcome
 
+from .acquires import Form
 from .binding import Binding
 from .protocol import PoolReader, Sample, live, place_of, snap
 
@@ -57,9 +58,8 @@ class RedisReader(PoolReader):
             waits: Any = blocking
             twice = "get_connection" in inspect.unwrap(waits.get_connection).__code__.co_names
             own = ("self",)
-            binding.acquires(
-                pool, "get_connection", parameters=own, pool=_unless(blocking) if twice else None
-            )
+            plain = Form(pool=_unless(blocking) if twice else None)
+            binding.acquires(pool, "get_connection", plain, parameters=own)
             binding.acquires(blocking, "get_connection", parameters=own)
         with binding.feature("holders"):
             binding.cls("ConnectionPool")

@@ -21,8 +21,9 @@ from typing import Any, ClassVar
 from loopwatch._internals.patches import hide_caller
 from loopwatch._store.pools import Family, Outcome
 
+from .acquires import Form
 from .binding import Binding
-from .given import given_out, note_given
+from .given import given_out
 from .listeners import listens
 from .protocol import PoolReader, Sample, Unsupported, live, place_of, snap
 
@@ -52,8 +53,8 @@ class SqlalchemyReader(PoolReader):
             )
         with binding.feature("waits"):
             self._timeout = binding.cls("TimeoutError", within=module.exc)
-            checks_out = functools.partial(_checks_out, binding)
-            binding.wrap(binding.cls("_ConnectionRecord"), "checkout", checks_out, parameters=("pool",))
+            form = Form(awaited=False, pool="pool", thing="_connection_record", notes=True)
+            binding.acquires(binding.cls("_ConnectionRecord"), "checkout", form, parameters=("pool",))
         with binding.feature("holders"):
             binding.needs(binding.cls("_ConnectionRecord"), "in_use")
 
@@ -105,36 +106,6 @@ def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., 
             raise
 
     return create
-
-
-def _checks_out(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of ``_ConnectionRecord.checkout``, from asking to holding a connection.
-
-    Written out, since to have the pool and the record told by functions costs half of what an acquire may.
-    """
-    asks, got, failed = binding.asks, binding.got, binding.failed
-
-    @functools.wraps(original)
-    def checkout(cls: type, pool: Any) -> Any:
-        acquire = asks(pool)
-        if acquire is None:
-            return original(cls, pool)
-        try:
-            fairy = original(cls, pool)
-        except BaseException as error:
-            failed(acquire, pool, error)
-            hide_caller(error)
-            raise
-        record = None
-        try:
-            record = fairy._connection_record
-            note_given(pool, record)
-        except Exception as error:  # noqa: BLE001 - the program has its connection
-            binding.broke("waits", error)
-        got(acquire, pool, record)
-        return fairy
-
-    return checkout
 
 
 def _queued(queue: Any) -> tuple[int, int]:

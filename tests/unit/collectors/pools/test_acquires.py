@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 import pytest
 
+from loopwatch._collectors.pools.acquires import Form
 from loopwatch._collectors.pools.binding import Binding
+from loopwatch._context.reader import ContextReader
+from loopwatch._probes.tasks import TaskProbe
+from loopwatch._store.pauses import Pauses
+from loopwatch._store.pools import WaitCell
+from loopwatch._store.tasks import LoopTasks
 
 from .conftest import Desk, Reader, run
 
@@ -32,8 +40,8 @@ class Sync(Reader):
             binding.cls("Pool")
         with binding.feature("waits"):
             pool = binding.cls("Pool")
-            binding.acquires(pool, "take", awaited=False)
-            binding.acquires(pool, "checkout", pool=lambda cls, pool: pool, awaited=False)
+            binding.acquires(pool, "take", Form(awaited=False))
+            binding.acquires(pool, "checkout", Form(awaited=False, pool="pool"))
 
 
 def test_a_coroutine_function_is_as_it_was(library: Any, desk: Desk) -> None:
@@ -96,6 +104,106 @@ def test_waits_are_timed_from_asking_to_getting(library: Any, desk: Desk) -> Non
         assert [borrower.held for borrower in found.borrowers] == [3.0]
 
     run(main())
+
+
+async def watch_tasks(desk: Desk) -> None:
+    """Have the running loop carry what it does under an agent."""
+    probe = TaskProbe(LoopTasks(Pauses()), ContextReader(desk.journal), desk.fake.clock, desk.journal)
+    loop: Any = asyncio.get_running_loop()
+    loop._loopwatch_tasks = probe
+    probe.adopt_all(loop)
+
+
+def cells(desk: Desk) -> list[WaitCell]:
+    return [cell for pool in desk.pools.live() if (cell := pool.cell) is not None]
+
+
+def test_those_that_need_not_wait_are_written_down_in_place(library: Any, desk: Desk) -> None:
+    async def main() -> None:
+        await watch_tasks(desk)
+        pool = library.Pool(5, name="x")
+        for number in range(5):
+            await pool.acquire()
+            desk.fake.advance(1.0)
+            assert [cell.at_once for cell in cells(desk)] == [number]  # the first one shows whose loop it is
+        found = desk.one()
+        assert (found.wait_count, found.wait_sum, found.oldest_wait, found.waiters) == (5, 0.0, 0.0, ())
+        assert found.borrowers is not None
+        assert [borrower.held for borrower in found.borrowers] == [5.0, 4.0, 3.0, 2.0, 1.0]
+        assert {borrower.coroutine for borrower in found.borrowers} == {main.__qualname__}
+        assert desk.points("database_wait")[("x",)].counts == (5, *[0] * 13)
+
+    run(main())
+
+
+def test_all_that_wait_are_known_though_one_has_the_place(library: Any, desk: Desk) -> None:
+    async def main() -> None:
+        await watch_tasks(desk)
+        pools = [library.Pool(1, name="x") for _ in range(2)]  # of one label, so with one place
+        held = [await pool.acquire() for pool in pools]
+        asking = []
+        for pool in (*pools, *pools):
+            asking.append(asyncio.create_task(pool.acquire()))
+            await asyncio.sleep(0)
+            desk.fake.advance(1.0)
+        found = desk.one()
+        assert (found.pending, found.oldest_wait, found.wait_count) == (4, 4.0, 2)
+        assert [waiter.waited for waiter in found.waiters or ()] == [4.0, 3.0, 2.0, 1.0]
+        asking[3].cancel()  # it has the place, the others had to make way
+        await asyncio.wait([asking[3]])
+        for pool, connection in zip(pools, held, strict=True):
+            pool.release(connection)
+        await asyncio.wait(asking[:2])
+        found = desk.one()
+        assert [waiter.waited for waiter in found.waiters or ()] == [2.0]
+        assert (found.wait_count, found.wait_sum, found.cancelled) == (5, 8.0, 1)
+        pools[0].release(asking[0].result())
+        await asking[2]
+        found = desk.one()
+        assert (found.waiters, found.wait_count, found.wait_sum) == ((), 6, 10.0)
+
+    run(main())
+
+
+def test_another_loop_has_no_part_in_the_place(library: Any, desk: Desk) -> None:
+    pool = library.Pool(9, name="x")
+
+    async def main() -> None:
+        await watch_tasks(desk)
+        for _ in range(3):
+            await pool.acquire()
+
+    run(main())
+    [before] = [cell.at_once for cell in cells(desk)]
+    run(main())
+    assert desk.one().wait_count == 6
+    assert [cell.at_once for cell in cells(desk)] == [before + 2]  # without the first in each
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(run, main()).result()
+    assert desk.one().wait_count == 9
+    assert [cell.at_once for cell in cells(desk)] == [2]  # that of the thread
+
+
+def test_a_copy_of_a_pool_is_another_pool(library: Any, desk: Desk) -> None:
+    async def main() -> None:
+        await watch_tasks(desk)
+        pool = library.Pool(3, name="x")
+        await pool.acquire()
+        pool.used = []
+        other = copy.deepcopy(pool)
+        for _ in range(2):
+            await other.acquire()
+        assert (desk.one().instances, desk.one().used, desk.one().wait_count) == (2, 2, 3)
+
+    run(main())
+
+
+def test_nothing_is_left_on_a_pool(library: Any, desk: Desk) -> None:
+    pool = library.Pool(1, name="x")
+    run(pool.acquire())
+    assert "_loopwatch_watched" in vars(pool)
+    desk.hub.remove()
+    assert [name for name in vars(pool) if "loopwatch" in name] == []
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def test_who_gives_back_and_ends_meanwhile_took_nothing_along(library: Any, desk
         def before() -> list[Any]:
             return in_use
 
-        (record, since), *_ = watched.held.values()
+        (_, record, since), *_ = watched.held.values()
         held = {1: (record, since, False)}  # as it was when the library was asked
         assert borrowers(held.values(), desk.fake.monotonic(), ContextReader(desk.journal)) == ()
         found = still_held(watched, before, desk.fake.monotonic())

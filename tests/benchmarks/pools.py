@@ -1,0 +1,199 @@
+"""Pools of real libraries, with connections that are open and free: the child of ``acquires``.
+
+Run as ``python -m tests.benchmarks.pools NAME ROUNDS TURNS URL``. A turn acquires some connections, one after
+the other, and gives them back. Turns are taken with the library's own functions and with the agent's wrappers
+around them, alternately, in one process; after each change the interpreter has some to get used to it. What
+one acquire took in the fastest turn, in microseconds of its thread's CPU time, goes to stdout as JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from .units import mark
+
+SIZE = 10
+"""Connections that a turn acquires."""
+WARM_UP = 30
+"""Turns after a change."""
+
+Turn = tuple[Callable[[], Awaitable[list[Any]]], Callable[[Any], Any]]
+"""How to acquire all the connections, which alone is measured, and how to give one back."""
+
+
+@asynccontextmanager
+async def asyncpg(url: str) -> AsyncIterator[Turn]:
+    """PostgreSQL."""
+    import asyncpg
+
+    async with asyncpg.create_pool(url, min_size=SIZE, max_size=SIZE) as pool:
+
+        async def acquire() -> list[Any]:
+            return [await pool.acquire() for _ in range(SIZE)]
+
+        yield acquire, pool.release
+
+
+@asynccontextmanager
+async def sqlalchemy(url: str) -> AsyncIterator[Turn]:
+    """SQLite in memory: what stands in the way of a connection is the same for all databases."""
+    from sqlalchemy import create_engine
+    from sqlalchemy.pool import QueuePool
+
+    engine = create_engine("sqlite://", poolclass=QueuePool, pool_size=SIZE)
+
+    async def acquire() -> list[Any]:
+        return [engine.raw_connection() for _ in range(SIZE)]
+
+    async def release(connection: Any) -> None:
+        connection.close()
+
+    yield acquire, release
+    engine.dispose()
+
+
+@asynccontextmanager
+async def redis(url: str, kind: str = "ConnectionPool") -> AsyncIterator[Turn]:
+    """Redis."""
+    import redis.asyncio
+
+    pool: Any = getattr(redis.asyncio, kind).from_url(url, max_connections=SIZE)
+
+    async def acquire() -> list[Any]:
+        return [await pool.get_connection() for _ in range(SIZE)]
+
+    yield acquire, pool.release
+    await pool.disconnect()
+
+
+@asynccontextmanager
+async def aiohttp(url: str) -> AsyncIterator[Turn]:
+    """A server of HTTP, asked for as many pages at once as there are to be connections."""
+    import aiohttp
+
+    class Connector(aiohttp.TCPConnector):
+        """Remembers how it was asked for a connection."""
+
+        async def connect(self, *args: Any, **kwargs: Any) -> Any:
+            self.asked = args, kwargs
+            return await super().connect(*args, **kwargs)
+
+    connector = Connector(limit=SIZE)
+    async with aiohttp.ClientSession(connector=connector) as session:
+
+        async def fetch() -> None:
+            async with session.get(f"{url}/delay/0.1") as response:
+                await response.read()
+
+        await asyncio.gather(*(fetch() for _ in range(SIZE)))
+        args, kwargs = connector.asked
+
+        async def acquire() -> list[Any]:
+            connect = super(Connector, connector).connect
+            return [await connect(*args, **kwargs) for _ in range(SIZE)]
+
+        async def release(connection: Any) -> None:
+            connection.release()
+
+        yield acquire, release
+
+
+@asynccontextmanager
+async def httpcore(url: str) -> AsyncIterator[Turn]:
+    """Whole requests, as there is no function that only acquires, to a server in memory."""
+    import httpcore
+
+    class Stream(httpcore.AsyncNetworkStream):
+        """Answers at once."""
+
+        async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            """Take a request."""
+
+        async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            return b"HTTP/1.1 204 No Content\r\n\r\n"
+
+        async def aclose(self) -> None:
+            """Nothing is open."""
+
+        def get_extra_info(self, info: str) -> Any:
+            return None
+
+    class Network(httpcore.AsyncNetworkBackend):
+        async def connect_tcp(self, *args: Any, **kwargs: Any) -> httpcore.AsyncNetworkStream:
+            return Stream()
+
+    async with httpcore.AsyncConnectionPool(network_backend=Network()) as pool:
+
+        async def acquire() -> list[Any]:
+            return [await fetch() for _ in range(SIZE)]
+
+        async def fetch() -> httpcore.Response:
+            request = httpcore.Request("GET", "http://127.0.0.1/", headers={"Host": "127.0.0.1"})
+            response = await pool.handle_async_request(request)
+            await response.aclose()
+            return response
+
+        yield acquire, httpcore.Response.aclose
+
+
+POOLS: dict[str, tuple[str, Callable[[str], AbstractAsyncContextManager[Turn]]]] = {
+    "a request of httpcore": ("httpcore", httpcore),
+    "a connection of SQLAlchemy": ("sqlalchemy", sqlalchemy),
+    "a connection of asyncpg": ("asyncpg", asyncpg),
+    "a connection of redis": ("redis", redis),
+    "the same, BlockingConnectionPool": ("redis", partial(redis, kind="BlockingConnectionPool")),
+    "a connection of aiohttp": ("aiohttp", aiohttp),
+}
+"""By name, each with the kind of its reader."""
+
+
+async def measure(name: str, rounds: int, turns: int, url: str) -> dict[str, float]:
+    """Return the fastest turn without and with the agent's wrappers. Each turn lies between two marks."""
+    import loopwatch
+
+    agent: Any = loopwatch.install(prometheus_port=None)
+    kind, pool = POOLS[name]
+    fastest = {"bare": float("inf"), "loopwatch": float("inf")}
+    async with pool(url) as (acquire, release):
+        patches = [patch for binding in agent._engine._hub.of(kind) for patch in waits_of(binding)]
+        assert patches, f"this version of {kind} is read without its waits"
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # it would come in the midst of some turns
+        for _ in range(rounds):
+            for which in fastest:
+                for patch in patches:
+                    setattr(patch.cls, patch.name, patch.ours if which == "loopwatch" else patch.original)
+                for turn in range(WARM_UP + turns):
+                    if turn >= WARM_UP:
+                        mark()
+                    began = time.thread_time()
+                    acquired = await acquire()
+                    took = time.thread_time() - began
+                    if turn >= WARM_UP:
+                        mark()
+                        fastest[which] = min(fastest[which], took / SIZE * 1e6)
+                    while acquired:
+                        await release(acquired.pop())
+                    gc.collect()
+    return fastest
+
+
+def waits_of(binding: Any) -> list[Any]:
+    """Return the patches by which the waits of a library are seen."""
+    return [patch for feature, patch in binding._patches if feature == "waits"]
+
+
+if __name__ == "__main__":
+    _, name, rounds, turns, url = sys.argv
+    print(json.dumps(asyncio.run(measure(name, int(rounds), int(turns), url))), flush=True)
+    os._exit(0)  # a pool may wait for its server
