@@ -76,7 +76,7 @@ _TIMED = """
     if _asked is None:
         return {await_}_original({arguments})
     try:
-        _result = {await_}_original({arguments})
+        _result = {await_}{call}
     except BaseException as _error:
         {failing}
         _failed(_asked, {pool}, _error, _cell)
@@ -147,6 +147,7 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
             await_="await " if form.awaited else "",
             parameters=parameters,
             arguments=arguments,
+            call=_call(arguments),
             naming=naming,
             pool=pool,
             anchor=_anchor(books, pool),
@@ -182,6 +183,16 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
         return acquire
 
     return wrapper
+
+
+def _call(arguments: str) -> str:
+    """Return the call of the original, without those of its arguments that are empty nearly always."""
+    passed = arguments.split(", ")
+    rest = [one.lstrip("*") for one in passed if one.startswith("*")]
+    if not rest:
+        return f"_original({arguments})"
+    others = ", ".join(one for one in passed if not one.startswith("*"))
+    return f"(_original({arguments}) if {' or '.join(rest)} else _original({others}))"
 
 
 def _anchor(books: Books, pool: str) -> str:

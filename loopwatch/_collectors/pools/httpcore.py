@@ -14,6 +14,7 @@ or close it, and it takes a place of the pool for good. It counts as held by the
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 from loopwatch._internals.patches import hide_caller
-from loopwatch._internals.tasks import current_task, running_loop
+from loopwatch._internals.tasks import FINDS_LOOP, current_task, running_loop
 from loopwatch._store.pools import AT_ONCE, HELD, Acquire, Family, Outcome
 
 from .binding import Binding
@@ -59,7 +60,8 @@ class HttpcoreReader(PoolReader):
                     # Without the package h2 there is but a stand-in for HTTP/2, which has no methods.
                     binding.wrap(connection, "_send_request_headers", wrapper, parameters=("request",))
             pool = binding.cls("AsyncConnectionPool")
-            handles = functools.partial(_handles, binding, proxied, pool)
+            tells = "proxy" in inspect.signature(pool).parameters
+            handles = functools.partial(_handles, binding, proxied, pool if tells else None)
             binding.wrap(pool, "handle_async_request", handles, ("request",))
         with binding.feature("holders"):
             binding.cls("AsyncConnectionPool")
@@ -121,11 +123,11 @@ class HttpcoreReader(PoolReader):
 
 
 def _handles(
-    binding: Binding, proxied: Proxied, plain: type, original: Callable[..., Any]
+    binding: Binding, proxied: Proxied, plain: Any, original: Callable[..., Any]
 ) -> Callable[..., Any]:
     """Return what stands in place of the pool's ``handle_async_request``: the wait begins here.
 
-    A pool of a class other than the ``plain`` one may be that of a proxy, though it has none itself.
+    A pool of a class other than the ``plain`` one, which tells, may be that of a proxy.
     """
     asks, got, monotonic = binding.asks, binding.got, binding.monotonic
 
@@ -134,7 +136,8 @@ def _handles(
         try:  # as in what ``acquires`` writes, and for the same reason
             watched = self._loopwatch_watched
             cell = watched.cell
-            acquire: Acquire | None = watched, cell.live[id(current_task(running_loop()))], monotonic()
+            now = current_task() if FINDS_LOOP else current_task(running_loop())
+            acquire: Acquire | None = watched, cell.live[id(now)], monotonic()
         except Exception:  # noqa: BLE001 - whatever is missing, this does without
             watched, cell, acquire = None, NOWHERE, asks(self)
         if acquire is None:
@@ -142,7 +145,7 @@ def _handles(
         task = 0
         try:
             request._loopwatch_asked = acquire, cell, watched
-            if type(self) is not plain or getattr(self, "_proxy", self) is not None:  # older ones do not tell
+            if type(self) is not plain or self._proxy is not None:
                 task = _notes(proxied, acquire, request)
         except Exception as error:  # noqa: BLE001 - the request goes on
             binding.broke("waits", error)
@@ -171,15 +174,13 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
     """
     got, monotonic = binding.got, binding.monotonic
 
-    @functools.wraps(original)
-    def send_request_headers(self: Any, request: Any, **more: Any) -> Any:
+    def ends(request: Any) -> None:
         try:
             asked = request._loopwatch_asked
         except AttributeError:  # made by a proxy, or not ours
-            if proxied and getattr(request, "method", b"CONNECT") != b"CONNECT":  # which only opens the way
-                found = proxied.get(_task())
-                if found is not None and _ends(found[1]):
-                    got(found[0], None, found[1])
+            found = _in_place_of(proxied, request) if proxied else None
+            if found is not None:
+                got(found[0], None, found[1])
         else:
             if asked is not None:
                 request._loopwatch_asked = None
@@ -194,9 +195,19 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
                     cell.wait_sum += waited
                 else:
                     got(acquire, None, request)
-        return original(self, request, **more) if more else original(self, request)
 
-    return send_request_headers
+    @functools.wraps(original)
+    def send_request_headers(self: Any, request: Any) -> Any:
+        ends(request)
+        return original(self, request)
+
+    @functools.wraps(original)
+    def send_request_headers_of_stream(self: Any, request: Any, **more: Any) -> Any:
+        ends(request)
+        return original(self, request, **more)
+
+    alone = list(inspect.signature(original).parameters) == ["self", "request"]
+    return send_request_headers if alone else send_request_headers_of_stream
 
 
 def _notes(proxied: Proxied, acquire: Acquire, request: Any) -> int:
@@ -224,6 +235,14 @@ def _left(pool: Any) -> list[Any]:
         return []
     assigned = {id(request.connection) for request in snap(pool._requests)}
     return [one for one in opening if id(one) not in assigned and not one.is_available()]
+
+
+def _in_place_of(proxied: Proxied, request: Any) -> tuple[Acquire, Any] | None:
+    """Return what the request of a proxy stands for, if the wait for that ends now."""
+    if getattr(request, "method", b"CONNECT") == b"CONNECT":  # which only opens the way
+        return None
+    found = proxied.get(_task())
+    return found if found is not None and _ends(found[1]) else None
 
 
 def _ends(request: Any) -> bool:
