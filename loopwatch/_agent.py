@@ -76,7 +76,7 @@ class Agent:
 
     @property
     def prometheus_url(self) -> str | None:
-        """Where ``/metrics`` is served; None without an endpoint, and before the first loop runs."""
+        """Where ``/metrics`` is served, maybe by another worker; None while it is not: before a loop runs."""
         return self._engine.metrics.url
 
     @property

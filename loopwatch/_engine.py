@@ -9,7 +9,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from ._clock import SYSTEM, Clock
 from ._collectors.jobs import JobCounts
@@ -47,6 +46,7 @@ from ._store.outbox import Outbox
 from ._store.pauses import Pauses
 from ._store.pools import Pools
 from ._store.stall_log import StallLog
+from ._threads import WITHIN, OwnThread, await_end
 from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
 from ._watchdog.hold_dump import HoldDump
@@ -56,11 +56,7 @@ from ._watchdog.lost import LostTasks
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
-from .exporters.otel.service import OtelService
-from .exporters.service import MetricsService
-
-if TYPE_CHECKING:
-    from .exporters.otel.pipeline import Teller
+from .exporters.exports import Exports
 
 LOOKS = 3
 """How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
@@ -82,6 +78,8 @@ class Engine:
         self.installed = False
         self._started = False
         self._starting = threading.RLock()  # loops begin to run at once, signal handlers uninstall
+        self._starting_held = False
+        self._forks = threading.RLock()  # one at a time, or one within another, in a signal's handler
         self._clock = clock
         self._journal = Journal(clock)
         self._contexts = ContextReader(self._journal)
@@ -158,7 +156,7 @@ class Engine:
                 leaks.look,
                 overdue.look,
                 self._saturation.look,
-                self._refresh_metrics,
+                self._refresh_exports,
             ),
         )
 
@@ -178,22 +176,10 @@ class Engine:
             self._pool_census,
             (self._own(),),
         )
-        self.metrics = MetricsService(self.settings, self.reader.snapshot, self._journal, clock)
-        self.otel = OtelService(
-            self.settings,
-            self.reader.snapshot,
-            self._tellers,
-            lambda: self.metrics.collector,
-            self._pools.ignored,
-            self._journal,
-            clock,
+        self._exports = Exports(
+            self.settings, self.reader.snapshot, self._outbox.take, self._pools.ignored, self._journal, clock
         )
-
-    def _tellers(self) -> list[Teller]:
-        """Build what makes spans and log records. In the exporting thread."""
-        from .exporters.otel.events import Events
-
-        return [Events(self._outbox.take, self._clock, self._journal)]
+        self.metrics, self.otel = self._exports.metrics, self._exports.otel
 
     def _own(self) -> Own:
         states = self._states
@@ -356,34 +342,48 @@ class Engine:
     def _rearm_dump(self) -> None:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
 
-    def _refresh_metrics(self) -> None:
-        if any(state.heartbeat_time for state in self._states.all()):
-            self.metrics.prepare()  # not earlier: a server may import its application in its loop
-            self.otel.start()
-        self.metrics.refresh()
+    def _refresh_exports(self) -> None:
+        self._exports.refresh(loops_run=any(state.heartbeat_time for state in self._states.all()))
+
+    def _threads(self) -> dict[str, OwnThread]:
+        """All that run for long, by the component that counts their failures."""
+        return {
+            "watchdog": self._watchdog.thread,
+            "journal": self._journal.thread,
+            **self._exports.threads(),
+        }
 
     def before_fork(self) -> None:
-        """Take back what a child must not inherit."""
-        self.metrics.before_fork()
-        self.otel.before_fork()
-        self._hold_dump.before_fork()
+        """Take back what a child must not inherit, and end all threads of ours."""
+        self._forks.acquire()
+        self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
+        ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
+        self._exports.before_fork()
+        await_end(ending, self._hold_dump.before_fork, self._clock)
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
-        self.otel.after_fork_in_parent()
-        self.metrics.after_fork_in_parent()
+        self._exports.after_fork_in_parent()
+        for component, thread in self._threads().items():
+            self._done(component, thread.resume)
         if self.installed:
             self._signals.after_fork_in_parent()
+        if self._starting_held:
+            self._starting.release()
+        self._forks.release()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
+        self._starting, self._starting_held = threading.RLock(), False
         if not self.installed:
+            for thread in self._threads().values():
+                thread.forget()
             self.after_fork_in_parent()
             return
+        self._forks = threading.RLock()
         self._started = False
-        self._starting = threading.RLock()
         self._pauses.running_since = None  # a thread that collected does not run here
         kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
         counted = self._unawaited.dropped, self._pools, JOBS, self._drains
@@ -395,5 +395,4 @@ class Engine:
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()
-        self.metrics.forget_endpoint()
-        self.otel.after_fork_in_child()
+        self._exports.forget()

@@ -6,14 +6,17 @@ were the watchdog to call it, the watchdog would be blind at the very moment it 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import traceback
 from collections import Counter
 from dataclasses import dataclass
+from enum import Enum
 from queue import SimpleQueue
 
 from ._clock import SYSTEM, Clock
+from ._threads import IsToEnd, OwnThread
 
 logger = logging.getLogger("loopwatch")
 
@@ -29,13 +32,20 @@ class _Line:
     error: BaseException | None
 
 
+class _Mark(Enum):
+    """What stands in the queue between the lines."""
+
+    LOOK_UP = "see whether a fork is about to come"
+    END = "nothing comes any more"
+
+
 class Journal:
     """Writes to the logger ``loopwatch``: from its thread while that runs, else at once."""
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
-        self._lines: SimpleQueue[_Line | threading.Event | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+        self._lines: SimpleQueue[_Line | threading.Event | _Mark] = SimpleQueue()
+        self.thread = OwnThread("loopwatch-journal", self._write, lambda: self._lines.put(_Mark.LOOK_UP))
         self._failed: Counter[str] = Counter()
         self.dropped = 0
         self.cpu_time = 0.0
@@ -46,7 +56,7 @@ class Journal:
         ``args`` become text in that thread.
         """
         line = _Line(level, message, args, error)
-        if self._thread is None:
+        if not self.thread.started:
             self._log(line)
         elif self._lines.qsize() < QUEUE_LIMIT:
             self._lines.put(line)
@@ -55,7 +65,7 @@ class Journal:
 
     def flush(self, timeout: float) -> None:
         """Wait until what was said so far is written, for ``timeout`` seconds at most."""
-        if self._thread is not None:
+        if self.thread.started:
             written = threading.Event()
             self._lines.put(written)
             written.wait(timeout)
@@ -82,34 +92,36 @@ class Journal:
 
     def start(self) -> None:
         """Start the thread. Does nothing when it runs."""
-        if self._thread is None:
-            thread = threading.Thread(target=self._write, name="loopwatch-journal", daemon=True)
-            thread.start()
-            self._thread = thread
+        if not self.thread.started:
+            self.thread.start()
 
     def stop(self, timeout: float) -> None:
         """Write what waits and end the thread, unless a handler blocks it for longer than ``timeout`` s."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._lines.put(None)
-            if thread is not threading.current_thread():  # a handler may uninstall us
-                thread.join(timeout)
+        with contextlib.suppress(RuntimeError):  # during a fork, where no thread can be had
+            self.thread.resume()
+        if self.thread.started:
+            self._lines.put(_Mark.END)
+            self.thread.leave(timeout)
 
     def forget_thread(self) -> None:
         """Write at once again, counting from nothing: in a forked child, where the thread does not run."""
-        self._thread = None
+        self.thread.forget()
         self._lines = SimpleQueue()
         self._failed.clear()
         self.dropped, self.cpu_time = 0, 0.0
 
-    def _write(self) -> None:
-        while (line := self._lines.get()) is not None:
+    def _write(self, is_to_end: IsToEnd) -> None:
+        earlier_cpu = self.cpu_time
+        while not is_to_end():
+            line = self._lines.get()
+            if line is _Mark.END:
+                return
             if isinstance(line, threading.Event):
                 line.set()
-                continue
-            self._log(line)
+            elif isinstance(line, _Line):
+                self._log(line)
             del line  # its error, and the frames of that, are not to be held until the next one comes
-            self.cpu_time = self._clock.thread_cpu()
+            self.cpu_time = earlier_cpu + self._clock.thread_cpu()
 
     def _log(self, line: _Line) -> None:
         try:

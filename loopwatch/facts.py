@@ -520,6 +520,15 @@ ALL: tuple[Fact, ...] = (
         "1 for what is watched of a library's pools, 0 for what its version does not let us.",
     ),
     Fact(
+        "worker_up",
+        "loopwatch.worker.up",
+        "updowncounter",
+        "",
+        ("process.pid",),
+        "1 for each process that shares the endpoint and is shown, 0 for one that did not answer in time. "
+        "Absent while a process is by itself.",
+    ),
+    Fact(
         "overhead",
         "loopwatch.overhead.time",
         "counter",

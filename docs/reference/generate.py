@@ -66,6 +66,7 @@ LABELS = {
     "http.connection.state": "`active` or `idle`",
     "server.address": f"host of the server; `{facts.OTHER}` beyond the {facts.TOP} with most connections",
     "server.port": "its port",
+    "process.pid": "of one of the workers that share the endpoint; there every series has it",
     "loopwatch.reader.kind": "the library, or `thread_pool`",
     "loopwatch.reader.feature": "`gauges`, `waits` or `holders`",
     "loopwatch.reason": "why the loop was left alone",

@@ -59,21 +59,23 @@ class FaultTimer:
                 self._armed = True
                 self._originals["dump_traceback_later"](seconds, file=file)
 
-    def cancel(self) -> None:
-        """Disarm, unless the timer is another's."""
+    def cancel(self) -> bool:
+        """Disarm, unless the timer is another's. Returns whether it was armed."""
         with self._turn:
-            if self.available and self._armed:
-                self._armed = False
-                self._originals["cancel_dump_traceback_later"]()
+            if not self.available or not self._armed:
+                return False
+            self._armed = False
+            self._originals["cancel_dump_traceback_later"]()
+            return True
 
-    def before_fork(self) -> None:
-        """Disarm, and stay so until ``after_fork``.
+    def before_fork(self) -> bool:
+        """Disarm, and stay so until ``after_fork``. Returns whether it was armed.
 
         The timer is a thread. A child does not inherit it, yet waits for its end as soon as it cancels the
         timer or exits: for ever.
         """
         self._turn.acquire()
-        self.cancel()
+        return self.cancel()
 
     def after_fork(self) -> None:
         """Allow arming again, in parent and child."""

@@ -85,12 +85,16 @@ class Lateness:
         self.begin()
 
     def begin(self) -> None:
-        """Forget all, as a thread begins to look: its counts do not go on from an earlier one's."""
-        self._queued: float | None = None
-        self._woke_late: Late | None = None
+        """Forget all, as in a forked child."""
         self._late: deque[Late] = deque(maxlen=self.KEPT)
         self._cpu: dict[int, float] = {}
         """By kernel id: a new thread may well get the id in Python of one that has ended."""
+        self.go_on()
+
+    def go_on(self) -> None:
+        """Forget an earlier thread's own counts, as another one goes on to look: they begin from nothing."""
+        self._queued: float | None = None
+        self._woke_late: Late | None = None
         self._switches: int | None = None
 
     def look(self, planned: float, woke: float, frames: dict[int, FrameType], own_id: int) -> None:

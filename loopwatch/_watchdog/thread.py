@@ -12,6 +12,7 @@ from loopwatch._internals.interpreter import current_frames
 from loopwatch._journal import Journal
 from loopwatch._records import Stall
 from loopwatch._store.loop_state import LoopState, LoopStates
+from loopwatch._threads import IsToEnd, OwnThread
 
 from .lateness import LATE, Lateness
 from .stalls import Tracker
@@ -53,45 +54,33 @@ class Watchdog:
         self._trackers: dict[LoopState, Tracker] = {}
         self._sleeping = _held_lock()
         self._resting = False
-        self._stopping = False
-        self._thread: threading.Thread | None = None
+        self.thread = OwnThread("loopwatch-watchdog", self._run, self._wake)
         self._planned = float("inf")
         self._slow_at = self._chores_at = 0.0
         self.cpu_time = 0.0
-        """CPU seconds of this thread so far."""
-        self._earlier_cpu = 0.0
-        """Of threads of ours that ended."""
+        """CPU seconds of our threads so far."""
 
     def start(self) -> None:
         """Start the thread."""
-        self._stopping = False
-        self._sleeping = _held_lock()
-        self._planned = float("inf")
-        self._earlier_cpu = self.cpu_time
-        thread = threading.Thread(target=self._run, name="loopwatch-watchdog", daemon=True)
-        thread.start()
-        self._thread = thread
+        self.thread.start()
 
     def stop(self, timeout: float = 1.0) -> None:
         """End the thread and take one last look, so that no stall that is over stays untold."""
-        self._stopping = True
-        self._wake()
-        thread, self._thread = self._thread, None
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+        self.thread.end(timeout)
         self._guarded(self.step)
 
     def forget_thread(self) -> None:
         """Be as before the first start: in a forked child, where the parent's thread does not run."""
-        self._thread = None
+        self.thread.forget()
         self._sleeping = _held_lock()
         self._trackers = {}
-        self.cpu_time = self._earlier_cpu = 0.0
+        self._lateness.begin()
+        self.cpu_time = 0.0
 
     @property
     def alive(self) -> bool:
         """Whether the thread runs, or was asked to stop."""
-        return self._thread is None or self._thread.is_alive()
+        return self.thread.alive
 
     def in_progress(self) -> list[Stall]:
         """Return the stalls going on now. Any thread."""
@@ -108,8 +97,12 @@ class Watchdog:
         with contextlib.suppress(RuntimeError):  # it has been woken already
             self._sleeping.release()
 
-    def _run(self) -> None:
-        while not self._stopping:
+    def _run(self, is_to_end: IsToEnd) -> None:
+        """Go on where an earlier thread left off: all that is known of the loops stays, not its clocks."""
+        earlier_cpu = self.cpu_time
+        self._planned = float("inf")
+        self._lateness.go_on()
+        while not is_to_end():
             self._resting = True  # before it is decided, or a loop that begins meanwhile would not wake us
             pause = self._pause()
             self._resting = pause is None
@@ -118,7 +111,7 @@ class Watchdog:
             if self._sleeping.acquire(timeout=-1 if pause is None else pause):
                 self._planned = float("inf")  # woken before its time: not late
             self._guarded(self.step)
-            self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
+            self.cpu_time = earlier_cpu + self._clock.thread_cpu()
 
     def _pause(self) -> float | None:
         """Return how long to sleep, None for until nudged, and remember when that should be over."""

@@ -6,6 +6,7 @@ takes effect at once. That is why this is not ``http.server``, which also looks 
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import threading
@@ -13,12 +14,14 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
+from loopwatch._threads import IsToEnd, OwnThread
 
-from .answer import Answer
+from .answer import Answer, Answering, HasFile, Wait
 
 COMPONENT = "endpoint"
 """What failures of the server itself are counted under."""
@@ -33,186 +36,212 @@ would only fail again at once."""
 JOIN_TIMEOUT = 1.0
 
 _END_OF_HEAD = b"\r\n\r\n"
-_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound to these
+
+Respond = Callable[[str, Mapping[str, str]], Answering]
+"""Makes the answer to a scrape's method and headers; the headers' names are in lower case."""
 
 
 @dataclass(slots=True, eq=False)
 class _Client:
     socket: socket.socket
-    conversation: Generator[int, None, None]
-    """Yields the event to wait for before it can go on."""
+    conversation: Generator[Wait, None, None]
     patience_ends: float
+    wait: Wait
+    """For what it waits now."""
 
 
 class Endpoint:
-    """Serves what ``answer`` makes of a scrape's method and headers, on an address of its own.
+    """Serves what is answered to those who connect, and looks after files and times for its owners.
 
-    Raises OSError if the address cannot be had. On the endpoint's thread are called: ``answer``; ``prepare``,
-    once it is asked for; and ``on_cost`` with the seconds of CPU that each bout of work took.
+    On its thread are called: all that ``serve`` was given; what is to be done ``when`` and ``later``;
+    ``prepare``, once it is asked for; and ``on_cost`` with the CPU seconds that each bout of work took.
     """
 
     def __init__(
         self,
-        host: str,
-        port: int,
-        answer: Callable[[str, Mapping[str, str]], Answer],
         journal: Journal,
         *,
         prepare: Callable[[], object] = lambda: None,
         clock: Clock = SYSTEM,
         on_cost: Callable[[float], None] = lambda seconds: None,
     ) -> None:
-        self._answer = answer
         self._prepare = prepare
-        self._prepared = False
+        self._preparing: bool | None = None
+        """None until it is asked for, then whether it is still to be done."""
         self._journal = journal
         self._clock = clock
         self._on_cost = on_cost
         self._clients: list[_Client] = []
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="loopwatch-endpoint", daemon=True)
+        self._due: list[tuple[float, Callable[[], None]]] = []
+        self._interrupted = threading.Event()
+        self.thread = OwnThread("loopwatch-endpoint", self._serve, self._wake)
         with ExitStack() as opened:
-            self._listener = opened.enter_context(_listen(host, port))
             self._waker, self._wakened = map(opened.enter_context, socket.socketpair())
             self._selector = opened.enter_context(selectors.DefaultSelector())
-            self._selector.register(self._listener, selectors.EVENT_READ)
-            self._selector.register(self._wakened, selectors.EVENT_READ)
+            self._selector.register(self._wakened, selectors.EVENT_READ, self._woken)
             self._opened = opened.pop_all()
-        self.url = _url(self._listener)
-        """Where the metrics are; a wildcard address is shown as loopback, since it cannot be connected to."""
+
+    def serve(self, listener: socket.socket, respond: Respond) -> None:
+        """Answer whoever connects to ``listener``, which is closed with the rest.
+
+        Before the start or on the thread, like the next three.
+        """
+        self._opened.enter_context(listener)
+        self._selector.register(listener, selectors.EVENT_READ, partial(self._admit, listener, respond))
+
+    def when(self, file: HasFile | int, call: Callable[[], None]) -> None:
+        """Call whenever ``file`` can be read, until ``no_more``."""
+        self._selector.register(file, selectors.EVENT_READ, call)
+
+    def no_more(self, file: HasFile | int) -> None:
+        """Take back what was asked for with ``when``; before the file is closed."""
+        self._selector.unregister(file)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call once, in so many seconds."""
+        self._due.append((self._clock.monotonic() + seconds, call))
 
     def start(self) -> None:
-        """Begin to serve. Raises RuntimeError, and gives the address back, if no thread can be had."""
+        """Begin to serve. Raises RuntimeError, and closes all, if no thread can be had."""
         try:
-            self._thread.start()
+            self.thread.start()
         except RuntimeError:
             self.close()
             raise
 
     def prepare(self) -> None:
         """Have the first scrape prepared for, by the endpoint's thread. Does nothing the second time."""
-        if not self._prepared:
-            self._prepared = True
-            self._waker.send(b"\0")
+        if self._preparing is None:
+            self._preparing = True
+            self._wake()
 
     def stop(self) -> None:
         """Stop serving and free the address; waits for no client. Does nothing the second time."""
-        if self._stopping.is_set():
-            return
-        self._stopping.set()
-        self._waker.send(b"\0")
-        if self._thread.ident is not None:
-            self._thread.join(JOIN_TIMEOUT)
+        self.thread.end(JOIN_TIMEOUT)
         self.close()
 
     def close(self) -> None:
         """Close the sockets alone: all there is to do in a forked child, where the thread does not run."""
+        self.thread.forget()
         self._opened.close()
         while self._clients:
-            self._clients.pop().socket.close()
+            client = self._clients.pop()
+            with contextlib.suppress(ValueError):  # it goes on in another thread, or did in the parent
+                client.conversation.close()
+            client.socket.close()
 
-    def _serve(self) -> None:
-        while not self._stopping.is_set():
+    def _wake(self) -> None:
+        self._interrupted.set()
+        self._waker.send(b"\0")
+
+    def _woken(self) -> None:
+        self._wakened.recv(1)
+
+    def _serve(self, is_to_end: IsToEnd) -> None:
+        self._interrupted.clear()
+        while True:
             try:
-                while not self._stopping.is_set():
+                while not is_to_end():
                     self._turn()
+                return
             except BaseException as error:  # noqa: BLE001 - counted, and the endpoint goes on, if killed too
                 self._journal.failure(COMPONENT, error)
-                self._stopping.wait(PAUSE)
+                self._interrupted.wait(PAUSE)
 
     def _turn(self) -> None:
         """Wait until something can be done, and do it."""
+        if self._preparing:
+            self._preparing = False
+            self._prepare()
         ready = self._selector.select(self._longest_wait())
         began = self._clock.thread_cpu()
         for key, _ in ready:
-            if key.data is not None:
-                self._advance(key.data)
-            elif key.fileobj is self._listener:
-                self._admit()
-            elif not self._stopping.is_set():
-                self._wakened.recv(1)
-                self._prepare()
+            key.data()
+        self._do_what_is_due()
         self._dismiss_overdue()
         self._on_cost(self._clock.thread_cpu() - began)
 
     def _longest_wait(self) -> float | None:
-        if not self._clients:
-            return None
-        return max(0.0, self._clients[0].patience_ends - self._clock.monotonic())
+        moments = [moment for moment, _ in self._due]
+        moments += [min(client.patience_ends, client.wait.until) for client in self._clients]
+        return max(0.0, min(moments) - self._clock.monotonic()) if moments else None
 
-    def _admit(self) -> None:
+    def _do_what_is_due(self) -> None:
+        now = self._clock.monotonic()
+        due = [each for each in self._due if each[0] <= now]
+        self._due = [each for each in self._due if each not in due]
+        for _, call in due:
+            call()
+        for client in [client for client in self._clients if client.wait.until <= now]:
+            self._advance(client)
+
+    def _admit(self, listener: socket.socket, respond: Respond) -> None:
         try:
-            connection, _ = self._listener.accept()
+            connection, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return  # the client has gone away already
         connection.setblocking(False)
         patience_ends = self._clock.monotonic() + PATIENCE
-        client = _Client(connection, self._converse(connection), patience_ends)
+        conversation = _converse(connection, respond)
+        client = _Client(connection, conversation, patience_ends, next(conversation))
         self._clients.append(client)
-        self._selector.register(connection, next(client.conversation), client)
+        self._await(client)
 
     def _advance(self, client: _Client) -> None:
+        self._selector.unregister(client.wait.file)
         try:
-            event = next(client.conversation)
+            client.wait = next(client.conversation)
         except (StopIteration, OSError):
-            self._dismiss(client)  # all is said, or the client has gone away
+            self._let_go(client)  # all is said, or the client has gone away
         except BaseException as error:  # noqa: BLE001 - counted, and the other clients are served
             self._journal.failure(COMPONENT, error)
-            self._dismiss(client)
+            self._let_go(client)
         else:
-            self._selector.modify(client.socket, event, client)
+            self._await(client)
+
+    def _await(self, client: _Client) -> None:
+        self._selector.register(client.wait.file, client.wait.event, partial(self._advance, client))
 
     def _dismiss_overdue(self) -> None:
         """Let go of clients whose time is up and, when there are too many, of those that came first."""
         now = self._clock.monotonic()
         while self._clients and (self._clients[0].patience_ends <= now or len(self._clients) > MAX_CLIENTS):
-            self._dismiss(self._clients[0])
+            self._selector.unregister(self._clients[0].wait.file)
+            self._let_go(self._clients[0])
 
-    def _dismiss(self, client: _Client) -> None:
+    def _let_go(self, client: _Client) -> None:
         self._clients.remove(client)
-        self._selector.unregister(client.socket)
+        client.conversation.close()
         client.socket.close()
 
-    def _converse(self, connection: socket.socket) -> Generator[int, None, None]:
-        request = b""
-        while _END_OF_HEAD not in request and len(request) < MAX_REQUEST:
-            yield selectors.EVENT_READ
-            received = connection.recv(MAX_REQUEST)
-            if not received:
-                return
-            request += received
-        unsent = memoryview(self._reply(request))
-        while unsent:
-            yield selectors.EVENT_WRITE
-            unsent = unsent[connection.send(unsent) :]
 
-    def _reply(self, request: bytes) -> bytes:
-        try:
-            method, path, headers = _parse(request)
-        except ValueError:
-            return _message(Answer(HTTPStatus.BAD_REQUEST, b"This is no HTTP request.\n"))
-        if path == PATH:
-            response = self._answer(method, headers)
-        elif path == "/":
-            response = Answer(HTTPStatus.OK, f"loopwatch: the metrics are at {PATH}\n".encode())
-        else:
-            response = Answer(HTTPStatus.NOT_FOUND, f"Nothing here; the metrics are at {PATH}\n".encode())
-        return _message(response, with_body=method != "HEAD")
+def _converse(connection: socket.socket, respond: Respond) -> Generator[Wait, None, None]:
+    request = b""
+    while _END_OF_HEAD not in request and len(request) < MAX_REQUEST:
+        yield Wait(connection, selectors.EVENT_READ)
+        received = connection.recv(MAX_REQUEST)
+        if not received:
+            return
+        request += received
+    reply = yield from _reply(request, respond)
+    unsent = memoryview(reply)
+    while unsent:
+        yield Wait(connection, selectors.EVENT_WRITE)
+        unsent = unsent[connection.send(unsent) :]
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket; looks ``host`` up only if it is a name, and takes ``::`` for IPv4 as well."""
-    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
-    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
-    listener = socket.create_server((host, port), family=family, dualstack_ipv6=both)
-    listener.setblocking(False)
-    return listener
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    host = _REACHED_AT.get(host, host)
-    return f"http://[{host}]:{port}{PATH}" if ":" in host else f"http://{host}:{port}{PATH}"
+def _reply(request: bytes, respond: Respond) -> Generator[Wait, None, bytes]:
+    try:
+        method, path, headers = _parse(request)
+    except ValueError:
+        return _message(Answer(HTTPStatus.BAD_REQUEST, b"This is no HTTP request.\n"))
+    if path == PATH:
+        response = yield from respond(method, headers)
+    elif path == "/":
+        response = Answer(HTTPStatus.OK, f"loopwatch: the metrics are at {PATH}\n".encode())
+    else:
+        response = Answer(HTTPStatus.NOT_FOUND, f"Nothing here; the metrics are at {PATH}\n".encode())
+    return _message(response, with_body=method != "HEAD")
 
 
 def _parse(request: bytes) -> tuple[str, str, defaultdict[str, str]]:

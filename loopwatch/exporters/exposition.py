@@ -61,13 +61,19 @@ class Exposition:
         self._registry = registry
         self._journal = journal
 
-    def answer(self, method: str, headers: Mapping[str, str]) -> Answer:
-        """Answer a scrape; the names of ``headers`` are in lower case, and one not sent is empty."""
-        response = answer(method, headers["accept"], self._write, self._journal)
+    def answer(
+        self, method: str, headers: Mapping[str, str], write: Callable[[Form], bytes] | None = None
+    ) -> Answer:
+        """Answer a scrape; the names of ``headers`` are in lower case, and one not sent is empty.
+
+        ``write`` makes another text than that of the registry.
+        """
+        response = answer(method, headers["accept"], write or self.write, self._journal)
         if response.status is HTTPStatus.OK and gzip_accepted(headers["accept-encoding"]):
             compressed = (*response.headers, ("Content-Encoding", "gzip"))
             return replace(response, body=gzip.compress(response.body), headers=compressed)
         return response
 
-    def _write(self, form: Form) -> bytes:
+    def write(self, form: Form) -> bytes:
+        """Write what the registry has to say. Raises what its collectors raise."""
         return form.write(self._registry)

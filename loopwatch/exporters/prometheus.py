@@ -29,7 +29,7 @@ class SnapshotCollector:
 
     def describe(self) -> list[Metric]:
         """Name the families without taking a snapshot: a registry asks when it is given the collector."""
-        return [_family(fact, ()) for fact in facts.ALL]
+        return [family(fact, ()) for fact in facts.ALL]
 
     def collect(self) -> list[Metric]:
         """Render a new snapshot. Raises nothing: other collectors of the registry would be lost with it."""
@@ -60,13 +60,14 @@ def rendered(snapshot: Snapshot, journal: Journal) -> list[Metric]:
         if not points:
             continue
         try:
-            families.append(_family(fact, points))
+            families.append(family(fact, points))
         except Exception as error:  # noqa: BLE001 - counted; the other facts are still shown
             journal.failure(COMPONENT, error)
     return families
 
 
-def _family(fact: facts.Fact, points: Iterable[Point]) -> Metric:
+def family(fact: facts.Fact, points: Iterable[Point]) -> Metric:
+    """Render one fact. Raises TypeError for a value that is none of its kind."""
     name, text, labels = fact.prometheus_name, fact.help, fact.prometheus_labels
     if fact.kind == "histogram":
         histogram = HistogramMetricFamily(name, text, labels=labels)

@@ -8,24 +8,25 @@ thread, since it takes a while.
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from loopwatch import _settings
 from loopwatch._clock import Clock
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
+from loopwatch._threads import OwnThread
 
-from .answer import Answer
+from .answer import Answering
 from .endpoint import Endpoint
+from .meeting import Meeting, NoMeetingError
+from .port import Port
 
 if TYPE_CHECKING:
     from .exposition import Exposition
     from .kept import KeptCollector
+    from .shared import SharedExposition
 
 
 class MetricsService:
@@ -39,7 +40,10 @@ class MetricsService:
         self._journal = journal
         self._clock = clock
         self._endpoint: Endpoint | None = None
+        self._port: Port | None = None
+        self._meeting: Meeting | None = None
         self._exposition: Exposition | None = None
+        self._shared: SharedExposition | None = None
         self._importing = threading.RLock()
         self._kept: KeptCollector | None = None
         self.cpu_time = 0.0
@@ -47,37 +51,41 @@ class MetricsService:
 
     @property
     def url(self) -> str | None:
-        """Where the endpoint is; None while there is none."""
-        return self._endpoint.url if self._endpoint is not None else None
+        """Where the metrics are, be it on a port that a sibling has; None while they are nowhere."""
+        return self._port.url if self._port is not None else None
+
+    @property
+    def thread(self) -> OwnThread | None:
+        """The endpoint's thread, while there is one."""
+        return self._endpoint.thread if self._endpoint is not None else None
 
     def start(self) -> None:
         """Start the endpoint, if it is wanted; one that cannot have its address is told of, no more."""
         host, port = self._settings.prometheus_host, self._settings.prometheus_port
         if port is None:
             return
-        try:
-            endpoint = Endpoint(
-                host,
-                port,
-                self._answer,
-                self._journal,
-                prepare=self._shown,
-                clock=self._clock,
-                on_cost=self._add_cost,
-            )
-        except OSError as error:
-            # Under ``loopwatch run`` the holder is a process of the same program, or has been complained of.
-            self._journal.say(
-                logging.DEBUG if _settings.RUN in os.environ else logging.WARNING,
-                "loopwatch: no /metrics endpoint, since %s:%d cannot be had: %s. Everything else works; give "
-                "prometheus_port=0 for any free port, or None for no endpoint.",
-                host,
-                port,
-                error,
-            )
-            return
-        endpoint.start()
+        endpoint = Endpoint(self._journal, prepare=self._shown, clock=self._clock, on_cost=self._add_cost)
         self._endpoint = endpoint
+        self._port = Port(host, port, endpoint, self._answer, self._journal)
+        problem = ""
+        try:
+            if port:
+                try:
+                    self._meeting = Meeting(host, port)
+                except NoMeetingError as error:
+                    problem = f" Workers cannot share it, since they have no place to meet: {error}"
+            if self._meeting is None:
+                self._port.take()
+            else:
+                endpoint.serve(self._meeting.listener, self._answer_alone)
+                self._port.share(self._meeting)
+            endpoint.start()
+        except OSError as error:
+            self._port.complain(error, problem)
+            self.stop()
+        except RuntimeError:
+            self.stop()
+            raise
 
     def prepare(self) -> None:
         """Have the endpoint's thread import what the first scrape needs. The watchdog's chore."""
@@ -85,10 +93,15 @@ class MetricsService:
             self._endpoint.prepare()
 
     def stop(self) -> None:
-        """Stop the endpoint."""
-        endpoint, self._endpoint = self._endpoint, None
+        """Stop the endpoint, and leave its siblings."""
+        endpoint, port, meeting = self._endpoint, self._port, self._meeting
+        self._endpoint = self._port = self._meeting = None
         if endpoint is not None:
             endpoint.stop()
+        if port is not None:
+            port.close()
+        if meeting is not None:
+            meeting.leave()
 
     def before_fork(self) -> None:
         """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""
@@ -98,13 +111,14 @@ class MetricsService:
         """Go on."""
         self._importing.release()
 
-    def forget_endpoint(self) -> None:
-        """Close the endpoint's sockets: in a forked child, where its thread does not run."""
+    def forget(self) -> None:
+        """Close the endpoint's sockets and files: in a forked child, where its thread does not run."""
         self._importing = threading.RLock()
         self.cpu_time = 0.0
-        if self._endpoint is not None:
-            self._endpoint.close()
-            self._endpoint = None
+        for part in (self._endpoint, self._port, self._meeting):
+            if part is not None:
+                part.close()
+        self._endpoint = self._port = self._meeting = self._shared = None
 
     def kept(self) -> KeptCollector:
         """Return the renderings kept ready for the program's own registry and service."""
@@ -124,7 +138,19 @@ class MetricsService:
         if self._kept is not None:
             self._kept.refresh()
 
-    def _answer(self, method: str, headers: Mapping[str, str]) -> Answer:
+    def _answer(self, method: str, headers: Mapping[str, str]) -> Answering:
+        """Answer a scrape: with the metrics of all workers, if there are several."""
+        if self._meeting is None:
+            return (yield from self._answer_alone(method, headers))
+        if self._shared is None:
+            from .shared import SharedExposition
+
+            self._shared = SharedExposition(self._shown(), self._meeting, self._clock)
+        return (yield from self._shared.answer(method, headers))
+
+    def _answer_alone(self, method: str, headers: Mapping[str, str]) -> Answering:
+        """Answer with the metrics of this process: also to the sibling that has the port."""
+        yield from ()
         return self._shown().answer(method, headers)
 
     def _shown(self) -> Exposition:

@@ -26,12 +26,11 @@ class Subject:
 def _loopwatch() -> None:
     import loopwatch
 
-    if loopwatch.install(prometheus_port=0).settings.otlp:
-        # Which it does in its thread, while the loop runs: starting up is not what is measured.
-        import opentelemetry.exporter.otlp.proto.http.metric_exporter
-        import opentelemetry.sdk._logs.export  # noqa: F401
-
-        import loopwatch.exporters.otel.pipeline
+    agent = loopwatch.install(prometheus_port=0)
+    if agent.settings.otlp:
+        # What is done once, in a thread of its own, is not what is measured: imports, and a connection.
+        agent._engine.otel.start()
+        agent._engine.otel.flush()
 
 
 def _loopwatch_core() -> None:

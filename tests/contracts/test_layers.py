@@ -24,6 +24,7 @@ VOCABULARY = {
     "_clock",
     "_errors",
     "_journal",
+    "_threads",
     "_version",
 }
 BASE = {"_internals", "_store", "_context"}

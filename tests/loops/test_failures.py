@@ -225,12 +225,12 @@ class TestWatchdog:
         async def main() -> Block:
             for _ in range(2):
                 await asyncio.sleep(0.05)
-                thread = engine(agent)._watchdog._thread
+                thread = engine(agent)._watchdog.thread._thread
                 assert thread is not None
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(
                     ctypes.c_ulong(thread.ident or 0), ctypes.py_object(exception)
                 )
-                while engine(agent)._watchdog._thread is thread:
+                while engine(agent)._watchdog.thread._thread is thread:
                     await asyncio.sleep(0.01)
             blocked = block(lambda: time.sleep(0.2))
             await asyncio.sleep(0.05)

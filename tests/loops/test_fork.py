@@ -1,5 +1,6 @@
 """A forked child is a process of its own: it watches its own loops, and takes nothing of its parent's."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,6 +44,11 @@ async def block(seconds):
     blocks.append((seconds, began, time.time()))
     await asyncio.sleep(0.05)
 """
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 def run(script: Script, body: str) -> list[str]:
@@ -356,3 +362,210 @@ loopwatch.uninstall()
 """,
     )
     assert out == ["child None", "parent None"]
+
+
+NO_WARNING = """
+warnings.resetwarnings()
+warnings.simplefilter("error")
+from loopwatch import _threads
+_threads.WITHIN = 30.0  # however slow the machine is
+
+def threads():
+    return sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("loopwatch"))
+"""
+
+
+def test_a_fork_in_a_program_of_one_thread_warns_of_nothing(script: Script) -> None:
+    """Whose only further threads are ours, and the timer of the dump, which Python does not know."""
+    out = run(
+        script,
+        NO_WARNING
+        + """
+import threading
+
+agent = loopwatch.install(prometheus_port=0)
+asyncio.run(block(0.3))
+before = threads()
+for _ in range(20):
+    pid = os.fork()
+    if not pid:
+        os._exit(len(threads()) + len(os.listdir("/proc/self/task")) - 1)
+    if (status := os.waitpid(pid, 0)[1]) or threads() != before:
+        print(status, threads())
+
+async def main():
+    armed = agent._engine._hold_dump._timer
+    for _ in range(3):
+        while not armed._armed:
+            await asyncio.sleep(0.01)
+        in_child() and os._exit(0)
+
+asyncio.run(main())
+print(before)
+""",
+    )
+    assert out == ["['loopwatch-endpoint', 'loopwatch-journal', 'loopwatch-watchdog']"]
+
+
+def test_the_parent_goes_on_with_all_it_knew(script: Script) -> None:
+    """A stall goes on over several forks: its samples are kept, and it is told once, as are all lines."""
+    out = run(
+        script,
+        """
+import logging, threading
+from loopwatch._watchdog import stalls as watched
+
+watched.STILL = 0.5
+lines = []
+
+class Lines(logging.Handler):
+    def emit(self, record):
+        lines.append(record.getMessage())
+
+def overhead():
+    return {point.labels: point.value for point in agent.snapshot().points["overhead"]}
+
+def fork():
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+
+async def stalled():
+    release.wait(60)
+
+logging.getLogger("loopwatch").addHandler(Lines())
+logging.getLogger("loopwatch").propagate = False
+release, told = threading.Event(), threading.Event()
+agent = loopwatch.install(prometheus_port=0)
+other = threading.Thread(target=asyncio.run, args=[stalled()], name="other")
+other.start()
+while not any("still blocked" in line or "has been blocked" in line for line in list(lines)):
+    time.sleep(0.01)
+fell, samples, known = [], [], overhead()
+for number in range(10):
+    agent._engine._journal.say(logging.WARNING, "line %d", number)
+    fork()
+    [stall] = [stall for stall in agent.stalls() if stall.in_progress and stall.loop_name == "other"]
+    samples.append(stall.samples)
+    now = overhead()
+    fell += [labels for labels in known if now[labels] < known[labels]]
+    known = now
+release.set()
+other.join()
+loopwatch.uninstall()
+about = [line for line in lines if "'other'" in line]
+print(fell, samples == sorted(samples), samples[0] > 0)
+print([line for line in lines if line.startswith("line ")] == [f"line {number}" for number in range(10)])
+[stall] = [stall for stall in agent.stalls() if stall.loop_name == "other"]
+print(len(about), stall.culprit.function, stall.duration > 0.5)
+""",
+    )
+    assert out == ["[] True True", "True", "2 stalled True"]
+
+
+def test_a_fork_does_not_wait_for_a_log_handler_that_hangs(script: Script) -> None:
+    out = run(
+        script,
+        """
+import logging, threading
+
+class Hanging(logging.Handler):
+    def emit(self, record):
+        entered.set()
+        release.wait(60)
+        written.append(record.getMessage())
+
+def createLock(self):
+    self.lock = None
+
+Hanging.createLock = createLock  # as one that hangs outside of its lock, or the child would wait for it
+entered, release, written = threading.Event(), threading.Event(), []
+logger = logging.getLogger("loopwatch")
+logger.addHandler(Hanging())
+logger.propagate = False
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(asyncio.sleep(0.01))
+journal = agent._engine._journal
+for number in range(3):
+    journal.say(logging.WARNING, "line %d", number)
+entered.wait(60)
+[before] = [thread for thread in threading.enumerate() if thread.name == "loopwatch-journal"]
+pid = os.fork()  # with the handler still hanging
+if not pid:
+    os._exit(len(written))
+print(os.waitpid(pid, 0)[1], len(written), before.is_alive())
+journal.say(logging.WARNING, "line 3")
+release.set()
+loopwatch.uninstall()
+print([line for line in written if line.startswith("line")])
+""",
+    )
+    assert out == ["0 0 True", "['line 0', 'line 1', 'line 2', 'line 3']"]
+
+
+def test_a_child_that_runs_no_loop_gets_no_thread_socket_or_file(script: Script) -> None:
+    out = run(
+        script,
+        """
+import concurrent.futures, multiprocessing, threading
+from pathlib import Path
+
+def of_child(_):
+    links = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    ours = [name for name in links if "loopwatch" in name or "epoll" in name]
+    sockets = [name for name in links if "socket" in name]
+    return threading.active_count(), ours, sockets
+
+os.environ["XDG_RUNTIME_DIR"] = os.environ["TMPDIR"]
+agent = loopwatch.install(prometheus_port=PORT)
+asyncio.run(block(0.3))
+place = Path(os.environ["TMPDIR"], "loopwatch")
+before = sorted(os.listdir(place)), len(list(Path(os.environ["TMPDIR"]).glob("*.dump")))
+context = multiprocessing.get_context("fork")
+with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as pool:
+    print(set(map(str, pool.map(of_child, range(4)))))
+with context.Pool(2) as pool:
+    print(set(map(str, pool.map(of_child, range(4)))))
+after = sorted(os.listdir(place)), len(list(Path(os.environ["TMPDIR"]).glob("*.dump")))
+print(before == after, len(before[0]))
+""".replace("PORT", str(free_port())),
+    )
+    assert out == ['{"(1, [], [])"}'.replace('"', "'")] * 2 + ["True 2"]
+
+
+def test_nothing_is_done_at_a_fork_after_uninstall_nor_by_subprocess(script: Script) -> None:
+    out = run(
+        script,
+        """
+import subprocess
+from loopwatch._engine import Engine
+
+done = []
+for name in ("before_fork", "after_fork_in_parent", "after_fork_in_child"):
+    def noting(engine, name=name, original=getattr(Engine, name)):
+        done.append(name)
+        original(engine)
+    setattr(Engine, name, noting)
+
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(asyncio.sleep(0))
+subprocess.run([sys.executable, "-c", ""], check=True)
+print(done, flush=True)
+if in_child():
+    print(done, flush=True)
+    os._exit(0)
+print(done, flush=True)
+done.clear()
+loopwatch.uninstall()
+if in_child():
+    os._exit(len(done))
+print(done)
+""",
+    )
+    assert out == [
+        "[]",
+        "['before_fork', 'after_fork_in_child']",
+        "['before_fork', 'after_fork_in_parent']",
+        "[]",
+    ]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from loopwatch._journal import QUEUE_LIMIT, Journal
+from loopwatch._journal import QUEUE_LIMIT, Journal, _Mark
 
 PATIENCE = 30.0
 Use = Callable[[Callable[[logging.LogRecord], None]], None]
@@ -161,5 +161,5 @@ def test_a_forked_child_logs_at_once_again(journal: Journal, caplog: pytest.LogC
     journal.forget_thread()
     journal.say(logging.WARNING, "from the child")
     assert caplog.messages == ["from the child"]
-    lines.put(None)
+    lines.put(_Mark.END)
     thread.join(PATIENCE)

@@ -17,6 +17,7 @@ from loopwatch._clock import Clock
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
+from loopwatch._threads import IsToEnd, OwnThread
 
 if TYPE_CHECKING:
     from loopwatch.exporters.kept import KeptCollector
@@ -29,8 +30,6 @@ SENT = 1.0
 """Seconds that what there is may take to arrive, as a drain ends..."""
 FLUSH = 2.0
 """...and as we end."""
-LEAVE = 0.05
-"""Seconds a fork waits for the thread."""
 GIVE_UP = 0.3
 """Seconds the thread has to end once its connections are closed."""
 
@@ -60,13 +59,16 @@ class OtelService:
         self._journal = journal
         self._clock = clock
         self._started_at = clock.wall()
-        self._thread: threading.Thread | None = None
         self._pipeline: Pipeline | None = None
         self._importing = threading.RLock()
         self._wake = threading.Event()
+        self.thread = OwnThread("loopwatch-otel", self._run, self._wake.set)
+        self._ident = 0
+        """Of that thread."""
+        self._over = threading.Event()
         self._flushes: deque[threading.Event] = deque()
         """Set when all is sent that there was when it was put here."""
-        self._stopping = self._pausing = False
+        self._stopping = False
         self.cpu_time = 0.0
         """CPU seconds of the thread so far."""
         self._earlier_cpu = 0.0
@@ -78,17 +80,15 @@ class OtelService:
         return self._pipeline.dropped if self._pipeline is not None else 0
 
     def start(self) -> None:
-        """Start the thread, if it is wanted and does not run. Raises RuntimeError if no thread can be had."""
-        if self._thread is None and self._settings.otlp:
-            self._stopping = self._pausing = False
-            self._wake.clear()
-            thread = threading.Thread(target=self._run, name="loopwatch-otel", daemon=True)
-            thread.start()
-            self._thread = thread
+        """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
+        if self._settings.otlp and not self.thread.started:
+            self._stopping = False
+            self._over.clear()
+            self.thread.start()
 
     def flush(self) -> None:
         """Send what there is, metrics included, and wait for that; for ``SENT`` seconds at most."""
-        if self._thread is not None:
+        if self.thread.started:
             sent = threading.Event()
             self._flushes.append(sent)
             self._wake.set()
@@ -96,76 +96,59 @@ class OtelService:
 
     def stop(self, timeout: float = FLUSH) -> None:
         """Send what is left, for ``timeout`` seconds at most, and end the thread."""
-        thread, self._thread = self._thread, None
-        if thread is None:
-            return
         self._stopping = True
-        self._wake.set()
-        if thread is threading.current_thread():  # code of the program's, called there, may uninstall us
-            return
-        thread.join(timeout)
-        if thread.is_alive() and self._pipeline is not None:
-            self._pipeline.give_up()
-            thread.join(GIVE_UP)
+        self.thread.end(timeout)
+        pipeline = self._pipeline
+        if pipeline is not None and threading.get_ident() != self._ident:  # else it goes on when we return
+            pipeline.give_up()
+            self._over.wait(GIVE_UP)
 
     def before_fork(self) -> None:
-        """End the thread if it waits, and its connections: a child is to have neither.
-
-        One that sends right now goes on. An import is waited for: a child would wait for ever for what the
-        parent's thread imports.
-        """
+        """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""
         self._importing.acquire()
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            self._pausing = True
-            self._wake.set()
-            thread.join(LEAVE)
-            if thread.is_alive():
-                self._pausing = False
-            else:
-                self._thread = None
-                self._earlier_cpu = self.cpu_time
-                if self._pipeline is not None:
-                    self._pipeline.disconnect()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self._importing.release()
-        if self._pausing and not self._stopping:
-            self.start()
 
-    def after_fork_in_child(self) -> None:
-        """Be as before the first start. The parent's providers are left alone, whatever they are doing."""
+    def forget(self) -> None:
+        """Be as before the first start, in a forked child: the parent's providers are left as they are."""
         _left_to_parents.append(self._pipeline)
-        self._pipeline = self._thread = None
+        self._pipeline = None
+        self.thread.forget()
         self._importing = threading.RLock()
-        self._wake = threading.Event()
+        self._wake.clear()
         self._flushes.clear()
-        self._stopping = self._pausing = False
+        self._stopping = False
         self._started_at = self._clock.wall()
         self.cpu_time = self._earlier_cpu = 0.0
 
-    def _run(self) -> None:
+    def _run(self, is_to_end: IsToEnd) -> None:
+        self._ident = threading.get_ident()
+        self._earlier_cpu = self.cpu_time
         try:
             with self._imports():
                 pipeline = self._pipeline = self._pipeline or self._built()
         except Exception as error:  # noqa: BLE001 - counted; everything but this export works
             self._journal.failure(COMPONENT, error)
             return
-        last = False
-        while not last:
+        ends = False
+        while not ends:
             self._wake.wait(pipeline.pause)
             self._wake.clear()  # before the reasons to wake are looked at
-            if self._pausing:
+            ends = is_to_end()
+            if ends and not self._stopping:  # for a fork: a child is to have no connection of ours
+                self._guarded(pipeline.disconnect)
                 return
-            last, asked = self._stopping, list(self._flushes)
-            self._guarded(partial(pipeline.round, flush=last or bool(asked)))
+            asked = list(self._flushes)
+            self._guarded(partial(pipeline.round, flush=ends or bool(asked)))
             for sent in asked:
                 self._flushes.remove(sent)
                 sent.set()
             self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
         self._guarded(pipeline.end)
         self._pipeline = None
+        self._over.set()
 
     @contextmanager
     def _imports(self) -> Iterator[None]:

@@ -218,7 +218,7 @@ class TestThread:
     def test_stopping_takes_a_last_look(self, make: Make, state: LoopState) -> None:
         watchdog = make()
         watchdog.start()
-        thread = watchdog._thread
+        thread = watchdog.thread._thread
         assert thread is not None
         watchdog.stop(PATIENCE)
         assert not thread.is_alive()
@@ -230,10 +230,9 @@ class TestThread:
         assert watchdog.alive
         watchdog.start()
         assert watchdog.alive
-        thread = watchdog._thread
+        thread = watchdog.thread._thread
         assert thread is not None
-        watchdog._stopping = True
-        watchdog.nudge()
+        watchdog.thread._ask()
         thread.join(PATIENCE)
         assert not watchdog.alive
         watchdog.start()
@@ -242,5 +241,5 @@ class TestThread:
     def test_it_is_a_daemon_and_says_whose(self, make: Make) -> None:
         watchdog = make()
         watchdog.start()
-        assert watchdog._thread is not None
-        assert (watchdog._thread.daemon, watchdog._thread.name) == (True, "loopwatch-watchdog")
+        assert watchdog.thread._thread is not None
+        assert (watchdog.thread._thread.daemon, watchdog.thread._thread.name) == (True, "loopwatch-watchdog")

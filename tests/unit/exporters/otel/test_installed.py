@@ -128,6 +128,45 @@ def test_a_drain_is_known_before_the_process_ends(sink: Sink, program: Any) -> N
     assert states["drained"] == 1
 
 
+FORKS = """
+import asyncio, os, sys, threading
+import loopwatch, loopwatch.exporters.otel.service
+
+loopwatch.exporters.otel.service.FLUSH = 60.0  # on a slow machine, too
+agent = loopwatch.install(prometheus_port=None, hold_dump=False, stall_threshold=60.0)
+
+async def main():
+    while "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}:
+        await asyncio.sleep(0.02)
+    await asyncio.to_thread(agent._engine.otel.flush)
+
+asyncio.run(main())
+pid = os.fork()
+asyncio.run(main())
+loopwatch.uninstall()
+if pid and os.waitpid(pid, 0)[1]:
+    sys.exit("the child failed")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_a_forked_child_exports_as_another_instance(sink: Sink, program: Any) -> None:
+    done = program(FORKS)
+    assert done.stderr == ""
+    resources = [attributes_of(request.resource_metrics[0].resource) for request in sink.metrics]
+    pids = {found["service.instance.id"]: found["process.pid"] for found in resources}
+    assert len(pids) == len(set(pids.values())) == 2
+    counted: dict[int, list[tuple[int, int]]] = {}
+    for found, request in zip(resources, sink.metrics, strict=True):
+        (delay,) = metrics_of(request)["asyncio.eventloop.delay"].histogram.data_points
+        counted.setdefault(found["process.pid"], []).append((delay.start_time_unix_nano, delay.count))
+    for readings in counted.values():
+        assert readings == sorted(readings)
+        assert len({start for start, _ in readings}) == 1
+    parents, childs = sorted(readings[0][0] for readings in counted.values())
+    assert parents < childs  # which counts from the fork on
+
+
 def test_without_a_variable_nothing_is_exported(sink: Sink, program: Any) -> None:
     program(PROGRAM.replace('while "loopwatch-otel" not in', "while False and"), LOOPWATCH_OTLP="no")
     assert sink.metrics == []

@@ -239,15 +239,15 @@ def test_a_flush_waits_until_all_is_sent(
 def test_a_fork_finds_no_thread_and_no_connection_and_the_parent_goes_on(
     sink: Sink, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loopwatch.exporters.otel.service.LEAVE", TIMEOUT)
     monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
     service.otel.start()
     sink.wait(lambda: sink.metrics)
-    service.otel.before_fork()
+    fork(service)
     assert "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}
     sink.wait(lambda: not sink.connected)
     sent = len(sink.metrics)
     service.otel.after_fork_in_parent()
+    service.otel.thread.resume()
     sink.wait(lambda: len(sink.metrics) > sent)
     starts = {
         metrics_of(request)["asyncio.eventloop.iterations"].sum.data_points[0].start_time_unix_nano
@@ -259,9 +259,17 @@ def test_a_fork_finds_no_thread_and_no_connection_and_the_parent_goes_on(
 def test_a_child_begins_afresh(sink: Sink, service: Service) -> None:
     service.otel.start()
     assert service.rounds.acquire(timeout=TIMEOUT)
-    service.otel.before_fork()
-    service.otel.after_fork_in_child()
+    fork(service)
+    service.otel.forget()
     service.otel.start()
     service.otel.stop(TIMEOUT)
     (request,) = sink.metrics
     assert set(metrics_of(request)) == set(TOLD)
+
+
+def fork(service: Service) -> None:
+    """As the engine does it, but for the patience."""
+    ending = service.otel.thread.pause()
+    service.otel.before_fork()
+    assert ending is not None
+    ending.join(TIMEOUT)

@@ -1,0 +1,132 @@
+"""loopwatch's own threads, which end for a fork and go on after it.
+
+A thread does not live in a forked child, but the locks that it held there stay locked, and since Python 3.12
+to fork beside one warns. So ours are asked to end before a fork. One that does not in time, since it stands
+in a call of the operating system, is not waited for; after the fork the request is taken back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from os import listdir  # the function itself: a test of the program's may put a mock in its place
+
+from ._clock import Clock
+
+WITHIN = 0.05
+"""Seconds that a fork may be held up by threads that do not end."""
+LOOK_AGAIN = 0.0002
+"""Seconds until the kernel is asked again for the threads there are: about as long as one takes to end."""
+
+IsToEnd = Callable[[], bool]
+"""Asked by a thread between two pieces of work. When the answer is True, it has to return."""
+
+
+class OwnThread:
+    """Runs ``work``, which asks ``is_to_end()``, in a daemon thread; ``wake`` has it ask soon.
+
+    All methods are for one thread at a time.
+    """
+
+    def __init__(self, name: str, work: Callable[[IsToEnd], object], wake: Callable[[], object]) -> None:
+        self._name = name
+        self._work = work
+        self._wake = wake
+        self._thread: threading.Thread | None = None
+        self._requests: deque[None] = deque()
+        """Of one thread, at most one. Taken by the thread, which ends, or taken back: never both."""
+        self._paused = False
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started, and not ended since. A pause is no end."""
+        return self._thread is not None
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs or is not meant to: False for one that was killed."""
+        return self._thread is None or self._paused or self._thread.is_alive()
+
+    def start(self) -> None:
+        """Start a thread. Raises RuntimeError if none can be had."""
+        requests: deque[None] = deque()
+        thread = threading.Thread(
+            target=self._work, args=(lambda: _taken(requests),), name=self._name, daemon=True
+        )
+        thread.start()
+        self._thread, self._requests, self._paused = thread, requests, False
+
+    def end(self, timeout: float) -> None:
+        """Have it end, and wait for that."""
+        if self._thread is not None:
+            self._ask()
+        self.leave(timeout)
+
+    def leave(self, timeout: float) -> None:
+        """Be done with it, which ends by itself, and wait for that; not when called by itself."""
+        thread, self._thread, self._paused = self._thread, None, False
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def pause(self) -> threading.Thread | None:
+        """Have it end for a fork. Returns the thread to wait for; None if that forks, or does not run."""
+        thread = self._thread
+        if thread is None or thread is threading.current_thread() or not thread.is_alive():
+            return None
+        self._paused = True
+        self._ask()
+        return thread
+
+    def resume(self) -> None:
+        """Go on after a fork, in the parent. Raises RuntimeError if no thread can be had."""
+        if self._paused:
+            self._paused = False
+            if not _taken(self._requests):
+                self.start()
+
+    def forget(self) -> None:
+        """Be as never started: in a forked child, where it does not run."""
+        self._thread, self._paused = None, False
+
+    def _ask(self) -> None:
+        if not self._requests:
+            self._requests.append(None)
+        self._wake()
+
+
+def _taken(requests: deque[None]) -> bool:
+    """Take the request out, if there is one."""
+    try:
+        requests.pop()
+    except IndexError:
+        return False
+    return True
+
+
+def await_end(ending: Sequence[threading.Thread], disarm: Callable[[], bool], clock: Clock) -> None:
+    """Wait for threads that were asked to end for a fork, ``WITHIN`` seconds at most.
+
+    ``disarm`` ends one more, the timer of ``faulthandler``, and says whether it ran. The warning counts the
+    threads that the kernel has, where one that ``join()`` has returned from may still be for a moment.
+    """
+    until = clock.monotonic() + WITHIN
+    for thread in ending:
+        thread.join(max(0.0, until - clock.monotonic()))
+    ours = {str(thread.native_id) for thread in ending}
+    others = _in_kernel() - ours  # now that the watchdog does not arm the timer any more
+    timers = int(disarm())
+    never = threading.Lock()
+    never.acquire()
+    while (now := _in_kernel()) and clock.monotonic() < until:
+        if not ours & now and len(others - now) >= timers:
+            break
+        never.acquire(timeout=LOOK_AGAIN)
+
+
+def _in_kernel() -> frozenset[str]:
+    """Return the kernel's ids of all threads of this process; none where it does not tell."""
+    try:
+        return frozenset(listdir("/proc/self/task"))
+    except OSError:
+        return frozenset()

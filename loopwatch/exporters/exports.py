@@ -1,0 +1,77 @@
+"""The ways out of the process together: what is scraped, and what is sent by OpenTelemetry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from loopwatch._clock import Clock
+from loopwatch._events import Event
+from loopwatch._journal import Journal
+from loopwatch._records import Snapshot
+from loopwatch._settings import Settings
+from loopwatch._threads import OwnThread
+
+from .otel.service import OtelService
+from .service import MetricsService
+
+if TYPE_CHECKING:
+    from .otel.pipeline import Teller
+
+
+class Exports:
+    """Exports snapshots, and the events that ``take_events`` returns.
+
+    ``unwatched`` keeps what is created in a thread meanwhile from counting as the program's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        snapshot: Callable[[], Snapshot],
+        take_events: Callable[[], Iterable[Event]],
+        unwatched: Callable[[], AbstractContextManager[object]],
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._take_events = take_events
+        self._journal = journal
+        self._clock = clock
+        self.metrics = MetricsService(settings, snapshot, journal, clock)
+        self.otel = OtelService(
+            settings, snapshot, self._tellers, lambda: self.metrics.collector, unwatched, journal, clock
+        )
+
+    def refresh(self, *, loops_run: bool) -> None:
+        """Keep ready what may be asked for, and begin what waits for a loop. The watchdog's chore."""
+        if loops_run:  # not earlier: a server may import its application in its loop
+            self.metrics.prepare()
+            self.otel.start()
+        self.metrics.refresh()
+
+    def threads(self) -> dict[str, OwnThread]:
+        """The threads there are, by the component that counts their failures."""
+        endpoint = self.metrics.thread
+        return {"otlp": self.otel.thread} | ({} if endpoint is None else {"endpoint": endpoint})
+
+    def before_fork(self) -> None:
+        """Wait for imports under way."""
+        self.metrics.before_fork()
+        self.otel.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self.otel.after_fork_in_parent()
+        self.metrics.after_fork_in_parent()
+
+    def forget(self) -> None:
+        """Be as before the first start: in a forked child."""
+        self.metrics.forget()
+        self.otel.forget()
+
+    def _tellers(self) -> list[Teller]:
+        """Build what makes spans and log records. In the exporting thread."""
+        from .otel.events import Events
+
+        return [Events(self._take_events, self._clock, self._journal)]

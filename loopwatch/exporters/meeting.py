@@ -1,0 +1,276 @@
+"""Where the workers of one program meet, so that a scrape of their one port shows them all. Linux.
+
+A directory of the user's holds a socket for each live process, named by its pid and start time, and a lock
+for the port of each group of them. To a group belong processes that were given the same port, in one session,
+as a server and its workers are, or under one ``loopwatch run``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import socket
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from loopwatch._settings import RUN
+
+if sys.platform == "linux":
+    import fcntl
+
+MOST = 256
+"""Processes of one group that are shown."""
+LOOKED_AT = 1024
+"""Names in the directory that are looked at: it is ours, and has one for each process and for each port."""
+BACKLOG = 4
+"""Requests that may wait for a process that hangs: when it goes on it answers them, to nobody any more."""
+
+_LOCK = ".lock"
+
+
+class NoMeetingError(Exception):
+    """There is no such place here, or it cannot be trusted. The text says why."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entry:
+    """A process in the directory."""
+
+    pid: int
+    start: int
+    """When it started, in ticks since the system did: a pid may be another process's by now."""
+    group: str
+    name: str
+    """Of its socket."""
+
+    @property
+    def lives(self) -> bool:
+        """Whether that process runs."""
+        return _start(self.pid) == self.start
+
+
+class Meeting:
+    """A place in the directory, for this process, beside those of its group.
+
+    Raises NoMeetingError if there can be none. Any thread, one at a time.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        start = _start(os.getpid()) if sys.platform == "linux" else None
+        if start is None:
+            raise NoMeetingError("that takes Linux, with /proc")
+        self._opened = ExitStack()
+        self._directory = _open_directory()
+        self._opened.callback(os.close, self._directory)
+        self._lock: int | None = None
+        self.shared = False
+        """Whether there has been another one of the group, ever."""
+        try:
+            self._group = _group(host, port)
+            self._own = f"{self._group}-{os.getpid()}-{start}"
+            self._tidy()
+            self.listener = self._opened.enter_context(self._listen())
+        except OSError as error:
+            self._opened.close()
+            raise NoMeetingError(str(error)) from None
+
+    def others(self) -> list[Entry]:
+        """Return the other live processes of the group, by pid; entries of dead ones are removed."""
+        found = []
+        for entry in self._entries():
+            if entry.group != self._group or entry.name == self._own:
+                continue
+            if entry.lives:
+                found.append(entry)
+            else:
+                self.remove(entry)
+        self.shared = self.shared or bool(found)
+        return sorted(found)[:MOST]
+
+    def connect(self, entry: Entry) -> socket.socket:
+        """Connect to the socket of ``entry``, without waiting. Raises OSError if that cannot be."""
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.setblocking(False)
+            connection.connect(self._path(entry.name))
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    def remove(self, entry: Entry) -> None:
+        """Remove an entry that nobody answers for any more."""
+        self._unlink(entry.name)
+
+    def claim(self) -> bool:
+        """Try to be the one that may have the port; if so, it is until ``leave``, or until it dies."""
+        if self._lock is None:
+            self._lock = self._locked(self._group + _LOCK)
+            if self._lock is not None:
+                self._opened.callback(os.close, self._lock)
+        self.shared = self.shared or self._lock is None
+        return self._lock is not None
+
+    def publish(self, url: str | None) -> None:
+        """Let the others know who has the claim, and where the metrics are, if they are."""
+        if self._lock is not None:
+            os.ftruncate(self._lock, 0)
+            os.pwrite(self._lock, f"{os.getpid()} {url or ''}\n".encode(), 0)
+
+    def claimant(self) -> tuple[int | None, str | None]:
+        """Return the pid of who has the claim, and where its metrics are, as far as that is known."""
+        with contextlib.suppress(OSError, ValueError):
+            file = os.open(self._group + _LOCK, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._directory)
+            with open(file, encoding="utf-8") as text:
+                pid, url = text.read(1024).removesuffix("\n").split(" ")
+            return int(pid), url or None
+        return None, None
+
+    def leave(self) -> None:
+        """Remove what is ours in the directory, and close all."""
+        self._unlink(self._own)
+        self.close()
+
+    def close(self) -> None:
+        """Close all: what there is to do in a forked child, where the place is the parent's."""
+        self._lock = None
+        self._opened.close()
+
+    def _listen(self) -> socket.socket:
+        """Listen under the name of this process. It appears once a connection cannot be refused any more."""
+        coming = "." + self._own
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            self._unlink(coming)
+            listener.bind(self._path(coming))
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+            os.rename(coming, self._own, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def _path(self, name: str) -> str:
+        """Return a path to a socket that is short enough for one, however deep the directory lies."""
+        return f"/proc/self/fd/{self._directory}/{name}"
+
+    def _entries(self) -> Iterator[Entry]:
+        for name in sorted(os.listdir(self._directory))[:LOOKED_AT]:
+            with contextlib.suppress(ValueError):  # a lock, or none of ours
+                group, pid, start = name.rsplit("-", 2)
+                yield Entry(int(pid), int(start), group, name)
+
+    def _tidy(self) -> None:
+        """Remove what processes left that were killed, of this group and of others."""
+        living = {self._group}
+        for entry in self._entries():
+            if self._is_dead(entry):
+                self.remove(entry)
+            else:
+                living.add(entry.group.removeprefix("."))
+        for name in os.listdir(self._directory)[:LOOKED_AT]:
+            if name.endswith(_LOCK) and name.removesuffix(_LOCK) not in living:
+                lock = self._locked(name)
+                if lock is not None:
+                    self._unlink(name)
+                    os.close(lock)
+
+    def _is_dead(self, entry: Entry) -> bool:
+        """Tell by the pid, in the namespace that it is a pid of; elsewhere by the socket, which says less."""
+        if entry.group.removeprefix(".").partition("-")[0] == _namespace("pid"):
+            return not entry.lives
+        try:
+            self.connect(entry).close()
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            pass  # it has so many to answer that it cannot be asked
+        return False
+
+    def _locked(self, name: str) -> int | None:
+        """Lock a file, made if need be, and return it; None if another process has it locked."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        file = os.open(name, flags, 0o600, dir_fd=self._directory)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+            if os.path.samestat(found, os.fstat(file)):
+                return file
+        except OSError as error:  # locked; or removed, by somebody who tidied up just now
+            if error.errno not in (errno.EWOULDBLOCK, errno.ENOENT):
+                os.close(file)
+                raise
+        os.close(file)
+        return None
+
+    def _unlink(self, name: str) -> None:
+        with contextlib.suppress(OSError):  # somebody else was first, or tidied up the temporary directory
+            os.unlink(name, dir_fd=self._directory)
+
+
+def _group(host: str, port: int) -> str:
+    """Return what processes have in common that are to meet.
+
+    A port is one of a network namespace, and a pid one of its own: containers may share a directory.
+    """
+    program = os.environ.get(RUN) or f"session {os.getsid(0)}"
+    common = repr((_namespace("net"), program, host, port))
+    return f"{_namespace('pid')}-{hashlib.blake2s(common.encode(), digest_size=8).hexdigest()}"
+
+
+def _namespace(kind: str) -> str:
+    return str(os.stat(f"/proc/self/ns/{kind}").st_ino)
+
+
+def _start(pid: int) -> int | None:
+    """Return when the process started, in ticks since the system did; None if it does not run."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        fields = text.rpartition(") ")[2].split()
+        return int(fields[19]) if fields[0] not in "ZX" else None
+    except (OSError, IndexError, ValueError):
+        return None
+
+
+def _open_directory() -> int:
+    """Open the first place that can be trusted, made if need be."""
+    reasons = []
+    for path in _places():
+        try:
+            return _open_trusted(path)
+        except OSError as error:
+            reasons.append(f"{path}: {error.strerror}")
+    raise NoMeetingError("; ".join(reasons))
+
+
+def _places() -> Iterator[str]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime):
+        yield os.path.join(runtime, "loopwatch")
+    with contextlib.suppress(OSError):  # no temporary directory can be written to
+        yield os.path.join(tempfile.gettempdir(), f"loopwatch-{os.geteuid()}")
+
+
+def _open_trusted(path: str) -> int:
+    """Open a directory that nobody else can have made or can write to. Raises OSError, which says why not."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    found = os.fstat(directory)
+    problem = None
+    if found.st_uid != os.geteuid():
+        problem = f"belongs to user {found.st_uid}, not to {os.geteuid()}; remove it"
+    elif stat.S_IMODE(found.st_mode) & 0o077:
+        problem = f"its mode is {stat.S_IMODE(found.st_mode):04o}; give it 0700"
+    if problem is not None:
+        os.close(directory)
+        raise PermissionError(errno.EACCES, problem)
+    return directory

@@ -1,0 +1,155 @@
+"""The address of ``/metrics``: this process has it, or waits until the sibling that has it is gone."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+
+from loopwatch import _settings
+from loopwatch._journal import Journal
+
+from .endpoint import PATH, Endpoint, Respond
+from .meeting import Meeting
+
+AGAIN = 1.0
+"""Seconds until the address is tried again. The end of the process that has it is mostly noticed at once."""
+RELEASED = 3
+"""Tries after which one taken over has to be free: a process that dies may give up its claim earlier."""
+
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound to these
+
+
+class Port:
+    """Has ``endpoint`` serve the address as soon as this process has it. Used on the endpoint's thread."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        endpoint: Endpoint,
+        respond: Respond,
+        journal: Journal,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._endpoint = endpoint
+        self._respond = respond
+        self._journal = journal
+        self._meeting: Meeting | None = None
+        self._held = False
+        self._tries = 0
+        self._told = False
+        self._holder: tuple[int, int] | None = None
+        """Of the sibling that has the claim: its pid, and a file that can be read once it is gone."""
+        self._gone: int | None = None
+        """The pid of the last one that was seen to go."""
+        self.url: str | None = None
+        """Where the metrics are, of this process alone or of it with all its siblings."""
+
+    def take(self) -> None:
+        """Take the address. Raises OSError if it cannot be had. Before the endpoint's start, as ``share``."""
+        listener = _listen(self._host, self._port)
+        self._endpoint.serve(listener, self._respond)
+        self._held = True
+        self.url = _url(listener)
+
+    def share(self, meeting: Meeting) -> None:
+        """Take the address, or wait until the siblings let go of it. Raises OSError if it cannot be had ever.
+
+        An address that another program has is told of, and waited for, too.
+        """
+        self._meeting = meeting
+        self._tries = RELEASED - 1
+        self._try(meeting)
+        self._tries = 0
+        self._tick()
+
+    def complain(self, error: OSError, further: str = "") -> None:
+        """Tell that there is no endpoint."""
+        self._told = True
+        # Under ``loopwatch run`` the holder is a process of the same program, or has been complained of.
+        level = logging.DEBUG if _settings.RUN in os.environ and not further else logging.WARNING
+        self._journal.say(
+            level,
+            "loopwatch: no /metrics endpoint, since %s:%d cannot be had: %s. Everything else works; give "
+            "prometheus_port=0 for any free port, or None for no endpoint.%s",
+            self._host,
+            self._port,
+            error,
+            further,
+        )
+
+    def close(self) -> None:
+        """Let go of the siblings; the endpoint closes the address itself."""
+        if self._holder is not None:
+            os.close(self._holder[1])
+            self._holder = None
+
+    def _tick(self) -> None:
+        if not self._held:
+            self._endpoint.later(AGAIN, self._again)
+
+    def _again(self) -> None:
+        self._tick()  # first, so that a failure is not the end of it
+        if self._meeting is not None and not self._held:
+            self._try(self._meeting)
+
+    def _try(self, meeting: Meeting) -> None:
+        if not meeting.claim():
+            pid, self.url = meeting.claimant()
+            self._look_at(pid)
+            return
+        self._look_at(None)
+        try:
+            self.take()
+        except OSError as error:
+            meeting.publish(None)
+            if error.errno != errno.EADDRINUSE:
+                raise
+            self._tries += 1
+            if self._tries >= RELEASED and not self._told:
+                self.complain(error)
+        else:
+            meeting.publish(self.url)
+            if self._told:
+                self._journal.say(logging.INFO, "loopwatch: the metrics are at %s now", self.url)
+
+    def _look_at(self, pid: int | None) -> None:
+        """Notice the end of the process that has the claim at once, where the system tells of it."""
+        if self._holder is not None:
+            if self._holder[0] == pid:
+                return
+            self._endpoint.no_more(self._holder[1])
+            self.close()
+        if pid is None or pid == self._gone or not hasattr(os, "pidfd_open"):
+            return
+        try:
+            file = os.pidfd_open(pid)
+        except OSError:  # gone already, or the kernel is old: the next try is soon
+            return
+        self._holder = pid, file
+        self._endpoint.when(file, self._succeed)
+
+    def _succeed(self) -> None:
+        """Try for the address of the process that is gone, as all its siblings do now."""
+        if self._holder is not None and self._meeting is not None:
+            self._gone = self._holder[0]
+            self._look_at(None)
+            self._try(self._meeting)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Open a listening socket; looks ``host`` up only if it is a name, and takes ``::`` for IPv4 as well."""
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+    both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
+    listener = socket.create_server((host, port), family=family, dualstack_ipv6=both)
+    listener.setblocking(False)
+    return listener
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    host = _REACHED_AT.get(host, host)
+    return f"http://[{host}]:{port}{PATH}" if ":" in host else f"http://{host}:{port}{PATH}"

@@ -1,0 +1,103 @@
+"""Asks the other workers for their metrics, all at once, and waits for none longer than for the others.
+
+A worker answers from the thread of its own endpoint. One that cannot, since it is stopped or its GIL is held,
+is left out of the scrape.
+"""
+
+from __future__ import annotations
+
+import selectors
+import socket
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+
+from loopwatch._clock import Clock
+
+from .answer import Wait
+from .meeting import Entry, Meeting
+
+WITHIN = 0.5
+"""Seconds they have together. The scrape is to be answered within 1 s, and to be put together takes some."""
+LONGEST = 16 * 1024 * 1024
+"""Bytes of one answer; a longer one is no answer of ours."""
+CHUNK = 256 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    pid: int
+    socket: socket.socket
+    said: bytearray
+
+
+class Siblings:
+    """One round of questions: what each worker says, by pid; None for one that did not answer."""
+
+    def __init__(self, meeting: Meeting, clock: Clock) -> None:
+        self._meeting = meeting
+        self._clock = clock
+        self._selector = selectors.DefaultSelector()
+        self._waiting: list[_Asked] = []
+        self.texts: dict[int, bytes | None] = {}
+
+    def ask(self, entries: Sequence[Entry], content_type: str) -> Generator[Wait, None, None]:
+        """Ask all, and go on until all have answered or the time is up."""
+        until = self._clock.monotonic() + WITHIN
+        try:
+            for entry in entries:
+                self._ask(entry, content_type)
+            while self._waiting and self._clock.monotonic() < until:
+                yield Wait(self._selector, selectors.EVENT_READ, until)  # which can be waited on like a file
+                for key, _ in self._selector.select(0):
+                    self._hear(key.data, content_type)
+        finally:
+            self._selector.close()
+            for asked in self._waiting:
+                asked.socket.close()
+
+    def _ask(self, entry: Entry, content_type: str) -> None:
+        try:
+            connection = self._meeting.connect(entry)
+        except (ConnectionRefusedError, FileNotFoundError):
+            self._meeting.remove(entry)  # it has uninstalled, or become another program
+            return
+        except OSError:  # it has not answered for long; or we have no files left
+            self.texts[entry.pid] = None
+            return
+        asked = _Asked(entry.pid, connection, bytearray())
+        self._waiting.append(asked)
+        self.texts[entry.pid] = None
+        try:
+            connection.send(f"GET /metrics HTTP/1.1\r\nAccept: {content_type}\r\n\r\n".encode())
+            self._selector.register(connection, selectors.EVENT_READ, asked)
+        except OSError:
+            self._finish(asked)
+
+    def _hear(self, asked: _Asked, content_type: str) -> None:
+        try:
+            said = asked.socket.recv(CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            said = b""
+        asked.said += said
+        if said and len(asked.said) <= LONGEST:
+            return
+        if not said:
+            self.texts[asked.pid] = _text(bytes(asked.said), content_type)
+        self._selector.unregister(asked.socket)
+        self._finish(asked)
+
+    def _finish(self, asked: _Asked) -> None:
+        self._waiting.remove(asked)
+        asked.socket.close()
+
+
+def _text(response: bytes, content_type: str) -> bytes | None:
+    """Return the body of a response, None if it is not whole or not what was asked for."""
+    head, end, body = response.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines if ": " in line)
+    whole = end and headers.get("Content-Length") == str(len(body))
+    fitting = status.startswith("HTTP/1.1 200 ") and headers.get("Content-Type") == content_type
+    return body if whole and fitting else None

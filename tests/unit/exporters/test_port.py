@@ -1,0 +1,283 @@
+"""The address of the endpoint: had at once, waited for, taken over, or told of."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from http import HTTPStatus
+
+import pytest
+
+from loopwatch._journal import Journal
+from loopwatch._settings import RUN
+from loopwatch.exporters.answer import Answer, Answering
+from loopwatch.exporters.endpoint import Endpoint
+from loopwatch.exporters.port import AGAIN, RELEASED, Port
+from loopwatch.testing import FakeClock
+
+PATIENCE = 30.0
+
+
+class Claims:
+    """In the place of the meeting: whether the claim can be had is up to the test."""
+
+    def __init__(self) -> None:
+        self.is_free = True
+        self.by: tuple[int | None, str | None] = None, None
+        self.tries = 0
+        self.published: list[str | None] = []
+
+    def claim(self) -> bool:
+        self.tries += 1
+        return self.is_free
+
+    def claimant(self) -> tuple[int | None, str | None]:
+        return self.by
+
+    def publish(self, url: str | None) -> None:
+        self.published.append(url)
+
+
+def respond(method: str, headers: Mapping[str, str]) -> Answering:
+    yield from ()
+    return Answer(HTTPStatus.OK, b"here")
+
+
+class Bench:
+    """A port with an endpoint whose thread is the test."""
+
+    def __init__(self, host: str = "127.0.0.1", port: int = 0) -> None:
+        self.fake = FakeClock()
+        self.endpoint = Endpoint(Journal(), clock=self.fake.clock)
+        self.claims = Claims()
+        self.port = Port(host, port, self.endpoint, respond, Journal())
+
+    def share(self) -> None:
+        self.port.share(self.claims)  # type: ignore[arg-type]
+
+    def pass_time(self) -> None:
+        """Let the endpoint wake up when it wants to look again."""
+        self.fake.advance(AGAIN)
+        self.endpoint._turn()
+
+    def close(self) -> None:
+        self.endpoint.close()
+        self.port.close()
+
+
+@pytest.fixture
+def bench() -> Iterator[Callable[..., Bench]]:
+    with ExitStack() as closed:
+
+        def make(host: str = "127.0.0.1", port: int = 0) -> Bench:
+            bench = Bench(host, port)
+            closed.callback(bench.close)
+            return bench
+
+        yield make
+
+
+@pytest.fixture(autouse=True)
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RUN, raising=False)
+
+
+Make = Callable[..., Bench]
+
+
+def body(bench: Bench) -> bytes:
+    bench.endpoint.start()
+    try:
+        with urllib.request.urlopen(str(bench.port.url), timeout=PATIENCE) as response:
+            return response.read()  # type: ignore[no-any-return]
+    finally:
+        bench.endpoint.stop()
+
+
+class TestAlone:
+    """Without siblings."""
+
+    def test_it_is_served_at_the_url(self, bench: Make) -> None:
+        alone = bench()
+        alone.port.take()
+        assert body(alone) == b"here"
+
+    def test_a_taken_one_is_an_error_at_once(self, bench: Make) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as holder:
+            alone = bench(port=holder.getsockname()[1])
+            with pytest.raises(OSError, match="in use"):
+                alone.port.take()
+        assert alone.port.url is None
+
+    def test_a_wildcard_address_is_shown_as_loopback(self, bench: Make) -> None:
+        alone = bench("0.0.0.0")
+        alone.port.take()
+        assert str(alone.port.url).startswith("http://127.0.0.1:")
+        assert body(alone) == b"here"
+
+    @pytest.mark.skipif(not socket.has_ipv6, reason="needs: IPv6")
+    @pytest.mark.parametrize("host", ["::1", "::"])
+    def test_an_ipv6_address_is_served_and_stands_in_brackets(self, bench: Make, host: str) -> None:
+        alone = bench(host)
+        alone.port.take()
+        assert str(alone.port.url).startswith("http://[::1]:")
+        assert body(alone) == b"here"
+
+    @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="needs: dual-stack sockets")
+    def test_the_ipv6_wildcard_serves_ipv4_as_well(self, bench: Make) -> None:
+        alone = bench("::")
+        alone.port.take()
+        alone.port.url = str(alone.port.url).replace("[::1]", "127.0.0.1")
+        assert body(alone) == b"here"
+
+
+class TestShared:
+    """With siblings that may have it."""
+
+    def test_who_has_the_claim_takes_it_and_says_where(self, bench: Make) -> None:
+        first = bench()
+        first.share()
+        assert first.claims.published == [first.port.url]
+        assert body(first) == b"here"
+
+    def test_the_others_say_where_it_is_and_try_again(self, bench: Make) -> None:
+        second = bench()
+        second.claims.is_free, second.claims.by = False, (None, "http://first/metrics")
+        second.share()
+        assert second.port.url == "http://first/metrics"
+        for _ in range(5):
+            second.pass_time()
+        assert second.claims.tries == 6
+        second.claims.is_free = True
+        second.pass_time()
+        assert second.port.url == second.claims.published[0] != "http://first/metrics"
+        assert body(second) == b"here"
+
+    def test_once_had_it_is_not_asked_for_again(self, bench: Make) -> None:
+        first = bench()
+        first.share()
+        first.endpoint.later(AGAIN, lambda: None)  # or nothing would wake it
+        first.pass_time()
+        assert first.claims.tries == 1
+
+    @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs: pidfd_open")
+    def test_the_end_of_who_has_it_is_noticed_at_once(self, bench: Make) -> None:
+        second = bench()
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as first:
+            second.claims.is_free, second.claims.by = False, (first.pid, "http://first/metrics")
+            second.share()
+            first.kill()
+            second.claims.is_free = True
+            second.endpoint._turn()  # without any time having passed
+            assert second.claims.tries == 2
+            assert second.port.url == second.claims.published[0]
+
+    @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs: pidfd_open")
+    def test_a_dead_one_whose_claim_went_to_another_sibling_is_not_looked_at_again(self, bench: Make) -> None:
+        """It can be read that it has ended, for ever: nobody is to turn in circles over that."""
+        second = bench()
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as first:
+            second.claims.is_free, second.claims.by = False, (first.pid, "http://first/metrics")
+            second.share()
+            first.kill()
+            second.endpoint._turn()
+            tries = second.claims.tries
+            for number in range(3):
+                second.pass_time()
+                assert second.claims.tries == tries + number + 1
+            second.claims.by = os.getpid(), "http://third/metrics"
+            second.pass_time()
+            assert second.port.url == "http://third/metrics"
+
+    def test_files_are_closed(self, bench: Make) -> None:
+        if not os.path.exists("/proc/self/fd"):
+            pytest.skip("needs: /proc")
+        before = len(os.listdir("/proc/self/fd"))
+        second = bench()
+        second.claims.is_free, second.claims.by = False, (os.getpid(), None)
+        second.share()
+        assert len(os.listdir("/proc/self/fd")) > before
+        second.close()
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
+class TestStranger:
+    """Another program has the port."""
+
+    @pytest.fixture
+    def stranger(self) -> Iterator[socket.socket]:
+        with socket.create_server(("127.0.0.1", 0)) as stranger:
+            yield stranger
+
+    def test_it_is_told_of_once_and_waited_for(
+        self, bench: Make, stranger: socket.socket, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO, "loopwatch")
+        port = stranger.getsockname()[1]
+        ours = bench(port=port)
+        ours.share()
+        for _ in range(2 * RELEASED):
+            ours.pass_time()
+        [record] = caplog.records
+        assert record.levelno == logging.WARNING
+        assert f"no /metrics endpoint, since 127.0.0.1:{port} cannot be had" in record.getMessage()
+        assert ours.port.url is None
+        assert set(ours.claims.published) == {None}
+        stranger.close()
+        ours.pass_time()
+        assert caplog.messages[1:] == [f"loopwatch: the metrics are at {ours.port.url} now"]
+        assert body(ours) == b"here"
+
+    def test_after_a_sibling_is_gone_it_is_told_of_only_if_it_stays(
+        self, bench: Make, stranger: socket.socket, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The last of a dying process may be its socket."""
+        second = bench(port=stranger.getsockname()[1])
+        second.claims.is_free = False
+        second.share()
+        second.claims.is_free = True
+        for _ in range(RELEASED - 1):
+            second.pass_time()
+        assert caplog.records == []
+        second.pass_time()
+        second.pass_time()
+        assert len(caplog.records) == 1
+
+    def test_what_is_no_matter_of_time_is_an_error(self, bench: Make) -> None:
+        ours = bench("192.0.2.1", 1)
+        with pytest.raises(OSError) as raised:  # noqa: PT011 - its number is looked at
+            ours.share()
+        assert raised.value.errno == errno.EADDRNOTAVAIL
+
+
+@pytest.mark.parametrize(
+    ("run", "further", "level"),
+    [
+        (False, "", logging.WARNING),
+        (True, "", logging.DEBUG),
+        (False, " Why.", logging.WARNING),
+        (True, " Why.", logging.WARNING),
+    ],
+)
+def test_under_run_only_what_run_could_not_know_is_a_warning(
+    bench: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    run: bool,
+    further: str,
+    level: int,
+) -> None:
+    if run:
+        monkeypatch.setenv(RUN, "1")
+    caplog.set_level(logging.DEBUG, "loopwatch")
+    bench().port.complain(OSError(98, "Address already in use"), further)
+    [record] = caplog.records
+    assert record.levelno == level
+    assert record.getMessage().endswith(f"None for no endpoint.{further}")
