@@ -35,7 +35,6 @@ class Exports:
         journal: Journal,
         clock: Clock,
     ) -> None:
-        self._wanted = settings.otlp
         self._take_events = take_events
         self._journal = journal
         self._clock = clock
@@ -48,8 +47,7 @@ class Exports:
         """Keep ready what may be asked for, and begin what waits for a loop. The watchdog's chore."""
         if loops_run:  # not earlier: a server may import its application in its loop
             self.metrics.prepare()
-            if self._wanted:
-                self.otel.start()
+            self.otel.start()
         self.metrics.refresh()
 
     def threads(self) -> dict[str, OwnThread]:

@@ -170,8 +170,8 @@ def test_all_points_have_the_labels_their_fact_declares(desk: Desk, monkeypatch:
     state.gc_pause[2] = type(state.delay)()
     state.add_stall(stall(0.5))
     points = desk.reader.snapshot().points
-    of_here = {fact.stem for fact in facts.ALL if not fact.name.startswith(OF_POOLS)}
-    assert points.keys() == of_here - {"worker_up"}  # known to the endpoint alone, which asks the others
+    read = {fact.stem for fact in facts.ALL if not fact.name.startswith(OF_POOLS)}
+    assert points.keys() == read - {"worker_up"}  # which the endpoint adds that workers share
     for stem, found in points.items():
         assert {len(point.labels) for point in found} == {len(facts.BY_STEM[stem].labels)}
     desk.loop.run_until_complete(task)

@@ -80,7 +80,7 @@ class OtelService:
         return self._pipeline.dropped if self._pipeline is not None else 0
 
     def start(self) -> None:
-        """Start the thread, if it is wanted and was not. Raises RuntimeError if none can be had."""
+        """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
         if self._settings.otlp and not self.thread.started:
             self._stopping = False
             self._over.clear()
