@@ -100,6 +100,12 @@ ASKED: dict[str, Callable[..., Coroutine[Any, Any, Answer]]] = {
 }
 
 
+def say(line: str) -> None:
+    """Print a line at once: print() would let lines of the log in between."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
 async def obey(line: str) -> None:
     """Do what a line asks for: ``TRACE:SPAN COMMAND ARGUMENT...``, within that span, or ``- COMMAND ...``."""
     span, command, *arguments = line.split()
@@ -111,7 +117,7 @@ async def obey(line: str) -> None:
         )
         context.run(attach, set_span_in_context(NonRecordingSpan(of_request)))
     answer = await asyncio.create_task(ASKED[command](*arguments), context=context)
-    print("answer", json.dumps(answer), flush=True)
+    say(f"answer {json.dumps(answer)}")
 
 
 async def main() -> None:
@@ -125,7 +131,7 @@ async def main() -> None:
         loop.call_soon_threadsafe(over.set)
 
     threading.Thread(target=listen, daemon=True).start()
-    print("serving", loopwatch.install().prometheus_url, flush=True)
+    say(f"serving {loopwatch.install().prometheus_url}")
     await over.wait()
 
 
@@ -134,4 +140,4 @@ if __name__ == "__main__":
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # of what is lost on purpose
     loopwatch.install()
     asyncio.run(main())
-    print("ended", time.time(), flush=True)
+    say(f"ended {time.time()}")
