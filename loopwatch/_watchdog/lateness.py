@@ -2,8 +2,8 @@
 
 A watchdog that wakes late was kept from the GIL or from the CPU. At that instant the thread that held the GIL
 has just let go of it, and its frame still stands: so the other threads are sampled first of all, and the one
-whose CPU clock moved most is the hog. Should the loop get the GIL first, and then the hog again, that frame is
-gone: so the loop, too, looks beside itself when it was kept for long (``Beside``).
+whose CPU clock moved most is the hog. Should the loop get the GIL first, and then the hog again, that frame
+is gone: so the loop, too, looks beside itself when it was kept for long (``Beside``).
 """
 
 from __future__ import annotations
