@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 import unittest
 import weakref
@@ -115,6 +116,8 @@ def failures(agent: Agent) -> dict[str, str]:
 
 
 def main(name: str, mode: str, file: str) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a job in a shell's background inherits that
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     REQUEST.set("conformance")
     os_helper.fd_count = open_files
     loops = Loops()
