@@ -1,8 +1,8 @@
 """Where the workers of one program meet, so that a scrape of their one port shows them all. Linux.
 
 A directory of the user's holds a socket for each live process, named by its pid and start time, and a lock
-for the port of each group of them. To a group belong processes that were given the same port, in one session,
-as a server and its workers are, or under one ``loopwatch run``.
+for the port of each group of them. To a group belong processes that were given the same port, and that have
+one service name in one session, as a server and its workers have, or run under one ``loopwatch run``.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Meeting:
     Raises NoMeetingError if there can be none. Any thread, one at a time.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, service_name: str) -> None:
         start = _start(os.getpid()) if sys.platform == "linux" else None
         if start is None:
             raise NoMeetingError("that takes Linux, with /proc")
@@ -73,7 +73,7 @@ class Meeting:
         self.shared = False
         """Whether there has been another one of the group, ever."""
         try:
-            self._group = _group(host, port)
+            self._group = _group(host, port, service_name)
             self._own = f"{self._group}-{os.getpid()}-{start}"
             self._tidy()
             self.listener = self._opened.enter_context(self._listen())
@@ -218,12 +218,13 @@ class Meeting:
             os.unlink(name, dir_fd=self._directory)
 
 
-def _group(host: str, port: int) -> str:
+def _group(host: str, port: int, service_name: str) -> str:
     """Return what processes have in common that are to meet.
 
-    A port is one of a network namespace, and a pid one of its own: containers may share a directory.
+    A port is one of a network namespace, and a pid one of its own: containers may share a directory. A
+    session may be a shell's, from which two programs were started.
     """
-    program = os.environ.get(RUN) or f"session {os.getsid(0)}"
+    program = os.environ.get(RUN) or f"session {os.getsid(0)} {service_name}"
     common = repr((_namespace("net"), program, host, port))
     return f"{_namespace('pid')}-{hashlib.blake2s(common.encode(), digest_size=8).hexdigest()}"
 

@@ -71,7 +71,7 @@ class MetricsService:
         try:
             if port:
                 try:
-                    self._meeting = Meeting(host, port)
+                    self._meeting = Meeting(host, port, self._settings.service_name)
                 except NoMeetingError as error:
                     problem = f" Workers cannot share it, since they have no place to meet: {error}"
             if self._meeting is None:

@@ -26,7 +26,7 @@ WORKER = """
 import sys
 from loopwatch.exporters.meeting import Meeting
 
-meeting = Meeting("127.0.0.1", int(sys.argv[1]))
+meeting = Meeting("127.0.0.1", int(sys.argv[1]), "shop")
 print("claimed" if meeting.claim() else "waits", flush=True)
 meeting.publish("http://somewhere/metrics")
 sys.stdin.read()
@@ -76,8 +76,8 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def enter() -> Iterator[Enter]:
     with ExitStack() as left:
 
-        def enter(host: str = "127.0.0.1", port: int = PORT) -> Meeting:
-            meeting = Meeting(host, port)
+        def enter(host: str = "127.0.0.1", port: int = PORT, service_name: str = "shop") -> Meeting:
+            meeting = Meeting(host, port, service_name)
             left.callback(meeting.leave)
             return meeting
 
@@ -131,17 +131,23 @@ class TestOthers:
         assert [entry.pid for entry in meeting.others()] == sorted(worker.pid for worker in workers)
         assert meeting.shared
 
-    def test_another_port_another_host_and_another_run_are_others_meetings(
-        self, enter: Enter, start: Start
-    ) -> None:
+    def test_another_port_host_service_and_run_are_others_meetings(self, enter: Enter, start: Start) -> None:
         start(PORT + 1)
         start(**{RUN: "12345"})
         start()
         assert enter(host="0.0.0.0").others() == []
+        assert enter(service_name="cellar").others() == []
+
+    def test_under_one_run_all_are_one_program(
+        self, enter: Enter, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        worker = start(**{RUN: "12345"})
+        monkeypatch.setenv(RUN, "12345")
+        assert [other.pid for other in enter(service_name="cellar").others()] == [worker.process.pid]
 
     def test_another_session_is_another_program(self, enter: Enter) -> None:
         own = enter()._group
-        code = "from loopwatch.exporters.meeting import _group; print(_group('127.0.0.1', 9464))"
+        code = "from loopwatch.exporters.meeting import _group; print(_group('127.0.0.1', 9464, 'shop'))"
         for new_session in (True, False):
             said = subprocess.run(
                 [sys.executable, "-c", code], capture_output=True, text=True, start_new_session=new_session
@@ -320,7 +326,7 @@ class TestPlace:
         (tmp_path / "elsewhere").mkdir(mode=0o700)
         place.symlink_to(tmp_path / "elsewhere")
         with pytest.raises(NoMeetingError, match=f"{place}: "):
-            Meeting("127.0.0.1", PORT)
+            Meeting("127.0.0.1", PORT, "shop")
         assert os.listdir(tmp_path / "elsewhere") == []
 
     @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o750, 0o701])
@@ -328,7 +334,7 @@ class TestPlace:
         place.mkdir()
         place.chmod(mode)
         with pytest.raises(NoMeetingError, match=f"its mode is {mode:04o}; give it 0700"):
-            Meeting("127.0.0.1", PORT)
+            Meeting("127.0.0.1", PORT, "shop")
         assert place.stat().st_mode & 0o7777 == mode
         assert os.listdir(place) == []
 
@@ -337,13 +343,13 @@ class TestPlace:
         place.mkdir(mode=0o700)
         os.chown(place, 12345, 12345)
         with pytest.raises(NoMeetingError, match="belongs to user 12345, not to 0; remove it"):
-            Meeting("127.0.0.1", PORT)
+            Meeting("127.0.0.1", PORT, "shop")
         assert os.listdir(place) == []
 
     def test_a_file_in_its_place_is_refused(self, place: Path) -> None:
         place.write_text("kept")
         with pytest.raises(NoMeetingError, match="Not a directory"):
-            Meeting("127.0.0.1", PORT)
+            Meeting("127.0.0.1", PORT, "shop")
         assert place.read_text() == "kept"
 
     def test_nowhere_to_write_is_said_for_each_place(
@@ -352,12 +358,12 @@ class TestPlace:
         monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/nowhere")
         monkeypatch.setattr(module.tempfile, "tempdir", "/proc/nowhere-else")
         with pytest.raises(NoMeetingError, match=r"/proc/nowhere/.*: .*; /proc/nowhere-else/loopwatch-"):
-            Meeting("127.0.0.1", PORT)
+            Meeting("127.0.0.1", PORT, "shop")
 
     def test_without_proc_there_is_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "_start", lambda pid: None)
         with pytest.raises(NoMeetingError, match="takes Linux"):
-            Meeting("127.0.0.1", PORT)
+            Meeting("127.0.0.1", PORT, "shop")
 
     def test_no_file_stays_open_when_it_cannot_be_entered(
         self, runtime: Path, monkeypatch: pytest.MonkeyPatch
@@ -368,5 +374,5 @@ class TestPlace:
         before = len(os.listdir("/proc/self/fd"))
         monkeypatch.setattr(module.os, "rename", fail)
         with pytest.raises(NoMeetingError, match="No space left"):
-            Meeting("127.0.0.1", PORT)
+            Meeting("127.0.0.1", PORT, "shop")
         assert len(os.listdir("/proc/self/fd")) == before
