@@ -31,6 +31,8 @@ Failing = Callable[..., object]
 class Books(Protocol):
     """Where acquires are written down. Nothing here raises."""
 
+    on: bool
+    """Whether anybody wants to know: a function of ours that others have wrapped outlives its books."""
     asks: Asks
     got: Got
     monotonic: Callable[[], float]
@@ -65,7 +67,7 @@ _TIMED = """
     try:
         _watched = {anchor}._loopwatch_watched
         _cell = _watched.cell
-        if {in_loop}:
+        if _books.on and {in_loop}:
             if _cell.asking is not None:
                 _cell.make_way()
             _cell.asking = _asked = _watched, _cell.live[id({task})], _monotonic()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import functools
 import inspect
 import traceback
 from collections.abc import Callable
@@ -285,3 +286,27 @@ def test_after_removal_what_others_wrapped_passes_through(library: Any, desk: De
     assert library.Pool.acquire is theirs
     assert isinstance(run(library.Pool(name="x").acquire()), library.Connection)
     assert desk.pools.live() == []
+
+
+def test_what_others_wrapped_does_not_count_for_the_next_agent(
+    library: Any, desk: Desk, make_desk: Callable[..., Desk]
+) -> None:
+    ours = library.Pool.acquire
+
+    @functools.wraps(ours)
+    async def theirs(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return await ours(self, *args, **kwargs)
+
+    library.Pool.acquire = theirs
+    desk.hub.remove()
+    following = make_desk()
+    following.hub.install()
+
+    async def main() -> None:
+        await watch_tasks(following)
+        pool = library.Pool(9, name="x")
+        for _ in range(5):
+            await pool.acquire()
+        assert following.one().wait_count == 5
+
+    run(main())
