@@ -87,7 +87,7 @@ def test_somebody_may_acquire_while_they_are_copied(library: Any, desk: Desk) ->
             await pool.acquire()
 
     def acquire(phase: str, info: dict[str, int]) -> None:
-        watched.held[-len(watched.held)] = (None, desk.fake.monotonic())
+        watched.held[-len(watched.held)] = (watched, None, desk.fake.monotonic())
 
     run(main())
     [watched] = desk.pools.live()
