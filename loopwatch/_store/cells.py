@@ -125,5 +125,8 @@ class TopTotals(Generic[K, A]):
         self.other = self.other + gone.other
 
     def items(self) -> Iterator[tuple[K, A]]:
-        """Iterate over a copy of the totals shown, without ``other``."""
-        return iter(list(self._shown.items()))
+        """Iterate over a copy of the totals shown, without ``other``.
+
+        Made by ``copy()``: on Python 3.11 a ``list()`` of the items may be interrupted by a collection.
+        """
+        return iter(self._shown.copy().items())
