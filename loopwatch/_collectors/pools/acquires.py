@@ -225,7 +225,7 @@ def created(books: Books) -> Callable[..., Any]:
 
 
 def used(books: Books) -> Callable[..., Any]:
-    """Return what wraps a method that a pool is known by when it is called."""
+    """Return what wraps a method that a pool is known by when it is called, awaited or not."""
 
     def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
         made = books.made
@@ -235,7 +235,8 @@ def used(books: Books) -> Callable[..., Any]:
             made(self)
             return original(self, *args, **kwargs)
 
-        return use
+        mark = getattr(inspect, "markcoroutinefunction", None)  # from Python 3.12 on
+        return mark(use) if mark is not None and inspect.iscoroutinefunction(original) else use
 
     return wrapper
 

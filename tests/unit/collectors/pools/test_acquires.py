@@ -6,6 +6,7 @@ import asyncio
 import copy
 import functools
 import inspect
+import sys
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,26 @@ class Sync(Reader):
             pool = binding.cls("Pool")
             binding.acquires(pool, "take", Form(awaited=False))
             binding.acquires(pool, "checkout", Form(awaited=False, pool="pool"))
+
+
+class Known(Reader):
+    """Knows pools from before by their use."""
+
+    def bind(self, module: ModuleType, binding: Binding) -> None:
+        with binding.feature("gauges"):
+            for method in ("acquire", "release"):
+                binding.uses(binding.cls("Pool"), method)
+
+
+def test_what_pools_are_known_by_is_as_it_was(library: Any, make_desk: Callable[..., Desk]) -> None:
+    pool = library.Pool(name="x")
+    desk = make_desk(Known())
+    desk.hub.install()
+    assert inspect.iscoroutinefunction(library.Pool.acquire) or sys.version_info < (3, 12)
+    assert not inspect.iscoroutinefunction(library.Pool.release)
+    connection = run(pool.acquire())
+    assert pool.release(connection) is None
+    assert desk.one().label == "x"
 
 
 def test_a_coroutine_function_is_as_it_was(library: Any, desk: Desk) -> None:
