@@ -149,6 +149,15 @@ def test_without_a_prefix_the_line_of_creation_is_the_label(agent: Agent) -> Non
         assert pool_of(agent, f"{__name__}:{line}").max == 3
 
 
+def test_a_prefix_may_be_anything(agent: Agent) -> None:
+    prefixes: list[Any] = [7, ("reports",), 3.5, b"reports"]
+    executors = [ThreadPoolExecutor(1, thread_name_prefix=prefix) for prefix in prefixes]
+    for executor, prefix in zip(executors, prefixes, strict=True):
+        assert executor.submit(lambda: threading.current_thread().name).result() == f"{prefix}_0"
+        assert pool_of(agent, str(prefix)).max == 1
+        executor.shutdown()
+
+
 def test_an_executor_for_each_request_makes_one_series(agent: Agent) -> None:
     for number in range(1, 21):
         with ThreadPoolExecutor(1, thread_name_prefix="one-off") as executor:

@@ -68,7 +68,7 @@ class ThreadPoolReader(PoolReader):
 
     def label(self, pool: Any) -> str | None:
         """Return the prefix its threads were given; ``default`` for the executor of an event loop."""
-        prefix = pool._thread_name_prefix
+        prefix = str(pool._thread_name_prefix)  # whatever the program gave: threads are named after its text
         if prefix in _DEFAULT:
             return "default"
         made_up = prefix.startswith("ThreadPoolExecutor-") and prefix.rpartition("-")[2].isdigit()
