@@ -53,6 +53,7 @@ def test_timeouts_rejections_and_cancellations_are_counted_exactly(agent: Agent,
     ("options", "label"),
     [
         ({"name": "orders"}, "orders"),
+        ({"name": 7}, "7"),
         ({}, "{host}:{port}/postgres"),
         ({"kwargs": {"dbname": "app", "application_name": SECRET}}, "{host}:{port}/app"),
     ],

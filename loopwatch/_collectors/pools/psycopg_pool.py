@@ -60,8 +60,9 @@ class PsycopgPoolReader(PoolReader):
 
     def label(self, pool: Any) -> str | None:
         """Return its name if the program gave it one, else the server and the database of its DSN."""
-        made_up = pool.name.startswith("pool-") and pool.name.rpartition("-")[2].isdigit()
-        return _database(pool) if made_up else str(pool.name)
+        name = str(pool.name)  # whatever the program gave
+        made_up = name.startswith("pool-") and name.rpartition("-")[2].isdigit()
+        return _database(pool) if made_up else name
 
     def outcome(self, error: BaseException) -> Outcome | None:
         """See PoolReader."""
