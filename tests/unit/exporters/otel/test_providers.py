@@ -17,6 +17,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from loopwatch import facts
 from loopwatch._measures import Distribution, Exemplar, Point
+from loopwatch.exporters.otel.pipeline import INTERVAL, ROUND
+from loopwatch.testing import FakeClock
 
 from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of
 
@@ -132,6 +134,16 @@ class TestMetricsOfTheProgram:
         assert (point.count, point.sum) == (2, pytest.approx(0.75))
         (found,) = point.exemplars
         assert (found.value, found.trace_id, found.span_id) == (0.3, int(TRACE_ID, 16), int(SPAN_ID, 16))
+
+    def test_a_round_a_second_whatever_the_interval(self, sink: Sink, theirs: Any) -> None:
+        clock = FakeClock()
+        pipeline = pipeline_of(lambda: snapshot_of({}), clock=clock)
+        theirs()
+        for _ in range(3):
+            clock.advance(INTERVAL)
+            pipeline.round()
+            assert pipeline.pause == ROUND
+        pipeline.end()
 
     def test_what_comes_too_fast_is_dropped_and_counted(self, sink: Sink, theirs: Any) -> None:
         reader = theirs()
