@@ -11,12 +11,16 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from loopwatch import facts
+from loopwatch._internals.otel_logs import emit
+from loopwatch._internals.otel_sdk import logger_provider
 from loopwatch._measures import Distribution, Exemplar, Point
+from loopwatch.exporters.otel.attributes import context_in
 from loopwatch.exporters.otel.pipeline import INTERVAL, ROUND
 from loopwatch.testing import FakeClock
 
@@ -156,6 +160,24 @@ class TestMetricsOfTheProgram:
         assert 1_000 <= point.count < 10_001
         assert point.count + pipeline.dropped == 100_000
 
+    def test_what_comes_just_after_a_round_is_recorded_by_a_flush(self, sink: Sink, theirs: Any) -> None:
+        reader, clock = theirs(), FakeClock()
+        pauses = [counted(600, total=0.1)]
+        pipeline = pipeline_of(
+            lambda: snapshot_of({"gc_pause": (Point(("main", "0"), pauses[-1]),)}), clock=clock
+        )
+        pipeline.round()
+        pauses.append(counted(1_100, total=0.2))
+        pipeline.round(flush=True)
+        (point,) = read(reader)["asyncio.eventloop.gc.pause.duration"].data.data_points
+        assert (point.count, pipeline.dropped) == (1_000, 100)  # as many as in a second
+        clock.advance(0.5)
+        pauses.append(counted(1_700, total=0.3))
+        pipeline.round()
+        pipeline.end()
+        (point,) = read(reader)["asyncio.eventloop.gc.pause.duration"].data.data_points
+        assert (point.count, pipeline.dropped) == (1_500, 200)
+
 
 class TestTracesOfTheProgram:
     def test_they_move_when_the_program_sets_a_provider(
@@ -179,6 +201,65 @@ class TestTracesOfTheProgram:
         ]
         assert spans == ["span 1"]
         assert [span.name for span in exporter.get_finished_spans()] == ["span 2", "span 3"]
+
+
+class RecordTeller:
+    """Emits a log record each time it is asked."""
+
+    suppressed = 0
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def tell(self, tracers: Any, loggers: Any) -> None:
+        self.made += 1
+        emit(
+            loggers.get_logger("loopwatch"),
+            context=context_in(None),
+            timestamp=1_000,
+            severity=(9, "INFO"),
+            body=f"record {self.made}",
+            attributes={},
+            event_name="loopwatch.test",
+        )
+
+
+class RecordsOfTheProgram:
+    """An exporter of the program's: keeps what the records say."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def export(self, batch: Any) -> None:
+        self.said += [getattr(data, "log_record", data).body for data in batch]
+
+    def shutdown(self) -> None:
+        """Nothing is open."""
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:
+        return True
+
+
+def test_log_records_move_when_the_program_sets_a_provider(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = pipeline_of(lambda: snapshot_of({}), RecordTeller())
+    pipeline.round()
+    theirs = RecordsOfTheProgram()
+    provider = logger_provider(Resource({}), theirs)
+    set_globally(monkeypatch, "opentelemetry._logs._internal", "_LOGGER_PROVIDER", provider)
+    pipeline.round()
+    pipeline.round()
+    pipeline.end()
+    said = [
+        record.body.string_value
+        for request in sink.received["/v1/logs"]
+        for resource in request.resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+    ]
+    assert said == ["record 1"]
+    assert theirs.said == ["record 2", "record 3"]
 
 
 def test_the_resource_tells_processes_apart(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
