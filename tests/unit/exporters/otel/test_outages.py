@@ -75,6 +75,37 @@ def test_one_line_when_it_fails_and_one_when_it_is_over(sink: Sink, caplog: pyte
     assert "arrives again" in lines(caplog)[1]
 
 
+@pytest.mark.parametrize(
+    ("headers", "credentials", "query"),
+    [
+        pytest.param("authorization=Bearer%0AHUSH", "", "", id="a line break"),
+        pytest.param("api key=HUSH,tenant=1", "", "", id="no name of a header"),
+        pytest.param("Authorization: Bearer HUSH==", "", "", id="no header at all"),
+        pytest.param("", "user:HUSH@", "?key=HUSH", id="in the endpoint"),
+    ],
+)
+def test_no_key_is_in_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    headers: str,
+    credentials: str,
+    query: str,
+) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{credentials}127.0.0.1:{port}/{query}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", headers)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
+    pipeline.round(flush=True)
+    pipeline.end()
+    (line,) = lines(caplog)
+    assert "does not arrive (metrics): " in line
+    assert "no reason was given" not in line
+    assert "HUSH" not in line
+
+
 def test_loggers_of_the_program_say_what_they_did(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
     pipeline.round(flush=True)
