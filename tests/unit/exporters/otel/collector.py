@@ -99,6 +99,17 @@ def metrics_of(request: Any) -> dict[str, Any]:
     }
 
 
+def spans_in(sink: Sink) -> list[str]:
+    """Return the names of the spans that arrived."""
+    return [
+        span.name
+        for request in sink.received["/v1/traces"]
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+
+
 def number_of(point: Any) -> float:
     """Return the value of a point of a sum or a gauge, whichever kind of number it is."""
     return float(getattr(point, point.WhichOneof("value")))

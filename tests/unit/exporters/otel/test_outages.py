@@ -21,7 +21,7 @@ from loopwatch.exporters.otel.providers import MOST_WAITING
 from loopwatch.exporters.otel.service import FLUSH, OtelService
 from loopwatch.testing import FakeClock
 
-from .collector import TIMEOUT, Sink, metrics_of, pipeline_of, snapshot_of
+from .collector import TIMEOUT, Sink, metrics_of, pipeline_of, snapshot_of, spans_in
 
 BLOCKED = {"blocked": (Point(("main",), 0.25),), "iterations": (Point(("main",), 7),)}
 TOLD = ("asyncio.eventloop.blocked", "asyncio.eventloop.iterations")
@@ -45,16 +45,6 @@ class Spans:
         for number in range(self.wanted):
             tracers.get_tracer("loopwatch").start_span(f"span {number}").end()
         self.wanted = 0
-
-
-def spans_in(sink: Sink) -> list[str]:
-    return [
-        span.name
-        for request in sink.received["/v1/traces"]
-        for resource in request.resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
 
 
 def test_one_line_when_it_fails_and_one_when_it_is_over(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:

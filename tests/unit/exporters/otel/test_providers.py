@@ -24,7 +24,7 @@ from loopwatch.exporters.otel.attributes import context_in
 from loopwatch.exporters.otel.pipeline import INTERVAL, ROUND
 from loopwatch.testing import FakeClock
 
-from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of
+from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of, spans_in
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -192,15 +192,26 @@ class TestTracesOfTheProgram:
         pipeline.round()
         pipeline.round()
         pipeline.end()
-        spans = [
-            span.name
-            for request in sink.received["/v1/traces"]
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-        assert spans == ["span 1"]
+        assert spans_in(sink) == ["span 1"]
         assert [span.name for span in exporter.get_finished_spans()] == ["span 2", "span 3"]
+
+    def test_what_waits_arrives_after_they_moved(self, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = FakeClock()
+        pipeline = pipeline_of(lambda: snapshot_of({}), SpanTeller(), clock=clock)
+        sink.status = 400
+        pipeline.round()
+        exporter = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        set_globally(monkeypatch, "opentelemetry.trace", "_TRACER_PROVIDER", provider)
+        pipeline.round()
+        sink.status = 200
+        clock.advance(10.0)
+        pipeline.round()
+        pipeline.end()
+        assert spans_in(sink) == ["span 1"]
+        assert [span.name for span in exporter.get_finished_spans()] == ["span 2", "span 3"]
+        sink.wait(lambda: not sink.connected)
 
 
 class RecordTeller:
