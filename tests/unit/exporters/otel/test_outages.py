@@ -168,6 +168,7 @@ class Service:
 
     def __init__(self) -> None:
         self.rounds = threading.Semaphore(0)
+        self.spans = Spans()
         settings = Settings(otlp=True)
         self.otel = OtelService(
             settings,
@@ -182,6 +183,7 @@ class Service:
     suppressed = 0
 
     def tell(self, tracers: Any, loggers: Any) -> None:
+        self.spans.tell(tracers, loggers)
         self.rounds.release()
 
 
@@ -219,6 +221,26 @@ def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds(
         assert FLUSH * 0.9 < time.monotonic() - began < IN_TIME
         silent.close()  # or it would try again
     let_it_end()
+
+
+def test_a_slow_collector_is_waited_for(
+    sink: Sink, service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a line, without a request beside the one under way, and with all that came meanwhile."""
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", str(int(TIMEOUT)))
+    sink.answers.clear()
+    service.otel.start()
+    sink.wait(lambda: sink.metrics)
+    service.spans.wanted = 3
+    service.otel.flush()  # which does not wait for long
+    assert (len(sink.metrics), sink.connected) == (1, 1)
+    sink.answers.set()
+    sink.wait(lambda: spans_in(sink) and len(sink.metrics) > 1)
+    service.otel.stop(TIMEOUT)
+    assert spans_in(sink) == ["span 0", "span 1", "span 2"]
+    assert service.otel.dropped == 0
+    assert lines(caplog) == []
 
 
 @PROTOCOLS
