@@ -110,6 +110,22 @@ class TestMetricsOfTheProgram:
         assert tuple(delay.bucket_counts)[:3] == (0, 0, 2)  # the other three were exported before
         assert delay.sum == pytest.approx(0.008)
 
+    def test_what_never_arrived_is_recorded_when_they_move(self, sink: Sink, theirs: Any) -> None:
+        points = {
+            "iterations": (Point(("main",), 10),),
+            "delay": (Point(("main",), counted(3, total=0.001)),),
+        }
+        pipeline = pipeline_of(lambda: snapshot_of(dict(points)))
+        pipeline.round(flush=True)
+        sink.status = 400
+        points["delay"] = (Point(("main",), counted(3, 0, 2, total=0.009)),)
+        pipeline.round(flush=True)
+        reader = theirs()
+        pipeline.round()
+        pipeline.end()
+        (delay,) = read(reader)["asyncio.eventloop.delay"].data.data_points
+        assert tuple(delay.bucket_counts)[:3] == (0, 0, 2)
+
     def test_installed_anew_there_is_one_of_each(self, sink: Sink, theirs: Any) -> None:
         reader = theirs()
         for value in (1.0, 2.0):
