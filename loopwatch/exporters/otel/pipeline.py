@@ -13,7 +13,7 @@ from opentelemetry.trace import TracerProvider
 
 from loopwatch import _otlp
 from loopwatch._clock import Clock
-from loopwatch._internals.otel_sdk import logger_provider
+from loopwatch._internals.otel_sdk import import_logs, logger_provider
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
@@ -56,6 +56,7 @@ class Pipeline:
         journal: Journal,
         clock: Clock,
     ) -> None:
+        import_logs()  # now: at exit it cannot be done
         self._snapshot = snapshot
         self._tellers = tellers
         self._collector = collector
