@@ -12,6 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 
+def import_logs() -> None:
+    """Import what ``logger_provider`` and the exporters over gRPC need: it takes an executor to be imported.
+
+    None can be had once the interpreter ends, which is when a short program first sends anything.
+    """
+    import opentelemetry.sdk._logs.export  # noqa: F401
+
+
 def logger_provider(resource: Any, exporter: Any) -> Any:
     """Build a provider of the SDK's whose records ``exporter`` gets, one by one, in the thread that emits."""
     from opentelemetry.sdk._logs import LoggerProvider

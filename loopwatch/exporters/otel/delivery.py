@@ -7,9 +7,11 @@ is what is said in this thread while it sends, is kept back, and the first of it
 from __future__ import annotations
 
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable
+from urllib.parse import unquote
 
 from loopwatch._clock import Clock
 from loopwatch._internals.otel_sdk import uninstrumented
@@ -18,8 +20,29 @@ from loopwatch._journal import Journal
 _TALKERS = ("opentelemetry", "urllib3", "requests", "grpc")
 """Packages whose loggers speak of sending."""
 _LONGEST_REASON = 300
-_USER = re.compile(r"[^\s/@]+@")
-"""The user and the password in an endpoint."""
+_IN_ENDPOINTS = re.compile(r"[^\s/@]+@|\?[^\s'\"]+")
+"""The user and the password in an endpoint, and its query."""
+_SHORTEST_KEY = 4
+"""Characters. What is shorter is none, and may be part of any word."""
+_HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(?:METRICS_|TRACES_|LOGS_)?HEADERS")
+
+
+def without_secrets(text: str) -> str:
+    """Return what an exporter says without the parts of its settings that may be keys.
+
+    It says headers that it cannot read or send, as they are, decoded or as Python spells them.
+    """
+    headers = [
+        header.strip()
+        for name in filter(_HEADERS.fullmatch, os.environ)
+        for header in os.environ[name].split(",")
+    ]
+    values = [header.partition("=")[2].strip() for header in headers]
+    said = {form for one in (*headers, *values) for form in (one, unquote(one), repr(unquote(one))[1:-1])}
+    for form in sorted(said, key=len, reverse=True):
+        if len(form) >= _SHORTEST_KEY:
+            text = text.replace(form, "...")
+    return _IN_ENDPOINTS.sub("", text)
 
 
 class _Hush(logging.Filter):
@@ -36,7 +59,7 @@ class _Hush(logging.Filter):
         if record.thread != self.thread:
             return True
         if not self.reason and record.levelno >= logging.WARNING:
-            self.reason = _USER.sub("", record.getMessage())[:_LONGEST_REASON]
+            self.reason = without_secrets(record.getMessage())[:_LONGEST_REASON]
         return False
 
     def join(self) -> None:
@@ -75,7 +98,7 @@ class Delivery:
                 arrived = export()
         except Exception as error:  # noqa: BLE001 - of whatever an exporter is made of
             arrived = False
-            self._hush.reason = self._hush.reason or f"{type(error).__name__}: {error}"
+            self._hush.reason = self._hush.reason or without_secrets(f"{type(error).__name__}: {error}")
         finally:
             self._hush.thread = None
         (self._arrived if arrived else self._failed)(signal)

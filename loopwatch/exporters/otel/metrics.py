@@ -39,9 +39,8 @@ class OurMetrics:
         clock: Clock,
     ) -> None:
         self._ready = None if exponential() else ReadyMade(started_at, temporality()[Histogram])
-        told = self._ready.told if self._ready is not None else lambda: None
         reader = PeriodicExportingMetricReader(
-            Adding(outlet, self._made, told), export_interval_millis=math.inf
+            Adding(outlet, self._made, self._told), export_interval_millis=math.inf
         )
         self._provider = MeterProvider([reader], described, shutdown_on_exit=False)
         meter = meter_of(self._provider)
@@ -49,12 +48,13 @@ class OurMetrics:
         self._source = source
         self._instruments = Instruments(meter)
         self._instruments.connect(source, journal)
+        self._arrived: Snapshot | None = None
         self.recorder = Recorder(meter, clock) if self._ready is None else None
 
     def export(self) -> Snapshot | None:
-        """Collect and send, and return what it was made of."""
+        """Collect and send, and return what the last that arrived was made of."""
         self._reader.collect()
-        return self._instruments.snapshot
+        return self._arrived
 
     def record(self) -> None:
         """Have the provider count the histograms, if it is to."""
@@ -65,6 +65,11 @@ class OurMetrics:
         """Send nothing any more."""
         self._instruments.connect(None, None)
         self._provider.shutdown()
+
+    def _told(self) -> None:
+        self._arrived = self._instruments.snapshot
+        if self._ready is not None:
+            self._ready.told()
 
     def _made(self) -> Iterable[Metric]:
         snapshot = self._instruments.snapshot

@@ -13,7 +13,7 @@ from opentelemetry.trace import TracerProvider
 
 from loopwatch import _otlp
 from loopwatch._clock import Clock
-from loopwatch._internals.otel_sdk import logger_provider
+from loopwatch._internals.otel_sdk import import_logs, logger_provider
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
@@ -56,6 +56,7 @@ class Pipeline:
         journal: Journal,
         clock: Clock,
     ) -> None:
+        import_logs()  # now: at exit it cannot be done
         self._snapshot = snapshot
         self._tellers = tellers
         self._collector = collector
@@ -87,6 +88,8 @@ class Pipeline:
     @property
     def pause(self) -> float:
         """Seconds until the next round. Any thread."""
+        if self._theirs is not None:  # which exports when it likes
+            return ROUND
         return max(0.0, min(ROUND, self._due - self._clock.monotonic()))
 
     def round(self, *, flush: bool = False) -> None:
@@ -119,6 +122,7 @@ class Pipeline:
             choice.end()
         if self._theirs is not None:
             self._theirs.disconnect()
+        self.disconnect()  # what waited for a Collector may have been sent after ours was shut down
         self._delivery.end()
 
     def _our_metrics(self, described: Resource) -> OurMetrics:

@@ -45,7 +45,9 @@ class Recorder:
         }
         self._clock = clock
         self._recorded: dict[tuple[str, tuple[str, ...]], Distribution] = {}
-        self._last = clock.monotonic() - 1.0
+        self._last = clock.monotonic()
+        self._room = PER_SECOND
+        """Observations that may be recorded still, and were not."""
         self.dropped = 0
         """Observations beyond those that may be recorded."""
 
@@ -61,7 +63,8 @@ class Recorder:
     def record(self, snapshot: Snapshot) -> None:
         """Record what is new in ``snapshot``."""
         now = self._clock.monotonic()
-        room = int(PER_SECOND * min(now - self._last, LONGEST))
+        earned = int(PER_SECOND * min(now - self._last, LONGEST))
+        room = max(earned, min(self._room + earned, PER_SECOND))  # also soon after another time, as to flush
         self._last = now
         before, self._recorded = self._recorded, {}
         for fact, histogram in self._histograms.items():
@@ -77,6 +80,7 @@ class Recorder:
                         self.dropped += 1
                     else:
                         histogram.record(value, labels, context=_context_of(exemplar))
+        self._room = max(room, 0)
 
 
 def observations(counted: Distribution, before: Distribution | None) -> Iterator[Made]:

@@ -34,6 +34,9 @@ class Sink:
     def __init__(self) -> None:
         self.received: dict[str, list[Any]] = {path: [] for path in REQUESTS}
         self.status = 200
+        self.answers = threading.Event()
+        """Cleared, it takes what it is sent and does not answer yet."""
+        self.answers.set()
         self.connected = 0
         """Clients that have a connection."""
         self._changed = threading.Condition()
@@ -52,6 +55,7 @@ class Sink:
                 if self.headers.get("Content-Encoding") == "gzip":
                     body = gzip.decompress(body)
                 sink.take(self.path, body)
+                sink.answers.wait(TIMEOUT)
                 self.send_response(sink.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
@@ -97,6 +101,17 @@ def metrics_of(request: Any) -> dict[str, Any]:
     return {
         metric.name: metric for scope in scopes if scope.scope.name == "loopwatch" for metric in scope.metrics
     }
+
+
+def spans_in(sink: Sink) -> list[str]:
+    """Return the names of the spans that arrived."""
+    return [
+        span.name
+        for request in sink.received["/v1/traces"]
+        for resource in request.resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
 
 
 def number_of(point: Any) -> float:

@@ -128,6 +128,44 @@ def test_a_drain_is_known_before_the_process_ends(sink: Sink, program: Any) -> N
     assert states["drained"] == 1
 
 
+AT_EXIT = """
+import asyncio, threading
+import loopwatch, loopwatch.exporters.otel.pipeline, loopwatch.exporters.otel.service
+
+loopwatch.exporters.otel.pipeline.ROUND = 600.0  # there is none before the end
+loopwatch.exporters.otel.service.FLUSH = 60.0  # on a slow machine, too
+agent = loopwatch.install(prometheus_port=None, hold_dump=False)
+built = threading.Event()
+
+class Pipeline(loopwatch.exporters.otel.pipeline.Pipeline):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        built.set()
+
+loopwatch.exporters.otel.pipeline.Pipeline = Pipeline
+
+async def fail():
+    raise ValueError
+
+async def main():
+    while not built.is_set():
+        await asyncio.sleep(0.02)
+    asyncio.create_task(fail())
+    await asyncio.sleep(0.02)
+
+asyncio.run(main())
+"""
+
+
+def test_a_program_that_ends_before_the_first_round_sends_all(sink: Sink, program: Any) -> None:
+    done = program(AT_EXIT)
+    assert "does not arrive" not in done.stderr
+    assert len(sink.metrics) == 1
+    (request,) = sink.received["/v1/logs"]
+    (record,) = request.resource_logs[0].scope_logs[0].log_records
+    assert record.event_name == "asyncio.task.exception"
+
+
 FORKS = """
 import asyncio, os, sys, threading
 import loopwatch, loopwatch.exporters.otel.service

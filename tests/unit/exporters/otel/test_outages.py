@@ -21,7 +21,7 @@ from loopwatch.exporters.otel.providers import MOST_WAITING
 from loopwatch.exporters.otel.service import FLUSH, OtelService
 from loopwatch.testing import FakeClock
 
-from .collector import TIMEOUT, Sink, metrics_of, pipeline_of, snapshot_of
+from .collector import TIMEOUT, Sink, metrics_of, pipeline_of, snapshot_of, spans_in
 
 BLOCKED = {"blocked": (Point(("main",), 0.25),), "iterations": (Point(("main",), 7),)}
 TOLD = ("asyncio.eventloop.blocked", "asyncio.eventloop.iterations")
@@ -47,16 +47,6 @@ class Spans:
         self.wanted = 0
 
 
-def spans_in(sink: Sink) -> list[str]:
-    return [
-        span.name
-        for request in sink.received["/v1/traces"]
-        for resource in request.resource_spans
-        for scope in resource.scope_spans
-        for span in scope.spans
-    ]
-
-
 def test_one_line_when_it_fails_and_one_when_it_is_over(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     sink.status = 400
@@ -73,6 +63,37 @@ def test_one_line_when_it_fails_and_one_when_it_is_over(sink: Sink, caplog: pyte
     assert len(sink.metrics) == 2
     assert len(lines(caplog)) == 2
     assert "arrives again" in lines(caplog)[1]
+
+
+@pytest.mark.parametrize(
+    ("headers", "credentials", "query"),
+    [
+        pytest.param("authorization=Bearer%0AHUSH", "", "", id="a line break"),
+        pytest.param("api key=HUSH,tenant=1", "", "", id="no name of a header"),
+        pytest.param("Authorization: Bearer HUSH==", "", "", id="no header at all"),
+        pytest.param("", "user:HUSH@", "?key=HUSH", id="in the endpoint"),
+    ],
+)
+def test_no_key_is_in_the_line(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    headers: str,
+    credentials: str,
+    query: str,
+) -> None:
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://{credentials}127.0.0.1:{port}/{query}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", headers)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
+    pipeline.round(flush=True)
+    pipeline.end()
+    (line,) = lines(caplog)
+    assert "does not arrive (metrics): " in line
+    assert "no reason was given" not in line
+    assert "HUSH" not in line
 
 
 def test_loggers_of_the_program_say_what_they_did(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
@@ -147,6 +168,7 @@ class Service:
 
     def __init__(self) -> None:
         self.rounds = threading.Semaphore(0)
+        self.spans = Spans()
         settings = Settings(otlp=True)
         self.otel = OtelService(
             settings,
@@ -161,6 +183,7 @@ class Service:
     suppressed = 0
 
     def tell(self, tracers: Any, loggers: Any) -> None:
+        self.spans.tell(tracers, loggers)
         self.rounds.release()
 
 
@@ -198,6 +221,26 @@ def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds(
         assert FLUSH * 0.9 < time.monotonic() - began < IN_TIME
         silent.close()  # or it would try again
     let_it_end()
+
+
+def test_a_slow_collector_is_waited_for(
+    sink: Sink, service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a line, without a request beside the one under way, and with all that came meanwhile."""
+    monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "100")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", str(int(TIMEOUT)))
+    sink.answers.clear()
+    service.otel.start()
+    sink.wait(lambda: sink.metrics)
+    service.spans.wanted = 3
+    service.otel.flush()  # which does not wait for long
+    assert (len(sink.metrics), sink.connected) == (1, 1)
+    sink.answers.set()
+    sink.wait(lambda: spans_in(sink) and len(sink.metrics) > 1)
+    service.otel.stop(TIMEOUT)
+    assert spans_in(sink) == ["span 0", "span 1", "span 2"]
+    assert service.otel.dropped == 0
+    assert lines(caplog) == []
 
 
 @PROTOCOLS

@@ -11,14 +11,20 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from loopwatch import facts
+from loopwatch._internals.otel_logs import emit
+from loopwatch._internals.otel_sdk import logger_provider
 from loopwatch._measures import Distribution, Exemplar, Point
+from loopwatch.exporters.otel.attributes import context_in
+from loopwatch.exporters.otel.pipeline import INTERVAL, ROUND
+from loopwatch.testing import FakeClock
 
-from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of
+from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of, spans_in
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -104,6 +110,22 @@ class TestMetricsOfTheProgram:
         assert tuple(delay.bucket_counts)[:3] == (0, 0, 2)  # the other three were exported before
         assert delay.sum == pytest.approx(0.008)
 
+    def test_what_never_arrived_is_recorded_when_they_move(self, sink: Sink, theirs: Any) -> None:
+        points = {
+            "iterations": (Point(("main",), 10),),
+            "delay": (Point(("main",), counted(3, total=0.001)),),
+        }
+        pipeline = pipeline_of(lambda: snapshot_of(dict(points)))
+        pipeline.round(flush=True)
+        sink.status = 400
+        points["delay"] = (Point(("main",), counted(3, 0, 2, total=0.009)),)
+        pipeline.round(flush=True)
+        reader = theirs()
+        pipeline.round()
+        pipeline.end()
+        (delay,) = read(reader)["asyncio.eventloop.delay"].data.data_points
+        assert tuple(delay.bucket_counts)[:3] == (0, 0, 2)
+
     def test_installed_anew_there_is_one_of_each(self, sink: Sink, theirs: Any) -> None:
         reader = theirs()
         for value in (1.0, 2.0):
@@ -133,6 +155,16 @@ class TestMetricsOfTheProgram:
         (found,) = point.exemplars
         assert (found.value, found.trace_id, found.span_id) == (0.3, int(TRACE_ID, 16), int(SPAN_ID, 16))
 
+    def test_a_round_a_second_whatever_the_interval(self, sink: Sink, theirs: Any) -> None:
+        clock = FakeClock()
+        pipeline = pipeline_of(lambda: snapshot_of({}), clock=clock)
+        theirs()
+        for _ in range(3):
+            clock.advance(INTERVAL)
+            pipeline.round()
+            assert pipeline.pause == ROUND
+        pipeline.end()
+
     def test_what_comes_too_fast_is_dropped_and_counted(self, sink: Sink, theirs: Any) -> None:
         reader = theirs()
         pipeline = pipeline_of(
@@ -143,6 +175,24 @@ class TestMetricsOfTheProgram:
         (point,) = read(reader)["asyncio.eventloop.gc.pause.duration"].data.data_points
         assert 1_000 <= point.count < 10_001
         assert point.count + pipeline.dropped == 100_000
+
+    def test_what_comes_just_after_a_round_is_recorded_by_a_flush(self, sink: Sink, theirs: Any) -> None:
+        reader, clock = theirs(), FakeClock()
+        pauses = [counted(600, total=0.1)]
+        pipeline = pipeline_of(
+            lambda: snapshot_of({"gc_pause": (Point(("main", "0"), pauses[-1]),)}), clock=clock
+        )
+        pipeline.round()
+        pauses.append(counted(1_100, total=0.2))
+        pipeline.round(flush=True)
+        (point,) = read(reader)["asyncio.eventloop.gc.pause.duration"].data.data_points
+        assert (point.count, pipeline.dropped) == (1_000, 100)  # as many as in a second
+        clock.advance(0.5)
+        pauses.append(counted(1_700, total=0.3))
+        pipeline.round()
+        pipeline.end()
+        (point,) = read(reader)["asyncio.eventloop.gc.pause.duration"].data.data_points
+        assert (point.count, pipeline.dropped) == (1_500, 200)
 
 
 class TestTracesOfTheProgram:
@@ -158,15 +208,85 @@ class TestTracesOfTheProgram:
         pipeline.round()
         pipeline.round()
         pipeline.end()
-        spans = [
-            span.name
-            for request in sink.received["/v1/traces"]
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-        assert spans == ["span 1"]
+        assert spans_in(sink) == ["span 1"]
         assert [span.name for span in exporter.get_finished_spans()] == ["span 2", "span 3"]
+
+    def test_what_waits_arrives_after_they_moved(self, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+        clock = FakeClock()
+        pipeline = pipeline_of(lambda: snapshot_of({}), SpanTeller(), clock=clock)
+        sink.status = 400
+        pipeline.round()
+        exporter = InMemorySpanExporter()
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(SimpleSpanProcessor(exporter))
+        set_globally(monkeypatch, "opentelemetry.trace", "_TRACER_PROVIDER", provider)
+        pipeline.round()
+        sink.status = 200
+        clock.advance(10.0)
+        pipeline.round()
+        pipeline.end()
+        assert spans_in(sink) == ["span 1"]
+        assert [span.name for span in exporter.get_finished_spans()] == ["span 2", "span 3"]
+        sink.wait(lambda: not sink.connected)
+
+
+class RecordTeller:
+    """Emits a log record each time it is asked."""
+
+    suppressed = 0
+
+    def __init__(self) -> None:
+        self.made = 0
+
+    def tell(self, tracers: Any, loggers: Any) -> None:
+        self.made += 1
+        emit(
+            loggers.get_logger("loopwatch"),
+            context=context_in(None),
+            timestamp=1_000,
+            severity=(9, "INFO"),
+            body=f"record {self.made}",
+            attributes={},
+            event_name="loopwatch.test",
+        )
+
+
+class RecordsOfTheProgram:
+    """An exporter of the program's: keeps what the records say."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def export(self, batch: Any) -> None:
+        self.said += [getattr(data, "log_record", data).body for data in batch]
+
+    def shutdown(self) -> None:
+        """Nothing is open."""
+
+    def force_flush(self, timeout_millis: int = 0) -> bool:
+        return True
+
+
+def test_log_records_move_when_the_program_sets_a_provider(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = pipeline_of(lambda: snapshot_of({}), RecordTeller())
+    pipeline.round()
+    theirs = RecordsOfTheProgram()
+    provider = logger_provider(Resource({}), theirs)
+    set_globally(monkeypatch, "opentelemetry._logs._internal", "_LOGGER_PROVIDER", provider)
+    pipeline.round()
+    pipeline.round()
+    pipeline.end()
+    said = [
+        record.body.string_value
+        for request in sink.received["/v1/logs"]
+        for resource in request.resource_logs
+        for scope in resource.scope_logs
+        for record in scope.log_records
+    ]
+    assert said == ["record 1"]
+    assert theirs.said == ["record 2", "record 3"]
 
 
 def test_the_resource_tells_processes_apart(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
