@@ -86,6 +86,10 @@ class WaitCell:
         self.rejected = 0
         self.cancelled = 0
 
+    def __reduce__(self) -> Any:
+        """Leave nothing in a copy of what refers to it, as a request that waits does."""
+        return type(None), ()
+
     def observe(self, waited: float) -> None:
         """Count a wait that has ended."""
         self.wait_counts[bisect_left(BUCKETS, waited)] += 1

@@ -75,6 +75,10 @@ class LiveTask(weakref.ref[Any]):
     lost: Lost | None
     """The report of it, made while it lived."""
 
+    def __reduce__(self) -> Any:
+        """Leave nothing in a copy of what refers to it, as a request of the program's may."""
+        return type(None), ()
+
     @property
     def origin(self) -> tuple[Place, str, float, Values | None]:
         """Place and coroutine, monotonic time and values of its creation."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import gc
 import importlib
 import importlib.util
 import inspect
 import logging
+import pickle
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -237,6 +239,27 @@ def test_a_client_for_each_request_makes_one_series(agent: Agent, httpx: Any, ki
                 gc.collect()
                 pool = await pool_of(agent, kind)
                 assert (pool.instances, pool.created, pool.wait_count, pool.used) == (0, number, number, 0)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda request: pickle.loads(pickle.dumps(request))])
+def test_a_request_that_waits_can_be_copied(
+    agent: Agent, httpx: Any, kind: str, duplicate: Callable[[Any], Any]
+) -> None:
+    async def main() -> None:
+        library = importlib.import_module(kind)
+        async with server() as remote, library.AsyncConnectionPool(max_connections=1) as pool:
+            requests = [library.Request("GET", remote.url, headers={"Host": "here"}) for _ in range(2)]
+            sent = [asyncio.create_task(pool.handle_async_request(request)) for request in requests]
+            await all_wait(agent, kind, 1)
+            copied = duplicate(requests[1])
+            assert (copied.method, copied.url) == (b"GET", requests[1].url)
+            remote.let_all()
+            for response in sent:
+                await (await response).aclose()
+            await (await pool.handle_async_request(copied)).aclose()
+            assert (await pool_of(agent, kind)).wait_count == 3
 
     asyncio.run(main())
 

@@ -186,7 +186,7 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
                 request._loopwatch_asked = None
                 acquire, cell, watched = asked
                 waited = monotonic() - acquire[2]
-                if waited <= AT_ONCE and cell is not NOWHERE:
+                if waited <= AT_ONCE and watched is not None:  # nor is it in a copy of the request
                     held = watched.held
                     held[id(request)] = acquire
                     if len(held) > HELD:
