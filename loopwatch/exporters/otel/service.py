@@ -94,10 +94,10 @@ class OtelService:
             self._wake.set()
             sent.wait(SENT)
 
-    def stop(self, timeout: float = FLUSH) -> None:
-        """Send what is left, for ``timeout`` seconds at most, and end the thread."""
+    def stop(self, timeout: float | None = None) -> None:
+        """Send what is left, for ``timeout`` seconds at most, ``FLUSH`` by default, and end the thread."""
         self._stopping = True
-        self.thread.end(timeout)
+        self.thread.end(FLUSH if timeout is None else timeout)
         pipeline = self._pipeline
         if pipeline is not None and threading.get_ident() != self._ident:  # else it goes on when we return
             pipeline.give_up()

@@ -17,8 +17,9 @@ from .collector import TIMEOUT, Sink, attributes_of, metrics_of, number_of
 
 PROGRAM = """
 import asyncio, logging, sys, threading, time, urllib.request
-import loopwatch
+import loopwatch, loopwatch.exporters.otel.service
 
+loopwatch.exporters.otel.service.FLUSH = 60.0  # on a slow machine, too
 logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(message)s")
 agent = loopwatch.install(prometheus_port=0, hold_dump=False)
 
