@@ -134,11 +134,13 @@ def test_pending_does_not_dip_when_a_connection_is_handed_over(agent: Agent, htt
 
             callers = [asyncio.create_task(client.get(remote.url)) for _ in range(20)]
             await all_wait(agent, kind, 19)
+            while not remote.received:  # the first one has its connection
+                await asyncio.sleep(0)
             thread = threading.Thread(target=look)
             thread.start()
             for turn in range(1, 11):
                 remote.turns.release()
-                while remote.received <= turn:
+                while remote.received <= turn or len(seen) < turn:
                     await asyncio.sleep(0)
             stop.set()
             thread.join()
