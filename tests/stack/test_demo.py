@@ -38,8 +38,9 @@ ORPHANED = {"asyncio.task.leak", "asyncio.task.lost"}
 HANDING_OVER = {"analysis_service.workflow.Workflow._settle", "analysis_service.index.Index.add"}
 """Who loses the request id."""
 
-NOT_SHOWN = {"iterations", "ready", "timers", "unwatched", "drain_duration"}
-"""Facts that uvloop does not offer, one of other loops, and one of a drain. Nor is there a database."""
+NOT_SHOWN = {"iterations", "ready", "timers", "unwatched", "drain_duration", "worker_up"}
+"""Facts that uvloop does not offer, one of other loops, of a drain, and of several workers. Nor is there a
+database."""
 FIXED = {"asyncio.eventloop.info", "asyncio.pool.limit", "loopwatch.reader.up", "loopwatch.drain.status"}
 """Gauges that do not change, so that there is no doubt what they were between two scrapes."""
 NUMBERS = {"server.port", "cpython.gc.generation"}
