@@ -88,9 +88,11 @@ class TaskCensus:
     def records(self, limit: int) -> tuple[Task, ...]:
         """Return the last tasks that ended, then the live ones, each oldest first; at most ``limit`` live."""
         now = self._clock.monotonic()
+        # Once: two readings of the clocks differ by more than two tasks are apart, which are told in order.
+        zero = self._clock.wall_at(0.0)
         states = self._states.all()
-        ended = [task for state in states for task in self._ended(state, now)]
-        live = [task for state in states for task in self._live(state, now, limit)]
+        ended = [task for state in states for task in self._ended(state, now, zero)]
+        live = [task for state in states for task in self._live(state, now, zero, limit)]
         return (*sorted(ended, key=_began), *sorted(live, key=_began)[:limit])
 
     def live(self, limit: int) -> list[Any]:
@@ -98,7 +100,7 @@ class TaskCensus:
         records = [record for state in self._states.all() for record in _oldest(state.tasks.live, limit)]
         return [task for record in records if (task := record()) is not None and not task.done()]
 
-    def _ended(self, state: LoopState, now: float) -> Iterator[Task]:
+    def _ended(self, state: LoopState, now: float, zero: float) -> Iterator[Task]:
         open_errors = {
             (record.started, record.coroutine)
             for record in list(state.tasks.failed.values())
@@ -116,7 +118,7 @@ class TaskCensus:
                 parent=parent,
                 state=outcome,
                 unretrieved=is_open,
-                started_at=self._clock.wall_at(started),
+                started_at=zero + started,
                 age=now - started,
                 duration=ended - started,
                 exception=error,
@@ -130,12 +132,12 @@ class TaskCensus:
                 loop_name=state.name,
             )
 
-    def _live(self, state: LoopState, now: float, limit: int) -> Iterator[Task]:
+    def _live(self, state: LoopState, now: float, zero: float, limit: int) -> Iterator[Task]:
         records = _oldest(state.tasks.live, limit)
         for record in records:
             task = record()
             if task is not None and not task.done():
-                yield self._of_live(state, record, task, now)
+                yield self._of_live(state, record, task, now, zero)
         loop = state.loop() if state.loop is not None else None
         known = {record.key for record in records}
         if loop is not None and len(records) < limit:
@@ -145,9 +147,9 @@ class TaskCensus:
                     and id(task) not in state.tasks.live
                     and (made := self._stray(task, now))
                 ):
-                    yield self._of_live(state, made, task, now)
+                    yield self._of_live(state, made, task, now, zero)
 
-    def _of_live(self, state: LoopState, record: LiveTask, task: Any, now: float) -> Task:
+    def _of_live(self, state: LoopState, record: LiveTask, task: Any, now: float, zero: float) -> Task:
         found = chain(task)
         context = self._contexts.shape(self._contexts.of_task(task, record.values))
         return Task(
@@ -157,7 +159,7 @@ class TaskCensus:
             parent=record.parent,
             state="pending",
             unretrieved=False,
-            started_at=self._clock.wall_at(record.started),
+            started_at=zero + record.started,
             age=now - record.started,
             duration=None,
             exception=None,

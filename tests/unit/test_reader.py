@@ -5,6 +5,8 @@ import contextlib
 import platform
 from collections.abc import Iterator
 from contextvars import ContextVar, copy_context
+from dataclasses import replace
+from itertools import cycle, pairwise
 from typing import Any
 
 import pytest
@@ -143,6 +145,21 @@ def create_task(desk: Desk, state: LoopState) -> asyncio.Task[Any]:
     task = desk.loop.create_task(asyncio.sleep(0))
     probe.adopt_all(desk.loop)
     return task
+
+
+def test_tasks_stand_in_the_order_of_their_creation_however_the_clocks_are_read(desk: Desk) -> None:
+    state = desk.claim()
+    tasks = []
+    for _ in range(5):
+        tasks.append(create_task(desk, state))
+        desk.fake.advance(1e-5)
+    errors = cycle((0.0005, 0.0))  # of a reading: from one to the next another thread may run
+    clock = replace(desk.fake.clock, wall=lambda: desk.fake.wall() + next(errors))
+    found = TaskCensus(desk.states, ContextReader(desk.journal), clock).records(10)
+    assert [task.name for task in found] == [task.get_name() for task in tasks]
+    began = [task.started_at for task in found]
+    assert [after - before for before, after in pairwise(began)] == pytest.approx([1e-5] * 4, abs=1e-6)
+    desk.loop.run_until_complete(asyncio.gather(*tasks))
 
 
 def lose_context(losses: LostContexts) -> None:
