@@ -136,7 +136,9 @@ def test_a_wrong_certificate_is_not_trusted(tmp_path: Path, protocol: str) -> No
     with ExitStack() as opened:
         collector = opened.enter_context(Collector(tmp_path, wrong))
         trusted = {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(right.certificate)}
-        service = Service(opened, **collector.environ(protocol), **trusted)
+        # Those of the machine, if there are any, would count for more: with requests, which HTTP is sent by.
+        others = {"REQUESTS_CA_BUNDLE": "", "CURL_CA_BUNDLE": ""}
+        service = Service(opened, **collector.environ(protocol), **trusted, **others)
         service.until(AWAY)
         collector.stop()
         collector.received.read()
