@@ -204,8 +204,8 @@ def _anchor(books: Books, pool: str) -> str:
     return pool if books.anchor_of is None else f"_anchor_of({pool})"
 
 
-def created(books: Books) -> Callable[..., Any]:
-    """Return what wraps an ``__init__``."""
+def created(books: Books, unless: Callable[[Any], bool] | None = None) -> Callable[..., Any]:
+    """Return what wraps an ``__init__``; what ``unless`` is true of is noted later, at its first acquire."""
 
     def wrapper(original: Callable[..., None]) -> Callable[..., None]:
         made = books.made
@@ -217,7 +217,8 @@ def created(books: Books) -> Callable[..., Any]:
             except BaseException as error:
                 hide_caller(error)
                 raise
-            made(self)
+            if unless is None or not unless(self):
+                made(self)
 
         return create
 

@@ -104,9 +104,12 @@ class Binding:
             if not hasattr(cls, name):
                 raise Unsupported(f"{cls.__qualname__} has no {name}")
 
-    def creates(self, cls: type) -> None:
-        """Take note of each pool as it is created. Needed for its label to be where that was."""
-        self.wrap(cls, "__init__", acquires.created(self))
+    def creates(self, cls: type, unless: Callable[[Any], bool] | None = None) -> None:
+        """Take note of each pool as it is created. Needed for its label to be where that was.
+
+        Those that ``unless`` is true of are noted at their first acquire.
+        """
+        self.wrap(cls, "__init__", acquires.created(self, unless))
 
     def uses(self, cls: type, method: str) -> None:
         """Take note of a pool when this method of it is called: for one from before us that has no waits."""

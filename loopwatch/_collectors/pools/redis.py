@@ -12,14 +12,12 @@ is what this module records in those groups that are on.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any, ClassVar
 
-from loopwatch._internals.patches import hide_caller
 from loopwatch._store.pools import Family, Outcome
 
 from .acquires import Form
@@ -50,7 +48,7 @@ class RedisReader(PoolReader):
             (group, stem) for group, recorder, stem in _OWN_METRICS if hasattr(module, recorder)
         )
         with binding.feature("gauges"):
-            binding.wrap(binding.cls("ConnectionPool"), "__init__", functools.partial(_creates, binding))
+            binding.creates(binding.cls("ConnectionPool"), unless=_is_of_sentinel)
         with binding.feature("waits"):
             self._error = binding.cls("ConnectionError")
             pool, blocking = binding.cls("ConnectionPool"), binding.cls("BlockingConnectionPool")
@@ -128,26 +126,8 @@ _OWN_METRICS = (
 nothing calls the last, though it is there."""
 
 
-def _creates(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
-    """Return what stands in place of ``__init__``.
-
-    A pool behind Sentinel has no name yet when this ends: that is noted at its first acquire.
-    """
-
-    @functools.wraps(original)
-    def create(self: Any, /, *args: Any, **kwargs: Any) -> None:
-        try:
-            original(self, *args, **kwargs)
-        except BaseException as error:
-            hide_caller(error)
-            raise
-        if not _is_of_sentinel(self):
-            binding.made(self)
-
-    return create
-
-
 def _is_of_sentinel(pool: Any) -> bool:
+    """Return whether Sentinel is behind it: then it has no name yet when its ``__init__`` ends."""
     return hasattr(type(pool), "get_master_address")
 
 
