@@ -1,0 +1,58 @@
+"""The catalogue: every measured thing loopwatch exports, declared once.
+
+Exporters loop over ``ALL``; dashboards, docs and tests read names here. Names and labels follow the
+OpenTelemetry naming rules; ``prometheus_name`` applies the specification's OTel-to-Prometheus translation, so
+that both routes give the same series (a unit of ``1`` on a gauge would append ``_ratio``: no fact has it).
+"""
+
+from __future__ import annotations
+
+from .executors import EXECUTORS
+from .fact import (
+    BUCKETS,
+    CAUSE,
+    COMPONENT,
+    DATABASE_POOL,
+    EXECUTOR,
+    FUNCTION,
+    INTEGERS,
+    LOOP,
+    NOBODY,
+    OTHER,
+    POOL,
+    POOL_TYPE,
+    TASK_BUCKETS,
+    TOP,
+    Fact,
+    Kind,
+)
+from .jobs import JOBS
+from .loops import LOOPS
+from .own import OWN
+from .pools import POOLS
+from .tasks import TASKS
+
+__all__ = [
+    "ALL",
+    "BUCKETS",
+    "BY_STEM",
+    "CAUSE",
+    "COMPONENT",
+    "DATABASE_POOL",
+    "EXECUTOR",
+    "FUNCTION",
+    "INTEGERS",
+    "LOOP",
+    "NOBODY",
+    "OTHER",
+    "POOL",
+    "POOL_TYPE",
+    "TASK_BUCKETS",
+    "TOP",
+    "Fact",
+    "Kind",
+]
+
+ALL: tuple[Fact, ...] = (*LOOPS, *TASKS, *POOLS, *EXECUTORS, *JOBS, *OWN)
+
+BY_STEM = {fact.stem: fact for fact in ALL}

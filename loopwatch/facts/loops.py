@@ -1,0 +1,121 @@
+"""Facts about event loops."""
+
+from __future__ import annotations
+
+from .fact import CAUSE, FUNCTION, LOOP, Fact
+
+LOOPS: tuple[Fact, ...] = (
+    Fact(
+        "info",
+        "asyncio.eventloop.info",
+        "updowncounter",
+        "",
+        (LOOP, "asyncio.eventloop.type", "python.version", "loopwatch.version"),
+        "1 for each watched event loop.",
+    ),
+    Fact(
+        "delay",
+        "asyncio.eventloop.delay",
+        "histogram",
+        "s",
+        (LOOP,),
+        "How late the loop ran a timer: what every callback and request of this loop waits on top.",
+    ),
+    Fact(
+        "delay_max",
+        "asyncio.eventloop.delay.max",
+        "gauge",
+        "s",
+        (LOOP,),
+        "Largest delay of the last 60 seconds; reading does not reset it.",
+    ),
+    Fact(
+        "loop_time",
+        "asyncio.eventloop.time",
+        "counter",
+        "s",
+        (LOOP, "asyncio.eventloop.state"),
+        "Time the loop was active (ran callbacks) or idle (waited for events). "
+        "Utilization is the rate of active over the rate of both. Sampled on uvloop.",
+    ),
+    Fact(
+        "iterations",
+        "asyncio.eventloop.iterations",
+        "counter",
+        "{iteration}",
+        (LOOP,),
+        "Turns of the loop. Absent on uvloop.",
+    ),
+    Fact(
+        "blocked",
+        "asyncio.eventloop.blocked",
+        "gauge",
+        "s",
+        (LOOP,),
+        "For how long the loop has owed service right now. Rises during a stall, before it ends.",
+    ),
+    Fact(
+        "last_tick",
+        "asyncio.eventloop.last_tick.timestamp",
+        "gauge",
+        "s",
+        (LOOP,),
+        "Unix time of the last heartbeat that ran in the loop.",
+    ),
+    Fact(
+        "block_duration",
+        "asyncio.eventloop.block.duration",
+        "histogram",
+        "s",
+        (LOOP,),
+        "Duration of the stalls: the stretches longer than stall_threshold without service.",
+    ),
+    Fact(
+        "block_time",
+        "asyncio.eventloop.block.time",
+        "counter",
+        "s",
+        (LOOP, FUNCTION, CAUSE),
+        "Time lost in stalls, by the function that caused them and by cause.",
+    ),
+    Fact(
+        "cpu_time",
+        "asyncio.eventloop.cpu.time",
+        "counter",
+        "s",
+        (LOOP,),
+        "CPU time of the loop's thread while the loop ran.",
+    ),
+    Fact(
+        "runqueue_time",
+        "asyncio.eventloop.runqueue.time",
+        "counter",
+        "s",
+        (LOOP,),
+        "Time the loop's thread was ready to run but had no CPU. Linux only.",
+    ),
+    Fact(
+        "gc_pause",
+        "asyncio.eventloop.gc.pause.duration",
+        "histogram",
+        "s",
+        (LOOP, "cpython.gc.generation"),
+        "Garbage collections on any thread while the loop ran: each stops every loop of the process.",
+    ),
+    Fact(
+        "ready",
+        "asyncio.eventloop.ready.count",
+        "updowncounter",
+        "{callback}",
+        (LOOP,),
+        "Callbacks ready to run now. Absent on uvloop.",
+    ),
+    Fact(
+        "timers",
+        "asyncio.eventloop.timer.count",
+        "updowncounter",
+        "{timer}",
+        (LOOP,),
+        "Timers scheduled, cancelled ones not yet removed included. Absent on uvloop.",
+    ),
+)
