@@ -30,6 +30,9 @@ LeakReason = Literal["unreferenced", "deadlock", "never_wakes", "cancel_only", "
 
 LoopKind = Literal["asyncio", "uvloop", "other"]
 
+Severity = Literal["info", "warning", "critical"]
+"""Of a finding: to know, to mend some day, users notice it now."""
+
 DrainState = Literal["serving", "draining", "drained", "forced"]
 """In which phase of its life a process is; ``forced`` when the last drain ended with work left."""
 
@@ -328,6 +331,29 @@ class DrainReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong, in a sentence; what shows it; and what to do."""
+
+    rule: str
+    """Its id, such as ``LW101``: stable, and the name of its page in the docs."""
+    severity: Severity
+    summary: str
+    """One sentence, which names the thing: function and line, pool, task."""
+    evidence: Mapping[str, float]
+    """The numbers it rests on; names ending in ``_s`` are seconds."""
+    fix: str
+    first_seen: float
+    """Unix time."""
+    last_seen: float
+    """Unix time."""
+    count: int
+    """How often it happened, in the rule's own unit: stalls, tasks, timeouts; else looks that saw it."""
+    docs_url: str
+    because: str | None = None
+    """The rule of another finding that is the cause of this one; that one is to be mended first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything loopwatch knows at one moment. Immutable; taken off the loop thread."""
 
@@ -345,3 +371,5 @@ class Snapshot:
     """The reports of the last 16 drains, oldest first."""
     pools: tuple[Pool, ...] = ()
     """By kind and label."""
+    findings: tuple[Finding, ...] = ()
+    """What is wrong now: causes before what follows from them, the most severe first."""

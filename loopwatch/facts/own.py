@@ -6,6 +6,14 @@ from .fact import COMPONENT, Fact
 
 OWN: tuple[Fact, ...] = (
     Fact(
+        "finding_count",
+        "loopwatch.finding.count",
+        "updowncounter",
+        "{finding}",
+        ("loopwatch.rule", "loopwatch.severity"),
+        "Findings that hold now. Every rule shows, 0 while it finds nothing.",
+    ),
+    Fact(
         "unwatched",
         "loopwatch.loop.unwatched",
         "counter",

@@ -1,0 +1,100 @@
+"""What a rule is: it looks at a snapshot, and at what has changed since an earlier one, and names symptoms.
+
+Whether a symptom becomes a finding, and for how long, is not the rule's to decide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from loopwatch._measures import Distribution
+from loopwatch._records import Severity, Snapshot
+
+WINDOW = 60.0
+"""Seconds over which changes are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """What a rule sees at one look."""
+
+    rule: str
+    key: tuple[str, ...]
+    """What makes it the same thing at the next look: a function and a cause, the kind and label of a pool."""
+    severity: Severity
+    summary: str
+    evidence: Mapping[str, float]
+    fix: str
+    count: int = 1
+    """How often it happened in the window, where that can be counted; else 1."""
+    because: str | None = None
+    """The id of the rule that names the cause, when the evidence shows that this one follows from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What rules look at: what is, and what was ``seconds`` ago."""
+
+    now: Snapshot
+    before: Snapshot
+    """About ``WINDOW`` old, or the first there is. The same as ``now`` at the first look."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds between the two."""
+        return self.now.taken_at - self.before.taken_at
+
+    def values(self, stem: str) -> dict[tuple[str, ...], float]:
+        """Return the numbers of a fact now, by labels. Empty for one that is absent."""
+        return _numbers(self.now, stem)
+
+    def increases(self, stem: str) -> dict[tuple[str, ...], float]:
+        """Return by how much a counter has grown in the window, by labels; a series that is new, in whole."""
+        earlier = _numbers(self.before, stem)
+        return {
+            labels: value - earlier.get(labels, 0.0) for labels, value in _numbers(self.now, stem).items()
+        }
+
+    def distributions(self, stem: str) -> dict[tuple[str, ...], Distribution]:
+        """Return what a histogram has observed in the window, by labels, where it did."""
+        earlier = _histograms(self.before, stem)
+        grown = {}
+        for labels, whole in _histograms(self.now, stem).items():
+            was = earlier.get(labels)
+            part = whole if was is None else _difference(whole, was)
+            if part.count:
+                grown[labels] = part
+        return grown
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One thing that may be wrong. Its id is stable: it is the name of a page, and of a series."""
+
+    id: str
+    title: str
+    """A few words: the heading of its page."""
+    severity: Severity
+    """The highest that its symptoms have."""
+    look: Callable[[View], Iterable[Symptom]]
+    """Names the symptoms there are. It formats no more than those, since it is called every few seconds."""
+    looks: int = 2
+    """Looks in a row that have to see a symptom before it is told; 1 where one is proof."""
+    calm: float = 30.0
+    """Seconds without the symptom after which the finding is over."""
+
+
+def _numbers(snapshot: Snapshot, stem: str) -> dict[tuple[str, ...], float]:
+    points = snapshot.points.get(stem, ())
+    return {point.labels: point.value for point in points if not isinstance(point.value, Distribution)}
+
+
+def _histograms(snapshot: Snapshot, stem: str) -> dict[tuple[str, ...], Distribution]:
+    points = snapshot.points.get(stem, ())
+    return {point.labels: point.value for point in points if isinstance(point.value, Distribution)}
+
+
+def _difference(whole: Distribution, earlier: Distribution) -> Distribution:
+    counts = tuple(now - was for now, was in zip(whole.counts, earlier.counts, strict=True))
+    return Distribution(whole.bounds, counts, whole.sum - earlier.sum)
