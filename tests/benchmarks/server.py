@@ -1,11 +1,13 @@
 """CPU time per request and throughput of a uvicorn and FastAPI server under wrk, with the agent and without.
 
-Two bare servers and two watched ones, of which one has no task records, run side by side and are loaded in
-turn, a second each. What the machine does meanwhile falls on a whole round, so rounds are compared within
-themselves: each watched server with the mean of the two bare ones, and these with each other, which says how
-much of a difference means anything. The median is taken over many rounds and, since where its objects come to
-lie is worth a per cent to a process, over many processes. Servers and load are kept on a CPU each. CPU time
-is that of all threads of the server.
+One server goes round under four subjects, a second each: bare, watched without task records, bare again,
+watched. It is the same process, since where its objects come to lie is worth several per cent to a process:
+the agent is put on and taken off while it serves. What is thereby left out is what the agent's mere modules
+weigh, in the collections of the garbage collector, where they are a hundredth of what there is; the section
+on memory has it. What the machine does meanwhile falls on a whole round, so rounds are compared within
+themselves: each watched bout with the mean of the two bare ones, and these with each other, which says how
+much of a difference means anything. The median is taken over many rounds, of several processes. Server and
+load are kept on a CPU each. CPU time is that of all threads of the server.
 """
 
 from __future__ import annotations
@@ -19,24 +21,30 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection
 from typing import IO
+from urllib.parse import quote, urlsplit
 
 from .environment import module, variables
 from .report import CannotRunError, Verdict, table
 from .subjects import CORE
 
 STARTS = 15
-"""How often the servers are started anew."""
+"""How often the server is started anew."""
 ROUNDS = 4
 """Between two starts."""
 SECONDS = 1
+WARM_UP = 300
+"""Requests after a change of subject that do not count: caches and specialised bytecode come to rest."""
 CONNECTIONS = 16
+PATH = "/items/7?q=x"
 CPU_BUDGET = 1.02
 """Of the agent without task records, whose throughput is to lie within the spread of bare, too..."""
 TASKS_CPU_BUDGET = 1.06
 """...and with them: as for the instructions of a request-like unit."""
 WATCHED = (CORE, "loopwatch")
-SERVERS = ("bare", *WATCHED, "bare again")
+SUBJECTS = ("bare", CORE, "bare again", "loopwatch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +58,7 @@ class Load:
 
 
 Round = dict[str, Load]
-"""One bout for each server, by name."""
+"""One bout under each subject, by name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +68,24 @@ class Server:
     url: str
     cpu_clock: int
 
-    def load(self) -> Load:
-        """Load it for a while."""
+    def load(self, subject: str) -> Load:
+        """Load it for a while under a subject."""
+        self._become(subject.removesuffix(" again"))
         before = time.clock_gettime(self.cpu_clock)
         answered, seconds = _wrk(self.url)
         spent = time.clock_gettime(self.cpu_clock) - before
         return Load(spent / answered * 1e6, answered / seconds)
+
+    def _become(self, subject: str) -> None:
+        """Have it go on under another subject, and see that it has got used to that."""
+        address = urlsplit(self.url)
+        with contextlib.closing(HTTPConnection(str(address.hostname), address.port)) as connection:
+            for method, path in [("PUT", f"/subject/{quote(subject)}"), *[("GET", PATH)] * WARM_UP]:
+                connection.request(method, path)
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != HTTPStatus.OK:
+                    raise CannotRunError(f"the measured server answered {answer.status} to {method} {path}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,18 +93,18 @@ class Compared:
     """One figure in all rounds."""
 
     medians: dict[str, float]
-    """By server."""
+    """By subject."""
     watched: dict[str, list[float]]
-    """Each watched server's over the mean of the bare ones', round by round."""
+    """Each watched bout's over the mean of the bare ones', round by round."""
     spread: list[float]
-    """One bare server's over the other's."""
+    """One bare bout's over the other's."""
 
     @classmethod
     def of(cls, rounds: list[Round], figure: Callable[[Load], float]) -> Compared:
         """Compare ``figure`` within each of ``rounds``."""
         figures = [{name: figure(load) for name, load in each.items()} for each in rounds]
         return cls(
-            {name: statistics.median(each[name] for each in figures) for name in SERVERS},
+            {name: statistics.median(each[name] for each in figures) for name in SUBJECTS},
             {
                 name: [2 * each[name] / (each["bare"] + each["bare again"]) for each in figures]
                 for name in WATCHED
@@ -103,7 +123,7 @@ def run(missing: dict[str, str]) -> list[Verdict]:
     over = "over bare, 8 in 10"
     table(
         (f"medians of {len(rounds)} rounds", "CPU us/request", over, "requests/s", over),
-        [(name, *_cells(cpu, name), *_cells(throughput, name)) for name in SERVERS],
+        [(name, *_cells(cpu, name), *_cells(throughput, name)) for name in SUBJECTS],
     )
     slower, spread = 1 / statistics.median(throughput.watched[CORE]), _deciles(throughput.spread)[1]
     return [
@@ -115,10 +135,10 @@ def run(missing: dict[str, str]) -> list[Verdict]:
     ]
 
 
-def _cells(compared: Compared, server: str) -> tuple[str, str]:
-    """Return what one server's figure was and how it compares, the second bare one's with the first's."""
-    ratios = compared.spread if server == "bare again" else compared.watched.get(server, [])
-    median = f"{compared.medians[server]:,.1f}"
+def _cells(compared: Compared, subject: str) -> tuple[str, str]:
+    """Return what one subject's figure was and how it compares, the second bare one's with the first's."""
+    ratios = compared.spread if subject == "bare again" else compared.watched.get(subject, [])
+    median = f"{compared.medians[subject]:,.1f}"
     if not ratios:
         return median, ""
     lowest, highest = _deciles(ratios)
@@ -132,19 +152,18 @@ def _deciles(values: list[float]) -> tuple[float, float]:
 
 
 def _rounds() -> Iterator[Round]:
-    """Start the servers, load each in turn, several times over, and stop them."""
-    with contextlib.ExitStack() as stack:
-        servers = {name: stack.enter_context(_server(name.removesuffix(" again"))) for name in SERVERS}
-        for server in servers.values():
-            server.load()  # a warm-up
+    """Start the server, load it under each subject in turn, several times over, and stop it."""
+    with _server() as server:
+        for name in SUBJECTS:
+            server.load(name)  # a warm-up
         for number in range(ROUNDS):
-            first = number % len(SERVERS)  # nobody always comes after the same
-            yield {name: servers[name].load() for name in (*SERVERS[first:], *SERVERS[:first])}
+            first = number % len(SUBJECTS)
+            yield {name: server.load(name) for name in (*SUBJECTS[first:], *SUBJECTS[:first])}
 
 
 @contextlib.contextmanager
-def _server(name: str) -> Iterator[Server]:
-    command = _pinned(0, module("served", name))
+def _server() -> Iterator[Server]:
+    command = _pinned(0, module("served"))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables()) as process:
         try:
             # Linux: the clock of a process follows from its id, as clock_getcpuclockid(3) computes it.
@@ -166,8 +185,8 @@ def _first_line(out: IO[str] | None) -> str:
 
 
 def _wrk(url: str) -> tuple[int, float]:
-    """Load ``url``; return how many requests were answered, in how many seconds."""
-    command = _pinned(1, ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", str(SECONDS), url])
+    """Load the server; return how many requests were answered, in how many seconds."""
+    command = _pinned(1, ["wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", str(SECONDS), url + PATH])
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     answered = re.search(r"(\d+) requests in ([\d.]+)s", said)
     if answered is None or "Non-2xx" in said:
