@@ -10,6 +10,7 @@ One line at start-up, before or inside the event loop, is all an application nee
 from ._agent import (
     Agent,
     install,
+    installed,
     metrics_asgi_app,
     metrics_wsgi_app,
     prometheus_collector,
@@ -89,6 +90,7 @@ __all__ = [
     "drain",
     "drain_lifespan",
     "install",
+    "installed",
     "metrics_asgi_app",
     "metrics_wsgi_app",
     "prometheus_collector",

@@ -74,6 +74,15 @@ class Agent:
         """Return the reports of the last 16 drains, oldest first."""
         return self._engine.reader.drains()
 
+    def under_pressure(self) -> bool:
+        """Whether an event loop has more to do than it can do: for a readiness probe, or to turn work away.
+
+        True while a loop has been busy for 98 % of the last 5 seconds, or was late by ``stall_threshold`` on
+        average, until it is below 90 % and below half of that; and at once while a loop has been blocked for
+        a second. Cheap: may be asked for each request.
+        """
+        return self._engine.pressure.is_high()
+
     @property
     def prometheus_url(self) -> str | None:
         """Where ``/metrics`` is served, maybe by another worker; None while it is not: before a loop runs."""
@@ -181,6 +190,11 @@ def _install(settings: Settings, disabled: bool) -> Agent:
         if _engine is not engine:  # uninstalled by a signal's handler, which may not have found all of it yet
             engine.undo()
     return agent
+
+
+def installed() -> Agent | None:
+    """Return the agent of this process; None while nothing is installed."""
+    return _agent
 
 
 def uninstall() -> None:

@@ -22,6 +22,7 @@ from ._collectors.pools.census import PoolCensus
 from ._collectors.pools.hub import Hub
 from ._collectors.pools.overdue import Overdue
 from ._collectors.pools.saturation import Saturation
+from ._collectors.pressure import Pressure
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._context.backing import Backing, lean_on
@@ -139,6 +140,8 @@ class Engine:
         overdue = Overdue(pools, hub, contexts, settings.hold_threshold, pace.admit, outbox, clock, journal)
         self._pool_census = PoolCensus(pools, hub, contexts, clock)
         self._saturation = Saturation(pools, hub, self._pool_census, outbox, clock)
+        self._health = LoopHealth(self._states, clock, self._attach.own_timers)
+        self.pressure = Pressure(self._states, self._health, settings.stall_threshold, clock)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
@@ -156,6 +159,7 @@ class Engine:
                 leaks.look,
                 overdue.look,
                 self._saturation.look,
+                self.pressure.look,
                 self._refresh_exports,
             ),
         )
@@ -168,7 +172,7 @@ class Engine:
             self.settings.service_name,
             clock,
             self._journal,
-            LoopHealth(states, clock, self._attach.own_timers),
+            self._health,
             Stalls(states, self._stall_log, self._watchdog.in_progress),
             self._census,
             Losses(states, self._lost_log, self._lost_contexts),
@@ -387,7 +391,7 @@ class Engine:
         self._pauses.running_since = None  # a thread that collected does not run here
         kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
         counted = self._unawaited.dropped, self._pools, JOBS, self._drains
-        told = self._report, self._losses, self._pool_pace, self._saturation, self._outbox
+        told = self._report, self._losses, self._pool_pace, self._saturation, self._outbox, self.pressure
         for each in (*kept, *counted, *told):
             each.clear()
         self._signals.after_fork_in_child()

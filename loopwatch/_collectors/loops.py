@@ -37,7 +37,7 @@ class LoopHealth:
 
     def _record(self, state: LoopState, now: float) -> Loop:
         delay = state.delay.read()
-        times = self._loop_time(state, now)
+        times = self.times(state, now)
         return Loop(
             name=state.name,
             kind=state.kind,
@@ -58,7 +58,7 @@ class LoopHealth:
             yield "info", (state.name, state.kind, platform.python_version(), __version__), 1.0
         yield "delay", name, state.delay.read()
         yield "delay_max", name, max(state.delay_max.read(now), state.blocked(now))
-        times = self._loop_time(state, now)
+        times = self.times(state, now)
         if times is not None:
             yield "loop_time", (state.name, "active"), times[0]
             yield "loop_time", (state.name, "idle"), times[1]
@@ -78,7 +78,7 @@ class LoopHealth:
         for generation, pauses in sorted(state.gc_pause.copy().items()):
             yield "gc_pause", (state.name, str(generation)), pauses.read()
 
-    def _loop_time(self, state: LoopState, now: float) -> tuple[float, float] | None:
+    def times(self, state: LoopState, now: float) -> tuple[float, float] | None:
         """Return the seconds active and idle; None while nothing is known of them."""
         active, idle = state.active_time, state.idle_time
         entered_at, waiting_since = state.entered_at, state.waiting_since

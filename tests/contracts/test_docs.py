@@ -45,7 +45,8 @@ def test_python_compiles(page: Path) -> None:
 @each_page
 def test_metrics_exist(page: Path) -> None:
     known = {name for fact in facts.ALL for name in (fact.prometheus_name, *fact.prometheus_labels)}
-    for word in re.findall(r"(?<![/\w])(?:asyncio|loopwatch)_\w+", page.read_text(encoding="utf-8")):
+    text = re.sub(r"^```ini\n.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for word in re.findall(r"(?<![/\w])(?:asyncio|loopwatch)_\w+", text):
         assert {word, re.sub(r"_(total|bucket|sum|count)$", "", word)} & known, word
 
 

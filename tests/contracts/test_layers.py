@@ -52,7 +52,7 @@ MAY_IMPORT = {
 POOL_READERS = PACKAGE / "_collectors" / "pools"
 """Where each reader is one trespass on one library, as each file of ``_internals`` is on CPython."""
 
-THIRD_PARTY_AT_TOP = FACES | {"_cli/bootstrap"}
+THIRD_PARTY_AT_TOP = FACES | {"_cli/bootstrap", "testing"}
 LONGEST = 400
 OURS = "_loopwatch_"
 """How attributes begin that we give to objects of others."""

@@ -1,12 +1,10 @@
-"""The test kit: time that stands still until a test turns it."""
+"""Time that stands still until a test turns it."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
-from ._clock import Clock
-
-__all__ = ["FakeClock"]
+from loopwatch._clock import Clock
 
 
 class FakeClock:

@@ -1,0 +1,84 @@
+"""Whether a loop has more to do than it can do: for a readiness probe, or to turn work away."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import NamedTuple
+
+from loopwatch._clock import Clock
+from loopwatch._store.loop_state import LoopState, LoopStates
+
+from .loops import LoopHealth
+
+EVERY = 1.0
+"""Seconds between two looks."""
+LOOKS = 5
+"""Looks that have to be behind us before anything is said: 5 s, so that one long step is no pressure yet."""
+FULL = 0.98
+"""Share of the time that a loop is busy, from which on it counts as full: beyond, queues only grow."""
+RELIEVED = 0.9
+"""Share below which a full loop counts as relieved."""
+HELD = 1.0
+"""Seconds for which a loop has owed service from which on it is under pressure, whatever was before."""
+
+
+class _Look(NamedTuple):
+    """Totals of one loop at one moment."""
+
+    active: float
+    idle: float
+    delays: int
+    delay_sum: float
+
+
+class Pressure:
+    """Looks once a second, on the watchdog's thread; any thread may ask what it saw.
+
+    Under pressure is a loop that was busy for 98 % of the last 5 seconds, or whose callbacks were late by
+    ``threshold`` on average; and is until it is below 90 %, and below half of ``threshold``. So what makes
+    work go away, and comes back with it, does not flap.
+    """
+
+    def __init__(self, states: LoopStates, health: LoopHealth, threshold: float, clock: Clock) -> None:
+        self._states = states
+        self._health = health
+        self._threshold = threshold
+        self._monotonic = clock.monotonic
+        self.clear()
+
+    def clear(self) -> None:
+        """Begin anew: in a forked child."""
+        self._looks: dict[LoopState, deque[_Look]] = {}
+        self._pressed: frozenset[LoopState] = frozenset()
+        self._look_at = -math.inf
+
+    def look(self) -> None:
+        """Look at all loops, if it is time."""
+        now = self._monotonic()
+        if now < self._look_at:
+            return
+        self._look_at = now + EVERY
+        running = [state for state in self._states.all() if state.running]
+        self._looks = {state: self._looks.get(state) or deque(maxlen=LOOKS + 1) for state in running}
+        self._pressed = frozenset(state for state in running if self._is_pressed(state, now))
+
+    def is_high(self) -> bool:
+        """Whether any loop is under pressure. Any thread, at the cost of a few loads for each loop."""
+        now = self._monotonic()
+        return bool(self._pressed) or any(state.blocked(now) >= HELD for state in self._states.all())
+
+    def _is_pressed(self, state: LoopState, now: float) -> bool:
+        times, delay = self._health.times(state, now), state.delay.read()
+        looks = self._looks[state]
+        looks.append(_Look(*(times or (0.0, 0.0)), delay.count, delay.sum))
+        if len(looks) <= LOOKS:
+            return False
+        earlier, latest = looks[0], looks[-1]
+        passed = latest.active - earlier.active + latest.idle - earlier.idle
+        share = (latest.active - earlier.active) / passed if passed else 0.0
+        beats = latest.delays - earlier.delays
+        late = (latest.delay_sum - earlier.delay_sum) / beats if beats else 0.0
+        if state in self._pressed:
+            return share >= RELIEVED or late >= self._threshold / 2
+        return share >= FULL or late >= self._threshold

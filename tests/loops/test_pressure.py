@@ -1,0 +1,56 @@
+"""``under_pressure()`` of a real loop: while it has more to do than it can do, and no longer."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+from loopwatch import Agent
+
+from .conftest import PATIENCE, LoopFactory
+
+
+def until(agent: Agent, pressed: bool) -> float:
+    """Wait for the answer, from another thread; return how long that took."""
+    began = time.monotonic()
+    while agent.under_pressure() is not pressed:
+        assert time.monotonic() - began < PATIENCE
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def test_of_a_loop_with_too_much_to_do(agent: Agent, new_loop: LoopFactory) -> None:
+    loop = new_loop()
+    work = True
+
+    def step() -> None:
+        ends = time.perf_counter() + 0.005
+        while time.perf_counter() < ends:
+            pass
+        if work:
+            loop.call_soon(step)
+
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        assert not agent.under_pressure()
+        loop.call_soon_threadsafe(step)
+        assert until(agent, True) > 0.5
+        work = False
+        until(agent, False)
+    finally:
+        work = False
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_of_a_blocked_loop_it_is_known_before_the_next_look(agent: Agent, new_loop: LoopFactory) -> None:
+    async def block() -> bool:
+        blocked = asyncio.get_running_loop().run_in_executor(None, until, agent, True)
+        time.sleep(1.5)
+        return await blocked < 1.5
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(block())

@@ -1,0 +1,223 @@
+"""The pytest plugin, in test runs of its own: which tests it fails, what it says, whom it leaves alone."""
+
+from __future__ import annotations
+
+import pytest
+
+MODULE = """
+import asyncio, time
+import pytest
+
+def block(seconds):
+    time.sleep(seconds)
+
+async def stalling():
+    block(0.3)
+
+async def leaking():
+    asyncio.create_task(asyncio.sleep(600), name="left")
+    await asyncio.sleep(0.01)
+
+async def clean():
+    await asyncio.gather(*(asyncio.sleep(0.01) for _ in range(10)))
+
+async def losing():
+    async def fail():
+        raise ValueError("unseen")
+    asyncio.create_task(fail())
+    await asyncio.sleep(0.01)
+
+@pytest.fixture
+def loop():
+    loop = asyncio.new_event_loop()
+    yield loop
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+"""
+
+Pytester = pytest.Pytester
+
+
+def run(pytester: Pytester, tests: str, *options: str) -> pytest.RunResult:
+    pytester.makepyfile(MODULE + tests)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+
+
+def test_it_does_nothing_unless_asked_to(pytester: Pytester) -> None:
+    result = run(
+        pytester,
+        """
+def test_stalling(loop):
+    import loopwatch
+    assert loopwatch.installed() is None
+    loop.run_until_complete(stalling())
+    loop.run_until_complete(leaking())
+""",
+    )
+    result.assert_outcomes(passed=1)
+
+
+def test_a_marked_test_fails_that_blocks_its_loop(pytester: Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.loopwatch
+def test_stalling(loop):
+    loop.run_until_complete(stalling())
+
+@pytest.mark.loopwatch
+def test_clean(loop):
+    loop.run_until_complete(clean())
+""",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    said = result.stdout.str()
+    told = next(line for line in said.splitlines() if "blocked the event loop for" in line)
+    assert 290 <= float(told.partition("for ")[2].partition(" ms")[0]) < 1000
+    assert "[blocking]: time.sleep in test_a_marked_test_fails_that_blocks_its_loop.block" in told
+    assert ".stalling (" in said
+
+
+def test_a_marked_test_fails_that_leaves_a_task(pytester: Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.loopwatch
+def test_leaking(loop):
+    loop.run_until_complete(leaking())
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["left a task pending: sleep, created by *.leaking (*"])
+
+
+def test_a_marked_test_fails_whose_task_dies_unseen(pytester: Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.loopwatch
+def test_losing(loop):
+    loop.run_until_complete(losing())
+""",
+    )
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["lost a task [[]unretrieved_exception[]]: losing.*fail (ValueError), *"])
+
+
+def test_all_are_watched_where_that_is_asked_for(pytester: Pytester) -> None:
+    tests = """
+def test_stalling(loop):
+    loop.run_until_complete(stalling())
+
+def test_clean(loop):
+    loop.run_until_complete(clean())
+
+@pytest.mark.loopwatch(enabled=False)
+def test_free(loop):
+    loop.run_until_complete(stalling())
+"""
+    run(pytester, tests, "--loopwatch").assert_outcomes(passed=2, failed=1)
+    pytester.makeini("[pytest]\nloopwatch = true")
+    run(pytester, tests).assert_outcomes(passed=2, failed=1)
+
+
+def test_what_is_allowed_is_named_by_patterns(pytester: Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.loopwatch(allow="*.block")
+def test_stalling(loop):
+    loop.run_until_complete(stalling())
+
+@pytest.mark.loopwatch(allow=["*.leaking"])
+def test_leaking(loop):
+    loop.run_until_complete(leaking())
+
+@pytest.mark.loopwatch(stall_threshold=None, leaks=False)
+def test_neither(loop):
+    loop.run_until_complete(stalling())
+    loop.run_until_complete(leaking())
+
+@pytest.mark.loopwatch(stall_threshold=30)
+def test_patient(loop):
+    loop.run_until_complete(stalling())
+""",
+    )
+    result.assert_outcomes(passed=4)
+
+
+def test_the_ini_file_sets_what_the_marker_does_not(pytester: Pytester) -> None:
+    pytester.makeini("[pytest]\nloopwatch_stall_threshold = 30\nloopwatch_allow =\n    *.leaking")
+    result = run(
+        pytester,
+        """
+pytestmark = pytest.mark.loopwatch
+
+def test_stalling(loop):
+    loop.run_until_complete(stalling())
+    loop.run_until_complete(leaking())
+
+@pytest.mark.loopwatch(stall_threshold=0.05)
+def test_closer(loop):
+    loop.run_until_complete(stalling())
+""",
+    )
+    result.assert_outcomes(passed=1, failed=1)
+
+
+def test_a_test_that_fails_by_itself_says_why(pytester: Pytester) -> None:
+    result = run(
+        pytester,
+        """
+@pytest.mark.loopwatch
+def test_failing(loop):
+    loop.run_until_complete(stalling())
+    assert 1 + 1 == 3
+""",
+    )
+    result.assert_outcomes(failed=1)
+    assert "blocked the event loop" not in result.stdout.str()
+    result.stdout.fnmatch_lines(["E *assert (1 + 1) == 3"])
+
+
+def test_the_programs_own_agent_stays(pytester: Pytester) -> None:
+    result = run(
+        pytester,
+        """
+import loopwatch
+agent = loopwatch.install(prometheus_port=None)
+
+@pytest.mark.loopwatch
+def test_stalling(loop):
+    loop.run_until_complete(stalling())
+
+def test_it_is_there(loop):
+    assert loopwatch.installed() is agent
+
+@pytest.mark.loopwatch(stall_threshold=0.05)
+def test_too_fine(loop):
+    loop.run_until_complete(clean())
+""",
+    )
+    result.assert_outcomes(passed=1, failed=2)
+    result.stdout.fnmatch_lines(["*which does not see stalls of 0.05 s*"])
+
+
+@pytest.mark.parametrize("arguments", ["0.2", "treshold=0.2"])
+def test_a_wrong_marker_is_refused(pytester: Pytester, arguments: str) -> None:
+    tests = f"@pytest.mark.loopwatch({arguments})\ndef test_marked(): pass\n"
+    result = run(pytester, tests)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(
+        [f"*takes stall_threshold, leaks, allow and enabled, by name; got *{arguments[:8]}*"]
+    )
+
+
+def test_a_wrong_option_is_refused(pytester: Pytester) -> None:
+    pytester.makeini("[pytest]\nloopwatch_stall_threshold = soon")
+    result = run(pytester, "def test_it(): pass\n")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*loopwatch_stall_threshold = soon: not a number*"])
