@@ -7,8 +7,8 @@ that both routes give the same series (a unit of ``1`` on a gauge would append `
 
 from __future__ import annotations
 
-from .executors import EXECUTORS
-from .fact import (
+from ._executors import EXECUTORS
+from ._fact import (
     BUCKETS,
     CAUSE,
     COMPONENT,
@@ -26,11 +26,11 @@ from .fact import (
     Fact,
     Kind,
 )
-from .jobs import JOBS
-from .loops import LOOPS
-from .own import OWN
-from .pools import POOLS
-from .tasks import TASKS
+from ._jobs import JOBS
+from ._loops import LOOPS
+from ._own import OWN
+from ._pools import POOLS
+from ._tasks import TASKS
 
 __all__ = [
     "ALL",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .fact import Fact
+from ._fact import Fact
 
 JOBS: tuple[Fact, ...] = (
     Fact(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .fact import DATABASE_POOL, POOL, POOL_TYPE, Fact
+from ._fact import DATABASE_POOL, POOL, POOL_TYPE, Fact
 
 POOLS: tuple[Fact, ...] = (
     Fact(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .fact import COMPONENT, Fact
+from ._fact import COMPONENT, Fact
 
 OWN: tuple[Fact, ...] = (
     Fact(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .fact import FUNCTION, Fact
+from ._fact import FUNCTION, Fact
 
 TASKS: tuple[Fact, ...] = (
     Fact(

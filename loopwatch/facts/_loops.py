@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .fact import CAUSE, FUNCTION, LOOP, Fact
+from ._fact import CAUSE, FUNCTION, LOOP, Fact
 
 LOOPS: tuple[Fact, ...] = (
     Fact(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .fact import EXECUTOR, Fact
+from ._fact import EXECUTOR, Fact
 
 EXECUTORS: tuple[Fact, ...] = (
     Fact(
