@@ -177,7 +177,7 @@ class Engine:
             (self._own(),),
         )
         self._exports = Exports(
-            self.settings, self.reader.snapshot, self._outbox.take, self._pools.ignored, self._journal, clock
+            self.settings, self.reader, self._outbox.take, self._pools.ignored, self._journal, clock
         )
         self.metrics, self.otel = self._exports.metrics, self._exports.otel
 

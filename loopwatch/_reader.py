@@ -5,6 +5,8 @@ What a collector that breaks would have said is absent; what the others say is t
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
@@ -16,14 +18,21 @@ from ._collectors.pools.census import PoolCensus
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._collectors.waits import waits
+from ._document import Document, Process
 from ._journal import Journal
 from ._measures import Measure, Point
 from ._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task, Waiting
+from ._version import __version__
 
 T = TypeVar("T")
 
 COMPONENT = "reader"
 """What failures of the collectors are counted under."""
+
+TASKS_SHOWN, TASKS_OF_SITE = 200, 20
+"""Live tasks in a document, and of them those of one site: some 20 us each."""
+WAITS_AMONG = 500
+"""Live tasks of each loop among which a document looks for who waits: some 30 us each."""
 
 
 class Source(Protocol):
@@ -62,6 +71,20 @@ class Reader:
 
     def snapshot(self) -> Snapshot:
         """Return everything known now."""
+        return self._snapshot(all_people=False)
+
+    def document(self, stall_threshold: float) -> Document:
+        """Return everything known now, with tasks and waits: what ``loopwatch top`` shows."""
+        now = self._clock.monotonic()
+        return Document(
+            Process(os.getpid(), platform.python_version(), __version__, stall_threshold),
+            self._snapshot(all_people=True),
+            sites=self._said(self._tasks.sites, now),
+            tasks=self._said(self._tasks.sample, TASKS_SHOWN, TASKS_OF_SITE),
+            waits=self.waits(WAITS_AMONG),
+        )
+
+    def _snapshot(self, *, all_people: bool) -> Snapshot:
         now = self._clock.monotonic()
         points: dict[str, list[Point]] = {}
         for source in self._sources:
@@ -75,7 +98,7 @@ class Reader:
             stalls=self.stalls(),
             lost=self.lost(),
             drains=self.drains(),
-            pools=self._said(self._pools.records, all_people=False),
+            pools=self._said(self._pools.records, all_people=all_people),
         )
 
     def _said(self, asked: Callable[..., Iterable[T]], *args: Any, **options: Any) -> tuple[T, ...]:

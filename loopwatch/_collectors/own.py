@@ -10,6 +10,7 @@ from loopwatch._measures import Measure
 COMPONENTS = (
     "attach",
     "context",
+    "document",
     "drain",
     "endpoint",
     "exceptions",

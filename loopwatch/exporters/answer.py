@@ -1,14 +1,27 @@
-"""An HTTP response, whatever makes it and whatever carries it."""
+"""An HTTP request and the response to it, whatever makes it and whatever carries it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Protocol, TypeAlias
 
 PLAIN = "text/plain; charset=utf-8"
+METHODS = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for."""
+
+    method: str
+    path: str
+    query: str
+    """What follows the question mark; empty without one."""
+    headers: Mapping[str, str]
+    """By name, in lower case; one that was not sent is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +38,17 @@ class Answer:
         """The headers, with those that describe the body."""
         length = str(len(self.body))
         return [("Content-Type", self.content_type), ("Content-Length", length), *self.headers]
+
+
+def refused(status: HTTPStatus, why: str) -> Answer:
+    """Return an answer of one line that says why there is no other."""
+    allow = (("Allow", ", ".join(METHODS)),) if status is HTTPStatus.METHOD_NOT_ALLOWED else ()
+    return Answer(status, f"{why}\n".encode("utf-8", "backslashreplace"), headers=allow)
+
+
+def method_refused() -> Answer:
+    """Return the answer to a method that might change something: nothing here can be changed."""
+    return refused(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.")
 
 
 class HasFile(Protocol):
@@ -47,3 +71,6 @@ class Wait:
 
 Answering: TypeAlias = Generator[Wait, None, Answer]
 """An answer in the making, which need not be there at once."""
+
+Respond = Callable[[Request], Answering]
+"""Makes the answer to a request."""

@@ -1,6 +1,6 @@
-"""``/metrics`` over HTTP on a thread of its own, which answers while every event loop is blocked.
+"""HTTP on a thread of its own, which answers while every event loop is blocked.
 
-One thread waits on all its sockets: nothing runs between scrapes, slow clients cost no threads, and stopping
+One thread waits on all its sockets: nothing runs between requests, slow clients cost no threads, and stopping
 takes effect at once. That is why this is not ``http.server``, which also looks up its own name in the DNS.
 """
 
@@ -11,7 +11,7 @@ import selectors
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -21,24 +21,22 @@ from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
 from loopwatch._threads import IsToEnd, OwnThread
 
-from .answer import Answer, Answering, HasFile, Wait
+from .answer import Answer, HasFile, Request, Respond, Wait, refused
 
 COMPONENT = "endpoint"
 """What failures of the server itself are counted under."""
-PATH = "/metrics"
 PATIENCE = 10.0
 """Seconds a client has for sending its request and taking the answer; Prometheus gives a scrape as long."""
 MAX_CLIENTS = 32
 MAX_REQUEST = 16 * 1024
+MAX_HEARD_OUT = 64 * 1024 * 1024
+"""Bytes that a client may go on to send after it was refused, and still be told so."""
 PAUSE = 1.0
 """Seconds without service after a failure of the server: what caused it, such as a lack of file descriptors,
 would only fail again at once."""
 JOIN_TIMEOUT = 1.0
 
 _END_OF_HEAD = b"\r\n\r\n"
-
-Respond = Callable[[str, Mapping[str, str]], Answering]
-"""Makes the answer to a scrape's method and headers; the headers' names are in lower case."""
 
 
 @dataclass(slots=True, eq=False)
@@ -216,37 +214,43 @@ class Endpoint:
 
 
 def _converse(connection: socket.socket, respond: Respond) -> Generator[Wait, None, None]:
-    request = b""
-    while _END_OF_HEAD not in request and len(request) < MAX_REQUEST:
+    received = b""
+    while _END_OF_HEAD not in received and len(received) < MAX_REQUEST:
         yield Wait(connection, selectors.EVENT_READ)
-        received = connection.recv(MAX_REQUEST)
-        if not received:
+        more = connection.recv(MAX_REQUEST)
+        if not more:
             return
-        request += received
-    reply = yield from _reply(request, respond)
+        received += more
+    status, reply = yield from _reply(received, respond)
     unsent = memoryview(reply)
     while unsent:
         yield Wait(connection, selectors.EVENT_WRITE)
         unsent = unsent[connection.send(unsent) :]
+    if status >= HTTPStatus.BAD_REQUEST:
+        yield from _hear_out(connection)
 
 
-def _reply(request: bytes, respond: Respond) -> Generator[Wait, None, bytes]:
+def _hear_out(connection: socket.socket) -> Generator[Wait, None, None]:
+    """Take what a client goes on to send: if it were left unread, the answer would be lost with it."""
+    connection.shutdown(socket.SHUT_WR)
+    for _ in range(MAX_HEARD_OUT // MAX_REQUEST):
+        yield Wait(connection, selectors.EVENT_READ)
+        if not connection.recv(MAX_REQUEST):
+            return
+
+
+def _reply(received: bytes, respond: Respond) -> Generator[Wait, None, tuple[HTTPStatus, bytes]]:
     try:
-        method, path, headers = _parse(request)
+        request = _parse(received)
     except ValueError:
-        return _message(Answer(HTTPStatus.BAD_REQUEST, b"This is no HTTP request.\n"))
-    if path == PATH:
-        response = yield from respond(method, headers)
-    elif path == "/":
-        response = Answer(HTTPStatus.OK, f"loopwatch: the metrics are at {PATH}\n".encode())
-    else:
-        response = Answer(HTTPStatus.NOT_FOUND, f"Nothing here; the metrics are at {PATH}\n".encode())
-    return _message(response, with_body=method != "HEAD")
+        return _message(refused(HTTPStatus.BAD_REQUEST, "This is no HTTP request."))
+    response = yield from respond(request)
+    return _message(response, with_body=request.method != "HEAD")
 
 
-def _parse(request: bytes) -> tuple[str, str, defaultdict[str, str]]:
-    """Take method, path and headers out of a request; raises ValueError if it is none."""
-    head, end, _ = request.decode("latin-1").partition("\r\n\r\n")
+def _parse(received: bytes) -> Request:
+    """Take a request apart; raises ValueError if it is none."""
+    head, end, _ = received.decode("latin-1").partition("\r\n\r\n")
     request_line, *header_lines = head.split("\r\n")
     method, target, version = request_line.split(" ")
     if not end or not version.startswith("HTTP/1."):
@@ -255,12 +259,13 @@ def _parse(request: bytes) -> tuple[str, str, defaultdict[str, str]]:
     for line in header_lines:
         name, _, value = line.partition(":")
         headers[name.lower()] += f"{value},"
-    return method, target.partition("?")[0], headers
+    path, _, query = target.partition("?")
+    return Request(method, path, query, headers)
 
 
-def _message(response: Answer, *, with_body: bool = True) -> bytes:
+def _message(response: Answer, *, with_body: bool = True) -> tuple[HTTPStatus, bytes]:
     status = response.status
     headers = [*response.all_headers, ("Connection", "close")]
     lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers)]
     head = "\r\n".join(lines).encode("latin-1") + _END_OF_HEAD
-    return head + response.body if with_body else head
+    return status, head + response.body if with_body else head

@@ -17,6 +17,7 @@ VOCABULARY = {
     "_settings",
     "_otlp",
     "_records",
+    "_document",
     "_measures",
     "_events",
     "_pace",
