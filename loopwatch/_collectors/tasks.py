@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from loopwatch._clock import Clock
+from loopwatch._clock import Clock, nanoseconds
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import coroutine_of, name_of
@@ -130,6 +130,7 @@ class TaskCensus:
                 waiting_on=None,
                 daemon=False,
                 loop_name=state.name,
+                id=nanoseconds(started),
             )
 
     def _live(self, state: LoopState, now: float, zero: float, limit: int) -> Iterator[Task]:
@@ -171,6 +172,7 @@ class TaskCensus:
             waiting_on=describe(found),
             daemon=is_daemon(task),
             loop_name=state.name,
+            id=nanoseconds(record.started),
         )
 
     def _stray(self, task: Any, now: float) -> LiveTask | None:
