@@ -104,6 +104,8 @@ class Stall:
     trace_flags: int | None = None
     """Of W3C Trace Context. Odd when the trace is sampled, so that it can be looked up. Likewise wherever it
     stands beside a ``trace_id``."""
+    id: int = 0
+    """The same at every reading, in progress or over, and no other stall's of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,12 @@ class Task:
     daemon: bool
     loop_name: str
     trace_flags: int | None = None
+    id: int = 0
+    """The same at every reading, live or ended, and no other task's of this process."""
+    awaits: tuple[int, ...] = ()
+    """Ids of the live tasks it waits for: directly, or by ``gather``, ``wait``, ``shield``, a task group."""
+    job: bool = False
+    """Whether it is a job of ``spawn()`` that lives."""
 
 
 @dataclass(frozen=True, slots=True)

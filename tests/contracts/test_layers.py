@@ -22,6 +22,7 @@ VOCABULARY = {
     "_events",
     "_pace",
     "_places",
+    "_words",
     "_clock",
     "_errors",
     "_journal",
@@ -40,6 +41,7 @@ MAY_IMPORT = {
     **dict.fromkeys(SOURCES, VOCABULARY | BASE),
     **dict.fromkeys(READERS, VOCABULARY | BASE | SOURCES),
     **dict.fromkeys(FACES, VOCABULARY | {"_internals"}),
+    "_cli": VOCABULARY | {"_internals", "_console"},  # whose tables it shows
     "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES,
     "_agent": VOCABULARY | {"_engine", "exporters"},
     "__init__": VOCABULARY | {"_agent", "_context", "_jobs", "_store"},
