@@ -7,6 +7,7 @@ import click
 from loopwatch._version import __version__
 
 from .demo import demo
+from .top.command import top
 
 
 @click.group()
@@ -22,3 +23,4 @@ def run() -> None:
 
 
 cli.add_command(demo)
+cli.add_command(top)
