@@ -134,7 +134,7 @@ SECTIONS: tuple[Section, ...] = (_findings, _stalls, _sites, _pools)
 
 
 def _below(sections: Sequence[Section], document: Document, width: int, room: int) -> list[Text]:
-    """Return the sections one below the other: each has its share of the room, and what others leave of theirs."""
+    """Return the sections one below the other: each has its share of the room that those before it left."""
     lines: list[Text] = []
     for at, section in enumerate(sections):
         share = (room - len(lines)) // (len(sections) - at) - 2

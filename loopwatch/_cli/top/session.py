@@ -76,16 +76,12 @@ class Session:
     def _take(self) -> None:
         """Take what came last into account, unless the view is frozen."""
         fetched = self._supply.latest
-        if fetched is None or fetched is self._taken:
+        if fetched is None or fetched is self._taken or self._state.frozen:
             return
-        if fetched.document is not None:
-            self._history.add(fetched.document)
-        if self._state.frozen:
-            return
-        self._taken = fetched
-        self._problem = fetched.problem
+        self._taken, self._problem = fetched, fetched.problem
         if fetched.document is not None:
             self._document, self._came_at = fetched.document, fetched.at
+            self._history.add(fetched.document)
 
     def _sight(self) -> Sight:
         age = self._clock.monotonic() - self._came_at

@@ -24,7 +24,7 @@ Wish = Literal["quit", "fetch", "worker"]
 class Spot:
     """Where one is in a list."""
 
-    order: Order = Order()
+    order: Order = field(default_factory=Order)
     selected: Hashable | None = None
     """The identity of the row; None to be at the first one, whichever it is."""
     at: int = 0

@@ -23,6 +23,9 @@ WOULD_BE_READ = 4096
 """Bytes of keys that are taken at a time."""
 
 
+Handler = Callable[[int, FrameType | None], object]
+
+
 class NoTerminalError(Exception):
     """There is none here that can be drawn on. The text says why."""
 
@@ -78,7 +81,11 @@ class Terminal:
         if sys.platform == "win32":
             return
         before = termios.tcgetattr(sys.stdin)
-        handlers = {signal.SIGWINCH: self.wake, signal.SIGTERM: _end, signal.SIGHUP: _end}
+        handlers: dict[int, Handler] = {
+            signal.SIGWINCH: self.wake,
+            signal.SIGTERM: _end,
+            signal.SIGHUP: _end,
+        }
         previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             tty.setcbreak(sys.stdin, termios.TCSANOW)
@@ -121,6 +128,3 @@ def _without_suspension() -> None:
 def _end(number: int, frame: FrameType | None) -> None:
     """End in good order, with the terminal as it was."""
     raise SystemExit(128 + number)
-
-
-Handler = Callable[[int, FrameType | None], object]
