@@ -29,8 +29,11 @@ class Target(Protocol):
     def name(self) -> str:
         """What to call it on the screen."""
 
-    def fetch(self, pid: int | None = None) -> Document:
-        """Fetch a document: of that worker, else of whichever answers. Raises NoAnswerError."""
+    def fetch(self, pid: int | None = None, *, brief: bool = False) -> Document:
+        """Fetch a document: of that worker, else of whichever answers. Raises NoAnswerError.
+
+        A brief one has the loops and the stalls in progress alone, and costs the process next to nothing.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,11 @@ class Address:
     port: int
     path: str
 
-    def fetch(self, pid: int | None = None) -> Document:
+    def fetch(self, pid: int | None = None, *, brief: bool = False) -> Document:
         """Ask the endpoint. Raises NoAnswerError."""
+        wanted = [*([f"pid={pid}"] if pid is not None else []), *(["brief=1"] if brief else [])]
         try:
-            return read(self._get(self.path if pid is None else f"{self.path}?pid={pid}"))
+            return read(self._get(f"{self.path}?{'&'.join(wanted)}" if wanted else self.path))
         except DocumentError as error:
             raise NoAnswerError(str(error)) from None
         except (OSError, http.client.HTTPException) as error:

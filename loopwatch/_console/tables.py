@@ -65,10 +65,10 @@ class Table:
         """Add a row, with a text for each column."""
         self.rows.append(tuple(map(clean, texts)))
 
-    def lines(self, width: int) -> Iterator[str]:
+    def lines(self, width: int, narrow: int = NARROW) -> Iterator[str]:
         """Yield the headings and the rows in ``width`` columns, as far as they can be made to fit.
 
-        A column in which nothing stands is left out.
+        A column in which nothing stands is left out, and spare ones before others are cut below ``narrow``.
         """
         cells_of = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
         shown = [
@@ -76,27 +76,30 @@ class Table:
             for column, texts in zip(self.columns, cells_of, strict=True)
             if any(texts) or not self.rows
         ]
-        widths = _widths(shown, width)
-        while sum(widths) + len(GAP) * (len(widths) - 1) > width:
-            spare = [at for at, (column, _) in enumerate(shown) if column.spare]
-            if not spare:
-                break
-            del shown[spare[-1]]
-            widths = _widths(shown, width)
+        widths = _widths(shown, width, narrow)
+        while _whole(widths) > width and any(column.spare for column, _ in shown):
+            del shown[max(at for at, (column, _) in enumerate(shown) if column.spare)]
+            widths = _widths(shown, width, narrow)
+        if _whole(widths) > width:
+            widths = _widths(shown, width, NARROW)
         if any(column.heading for column, _ in shown):
             yield _line([(column, column.heading) for column, _ in shown], widths)
         for at in range(len(self.rows)):
             yield _line([(column, texts[at]) for column, texts in shown], widths)
 
 
-def _widths(shown: Sequence[tuple[Column, Sequence[str]]], width: int) -> list[int]:
+def _whole(widths: Sequence[int]) -> int:
+    return sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _widths(shown: Sequence[tuple[Column, Sequence[str]]], width: int, narrow: int) -> list[int]:
     """Return the columns' widths. What there is no room for is taken from the widest that can be cut."""
     widths = [max(map(cells, (column.heading, *texts))) for column, texts in shown]
-    excess = sum(widths) + len(GAP) * (len(widths) - 1) - width
+    excess = _whole(widths) - width
     flexible = [at for at, (column, _) in enumerate(shown) if column.cut]
     while excess > 0 and flexible:
         widest = max(flexible, key=lambda at: widths[at])
-        if widths[widest] <= max(NARROW, cells(shown[widest][0].heading)):
+        if widths[widest] <= max(narrow, cells(shown[widest][0].heading)):
             break
         widths[widest] -= 1
         excess -= 1

@@ -27,8 +27,8 @@ class Source(Protocol):
     def snapshot(self) -> Snapshot:
         """Return everything known now."""
 
-    def document(self, stall_threshold: float) -> Document:
-        """Return everything known now, with tasks and waits."""
+    def document(self, stall_threshold: float, *, brief: bool = False) -> Document:
+        """Return everything known now, with tasks and waits; a brief one has loops and stalls alone."""
 
 
 class Exports:
@@ -51,7 +51,7 @@ class Exports:
         self._clock = clock
         threshold = settings.stall_threshold
         self.metrics = MetricsService(
-            settings, source.snapshot, lambda: source.document(threshold), journal, clock
+            settings, source.snapshot, lambda brief: source.document(threshold, brief=brief), journal, clock
         )
         self.otel = OtelService(
             settings,

@@ -39,7 +39,7 @@ class MetricsService:
         self,
         settings: Settings,
         snapshot: Callable[[], Snapshot],
-        document: Callable[[], Document],
+        document: Callable[[bool], Document],
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -173,7 +173,7 @@ class MetricsService:
         """Answer the sibling that has the port: with what is of this process."""
         yield from ()
         if request.path == PATH:
-            return self._document.answer(self._meeting)
+            return self._document.answer(request, self._meeting)
         return self._shown().answer(request)
 
     def _shown(self) -> Exposition:

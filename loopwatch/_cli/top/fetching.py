@@ -10,6 +10,9 @@ from loopwatch._cli.target import NoAnswerError, Target
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._document import Document
 
+GLANCE = 0.25
+"""Seconds between two glances, which show a stall long before the next look would."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
@@ -54,11 +57,24 @@ class Fetching:
 
     def _run(self) -> None:
         while not self._ended:
-            began = self._clock.monotonic()
+            due = self._clock.monotonic() + self._every
             self.latest = self._fetch()
             self._arrived()
-            self._now.wait(max(0.0, began + self._every - self._clock.monotonic()))
+            while not self._now.wait(max(0.0, min(GLANCE, due - self._clock.monotonic()))):
+                if self._clock.monotonic() >= due or self._stall_began():
+                    break
             self._now.clear()
+
+    def _stall_began(self) -> bool:
+        """Glance whether a stall goes on that did not at the last look."""
+        if self.latest is None or self.latest.document is None:
+            return False
+        try:
+            now = self._target.fetch(self.worker, brief=True)
+        except NoAnswerError:  # which the next look will say
+            return False
+        known = {(stall.loop_name, stall.id) for stall in self.latest.document.snapshot.stalls}
+        return any((stall.loop_name, stall.id) not in known for stall in now.snapshot.stalls)
 
     def _fetch(self) -> Fetched:
         try:

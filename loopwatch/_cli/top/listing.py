@@ -10,6 +10,9 @@ from loopwatch._console.tables import Table, columns, cut
 from loopwatch._document import Document
 from loopwatch._words import clean
 
+NARROW = 18
+"""Columns that a name is not cut below while others can be left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -57,12 +60,11 @@ class Listing:
     def lines(self, document: Document, rows: Sequence[Any], width: int, order: Order) -> list[str]:
         """Lay rows out below their headings, of which the one that they are sorted by is marked."""
         made = self.columns(document)
-        table = Table(
-            columns(*(_heading(column, order.column == at, order) for at, column in enumerate(made)))
-        )
+        headings = [_heading(column, order.column == at, order) for at, column in enumerate(made)]
+        table = Table(columns(*headings))
         for row in rows:
             table.add(*(column.text(row) for column in made))
-        return [cut(line, width) for line in table.lines(width)]
+        return [cut(line, width) for line in table.lines(width, NARROW)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ BLOCKED = 0.05
 """Seconds that a loop has owed service from which on it is worth a colour."""
 STACK = 8
 """Frames of a stall that goes on."""
+MARK = "  >"
+"""How the line of the frame begins that matters."""
 
 
 def overview(document: Document, history: History, width: int, height: int) -> list[Text]:
@@ -71,8 +73,9 @@ def _stalled(stall: Stall, width: int) -> Iterable[Text]:
     said += f" ({stall.cause})" if stall.cause != "unknown" else ""
     yield Text(cut(clean(said), width), "bold white on red")
     frames = list(stack_lines(stall.stack, stall.culprit, width))
-    for line in frames[-STACK:]:
-        yield Text(cut(clean(line), width), "bold yellow" if line.startswith("  > ") else "")
+    marked = next((at for at, line in enumerate(frames) if line.startswith(MARK)), len(frames))
+    for line in frames[min(max(0, len(frames) - STACK), marked) :][:STACK]:
+        yield Text(cut(clean(line), width), "bold yellow" if line.startswith(MARK) else "")
 
 
 def _findings(document: Document, width: int, room: int) -> list[Text]:
@@ -123,11 +126,8 @@ def _styled(table: Table, width: int, styles: Sequence[str]) -> list[Text]:
     if not table.rows:
         return []
     heading, *rows = [cut(line, width) for line in table.lines(width)]
-    of_rows = [*styles, *[""] * len(rows)]
-    return [
-        Text(heading, "bold cyan"),
-        *(Text(row, style) for row, style in zip(rows, of_rows, strict=False)),
-    ]
+    drawn = (Text(row, style) for row, style in zip(rows, styles or [""] * len(rows), strict=True))
+    return [Text(heading, "bold cyan"), *drawn]
 
 
 SECTIONS: tuple[Section, ...] = (_findings, _stalls, _sites, _pools)

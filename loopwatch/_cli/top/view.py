@@ -11,7 +11,7 @@ from loopwatch._document import Document
 from loopwatch._words import clean, span
 
 from .keys import HELP
-from .overview import overview
+from .overview import MARK, overview
 from .sight import Sight
 from .state import OVERVIEW, PAGES, State
 
@@ -132,7 +132,7 @@ def _details(state: State, document: Document, width: int) -> list[Text]:
     lines = [Text(), *(Text(_line(text, width)) for text in texts)]
     lines[1].stylize(HEADING)
     for line in lines:
-        if line.plain.startswith("  > "):
+        if line.plain.startswith(MARK):
             line.stylize("bold yellow")
     if row is None:
         lines[0] = Text("  It is gone; this is how it was last seen.", "yellow")

@@ -40,7 +40,7 @@ def snapshot() -> Snapshot:
     return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
 
 
-def document() -> Document:
+def document(brief: bool = False) -> Document:
     return Document(Process(os.getpid(), "3", "1", 0.1), snapshot(), sites=(), tasks=(), waits=())
 
 
@@ -51,7 +51,7 @@ def serve() -> Iterator[Serve]:
         def serve(
             port: int | None = 0,
             host: str = "127.0.0.1",
-            document: Callable[[], Document] = document,
+            document: Callable[[bool], Document] = document,
             journal: Journal | None = None,
         ) -> MetricsService:
             settings = Settings(prometheus_port=port, prometheus_host=host)
@@ -120,7 +120,7 @@ def test_the_metrics_are_scraped_by_any_name_where_others_can_ask(
 def test_a_document_that_cannot_be_made_is_counted_and_told_of(serve: Serve) -> None:
     journal = Journal()
 
-    def fail() -> Document:
+    def fail(brief: bool) -> Document:
         raise ZeroDivisionError
 
     service = serve(document=fail, journal=journal)
@@ -176,7 +176,7 @@ snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), 
 process = Process(os.getpid(), "3", "1", 0.1)
 document = Document(process, snapshot, sites=(), tasks=(), waits=())
 settings = Settings(prometheus_port=int(sys.argv[1]))
-service = MetricsService(settings, lambda: snapshot, lambda: document, Journal(), SYSTEM)
+service = MetricsService(settings, lambda: snapshot, lambda brief: document, Journal(), SYSTEM)
 service.start()
 print(service.url, flush=True)
 sys.stdin.read()
