@@ -79,8 +79,8 @@ class Reader:
     def document(self, stall_threshold: float, *, brief: bool = False) -> Document:
         """Return everything known now, with tasks and waits: what ``loopwatch top`` shows.
 
-        Takes some 20 ms of a core in a program with hundreds of tasks; a brief one, which has the loops and the
-        stalls in progress alone, less than one.
+        Takes some 20 ms of a core in a program with hundreds of tasks. A brief one has the loops and the
+        stalls in progress alone, and takes less than one.
         """
         now = self._clock.monotonic()
         process = Process(os.getpid(), platform.python_version(), __version__, stall_threshold)

@@ -11,7 +11,7 @@ from loopwatch._console.parts import stack_lines
 from loopwatch._console.tables import Table, cells, columns, cut
 from loopwatch._document import Document
 from loopwatch._records import Loop, Stall
-from loopwatch._words import ago, clean, number, percent, span
+from loopwatch._words import ago, clean, frames_shown, number, percent, span
 
 from .history import History, Series, sparkline
 from .listings import POOLS, STYLES, culprit
@@ -72,7 +72,8 @@ def _stalled(stall: Stall, width: int) -> Iterable[Text]:
     said += f" in {stall.call}" if stall.call else ""
     said += f" ({stall.cause})" if stall.cause != "unknown" else ""
     yield Text(cut(clean(said), width), "bold white on red")
-    frames = list(stack_lines(stall.stack, stall.culprit, width))
+    shown = frames_shown(stall.stack, stall.culprit)
+    frames = list(stack_lines(shown, stall.culprit, width, whole=True))
     marked = next((at for at, line in enumerate(frames) if line.startswith(MARK)), len(frames))
     for line in frames[min(max(0, len(frames) - STACK), marked) :][:STACK]:
         yield Text(cut(clean(line), width), "bold yellow" if line.startswith(MARK) else "")

@@ -19,6 +19,8 @@ SELECTED = "reverse"
 HEADING = "bold"
 AROUND = 4
 """Lines that are no part of the page: two above it and two below."""
+NARROWEST = 40
+"""Columns that a page is laid out for, at least; of a screen with fewer some are beyond its edge."""
 FRESH = 3.0
 """Seconds without a document after which its age is told."""
 
@@ -30,10 +32,12 @@ def page_height(height: int) -> int:
 
 def draw(state: State, sight: Sight, width: int, height: int) -> list[Text]:
     """Return the screen: ``height`` lines, none wider than ``width``."""
-    body = _body(state, sight, width, page_height(height))
+    body = _body(state, sight, max(width, NARROWEST), page_height(height))
     lines = [_title(state, sight, width), _tabs(state, sight, width), *body]
-    lines += [Text()] * (height - 2 - len(lines))
+    lines += [Text() for _ in range(height - 2 - len(lines))]
     lines += [_note(state, sight, width), _foot(state, width)]
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
     return lines[:height]
 
 
@@ -81,7 +85,6 @@ def _tabs(state: State, sight: Sight, width: int) -> Text:
         line.append(text, SELECTED if name == state.page else "cyan")
         line.append(gap)
     line.right_crop(len(gap))
-    line.truncate(width)
     return line
 
 
