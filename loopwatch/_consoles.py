@@ -76,12 +76,13 @@ class Listener:
         return listener
 
     def leave(self) -> None:
-        """Remove it; whoever listens closes the socket."""
+        """Remove it."""
         _unlink(self._directory, self._name)
         self.close()
 
     def close(self) -> None:
-        """Let go of the directory: what there is to do in a forked child, where the name is the parent's."""
+        """Close all: what there is to do in a forked child, where the name is the parent's."""
+        self.socket.close()
         self._directory.close()
 
 

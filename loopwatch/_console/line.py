@@ -82,21 +82,21 @@ class LineConsole:
         if not self._enabled:
             return
         try:
-            self._listener = Listener()
+            listener = self._listener = Listener()
         except NoConsoleError as error:
             self._journal.say(logging.DEBUG, "loopwatch: no console socket: %s", error)
             return
-        self._server = Server(
-            COMPONENT,
-            self._journal,
-            most_clients=MOST_CLIENTS,
-            farewell=FAREWELL,
-            clock=self._clock,
-            on_cost=self._add_cost,
-        )
         try:
-            self._server.talk(self._listener.socket, self._talk)
-            self._server.start()
+            server = self._server = Server(
+                COMPONENT,
+                self._journal,
+                most_clients=MOST_CLIENTS,
+                farewell=FAREWELL,
+                clock=self._clock,
+                on_cost=self._add_cost,
+            )
+            server.talk(listener.socket, self._talk)
+            server.start()
         except BaseException:
             self.stop()
             raise
