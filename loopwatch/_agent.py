@@ -80,6 +80,11 @@ class Agent:
         return self._engine.metrics.url
 
     @property
+    def console_path(self) -> str | None:
+        """Where the socket of the console is, for ``nc -U``; None while there is none: before a loop runs."""
+        return self._engine.console.path
+
+    @property
     def settings(self) -> Settings:
         """The settings in force."""
         return self._engine.settings
@@ -109,6 +114,7 @@ def install(
     app_packages: tuple[str, ...] | list[str] | Unset = UNSET,
     hold_dump: bool | str | Unset = UNSET,
     hold_threshold: float | Unset | None = UNSET,
+    console_socket: bool | Unset = UNSET,
 ) -> Agent:
     """Watch every event loop of this process, those already made and those to come.
 
@@ -132,6 +138,8 @@ def install(
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
     - ``hold_threshold``: seconds for which a connection of a pool may be held before a log line says by whom;
       1 to 86400, default 60, None for never.
+    - ``console_socket``: True (default) answers ``loopwatch console`` on a UNIX socket that this user alone
+      can reach, from the first loop that runs on; False makes none.
 
     With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.
     Raises ConfigurationError for a value that cannot work, before anything is changed.
@@ -148,6 +156,7 @@ def install(
         "app_packages": app_packages,
         "hold_dump": hold_dump,
         "hold_threshold": hold_threshold,
+        "console_socket": console_socket,
     }
     disabled = _settings.disabled()
     settings = _settings.load({}, {}) if disabled else _settings.load(arguments)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -24,6 +23,7 @@ from ._collectors.pools.overdue import Overdue
 from ._collectors.pools.saturation import Saturation
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
+from ._console.service import Console
 from ._context.backing import Backing, lean_on
 from ._context.handover import LostContexts
 from ._context.reader import ContextReader
@@ -180,6 +180,7 @@ class Engine:
             self.settings, self.reader, self._outbox.take, self._pools.ignored, self._journal, clock
         )
         self.metrics, self.otel = self._exports.metrics, self._exports.otel
+        self.console = Console(self.settings, self.reader, self._journal, clock)
 
     def _own(self) -> Own:
         states = self._states
@@ -190,6 +191,7 @@ class Engine:
                 "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
                 "endpoint": lambda: self.metrics.cpu_time,
                 "otlp": lambda: self.otel.cpu_time,
+                "console": lambda: self.console.cpu_time,
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
@@ -246,6 +248,7 @@ class Engine:
         lean_on(None)
         if self._started:
             self._started = False
+            self._done("console", self.console.stop)
             self._done("endpoint", self.metrics.stop)
             self._done("watchdog", self._watchdog.stop)
         self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
@@ -313,20 +316,13 @@ class Engine:
         """Start each part for itself: what one of them lacks is no reason to do without the others."""
         parts: dict[str, Callable[[], None]] = {
             "journal": self._journal.start,
-            "hold_dump": self._start_dump,
+            "hold_dump": self._hold_dump.start,
             "watchdog": self._watchdog.start,
             "endpoint": self.metrics.start,
+            "console": self.console.start,
         }
         for component, start in parts.items():
             self._done(component, start)
-
-    def _start_dump(self) -> None:
-        try:
-            self._hold_dump.start()
-        except OSError as error:
-            self._journal.say(
-                logging.WARNING, "loopwatch: long holds of the GIL will not be dumped: %s", error
-            )
 
     def _tell(self, stall: Stall) -> None:
         if not stall.in_progress:
@@ -351,6 +347,7 @@ class Engine:
             "watchdog": self._watchdog.thread,
             "journal": self._journal.thread,
             **self._exports.threads(),
+            **self.console.threads(),
         }
 
     def before_fork(self) -> None:
@@ -396,3 +393,4 @@ class Engine:
         self._watchdog.forget_thread()
         self._hold_dump.forget()
         self._exports.forget()
+        self.console.forget()

@@ -57,6 +57,7 @@ class Settings:
     app_packages: tuple[str, ...] = ()
     hold_dump: bool | str = True
     hold_threshold: float | None = 60.0
+    console_socket: bool = True
 
 
 def _fail(name: str, value: object, why: str, instead: str) -> ConfigurationError:
@@ -170,6 +171,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "app_packages": _app_packages,
     "hold_dump": _hold_dump,
     "hold_threshold": _hold_threshold,
+    "console_socket": _yes_or_no,
 }
 
 
@@ -190,7 +192,7 @@ def _parse(field: str, name: str, raw: str) -> object:
             raise _fail(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
     if field == "app_packages":
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans"):
+    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans", "console_socket"):
         flag = _flag(text)
         return raw if flag is None else flag
     return raw

@@ -6,6 +6,7 @@ import click
 
 from loopwatch._version import __version__
 
+from .console import console
 from .demo import demo
 from .top.command import top
 
@@ -22,5 +23,6 @@ def run() -> None:
     raise NotImplementedError("listed for --help only: __main__ answers `run` itself, without click")
 
 
+cli.add_command(console)
 cli.add_command(demo)
 cli.add_command(top)

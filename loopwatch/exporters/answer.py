@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
+
+from loopwatch._server import Wait
 
 PLAIN = "text/plain; charset=utf-8"
 METHODS = ("GET", "HEAD")
@@ -49,24 +50,6 @@ def refused(status: HTTPStatus, why: str) -> Answer:
 def method_refused() -> Answer:
     """Return the answer to a method that might change something: nothing here can be changed."""
     return refused(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.")
-
-
-class HasFile(Protocol):
-    """What a selector can wait on."""
-
-    def fileno(self) -> int:
-        """Return the number of its file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """What has to happen before a conversation can go on: an event of a file, or that it is too late."""
-
-    file: HasFile | int
-    event: int
-    """Of ``selectors``."""
-    until: float = math.inf
-    """In monotonic time."""
 
 
 Answering: TypeAlias = Generator[Wait, None, Answer]

@@ -27,6 +27,9 @@ VOCABULARY = {
     "_errors",
     "_journal",
     "_threads",
+    "_server",
+    "_user_directory",
+    "_consoles",
     "_version",
 }
 BASE = {"_internals", "_store", "_context"}
