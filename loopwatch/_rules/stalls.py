@@ -18,6 +18,8 @@ LONG = 1.0
 """...or seconds of stalls of one kind in the window."""
 BAD = 0.1
 """Share of the window from which on users notice: as many of their requests have to wait."""
+YOUNG = 20.0
+"""Seconds of which it has to be a share in a process that is younger than that."""
 QUEUED = 0.1
 """Share of the time for which a loop's thread had no CPU, from which on that is told without a stall, too."""
 HELD = 0.5
@@ -69,7 +71,7 @@ class Group:
     @property
     def bad(self) -> bool:
         """Whether much time is lost, again and again."""
-        return self.count >= MANY and self.total >= BAD * WINDOW
+        return self.count >= MANY and self.total >= BAD * max(self.seconds, YOUNG)
 
     @property
     def severity(self) -> Severity:
