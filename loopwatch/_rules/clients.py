@@ -21,31 +21,30 @@ CHEAP = JOB_RUNNERS | {"anyio"}
 
 def clients(view: View) -> Iterator[Symptom]:
     earlier = {point.labels: point.value for point in view.before.points.get("pool_created", ())}
-    grown = view.increases("pool_instances")
     for pool, created in counted(view, "pool_created"):
         labels = (pool.label, pool.kind)
         waits = waits_of(view, pool)
         acquires = None if pool.wait_count is None else waits.count if waits is not None else 0
-        kept = min(created, max(0, round(grown.get(labels, 0.0))))
+        stay = 2 * pool.instances > pool.created
         if (
             created < DOZENS
             or pool.kind in CHEAP
             or labels == ("default", "thread_pool")
             or pool.label == OTHER
             or (acquires is not None and acquires > USES * created)
-            or (2 * kept > created and not earlier.get(labels))  # all those that there will be, at start-up
+            or (stay and not earlier.get(labels))  # at start-up: these may be all that there will be
         ):
             continue
         client = library_of(pool.kind).client
         uses = "" if acquires is None else f", for {acquires} uses of them"
-        left = f"; {kept} of them live still" if kept else ""
+        left = f"; {pool.instances} of all so far are open still" if stay else ""
         yield Symptom(
             rule="LW307",
             key=(pool.kind, pool.label),
             severity="warning",
             summary=f"{created} of {client} were made ({pool.label}) {period(WINDOW)}{uses}{left}: each has "
             "a pool of its own, so hardly anything is used again",
-            evidence=known(created=created, uses=acquires, instances=pool.instances, kept=kept),
+            evidence=known(created=created, uses=acquires, instances=pool.instances),
             fix=f"make one {client} when the program starts, use it for all requests, and close it at the "
             "end",
             count=created,

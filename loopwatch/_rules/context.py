@@ -8,6 +8,7 @@ from loopwatch._records import Lost
 from loopwatch.facts import OTHER
 
 from .rule import WINDOW, Rule, Symptom, View
+from .stand import own_frame
 from .words import period, place, times
 
 CALM = 300.0
@@ -32,13 +33,15 @@ def _lost(view: View) -> Iterator[Symptom]:
 def _symptom(function: str, known: Sequence[Lost], told: Sequence[Lost], count: int) -> Symptom:
     last = told[-1]
     missing = sorted({name for one in told for name in one.missing})
-    seen = f" at {place(last.await_stack[-1])}" if last.await_stack else ""
+    frame = own_frame(last.await_stack)
+    work = f"`{last.coroutine}`" if frame is None or frame.function != last.coroutine else ""
+    seen = " at ".join(filter(None, (work, place(frame) if frame else "")))
     others = len({(one.coroutine, one.await_stack) for one in known}) - 1
     return Symptom(
         rule="LW401",
         key=(function, last.coroutine),
         severity="warning",
-        summary=f"`{last.coroutine}`{seen} runs without {' and '.join(missing)}, which "
+        summary=f"{seen} runs without {' and '.join(missing)}, which "
         f"{place(last.site)} had as it handed that over: {times(count)} {period(WINDOW)}"
         f"{f'; so do {others} more places' if others else ''}",
         evidence={"works": count, "variables": len(missing), "places": others + 1},

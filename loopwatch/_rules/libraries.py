@@ -95,7 +95,7 @@ LIBRARIES: Mapping[str, Library] = {
 }
 """By kind."""
 JOB_RUNNERS = frozenset(("arq", "taskiq"))
-"""Kinds that are short of nothing: to run as many jobs as they may, while others wait, is what they are for."""
+"""Kinds that are never short: to run as many jobs as they may, while others wait, is what they are for."""
 
 
 def library_of(kind: str) -> Library:
