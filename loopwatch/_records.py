@@ -245,6 +245,8 @@ class Borrower(PoolUser):
     """Seconds since it was acquired."""
     gone: bool
     """Whether the task that acquired it has ended: nobody is left to give it back."""
+    overdue: bool = False
+    """Whether it was told of, as held for longer than ``hold_threshold``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +290,8 @@ class Pool:
     created: int
     """Pools so far."""
     borrowers: tuple[Borrower, ...] | None
-    """Up to 20, longest first. In a snapshot only of pools that somebody waits for, as the waiters."""
+    """Up to 20, longest first. In a snapshot only of pools that somebody waits for, as the waiters, or that
+    have something overdue."""
     waiters: tuple[PoolWaiter, ...] | None
     """Up to 20, longest first."""
 
