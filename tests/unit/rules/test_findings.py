@@ -1,4 +1,4 @@
-"""From what rules see to findings: when one begins, how severe it is, what it follows from, when it is over."""
+"""From what rules see to findings: when one begins, how severe it is, from what it follows, when it ends."""
 
 from __future__ import annotations
 
@@ -203,10 +203,11 @@ def test_a_cause_is_logged_with_what_follows_from_it(caplog: pytest.LogCaptureFi
     assert alone.startswith("loopwatch: LW201 warning")
     table.fake.advance(EVERY)
     table.look(symptom("LW101", severity="critical"), symptom("LW301", "redis", because="LW101"))
-    assert caplog.messages[2:] == [
+    [later] = caplog.messages[2:]
+    assert later == (
         "loopwatch: LW301 warning: redis is slow (because of LW101). What to do: be quick. "
         "See docs/rules/LW301.md"
-    ]
+    )
 
 
 def test_the_log_is_kept_from_a_flood(caplog: pytest.LogCaptureFixture) -> None:

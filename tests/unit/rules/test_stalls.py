@@ -1,4 +1,4 @@
-"""Stalls, as rules tell of them: by cause and culprit, if there are enough, and with what to do about each."""
+"""Stalls, as rules tell of them: by cause and culprit, if there are enough, with what to do about each."""
 
 from __future__ import annotations
 
