@@ -37,13 +37,14 @@ def _symptom(function: str, known: Sequence[Lost], told: Sequence[Lost], count: 
     work = f"`{last.coroutine}`" if frame is None or frame.function != last.coroutine else ""
     seen = " at ".join(filter(None, (work, place(frame) if frame else "")))
     others = len({(one.coroutine, one.await_stack) for one in known}) - 1
+    further = "" if not others else f"; so do {others} other places" if others > 1 else "; so does one other"
     return Symptom(
         rule="LW401",
         key=(function, last.coroutine),
         severity="warning",
         summary=f"{seen} runs without {' and '.join(missing)}, which "
         f"{place(last.site)} had as it handed that over: {times(count)} {period(WINDOW)}"
-        f"{f'; so do {others} more places' if others else ''}",
+        f"{further}",
         evidence={"works": count, "variables": len(missing), "places": others + 1},
         fix="hand the context over with the work: asyncio.to_thread(f) instead of run_in_executor(None, f); "
         "executor.submit(contextvars.copy_context().run, f); queue.put(loopwatch.carry(item)) and "
