@@ -22,6 +22,7 @@ COMPONENTS = (
     "pools",
     "prometheus",
     "reader",
+    "rules",
     "show",
     "signals",
     "tasks",
