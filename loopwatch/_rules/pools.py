@@ -21,7 +21,7 @@ CRITICAL = 10.0
 def _saturated(view: View) -> Iterator[Symptom]:
     for short in short_pools(view):
         pool = short.pool
-        if not is_full(pool) and not _may_be_full_in_part(pool):
+        if not is_full(pool) and not (_may_be_full_in_part(pool) and _wait_for_no_opening(short)):
             continue
         nested = _nested(pool)
         yield Symptom(
@@ -42,11 +42,20 @@ def _may_be_full_in_part(pool: Pool) -> bool:
     return pool.kind == "aiohttp" or pool.instances > 1
 
 
+def _wait_for_no_opening(short: Shortage) -> bool:
+    """Whether callers of a pool that is not full wait now, and not for a connection to be opened.
+
+    That takes a while as well, and is a part of the waits that ended.
+    """
+    return short.oldest_wait >= LONG and not short.pool.connecting
+
+
 def _fullness(short: Shortage) -> str:
     pool = short.pool
     if is_full(pool):
         together = f" ({pool.instances} pools together)" if pool.instances > 1 else ""
-        return f"is full: {short.used} of {pool.max} connections are in use{together},"
+        opening = f" and {pool.connecting} being opened" if pool.connecting else ""
+        return f"is full: {short.used} of {pool.max} connections are in use{opening}{together},"
     limit = f"{pool.max}" if pool.max is not None else "any number of"
     part = f"one of its {pool.instances} pools" if pool.instances > 1 else "the limit for one host"
     return f"has {short.used} of {limit} connections in use, yet {part} is full,"
@@ -108,8 +117,9 @@ def _root(view: View, short: Shortage) -> str | None:
 def _streams(view: View) -> Iterator[Symptom]:
     for short in short_pools(view):
         pool = short.pool
-        if pool.kind not in HTTP2 or is_full(pool) or _may_be_full_in_part(pool) or pool.connecting:
-            continue  # a connection that is being opened may turn out to be HTTP/2, or not
+        ambiguous = is_full(pool) or _may_be_full_in_part(pool)
+        if pool.kind not in HTTP2 or ambiguous or not _wait_for_no_opening(short):
+            continue
         package = library_of(pool.kind).name
         limit = "" if pool.max is None else f" of {pool.max}"
         yield Symptom(

@@ -145,7 +145,8 @@ class TestSaturated:
         assert "oldest_wait_s" not in found.evidence
 
     def test_connections_being_opened_are_taken(self) -> None:
-        assert one(seen(full("asyncpg", used=7, connecting=3)), "LW301")
+        found = one(seen(full("asyncpg", used=7, connecting=3)), "LW301")
+        assert "7 of 10 connections are in use and 3 being opened" in found.summary
         assert seen(full("asyncpg", used=6, connecting=3)) == []
 
     def test_several_pools_added_up(self) -> None:
@@ -344,6 +345,9 @@ class TestStreams:
 
     def test_it_may_be_something_else(self) -> None:
         assert seen(full(used=1, connecting=1)) == []  # they wait for the first connection
+        opened = {("pool_wait", *HTTP): waits(*[4.0] * 60)}
+        assert seen(full(used=1, oldest_wait=0.9), points=opened) == []  # these waits had one opened
+        assert seen(full(used=11, max=20, instances=2, oldest_wait=0.9), points=opened) == []
         assert one(
             seen(full(used=11, max=20, instances=2)), "LW301"
         )  # one of two is full, and which is not known
