@@ -153,14 +153,16 @@ class TestSaturated:
         found = one(seen(full("asyncpg", used=20, max=20, instances=2)), "LW301")
         assert "(2 pools together)" in found.summary
         assert "raise max_size above 10 in each of the 2 pools" in found.fix
-        part = one(seen(full("asyncpg", used=11, max=20, instances=2)), "LW301")
+        part = one(seen(full("asyncpg", used=11, max=20, instances=2, oldest_wait=5.0)), "LW301")
         assert "has 11 of 20 connections in use, yet one of its 2 pools is full" in part.summary
 
     def test_aiohttp_bounds_each_host_too(self) -> None:
-        found = one(seen(full("aiohttp", max=100, used=2, pending=3)), "LW301")
+        found = one(seen(full("aiohttp", max=100, used=2, pending=3, oldest_wait=5.0)), "LW301")
         assert "has 2 of 100 connections in use, yet the limit for one host is full" in found.summary
         assert found.fix.startswith("raise limit_per_host (connector=aiohttp.TCPConnector(limit=...")
-        assert "any number of" in one(seen(full("aiohttp", max=None, used=2)), "LW301").summary
+        assert (
+            "any number of" in one(seen(full("aiohttp", max=None, used=2, oldest_wait=5.0)), "LW301").summary
+        )
 
     def test_a_pool_without_a_name(self) -> None:
         assert (
@@ -339,16 +341,16 @@ class TestClients:
 
 class TestStreams:
     def test_callers_wait_though_the_pool_is_not_full(self) -> None:
-        found = one(seen(full(max=100, used=1, pending=7)), "LW308")
+        found = one(seen(full(max=100, used=1, pending=7, borrowers=(borrower(),) * 3)), "LW308")
         assert "though only 1 of 100 connections are open" in found.summary
         assert "http2=False" in found.fix
+        assert found.evidence["streams_at_least"] == 3
 
     def test_it_may_be_something_else(self) -> None:
-        assert seen(full(used=1, connecting=1)) == []  # they wait for the first connection
+        assert seen(full(used=1)) == []  # no more requests are under way than there are connections
+        shared = (borrower(), borrower())
         opened = {("pool_wait", *HTTP): waits(*[4.0] * 60)}
-        assert seen(full(used=1, oldest_wait=0.9), points=opened) == []  # these waits had one opened
-        assert seen(full(used=11, max=20, instances=2, oldest_wait=0.9), points=opened) == []
-        assert one(
-            seen(full(used=11, max=20, instances=2)), "LW301"
-        )  # one of two is full, and which is not known
+        assert seen(full(used=1, oldest_wait=0.9, borrowers=shared), points=opened) == []  # a moment
+        assert seen(full(used=11, max=20, instances=2, oldest_wait=4.9), points=opened) == []
+        assert one(seen(full(used=11, max=20, instances=2, oldest_wait=5.0)), "LW301")  # one of two is full
         assert seen(full("asyncpg", "db", used=1)) == []
