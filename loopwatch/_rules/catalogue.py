@@ -12,5 +12,8 @@ from .stalls import STALLS
 from .tasks import TASKS
 
 RULES: tuple[Rule, ...] = tuple(
-    sorted((*STALLS, *LOOP, *TASKS, *POOLS, *EXECUTORS, *CONTEXT, *SHUTDOWN), key=lambda rule: rule.id)
+    sorted(
+        (*STALLS, *LOOP, *TASKS, *POOLS, *EXECUTORS, *CONTEXT, *SHUTDOWN),
+        key=lambda rule: rule.id,
+    )
 )

@@ -25,6 +25,7 @@ VOCABULARY = {
     "_errors",
     "_journal",
     "_threads",
+    "_rule_ids",
     "_version",
 }
 BASE = {"_internals", "_store", "_context"}
