@@ -8,7 +8,7 @@ from loopwatch.facts import OTHER
 
 from .counts import counted, known
 from .libraries import JOB_RUNNERS, library_of, waits_of
-from .rule import WINDOW, Symptom, View
+from .rule import Symptom, View
 from .words import period
 
 DOZENS = 20
@@ -42,8 +42,8 @@ def clients(view: View) -> Iterator[Symptom]:
             rule="LW307",
             key=(pool.kind, pool.label),
             severity="warning",
-            summary=f"{created} of {client} were made ({pool.label}) {period(WINDOW)}{uses}{left}: each has "
-            "a pool of its own, so hardly anything is used again",
+            summary=f"{created} of {client} were made ({pool.label}) {period(view.seconds)}{uses}{left}: "
+            "each has a pool of its own, so hardly anything is used again",
             evidence=known(created=created, uses=acquires, instances=pool.instances),
             fix=f"make one {client} when the program starts, use it for all requests, and close it at the "
             "end",

@@ -27,23 +27,24 @@ def _lost(view: View) -> Iterator[Symptom]:
         recent = [one for one in known if one.lost_at > since]
         count = max(round(increases.get((function,), 0.0)), len(recent))
         if count and function != OTHER:
-            yield _symptom(function, known, recent or known, count)
+            yield _symptom(function, known, recent or known, count, period(view.seconds))
 
 
-def _symptom(function: str, known: Sequence[Lost], told: Sequence[Lost], count: int) -> Symptom:
+def _symptom(function: str, known: Sequence[Lost], told: Sequence[Lost], count: int, when: str) -> Symptom:
     last = told[-1]
     missing = sorted({name for one in told for name in one.missing})
     frame = own_frame(last.await_stack)
     work = f"`{last.coroutine}`" if frame is None or frame.function != last.coroutine else ""
     seen = " at ".join(filter(None, (work, place(frame) if frame else "")))
     others = len({(one.coroutine, one.await_stack) for one in known}) - 1
+    further = "" if not others else f"; so do {others} other places" if others > 1 else "; so does one other"
     return Symptom(
         rule="LW401",
         key=(function, last.coroutine),
         severity="warning",
         summary=f"{seen} runs without {' and '.join(missing)}, which "
-        f"{place(last.site)} had as it handed that over: {times(count)} {period(WINDOW)}"
-        f"{f'; so do {others} more places' if others else ''}",
+        f"{place(last.site)} had as it handed that over: {times(count)} {when}"
+        f"{further}",
         evidence={"works": count, "variables": len(missing), "places": others + 1},
         fix="hand the context over with the work: asyncio.to_thread(f) instead of run_in_executor(None, f); "
         "executor.submit(contextvars.copy_context().run, f); queue.put(loopwatch.carry(item)) and "

@@ -14,6 +14,8 @@ from .roots import blocked_by
 from .rule import Rule, Symptom, View
 from .shortage import HTTP2, LONG, Shortage, callers, holder, is_full, named, short_pools
 
+IN_PART = 5.0
+"""Seconds of a wait for a pool that has some free: who asked may be about to get it."""
 CRITICAL = 10.0
 """Seconds of a wait after which whoever asked has gone."""
 
@@ -21,7 +23,7 @@ CRITICAL = 10.0
 def _saturated(view: View) -> Iterator[Symptom]:
     for short in short_pools(view):
         pool = short.pool
-        if not is_full(pool) and not _may_be_full_in_part(pool):
+        if not is_full(pool) and not _is_full_in_part(short):
             continue
         nested = _nested(pool)
         yield Symptom(
@@ -37,16 +39,22 @@ def _saturated(view: View) -> Iterator[Symptom]:
         )
 
 
-def _may_be_full_in_part(pool: Pool) -> bool:
-    """Whether some of a pool may be full: for one host, or one of several pools that are added up."""
-    return pool.kind == "aiohttp" or pool.instances > 1
+def _is_full_in_part(short: Shortage) -> bool:
+    """Whether some of a pool is full: for one host, or one of several pools that are added up.
+
+    Waits that ended are no evidence here: the opening of a connection is a part of them.
+    """
+    pool = short.pool
+    in_parts = pool.kind == "aiohttp" or pool.instances > 1
+    return in_parts and short.oldest_wait >= IN_PART and not pool.connecting
 
 
 def _fullness(short: Shortage) -> str:
     pool = short.pool
     if is_full(pool):
         together = f" ({pool.instances} pools together)" if pool.instances > 1 else ""
-        return f"is full: {short.used} of {pool.max} connections are in use{together},"
+        opening = f" and {pool.connecting} being opened" if pool.connecting else ""
+        return f"is full: {short.used} of {pool.max} connections are in use{opening}{together},"
     limit = f"{pool.max}" if pool.max is not None else "any number of"
     part = f"one of its {pool.instances} pools" if pool.instances > 1 else "the limit for one host"
     return f"has {short.used} of {limit} connections in use, yet {part} is full,"
@@ -108,8 +116,8 @@ def _root(view: View, short: Shortage) -> str | None:
 def _streams(view: View) -> Iterator[Symptom]:
     for short in short_pools(view):
         pool = short.pool
-        if pool.kind not in HTTP2 or is_full(pool) or _may_be_full_in_part(pool) or pool.connecting:
-            continue  # a connection that is being opened may turn out to be HTTP/2, or not
+        if pool.kind not in HTTP2 or is_full(pool) or short.oldest_wait < LONG or not _shares(pool):
+            continue
         package = library_of(pool.kind).name
         limit = "" if pool.max is None else f" of {pool.max}"
         yield Symptom(
@@ -119,13 +127,22 @@ def _streams(view: View) -> Iterator[Symptom]:
             summary=f"{callers(short.pending)} of {named(pool)} wait, {short.waited}, though only "
             f"{short.used}{limit} connections are open: all HTTP/2 streams that the server allows on one "
             "are in use",
-            evidence=short.evidence,
+            evidence=short.evidence | {"streams_at_least": len(pool.borrowers or ())},
             fix="spread the requests over several clients, each with a connection of its own, or use "
             f"{package}.AsyncClient(http2=False), which opens up to max_connections; the number of streams "
             "(SETTINGS_MAX_CONCURRENT_STREAMS) is the server's to raise",
             count=max(1, short.slow),
             because=blocked_by(view, max(short.oldest_wait, LONG)),
         )
+
+
+def _shares(pool: Pool) -> bool:
+    """Whether more requests are under way than there are connections, as only HTTP/2 has them.
+
+    Requests that wait are none of them. A pool of HTTP/1.1 that is not full keeps nobody waiting, but a loop
+    that hardly runs may let it look so.
+    """
+    return pool.used is not None and len(pool.borrowers or ()) > pool.used
 
 
 POOLS: tuple[Rule, ...] = (

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from .counts import counted, known
 from .libraries import library_of, waits_of
 from .roots import blocked_by
-from .rule import WINDOW, Symptom, View
+from .rule import Symptom, View
 from .shortage import LONG, callers, named, short_pools
 from .words import period, span, times
 
@@ -23,7 +23,8 @@ def timeouts(view: View) -> Iterator[Symptom]:
             rule="LW302",
             key=(pool.kind, pool.label),
             severity="critical",
-            summary=f"{callers(count)} of {named(pool)} gave up waiting for a connection {period(WINDOW)}"
+            summary=f"{callers(count)} of {named(pool)} gave up waiting for a connection "
+            f"{period(view.seconds)}"
             f"{f'; p99 of the waits {span(p99)}' if p99 else ''}",
             evidence=known(
                 timeouts=count,
@@ -49,8 +50,8 @@ def rejections(view: View) -> Iterator[Symptom]:
             rule="LW303",
             key=(pool.kind, pool.label),
             severity="critical",
-            summary=f"{named(pool)} turned callers away {times(count)} {period(WINDOW)}, since all of its "
-            f"{pool.max or ''} connections were in use",
+            summary=f"{named(pool)} turned callers away {times(count)} {period(view.seconds)}, since all "
+            f"of its {pool.max or ''} connections were in use",
             evidence=known(rejected=count, used=pool.used, max=pool.max, pending=pool.pending),
             fix=f"{limit} ({library.written}), bound the jobs that want a connection at once"
             f"{f', or {library.turns_away}' if library.turns_away else ''}",

@@ -34,6 +34,10 @@ def _recent(view: View, reason: LostReason) -> list[Group]:
     return _grouped(found, view.increases("task_lost").get((reason,), 0.0))
 
 
+def _lately(view: View) -> str:
+    return period(min(WINDOW, view.seconds))
+
+
 def _living(view: View, *leaks: LeakReason) -> list[Group]:
     """Group the lost tasks that live still. Which ones have ended is not known: those found first."""
     found: list[Lost] = []
@@ -76,7 +80,7 @@ def _destroyed(view: View) -> Iterator[Symptom]:
             rule="LW201",
             key=kind,
             severity="warning",
-            summary=f"{_tasks(losses, count)}, {was} garbage-collected while pending {period(WINDOW)}: "
+            summary=f"{_tasks(losses, count)}, {was} garbage-collected while pending {_lately(view)}: "
             f"{_last_stood(last)}",
             evidence={"destroyed": count, "age_s": last.age},
             fix="hold the task until it is done: start it with loopwatch.spawn() or in an asyncio.TaskGroup, "
@@ -102,7 +106,7 @@ def _unretrieved(view: View) -> Iterator[Symptom]:
             key=kind,
             severity="warning",
             summary=f"{_tasks(losses, count)}, died of {last.exception}{where}, and nobody asked for the "
-            f"exception ({times(count)} {period(WINDOW)})",
+            f"exception ({times(count)} {_lately(view)})",
             evidence={"exceptions": count, "age_s": last.age},
             fix="await the task, or start it with loopwatch.spawn(), which logs the failure at once; then "
             f"mend what raises {last.exception}",
@@ -118,7 +122,7 @@ def _never_awaited(view: View) -> Iterator[Symptom]:
             key=kind,
             severity="warning",
             summary=f"coroutine `{last.coroutine}`, dropped by {place(last.site)}, was never awaited "
-            f"({times(count)} {period(WINDOW)}): none of its code ran",
+            f"({times(count)} {_lately(view)}): none of its code ran",
             evidence={"dropped": count},
             fix=f"write `await {last.coroutine.rpartition('.')[2]}(...)`, or start it as a task that "
             "somebody holds: loopwatch.spawn() or an asyncio.TaskGroup",
