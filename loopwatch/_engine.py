@@ -38,6 +38,8 @@ from ._probes.probe import Probe
 from ._probes.unawaited import UnawaitedProbe
 from ._reader import Reader
 from ._records import DrainReport, Stall
+from ._rules.catalogue import RULES
+from ._rules.findings import Findings
 from ._settings import Settings
 from ._store.jobs import JOBS
 from ._store.loop_state import LoopStates
@@ -55,14 +57,8 @@ from ._watchdog.loss_report import LossReport
 from ._watchdog.lost import LostTasks
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
-from ._watchdog.thread import Watchdog
+from ._watchdog.thread import Watchdog, tick_for
 from .exporters.exports import Exports
-
-LOOKS = 3
-"""How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
-so each is sampled at least once before it counts. Each look more costs an idle process 0.1 % of a core."""
-SHORTEST_TICK = 0.005
-"""Seconds between two looks of the watchdog, however low the threshold: it costs some 20 us each."""
 
 WRITTEN = 0.15
 """Seconds the log's handlers may take to write what a drain says."""
@@ -139,12 +135,13 @@ class Engine:
         overdue = Overdue(pools, hub, contexts, settings.hold_threshold, pace.admit, outbox, clock, journal)
         self._pool_census = PoolCensus(pools, hub, contexts, clock)
         self._saturation = Saturation(pools, hub, self._pool_census, outbox, clock)
+        self._findings = Findings(RULES, settings, outbox, clock, journal)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
             make_tracker=lambda state: Tracker(state, witness),
             lateness=lateness,
-            tick=max(settings.stall_threshold / LOOKS, SHORTEST_TICK),
+            tick=tick_for(settings.stall_threshold),
             clock=clock,
             journal=journal,
             chores=(
@@ -156,6 +153,7 @@ class Engine:
                 leaks.look,
                 overdue.look,
                 self._saturation.look,
+                lambda: self._findings.look(self.reader.snapshot),
                 self._refresh_exports,
             ),
         )
@@ -175,6 +173,7 @@ class Engine:
             JobCounts(self._drains),
             self._pool_census,
             (self._own(),),
+            self._findings.seen_in,
         )
         self._exports = Exports(
             self.settings, self.reader, self._outbox.take, self._pools.ignored, self._journal, clock
@@ -203,7 +202,8 @@ class Engine:
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: (
-                self._report.log_suppressed + self._losses.log_suppressed + self._pool_pace.suppressed
+                sum(each.log_suppressed for each in (self._report, self._losses, self._findings))
+                + self._pool_pace.suppressed
             ),
             unwatched=self._attach.unwatched.copy,
         )
@@ -253,6 +253,7 @@ class Engine:
             self._done("watchdog", self._watchdog.stop)
         self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
         self._done("watchdog", self._lost_tasks.collect)
+        self._done("rules", lambda: self._findings.end(self.reader.snapshot))
         self._report.end()
         self._losses.end()
         self._done("otlp", self._stop_export)
@@ -384,7 +385,7 @@ class Engine:
         self._pauses.running_since = None  # a thread that collected does not run here
         kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
         counted = self._unawaited.dropped, self._pools, JOBS, self._drains
-        told = self._report, self._losses, self._pool_pace, self._saturation, self._outbox
+        told = self._report, self._losses, self._pool_pace, self._saturation, self._findings, self._outbox
         for each in (*kept, *counted, *told):
             each.clear()
         self._signals.after_fork_in_child()

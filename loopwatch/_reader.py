@@ -59,6 +59,7 @@ class Reader:
         jobs: JobCounts,
         pools: PoolCensus,
         further: Iterable[Source],
+        judge: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
     ) -> None:
         self._service_name = service_name
         self._clock = clock
@@ -70,10 +71,11 @@ class Reader:
         self._jobs = jobs
         self._pools = pools
         self._kept_waits: tuple[float, int, tuple[Waiting, ...]] = (0.0, 0, ())
+        self._judge = judge
         self._sources: tuple[Source, ...] = (loops, stalls, tasks, losses, jobs, pools, *further)
 
     def snapshot(self) -> Snapshot:
-        """Return everything known now."""
+        """Return everything known now, and what is wrong with it."""
         return self._snapshot(all_people=False)
 
     def document(self, stall_threshold: float, *, brief: bool = False) -> Document:
@@ -111,7 +113,7 @@ class Reader:
         for source in self._sources:
             for stem, labels, value in self._said(source.measures, now):
                 points.setdefault(stem, []).append(Point(labels, value))
-        return Snapshot(
+        snapshot = Snapshot(
             taken_at=self._clock.wall(),
             service_name=self._service_name,
             points={stem: tuple(found) for stem, found in points.items()},
@@ -121,6 +123,7 @@ class Reader:
             drains=self.drains(),
             pools=self._said(self._pools.records, all_people=all_people),
         )
+        return self._judge(snapshot)
 
     def _said(self, asked: Callable[..., Iterable[T]], *args: Any, **options: Any) -> tuple[T, ...]:
         """Return all that a collector says, or nothing of it."""

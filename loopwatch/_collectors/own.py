@@ -24,6 +24,7 @@ COMPONENTS = (
     "pools",
     "prometheus",
     "reader",
+    "rules",
     "show",
     "signals",
     "tasks",

@@ -30,6 +30,7 @@ VOCABULARY = {
     "_server",
     "_user_directory",
     "_consoles",
+    "_rule_ids",
     "_version",
 }
 BASE = {"_internals", "_store", "_context"}
