@@ -174,6 +174,7 @@ class Engine:
             self._pool_census,
             (self._own(),),
             self._findings.seen_in,
+            self.settings.stall_threshold,
         )
         self._exports = Exports(
             self.settings, self.reader, self._outbox.take, self._pools.ignored, self._journal, clock

@@ -60,6 +60,7 @@ class Reader:
         pools: PoolCensus,
         further: Iterable[Source],
         judge: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
+        stall_threshold: float = 0.1,
     ) -> None:
         self._service_name = service_name
         self._clock = clock
@@ -72,20 +73,21 @@ class Reader:
         self._pools = pools
         self._kept_waits: tuple[float, int, tuple[Waiting, ...]] = (0.0, 0, ())
         self._judge = judge
+        self._stall_threshold = stall_threshold
         self._sources: tuple[Source, ...] = (loops, stalls, tasks, losses, jobs, pools, *further)
 
     def snapshot(self) -> Snapshot:
         """Return everything known now, and what is wrong with it."""
         return self._snapshot(all_people=False)
 
-    def document(self, stall_threshold: float, *, brief: bool = False) -> Document:
+    def document(self, *, brief: bool = False) -> Document:
         """Return everything known now, with tasks and waits: what ``loopwatch top`` shows.
 
         Takes some 20 ms of a core in a program with hundreds of tasks. A brief one has the loops and the
         stalls in progress alone, and takes less than one.
         """
         now = self._clock.monotonic()
-        process = Process(os.getpid(), platform.python_version(), __version__, stall_threshold)
+        process = Process(os.getpid(), platform.python_version(), __version__, self._stall_threshold)
         if brief:
             stalls = tuple(stall for stall in self.stalls() if stall.in_progress)
             wall = self._clock.wall()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import socket
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from loopwatch._consoles import Client, found
 from loopwatch._document import PATH, Document, DocumentError, read
 
 DEFAULT = "http://127.0.0.1:9464"
@@ -92,7 +94,7 @@ def _reason(error: Exception) -> str:
 def target_of(text: str) -> Target:
     """Return what is meant by a URL, by HOST:PORT, or by a pid. Raises ValueError, which says why not."""
     if text.isdecimal():
-        return _process(int(text))
+        return Process(int(text))
     url = text if "://" in text else f"http://{text}"
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https"):
@@ -117,5 +119,27 @@ def _is_v6(host: str) -> bool:
         return False
 
 
-def _process(pid: int) -> Target:
-    raise ValueError(f"{pid}: a process cannot be asked by its pid yet")
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The line console of a process: there is one also where there is no endpoint."""
+
+    own_pid: int
+
+    @property
+    def name(self) -> str:
+        """What to call it: by its socket."""
+        return "its console socket"
+
+    def fetch(self, pid: int | None = None, *, brief: bool = False) -> Document:
+        """Ask the console of that process, by default of this one. Raises NoAnswerError."""
+        asked = self.own_pid if pid is None else pid
+        path = next((each.path for each in found() if each.pid == asked), None)
+        if path is None:
+            raise NoAnswerError(f"no process {asked} of this user runs an event loop under loopwatch")
+        try:
+            with contextlib.closing(Client(path, WITHIN)) as client:
+                return read(client.ask("json brief" if brief else "json").encode())
+        except DocumentError as error:
+            raise NoAnswerError(str(error)) from None
+        except OSError as error:
+            raise NoAnswerError(_reason(error)) from None

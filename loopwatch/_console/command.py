@@ -57,3 +57,5 @@ class Command:
     """Further sentences of its help."""
     words: tuple[str, ...] = ()
     """What may follow the name, as far as it can be listed: for completion."""
+    for_programs: bool = False
+    """Whether its lines are left as they are, however long: nobody reads them."""

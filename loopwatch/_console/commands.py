@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
 
-from . import changes, findings, jobs, loops, pools, tasks
+from . import changes, everything, findings, jobs, loops, pools, tasks
 from .command import Command, Desk, Question, WrongUseError
 from .looks import Looks
 from .numbers import Numbers
@@ -28,6 +28,7 @@ ALL: tuple[Command, ...] = (
     *findings.COMMANDS,
     *changes.COMMANDS,
     *jobs.COMMANDS,
+    *everything.COMMANDS,
 )
 
 
@@ -59,7 +60,10 @@ class Commands:
         if not name:
             return ""
         try:
-            lines = list(self._command(name).answer(Question(self._desk, words, width)))
+            command = self._command(name)
+            lines = list(command.answer(Question(self._desk, words, width)))
+            if command.for_programs:
+                return "\n".join(lines)
         except WrongUseError as wrong:
             lines = [str(wrong)]
         except Exception as error:  # noqa: BLE001 - counted and logged; whoever asked is told

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from loopwatch._document import Document
 from loopwatch._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task, Waiting
 
 
@@ -13,6 +14,9 @@ class Source(Protocol):
 
     def snapshot(self) -> Snapshot:
         """Return everything known now, findings and facts among it."""
+
+    def document(self, *, brief: bool = False) -> Document:
+        """Return everything known now, with tasks and waits; a brief one has loops and stalls alone."""
 
     def loops(self) -> Sequence[Loop]:
         """Return the health of each loop."""

@@ -27,7 +27,7 @@ class Source(Protocol):
     def snapshot(self) -> Snapshot:
         """Return everything known now."""
 
-    def document(self, stall_threshold: float, *, brief: bool = False) -> Document:
+    def document(self, *, brief: bool = False) -> Document:
         """Return everything known now, with tasks and waits; a brief one has loops and stalls alone."""
 
 
@@ -49,9 +49,8 @@ class Exports:
         self._take_events = take_events
         self._journal = journal
         self._clock = clock
-        threshold = settings.stall_threshold
         self.metrics = MetricsService(
-            settings, source.snapshot, lambda brief: source.document(threshold, brief=brief), journal, clock
+            settings, source.snapshot, lambda brief: source.document(brief=brief), journal, clock
         )
         self.otel = OtelService(
             settings,
