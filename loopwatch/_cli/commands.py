@@ -8,6 +8,7 @@ from loopwatch._version import __version__
 
 from .console import console
 from .demo import demo
+from .doctor import doctor
 from .top.command import top
 
 
@@ -26,3 +27,4 @@ def run() -> None:
 cli.add_command(console)
 cli.add_command(demo)
 cli.add_command(top)
+cli.add_command(doctor)

@@ -121,7 +121,8 @@ def of_lost(lost: Lost, document: Document, width: int) -> Iterator[str]:
 def of_finding(one: Finding, document: Document, width: int) -> Iterator[str]:
     """Say all about a finding."""
     now = document.snapshot.taken_at
-    yield from paragraph(one.summary, width, f"{one.rule} {one.severity}: ", "  ")
+    more = f" (and {number(one.more)} more like it)" if one.more else ""
+    yield from paragraph(one.summary + more, width, f"{one.rule} {one.severity}: ", "  ")
     yield from field("evidence", evidence(one.evidence), width)
     yield from field("fix", one.fix, width)
     yield from field("because of", f"{one.because}, mend that first" if one.because else None, width)
