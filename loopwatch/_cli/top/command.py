@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import click
 
 from loopwatch._cli.target import DEFAULT, target_of
@@ -39,5 +41,8 @@ def top(target: str, every: float) -> None:
             Session(found.name, fetching, terminal).run()
     except (EOFError, KeyboardInterrupt):  # the terminal is gone, or Ctrl-C: either is an end like any other
         pass
+    except OSError as error:
+        if error.errno != errno.EIO:  # which says that the terminal is gone, as it was being drawn on
+            raise
     finally:
         fetching.end()

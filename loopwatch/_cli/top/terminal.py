@@ -93,7 +93,8 @@ class Terminal:
             with self._live:
                 yield
         finally:
-            termios.tcsetattr(sys.stdin, termios.TCSAFLUSH, before)
+            with contextlib.suppress(termios.error):  # it is gone
+                termios.tcsetattr(sys.stdin, termios.TCSAFLUSH, before)
             for number, handler in previous.items():
                 signal.signal(number, handler)
             os.close(self._woken)

@@ -189,7 +189,7 @@ def _foot(state: State, width: int) -> Text:
     elif state.opened is not None:
         said = "Esc back  Up Down scroll  f freeze  ? help  q quit"
     elif state.listing is not None:
-        said = "Enter details  Tab page  s sort  S turn  / filter  f freeze  w worker  ? help  q quit"
+        said = "Enter open  Tab page  s sort  / filter  f freeze  w worker  ? help  q quit"
     else:
         said = "Tab or 1-9 page  f freeze  w worker  r fetch  ? help  q quit"
     return Text(_fitted(said, width), "black on white")
