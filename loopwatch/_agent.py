@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from . import _settings
 from ._errors import ConfigurationError, LoopwatchError
-from ._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task, Waiting
+from ._records import DrainReport, Finding, Loop, Lost, Pool, Snapshot, Stall, Task, Waiting
 from ._settings import UNSET, Settings, Unset
 
 if TYPE_CHECKING:
@@ -74,6 +74,13 @@ class Agent:
         """Return the reports of the last 16 drains, oldest first."""
         return self._engine.reader.drains()
 
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what is wrong now, the most severe first, each followed by what follows from it.
+
+        Takes a snapshot, and looks at that: not to be called in an event loop that has much to do.
+        """
+        return self.snapshot().findings
+
     def under_pressure(self) -> bool:
         """Whether an event loop has more to do than it can do: for a readiness probe, or to turn work away.
 
@@ -87,6 +94,11 @@ class Agent:
     def prometheus_url(self) -> str | None:
         """Where ``/metrics`` is served, maybe by another worker; None while it is not: before a loop runs."""
         return self._engine.metrics.url
+
+    @property
+    def console_path(self) -> str | None:
+        """Where the socket of the console is, for ``nc -U``; None while there is none: before a loop runs."""
+        return self._engine.console.path
 
     @property
     def settings(self) -> Settings:
@@ -118,6 +130,9 @@ def install(
     app_packages: tuple[str, ...] | list[str] | Unset = UNSET,
     hold_dump: bool | str | Unset = UNSET,
     hold_threshold: float | Unset | None = UNSET,
+    console_socket: bool | Unset = UNSET,
+    ignore: tuple[str, ...] | list[str] | Unset = UNSET,
+    allow: tuple[str, ...] | list[str] | Unset = UNSET,
 ) -> Agent:
     """Watch every event loop of this process, those already made and those to come.
 
@@ -141,6 +156,12 @@ def install(
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
     - ``hold_threshold``: seconds for which a connection of a pool may be held before a log line says by whom;
       1 to 86400, default 60, None for never.
+    - ``console_socket``: True (default) answers ``loopwatch console`` on a UNIX socket that this user alone
+      can reach, from the first loop that runs on; False makes none.
+    - ``ignore``: rules that are not to be applied, such as ``LW104``, or not to what a pattern names:
+      ``LW101:shop.startup.*``. See ``docs/rules/``.
+    - ``allow``: patterns of names, such as ``shop.startup.*``, that no rule is to find anything wrong with:
+      functions that may block, tasks that may live for long.
 
     With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.
     Raises ConfigurationError for a value that cannot work, before anything is changed.
@@ -157,6 +178,9 @@ def install(
         "app_packages": app_packages,
         "hold_dump": hold_dump,
         "hold_threshold": hold_threshold,
+        "console_socket": console_socket,
+        "ignore": ignore,
+        "allow": allow,
     }
     disabled = _settings.disabled()
     settings = _settings.load({}, {}) if disabled else _settings.load(arguments)

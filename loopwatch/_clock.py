@@ -54,6 +54,11 @@ class Clock:
         return wall + moment - (before + after) / 2
 
 
+def nanoseconds(moment: float) -> int:
+    """Return a moment as a whole number: it names what began then, a stall or a task."""
+    return round(moment * 1e9)
+
+
 READINGS = 5
 """Pairs of clock readings, at most, of which one is to be close together."""
 CLOSE = 0.001

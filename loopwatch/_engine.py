@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from ._collectors.pools.saturation import Saturation
 from ._collectors.pressure import Pressure
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
+from ._console.service import Console
 from ._context.backing import Backing, lean_on
 from ._context.handover import LostContexts
 from ._context.reader import ContextReader
@@ -39,6 +39,8 @@ from ._probes.probe import Probe
 from ._probes.unawaited import UnawaitedProbe
 from ._reader import Reader
 from ._records import DrainReport, Stall
+from ._rules.catalogue import RULES
+from ._rules.findings import Findings
 from ._settings import Settings
 from ._store.jobs import JOBS
 from ._store.loop_state import LoopStates
@@ -56,14 +58,8 @@ from ._watchdog.loss_report import LossReport
 from ._watchdog.lost import LostTasks
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
-from ._watchdog.thread import Watchdog
+from ._watchdog.thread import Watchdog, tick_for
 from .exporters.exports import Exports
-
-LOOKS = 3
-"""How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
-so each is sampled at least once before it counts. Each look more costs an idle process 0.1 % of a core."""
-SHORTEST_TICK = 0.005
-"""Seconds between two looks of the watchdog, however low the threshold: it costs some 20 us each."""
 
 WRITTEN = 0.15
 """Seconds the log's handlers may take to write what a drain says."""
@@ -142,12 +138,13 @@ class Engine:
         self._saturation = Saturation(pools, hub, self._pool_census, outbox, clock)
         self._health = LoopHealth(self._states, clock, self._attach.own_timers)
         self.pressure = Pressure(self._states, self._health, settings.stall_threshold, clock)
+        self._findings = Findings(RULES, settings, outbox, clock, journal)
         self._hold_dump = HoldDump(settings.hold_dump, journal)
         self._watchdog = Watchdog(
             states=self._states,
             make_tracker=lambda state: Tracker(state, witness),
             lateness=lateness,
-            tick=max(settings.stall_threshold / LOOKS, SHORTEST_TICK),
+            tick=tick_for(settings.stall_threshold),
             clock=clock,
             journal=journal,
             chores=(
@@ -160,6 +157,7 @@ class Engine:
                 overdue.look,
                 self._saturation.look,
                 self.pressure.look,
+                lambda: self._findings.look(self.reader.snapshot),
                 self._refresh_exports,
             ),
         )
@@ -179,11 +177,14 @@ class Engine:
             JobCounts(self._drains),
             self._pool_census,
             (self._own(),),
+            self._findings.seen_in,
+            self.settings.stall_threshold,
         )
         self._exports = Exports(
-            self.settings, self.reader.snapshot, self._outbox.take, self._pools.ignored, self._journal, clock
+            self.settings, self.reader, self._outbox.take, self._pools.ignored, self._journal, clock
         )
         self.metrics, self.otel = self._exports.metrics, self._exports.otel
+        self.console = Console(self.settings, self.reader, self._journal, clock)
 
     def _own(self) -> Own:
         states = self._states
@@ -194,6 +195,7 @@ class Engine:
                 "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
                 "endpoint": lambda: self.metrics.cpu_time,
                 "otlp": lambda: self.otel.cpu_time,
+                "console": lambda: self.console.cpu_time,
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
@@ -205,7 +207,8 @@ class Engine:
             },
             internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
             log_suppressed=lambda: (
-                self._report.log_suppressed + self._losses.log_suppressed + self._pool_pace.suppressed
+                sum(each.log_suppressed for each in (self._report, self._losses, self._findings))
+                + self._pool_pace.suppressed
             ),
             unwatched=self._attach.unwatched.copy,
         )
@@ -250,10 +253,12 @@ class Engine:
         lean_on(None)
         if self._started:
             self._started = False
+            self._done("console", self.console.stop)
             self._done("endpoint", self.metrics.stop)
             self._done("watchdog", self._watchdog.stop)
         self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
         self._done("watchdog", self._lost_tasks.collect)
+        self._done("rules", lambda: self._findings.end(self.reader.snapshot))
         self._report.end()
         self._losses.end()
         self._done("otlp", self._stop_export)
@@ -317,20 +322,13 @@ class Engine:
         """Start each part for itself: what one of them lacks is no reason to do without the others."""
         parts: dict[str, Callable[[], None]] = {
             "journal": self._journal.start,
-            "hold_dump": self._start_dump,
+            "hold_dump": self._hold_dump.start,
             "watchdog": self._watchdog.start,
             "endpoint": self.metrics.start,
+            "console": self.console.start,
         }
         for component, start in parts.items():
             self._done(component, start)
-
-    def _start_dump(self) -> None:
-        try:
-            self._hold_dump.start()
-        except OSError as error:
-            self._journal.say(
-                logging.WARNING, "loopwatch: long holds of the GIL will not be dumped: %s", error
-            )
 
     def _tell(self, stall: Stall) -> None:
         if not stall.in_progress:
@@ -355,6 +353,7 @@ class Engine:
             "watchdog": self._watchdog.thread,
             "journal": self._journal.thread,
             **self._exports.threads(),
+            **self.console.threads(),
         }
 
     def before_fork(self) -> None:
@@ -391,8 +390,8 @@ class Engine:
         self._pauses.running_since = None  # a thread that collected does not run here
         kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
         counted = self._unawaited.dropped, self._pools, JOBS, self._drains
-        told = self._report, self._losses, self._pool_pace, self._saturation, self._outbox, self.pressure
-        for each in (*kept, *counted, *told):
+        told = self._report, self._losses, self._pool_pace, self._saturation, self._findings, self._outbox
+        for each in (*kept, *counted, *told, self.pressure):
             each.clear()
         self._signals.after_fork_in_child()
         self._attach.forget()
@@ -400,3 +399,4 @@ class Engine:
         self._watchdog.forget_thread()
         self._hold_dump.forget()
         self._exports.forget()
+        self.console.forget()

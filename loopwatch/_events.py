@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-from ._records import Borrower, DrainReport, Lost, Pool, Stall, Task
+from ._records import Borrower, DrainReport, Finding, Lost, Pool, Stall, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +50,19 @@ class JobEnded:
     """Makes its record: off the loop, since ``show`` functions run for it."""
 
 
-Event = Stall | Lost | Drained | Saturated | HeldTooLong | JobEnded
+FindingChange = Literal["began", "rose", "fell", "over"]
+"""What may become of a finding; ``rose`` and ``fell`` are said of its severity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finding that begins, changes in severity, or is over."""
+
+    finding: Finding
+    change: FindingChange
+    at: float
+    """Unix time."""
+
+
+Event = Stall | Lost | Drained | Saturated | HeldTooLong | JobEnded | Found
 """A stall that is over, or another thing that is told of once."""

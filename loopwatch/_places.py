@@ -22,8 +22,23 @@ class Stand(NamedTuple):
     waiting_on: str | None
 
 
+KEPT = 4096
+"""Places whose records are kept: a program stands at the same ones again and again."""
+
+_shaped: dict[tuple[int, int, str], tuple[CodeType, Frame]] = {}
+"""By the id of the code object, which is held, so that no other gets it. Its hash would take as long as the
+look-up of the line."""
+
+
 def shape(place: Place) -> Frame:
     """Turn a place into a record. Looks up the line, reads no source."""
     code, offset, module = place
+    known = _shaped.get((id(code), offset, module))
+    if known is not None:
+        return known[1]
     lines = (line for start, end, line in code.co_lines() if start <= offset < end)
-    return Frame(code.co_qualname, module, code.co_filename, next(lines, None) or code.co_firstlineno)
+    frame = Frame(code.co_qualname, module, code.co_filename, next(lines, None) or code.co_firstlineno)
+    if len(_shaped) >= KEPT:
+        _shaped.clear()
+    _shaped[id(code), offset, module] = code, frame
+    return frame

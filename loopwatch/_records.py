@@ -104,6 +104,8 @@ class Stall:
     trace_flags: int | None = None
     """Of W3C Trace Context. Odd when the trace is sampled, so that it can be looked up. Likewise wherever it
     stands beside a ``trace_id``."""
+    id: int = 0
+    """The same at every reading, in progress or over, and no other stall's of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +165,12 @@ class Task:
     daemon: bool
     loop_name: str
     trace_flags: int | None = None
+    id: int = 0
+    """The same at every reading, live or ended, and no other task's of this process."""
+    awaits: tuple[int, ...] = ()
+    """Ids of the live tasks it waits for: directly, or by ``gather``, ``wait``, ``shield``, a task group."""
+    job: bool = False
+    """Whether it is a job of ``spawn()`` that lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +253,8 @@ class Borrower(PoolUser):
     """Seconds since it was acquired."""
     gone: bool
     """Whether the task that acquired it has ended: nobody is left to give it back."""
+    overdue: bool = False
+    """Whether it was told of, as held for longer than ``hold_threshold``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,7 +298,8 @@ class Pool:
     created: int
     """Pools so far."""
     borrowers: tuple[Borrower, ...] | None
-    """Up to 20, longest first. In a snapshot only of pools that somebody waits for, as the waiters."""
+    """Up to 20, longest first. In a snapshot only of pools that somebody waits for, as the waiters, or that
+    have something overdue."""
     waiters: tuple[PoolWaiter, ...] | None
     """Up to 20, longest first."""
 
@@ -347,10 +358,15 @@ class Finding:
     last_seen: float
     """Unix time."""
     count: int
-    """How often it happened, in the rule's own unit: stalls, tasks, timeouts; else looks that saw it."""
+    """How often it happened in the minute before it was last seen, in the rule's own unit: stalls, tasks,
+    timeouts; 1 where that cannot be counted."""
     docs_url: str
+    key: tuple[str, ...] = ()
+    """The names of what it is about, such as a function: what the settings ``ignore`` and ``allow`` match."""
     because: str | None = None
     """The rule of another finding that is the cause of this one; that one is to be mended first."""
+    more: int = 0
+    """Of how many further things the rule would say the same: it names ten at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,4 +388,4 @@ class Snapshot:
     pools: tuple[Pool, ...] = ()
     """By kind and label."""
     findings: tuple[Finding, ...] = ()
-    """What is wrong now: causes before what follows from them, the most severe first."""
+    """What is wrong now, the most severe first, each followed by what follows from it."""

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from . import _otlp
 from ._errors import ConfigurationError
+from ._rule_ids import RULE_IDS
 
 logger = logging.getLogger("loopwatch")
 
@@ -57,6 +58,9 @@ class Settings:
     app_packages: tuple[str, ...] = ()
     hold_dump: bool | str = True
     hold_threshold: float | None = 60.0
+    console_socket: bool = True
+    ignore: tuple[str, ...] = ()
+    allow: tuple[str, ...] = ()
 
 
 def _fail(name: str, value: object, why: str, instead: str) -> ConfigurationError:
@@ -158,6 +162,41 @@ def _hold_dump(name: str, value: object) -> bool | str:
     )
 
 
+def _texts(name: str, value: object, instead: str) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise _fail(name, value, f"got {type(value).__name__}, not a sequence of texts", instead)
+    texts = tuple(value)
+    for text in texts:
+        if not isinstance(text, str) or not text.strip():
+            raise _fail(name, value, f"{text!r} is not a text with something in it", instead)
+    return tuple(text.strip() for text in texts)
+
+
+def _ignore(name: str, value: object) -> tuple[str, ...]:
+    instead = "Give rules, or rules and patterns of names, such as ignore=('LW104', 'LW101:shop.startup.*')."
+    entries = _texts(name, value, instead)
+    for entry in entries:
+        rule, colon, pattern = entry.partition(":")
+        if rule not in RULE_IDS:
+            near = difflib.get_close_matches(rule.upper(), RULE_IDS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(RULE_IDS)}."
+            raise _fail(name, value, f"there is no rule {rule!r}: {hint}", instead)
+        if colon and not pattern.strip():
+            raise _fail(name, value, f"{entry!r} has no pattern after its colon", instead)
+    return entries
+
+
+def _allow(name: str, value: object) -> tuple[str, ...]:
+    instead = "Give names or patterns of names, such as allow=('shop.startup.*', 'shop.jobs.poll')."
+    patterns = _texts(name, value, instead)
+    for pattern in patterns:
+        if not pattern.strip("*?. "):
+            raise _fail(name, value, f"{pattern!r} allows everything", instead)
+        if pattern.partition(":")[0] in RULE_IDS:
+            raise _fail(name, value, f"{pattern!r} names a rule", f"Write ignore=({pattern!r},).")
+    return patterns
+
+
 _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "service_name": _text,
     "stall_threshold": _stall_threshold,
@@ -170,6 +209,9 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "app_packages": _app_packages,
     "hold_dump": _hold_dump,
     "hold_threshold": _hold_threshold,
+    "console_socket": _yes_or_no,
+    "ignore": _ignore,
+    "allow": _allow,
 }
 
 
@@ -188,9 +230,9 @@ def _parse(field: str, name: str, raw: str) -> object:
             return int(text)
         except ValueError:
             raise _fail(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
-    if field == "app_packages":
+    if field in ("app_packages", "ignore", "allow"):
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans"):
+    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans", "console_socket"):
         flag = _flag(text)
         return raw if flag is None else flag
     return raw

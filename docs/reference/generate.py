@@ -9,7 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import get_args
 
-from loopwatch import Cause, DrainState, LeakReason, LostReason, facts
+from loopwatch import Cause, DrainState, LeakReason, LostReason, Severity, facts
 
 TARGET = Path(__file__).with_name("metrics.md")
 
@@ -69,6 +69,8 @@ LABELS = {
     "process.pid": "of one of the workers that share the endpoint; there every series has it",
     "loopwatch.reader.kind": "the library, or `thread_pool`",
     "loopwatch.reader.feature": "`gauges`, `waits` or `holders`",
+    "loopwatch.rule": "id of the [rule](../rules/README.md), such as `LW101`",
+    "loopwatch.severity": "; ".join(f"`{severity}`" for severity in get_args(Severity)),
     "loopwatch.reason": "why the loop was left alone",
     "loopwatch.job.state": "`running`, `ok`, `error` or `cancelled`",
     "loopwatch.drain.state": "; ".join(f"`{state}`" for state in get_args(DrainState)),

@@ -6,7 +6,10 @@ import click
 
 from loopwatch._version import __version__
 
+from .console import console
 from .demo import demo
+from .doctor import doctor
+from .top.command import top
 
 
 @click.group()
@@ -21,4 +24,7 @@ def run() -> None:
     raise NotImplementedError("listed for --help only: __main__ answers `run` itself, without click")
 
 
+cli.add_command(console)
 cli.add_command(demo)
+cli.add_command(top)
+cli.add_command(doctor)

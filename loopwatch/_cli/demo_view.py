@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from loopwatch._clock import SYSTEM, Clock
-from loopwatch._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall
+from loopwatch._records import DrainReport, Finding, Loop, Lost, Pool, Snapshot, Stall
 
-from . import demo_lost, demo_pools, demo_text
+from . import demo_findings, demo_lost, demo_pools, demo_text
 
 REFRESH = 0.2
 """Seconds between two looks at the agent: often enough to show a stall while it goes on."""
@@ -55,7 +55,7 @@ class Agent(Protocol):
 class View:
     """Prints each stall once, of losses the first of a kind, a pool when it falls short; below, live tables.
 
-    What is the first of its kind comes with its stack.
+    What is the first of its kind comes with its stack. The end is what was found wrong, and what to do.
 
     The agent's word alone is printed about the service, and the clients' own about themselves.
     """
@@ -72,8 +72,10 @@ class View:
         self._last_lost: Sequence[Lost] = ()
         self._lost: dict[tuple[object, ...], demo_lost.Kind] = {}
         self._short: set[tuple[str, str]] = set()
+        self._found: set[tuple[str, tuple[str, ...]]] = set()
         self._points: demo_lost.Points = {}
-        self._points_at = -math.inf
+        self._findings: Sequence[Finding] = ()
+        self._snapshot_at = -math.inf
         self._clients = ""
         self._metrics: str | None = None
 
@@ -120,7 +122,7 @@ class View:
     def summary(self) -> None:
         """Print what there was in all."""
         self._tell_new()
-        self._points_at = -math.inf
+        self._snapshot_at = -math.inf
         self._print(Text(f"\nAfter {self.elapsed:.0f} s the agent says:", "bold"))
         for table in self._tables():
             self._console.print(Padding(table, (1, 0, 0, 2), expand=False))
@@ -134,6 +136,15 @@ class View:
             self._print("  nothing: it watches no event loop")
         elif not self._culprits and not self._lost:
             self._print("\n  no stall, and nothing was lost")
+        self._tell_what_is_wrong()
+
+    def _tell_what_is_wrong(self) -> None:
+        """Print the verdict: what there is to mend, in order."""
+        self._print(Text("\nWhat is wrong, and what to do:", "bold"))
+        for line in demo_findings.lines(self._findings):
+            self._print(line)
+        if not self._findings:
+            self._print("  nothing was found")
 
     def _tell_new(self) -> None:
         if self._metrics is None and (url := self._agent.prometheus_url):
@@ -155,6 +166,11 @@ class View:
                 self._short.add((pool.kind, pool.label))
                 self._print(self._stamp(demo_pools.headline(pool)))
                 self._console.print(Padding(demo_pools.details(pool), (0, 0, 0, 12), expand=False))
+        self._look()
+        for finding in self._findings:
+            if (finding.rule, finding.key) not in self._found:
+                self._found.add((finding.rule, finding.key))
+                self._print(self._stamp(demo_findings.headline(finding)))
 
     def _tell(self, stall: Stall) -> None:
         """Print one stall, with its stack if it is the first of its kind."""
@@ -195,10 +211,15 @@ class View:
 
     def _facts(self) -> demo_lost.Points:
         """Return the agent's facts, a second old at most."""
-        now = self._clock.monotonic()
-        if now - self._points_at >= SNAPSHOT_EVERY:
-            self._points, self._points_at = self._agent.snapshot().points, now
+        self._look()
         return self._points
+
+    def _look(self) -> None:
+        """Take a snapshot, if the last one is a second old."""
+        now = self._clock.monotonic()
+        if now - self._snapshot_at >= SNAPSHOT_EVERY:
+            snapshot = self._agent.snapshot()
+            self._points, self._findings, self._snapshot_at = snapshot.points, snapshot.findings, now
 
     def _going_on(self) -> list[Stall]:
         return [stall for stall in self._agent.stalls() if stall.in_progress]

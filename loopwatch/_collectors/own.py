@@ -9,7 +9,9 @@ from loopwatch._measures import Measure
 
 COMPONENTS = (
     "attach",
+    "console",
     "context",
+    "document",
     "drain",
     "endpoint",
     "exceptions",
@@ -22,6 +24,7 @@ COMPONENTS = (
     "pools",
     "prometheus",
     "reader",
+    "rules",
     "show",
     "signals",
     "tasks",

@@ -6,14 +6,17 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from loopwatch._clock import Clock
+from loopwatch._clock import Clock, nanoseconds
 from loopwatch._context.reader import ContextReader
-from loopwatch._internals.await_chain import chain, describe
+from loopwatch._document import TaskSite
+from loopwatch._internals.await_chain import Chain, chain, describe
+from loopwatch._internals.dependencies import needs
 from loopwatch._internals.futures import coroutine_of, name_of
 from loopwatch._internals.tasks import function_of, unretrieved
 from loopwatch._measures import Distribution, Measure
@@ -21,10 +24,13 @@ from loopwatch._places import shape
 from loopwatch._records import Task
 from loopwatch._store.cells import TopTotals
 from loopwatch._store.daemons import is_daemon
+from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.sites import Site
-from loopwatch._store.tasks import LiveTask
+from loopwatch._store.tasks import LiveTask, oldest
 from loopwatch.facts import OTHER, TASK_BUCKETS, TOP
+
+from .sites import LOOKED_AT, task_sites
 
 UNRETRIEVED_AFTER = 1.0
 """Seconds an exception may wait for somebody to ask for it before it shows as unretrieved."""
@@ -92,12 +98,29 @@ class TaskCensus:
         zero = self._clock.wall_at(0.0)
         states = self._states.all()
         ended = [task for state in states for task in self._ended(state, now, zero)]
-        live = [task for state in states for task in self._live(state, now, zero, limit)]
+        live = [
+            task
+            for state in states
+            for task in self._live(state, oldest(state.tasks.live, limit), now, zero, limit)
+        ]
         return (*sorted(ended, key=_began), *sorted(live, key=_began)[:limit])
+
+    def sample(self, limit: int, of_each: int) -> tuple[Task, ...]:
+        """Return up to ``limit`` live tasks, oldest first, of no site more than ``of_each``."""
+        now, zero = self._clock.monotonic(), self._clock.wall_at(0.0)
+        found: list[Task] = []
+        for state in self._states.all():
+            records = list(islice(_few_of_each(oldest(state.tasks.live, LOOKED_AT), of_each), limit))
+            found += self._live(state, records, now, zero, limit)
+        return tuple(sorted(found, key=_began)[:limit])
+
+    def sites(self, now: float) -> tuple[TaskSite, ...]:
+        """Return the places that create tasks, those with most live ones first."""
+        return task_sites(self._states.all(), now)
 
     def live(self, limit: int) -> list[Any]:
         """Return up to ``limit`` live tasks of each loop, oldest first. Not to be kept."""
-        records = [record for state in self._states.all() for record in _oldest(state.tasks.live, limit)]
+        records = [record for state in self._states.all() for record in oldest(state.tasks.live, limit)]
         return [task for record in records if (task := record()) is not None and not task.done()]
 
     def _ended(self, state: LoopState, now: float, zero: float) -> Iterator[Task]:
@@ -130,10 +153,12 @@ class TaskCensus:
                 waiting_on=None,
                 daemon=False,
                 loop_name=state.name,
+                id=nanoseconds(started),
             )
 
-    def _live(self, state: LoopState, now: float, zero: float, limit: int) -> Iterator[Task]:
-        records = _oldest(state.tasks.live, limit)
+    def _live(
+        self, state: LoopState, records: Sequence[LiveTask], now: float, zero: float, limit: int
+    ) -> Iterator[Task]:
         for record in records:
             task = record()
             if task is not None and not task.done():
@@ -171,7 +196,22 @@ class TaskCensus:
             waiting_on=describe(found),
             daemon=is_daemon(task),
             loop_name=state.name,
+            id=nanoseconds(record.started),
+            awaits=self._awaited(state, found),
+            job=_is_job(state, task),
         )
+
+    def _awaited(self, state: LoopState, found: Chain) -> tuple[int, ...]:
+        """Return the ids of the tasks that one which stands there waits for."""
+        with contextlib.suppress(Exception):  # it went on under our eyes: it waits for none
+            needed = needs(found.links, found.awaited) if found.awaited is not None else None
+            tasks = () if needed is None else needed.tasks
+            begun = [
+                record.started if (record := state.tasks.live.get(id(task))) else self._strays.get(task)
+                for task in tasks
+            ]
+            return tuple(nanoseconds(moment) for moment in begun if moment is not None)
+        return ()
 
     def _stray(self, task: Any, now: float) -> LiveTask | None:
         """Return a record of a task that was not created through the loop: made when it was first seen."""
@@ -197,9 +237,9 @@ class TaskCensus:
             for outcome in ("ok", "error", "cancelled"):
                 yield "task_finished", (outcome, name), getattr(tally, outcome)
             yield "task_duration", (name,), Distribution(TASK_BUCKETS, tally.buckets, tally.seconds)
-        oldest = self._oldest_age(now)
-        if oldest is not None:
-            yield "task_age_max", (), oldest
+        age = self._oldest_age(now)
+        if age is not None:
+            yield "task_age_max", (), age
 
     def _count(self) -> tuple[dict[str, int], list[tuple[str, Tally]]]:
         """Return how many tasks of each function live, and what became of those of the largest ones."""
@@ -222,7 +262,7 @@ class TaskCensus:
         """Return the age of the oldest task that is no daemon; None without tasks."""
         ages = []
         for state in self._states.all():
-            for record in _oldest(state.tasks.live, 50):
+            for record in oldest(state.tasks.live, 50):
                 task = record()
                 if task is not None and not is_daemon(task):
                     ages.append(now - record.started)
@@ -230,16 +270,22 @@ class TaskCensus:
         return max(ages, default=None)
 
 
+def _is_job(state: LoopState, task: Any) -> bool:
+    loop = state.loop() if state.loop is not None else None
+    return loop is not None and JOBS.holds(loop, task)
+
+
 def _began(task: Task) -> float:
     return task.started_at
 
 
-def _oldest(live: dict[int, LiveTask], limit: int) -> list[LiveTask]:
-    """Return up to ``limit`` records, oldest first, though their loop may add and remove some meanwhile."""
-    for _ in range(10):
-        with contextlib.suppress(RuntimeError):  # it has, while we were copying
-            return list(islice(live.values(), limit))
-    return []
+def _few_of_each(records: Iterable[LiveTask], of_each: int) -> Iterator[LiveTask]:
+    """Leave out tasks of a site of which there were ``of_each`` before."""
+    seen: Counter[int] = Counter()
+    for record in records:
+        seen[record.site.address] += 1
+        if seen[record.site.address] <= of_each:
+            yield record
 
 
 def _named(states: list[LoopState]) -> Iterator[tuple[str, Site]]:

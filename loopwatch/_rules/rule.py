@@ -21,7 +21,8 @@ class Symptom:
 
     rule: str
     key: tuple[str, ...]
-    """What makes it the same thing at the next look: a function and a cause, the kind and label of a pool."""
+    """What makes it the same thing at the next look: the name of a function, the kind and label of a pool.
+    Names that users know: with them they say what to ignore (``LW301:shop.db.*``)."""
     severity: Severity
     summary: str
     evidence: Mapping[str, float]
@@ -29,7 +30,8 @@ class Symptom:
     count: int = 1
     """How often it happened in the window, where that can be counted; else 1."""
     because: str | None = None
-    """The id of the rule that names the cause, when the evidence shows that this one follows from it."""
+    """The id of the rule that names the cause, when the evidence shows that this one follows from it
+    (``roots.blocked_by``). Only told while that rule has a finding, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,8 @@ class View:
 
     now: Snapshot
     before: Snapshot
-    """About ``WINDOW`` old, or the first there is. The same as ``now`` at the first look."""
+    """About ``WINDOW`` old; in the first minute, an empty one, taken at the start. All that is kept of it are
+    its counters and histograms, in ``points``: of losses and stalls, look at their own times."""
 
     @property
     def seconds(self) -> float:

@@ -6,10 +6,12 @@ objects, so that a task dies when it would without us.
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from loopwatch._places import Place, Stand
@@ -247,3 +249,11 @@ class LoopTasks:
 def tasks_of(records: Iterable[LiveTask]) -> Iterator[Any]:
     """Yield the tasks of these records that exist still."""
     return (task for record in records if (task := record()) is not None)
+
+
+def oldest(live: dict[int, LiveTask], limit: int) -> list[LiveTask]:
+    """Return up to ``limit`` records, oldest first, though their loop may add and remove some meanwhile."""
+    for _ in range(10):
+        with contextlib.suppress(RuntimeError):  # it has, while we were copying
+            return list(islice(live.values(), limit))
+    return []

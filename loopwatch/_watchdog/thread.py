@@ -24,8 +24,18 @@ IDLE = 1.35
 next is early enough."""
 SLOW = 0.5
 """Seconds between two readings of the CPU clocks of all threads."""
+LOOKS = 3
+"""How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
+so each is sampled at least once before it counts. Each look more costs an idle process 0.1 % of a core."""
+SHORTEST_TICK = 0.005
+"""Seconds between two looks, however low the threshold: it costs some 20 us each."""
 CHORES_EVERY = 1.0
 """Seconds between two rounds of chores: things that are nobody's hurry."""
+
+
+def tick_for(threshold: float) -> float:
+    """Return the seconds between two looks, for stalls of ``threshold`` seconds and more to be seen."""
+    return max(threshold / LOOKS, SHORTEST_TICK)
 
 
 class Watchdog:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from loopwatch._clock import Clock
+from loopwatch._clock import Clock, nanoseconds
 from loopwatch._context.reader import ContextReader
 from loopwatch._places import Place, shape
 from loopwatch._records import Cause, Stall, Victim
@@ -87,6 +87,7 @@ class Verdict:
             in_progress=in_progress,
             samples=len(samples),
             loop_name=self._state.name,
+            id=nanoseconds(ended.start),
         )
 
     def _victim(self, task: Seen) -> Victim:

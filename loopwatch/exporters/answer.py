@@ -1,14 +1,28 @@
-"""An HTTP response, whatever makes it and whatever carries it."""
+"""An HTTP request and the response to it, whatever makes it and whatever carries it."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
+
+from loopwatch._server import Wait
 
 PLAIN = "text/plain; charset=utf-8"
+METHODS = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for."""
+
+    method: str
+    path: str
+    query: str
+    """What follows the question mark; empty without one."""
+    headers: Mapping[str, str]
+    """By name, in lower case; one that was not sent is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,23 +41,19 @@ class Answer:
         return [("Content-Type", self.content_type), ("Content-Length", length), *self.headers]
 
 
-class HasFile(Protocol):
-    """What a selector can wait on."""
+def refused(status: HTTPStatus, why: str) -> Answer:
+    """Return an answer of one line that says why there is no other."""
+    allow = (("Allow", ", ".join(METHODS)),) if status is HTTPStatus.METHOD_NOT_ALLOWED else ()
+    return Answer(status, f"{why}\n".encode("utf-8", "backslashreplace"), headers=allow)
 
-    def fileno(self) -> int:
-        """Return the number of its file."""
 
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """What has to happen before a conversation can go on: an event of a file, or that it is too late."""
-
-    file: HasFile | int
-    event: int
-    """Of ``selectors``."""
-    until: float = math.inf
-    """In monotonic time."""
+def method_refused() -> Answer:
+    """Return the answer to a method that might change something: nothing here can be changed."""
+    return refused(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.")
 
 
 Answering: TypeAlias = Generator[Wait, None, Answer]
 """An answer in the making, which need not be there at once."""
+
+Respond = Callable[[Request], Answering]
+"""Makes the answer to a request."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from loopwatch._clock import Clock
+from loopwatch._document import Document
 from loopwatch._events import Event
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
@@ -20,8 +21,18 @@ if TYPE_CHECKING:
     from .otel.pipeline import Teller
 
 
+class Source(Protocol):
+    """What is exported comes from it. Any thread but a watched loop's."""
+
+    def snapshot(self) -> Snapshot:
+        """Return everything known now."""
+
+    def document(self, *, brief: bool = False) -> Document:
+        """Return everything known now, with tasks and waits; a brief one has loops and stalls alone."""
+
+
 class Exports:
-    """Exports snapshots, and the events that ``take_events`` returns.
+    """Exports snapshots and documents, and the events that ``take_events`` returns.
 
     ``unwatched`` keeps what is created in a thread meanwhile from counting as the program's.
     """
@@ -29,7 +40,7 @@ class Exports:
     def __init__(
         self,
         settings: Settings,
-        snapshot: Callable[[], Snapshot],
+        source: Source,
         take_events: Callable[[], Iterable[Event]],
         unwatched: Callable[[], AbstractContextManager[object]],
         journal: Journal,
@@ -38,9 +49,17 @@ class Exports:
         self._take_events = take_events
         self._journal = journal
         self._clock = clock
-        self.metrics = MetricsService(settings, snapshot, journal, clock)
+        self.metrics = MetricsService(
+            settings, source.snapshot, lambda brief: source.document(brief=brief), journal, clock
+        )
         self.otel = OtelService(
-            settings, snapshot, self._tellers, lambda: self.metrics.collector, unwatched, journal, clock
+            settings,
+            source.snapshot,
+            self._tellers,
+            lambda: self.metrics.collector,
+            unwatched,
+            journal,
+            clock,
         )
 
     def refresh(self, *, loops_run: bool) -> None:

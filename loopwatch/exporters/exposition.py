@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 
@@ -12,10 +12,8 @@ from prometheus_client.registry import Collector
 
 from loopwatch._journal import Journal
 
-from .answer import Answer
+from .answer import METHODS, Answer, Request, method_refused
 from .prometheus import COMPONENT
-
-METHODS = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,7 @@ def form_for(accept: str) -> Form:
 def answer(method: str, accept: str, write: Callable[[Form], bytes], journal: Journal) -> Answer:
     """Answer a request for the metrics with what ``write`` makes of the form the client gets."""
     if method not in METHODS:
-        allow = (("Allow", ", ".join(METHODS)),)
-        return Answer(HTTPStatus.METHOD_NOT_ALLOWED, b"Only GET and HEAD are answered.\n", headers=allow)
+        return method_refused()
     form = form_for(accept)
     try:
         return Answer(HTTPStatus.OK, write(form), form.content_type)
@@ -61,15 +58,10 @@ class Exposition:
         self._registry = registry
         self._journal = journal
 
-    def answer(
-        self, method: str, headers: Mapping[str, str], write: Callable[[Form], bytes] | None = None
-    ) -> Answer:
-        """Answer a scrape; the names of ``headers`` are in lower case, and one not sent is empty.
-
-        ``write`` makes another text than that of the registry.
-        """
-        response = answer(method, headers["accept"], write or self.write, self._journal)
-        if response.status is HTTPStatus.OK and gzip_accepted(headers["accept-encoding"]):
+    def answer(self, request: Request, write: Callable[[Form], bytes] | None = None) -> Answer:
+        """Answer a scrape. ``write`` makes another text than that of the registry."""
+        response = answer(request.method, request.headers["accept"], write or self.write, self._journal)
+        if response.status is HTTPStatus.OK and gzip_accepted(request.headers["accept-encoding"]):
             compressed = (*response.headers, ("Content-Encoding", "gzip"))
             return replace(response, body=gzip.compress(response.body), headers=compressed)
         return response

@@ -10,8 +10,10 @@ import socket
 from loopwatch import _settings
 from loopwatch._journal import Journal
 
-from .endpoint import PATH, Endpoint, Respond
+from .answer import Respond
+from .endpoint import Endpoint
 from .meeting import Meeting
+from .pages import METRICS
 
 AGAIN = 1.0
 """Seconds until the address is tried again. The end of the process that has it is mostly noticed at once."""
@@ -152,4 +154,4 @@ def _listen(host: str, port: int) -> socket.socket:
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     host = _REACHED_AT.get(host, host)
-    return f"http://[{host}]:{port}{PATH}" if ":" in host else f"http://{host}:{port}{PATH}"
+    return f"http://[{host}]:{port}{METRICS}" if ":" in host else f"http://{host}:{port}{METRICS}"

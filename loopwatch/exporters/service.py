@@ -9,18 +9,21 @@ thread, since it takes a while.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from loopwatch._clock import Clock
+from loopwatch._document import PATH, Document
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
 from loopwatch._threads import OwnThread
 
-from .answer import Answering
+from .answer import Answering, Request
+from .document import DocumentPage
 from .endpoint import Endpoint
 from .meeting import Meeting, NoMeetingError
+from .pages import METRICS, Page, Pages, is_loopback
 from .port import Port
 
 if TYPE_CHECKING:
@@ -33,10 +36,16 @@ class MetricsService:
     """Serves snapshots."""
 
     def __init__(
-        self, settings: Settings, snapshot: Callable[[], Snapshot], journal: Journal, clock: Clock
+        self,
+        settings: Settings,
+        snapshot: Callable[[], Snapshot],
+        document: Callable[[bool], Document],
+        journal: Journal,
+        clock: Clock,
     ) -> None:
         self._settings = settings
         self._snapshot = snapshot
+        self._document = DocumentPage(document, journal)
         self._journal = journal
         self._clock = clock
         self._endpoint: Endpoint | None = None
@@ -66,7 +75,7 @@ class MetricsService:
             return
         endpoint = Endpoint(self._journal, prepare=self._shown, clock=self._clock, on_cost=self._add_cost)
         self._endpoint = endpoint
-        self._port = Port(host, port, endpoint, self._answer, self._journal)
+        self._port = Port(host, port, endpoint, self._pages(host).respond, self._journal)
         problem = ""
         try:
             if port:
@@ -138,20 +147,34 @@ class MetricsService:
         if self._kept is not None:
             self._kept.refresh()
 
-    def _answer(self, method: str, headers: Mapping[str, str]) -> Answering:
+    def _pages(self, host: str) -> Pages:
+        """Return what the port has.
+
+        What is scraped is had by any name, except where
+        only this machine can ask."""
+        metrics = Page(self._answer, "the metrics", by_any_name=not is_loopback(host))
+        document = Page(self._answer_document, "all else, for loopwatch top,")
+        return Pages({METRICS: metrics, PATH: document}, host)
+
+    def _answer(self, request: Request) -> Answering:
         """Answer a scrape: with the metrics of all workers, if there are several."""
         if self._meeting is None:
-            return (yield from self._answer_alone(method, headers))
+            return self._shown().answer(request)
         if self._shared is None:
             from .shared import SharedExposition
 
             self._shared = SharedExposition(self._shown(), self._meeting, self._clock)
-        return (yield from self._shared.answer(method, headers))
+        return (yield from self._shared.answer(request))
 
-    def _answer_alone(self, method: str, headers: Mapping[str, str]) -> Answering:
-        """Answer with the metrics of this process: also to the sibling that has the port."""
+    def _answer_document(self, request: Request) -> Answering:
+        return (yield from self._document.answer_of_any(request, self._meeting, self._clock))
+
+    def _answer_alone(self, request: Request) -> Answering:
+        """Answer the sibling that has the port: with what is of this process."""
         yield from ()
-        return self._shown().answer(method, headers)
+        if request.path == PATH:
+            return self._document.answer(request, self._meeting)
+        return self._shown().answer(request)
 
     def _shown(self) -> Exposition:
         """Return what the endpoint shows, made the first time. The endpoint's thread."""

@@ -11,10 +11,11 @@ from loopwatch import facts
 from loopwatch._clock import Clock
 from loopwatch._measures import Point
 
-from .answer import Answering
-from .exposition import METHODS, Exposition, Form, form_for
+from .answer import Answering, Request
+from .exposition import Exposition, Form, form_for
 from .meeting import Meeting
 from .merge import Merged, NotOursError
+from .pages import METRICS
 from .prometheus import family
 from .siblings import Siblings
 
@@ -31,14 +32,14 @@ class SharedExposition:
         self._meeting = meeting
         self._clock = clock
 
-    def answer(self, method: str, headers: Mapping[str, str]) -> Answering:
+    def answer(self, request: Request) -> Answering:
         """Answer a scrape, as ``Exposition`` does."""
-        others = self._meeting.others() if method in METHODS else []
+        others = self._meeting.others()
         if not self._meeting.shared:
-            return self._own.answer(method, headers)
+            return self._own.answer(request)
         siblings = Siblings(self._meeting, self._clock)
-        yield from siblings.ask(others, form_for(headers["accept"]).content_type)
-        return self._own.answer(method, headers, lambda form: self._write(form, siblings.texts))
+        yield from siblings.ask(others, METRICS, form_for(request.headers["accept"]).content_type)
+        return self._own.answer(request, lambda form: self._write(form, siblings.texts))
 
     def _write(self, form: Form, texts: Mapping[int, bytes | None]) -> bytes:
         merged, up = Merged(), {}

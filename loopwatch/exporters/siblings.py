@@ -1,7 +1,7 @@
-"""Asks the other workers for their metrics, all at once, and waits for none longer than for the others.
+"""Asks the other workers for what they show, all at once, and waits for none longer than for the others.
 
 A worker answers from the thread of its own endpoint. One that cannot, since it is stopped or its GIL is held,
-is left out of the scrape.
+is left out.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from loopwatch._clock import Clock
+from loopwatch._server import Wait
 
-from .answer import Wait
 from .meeting import Entry, Meeting
 
 WITHIN = 0.5
@@ -40,12 +40,12 @@ class Siblings:
         self._waiting: list[_Asked] = []
         self.texts: dict[int, bytes | None] = {}
 
-    def ask(self, entries: Sequence[Entry], content_type: str) -> Generator[Wait, None, None]:
-        """Ask all, and go on until all have answered or the time is up."""
+    def ask(self, entries: Sequence[Entry], path: str, content_type: str) -> Generator[Wait, None, None]:
+        """Ask all for a page, and go on until all have answered or the time is up."""
         until = self._clock.monotonic() + WITHIN
         try:
             for entry in entries:
-                self._ask(entry, content_type)
+                self._ask(entry, path, content_type)
             while self._waiting and self._clock.monotonic() < until:
                 yield Wait(self._selector, selectors.EVENT_READ, until)  # which can be waited on like a file
                 for key, _ in self._selector.select(0):
@@ -55,7 +55,7 @@ class Siblings:
             for asked in self._waiting:
                 asked.socket.close()
 
-    def _ask(self, entry: Entry, content_type: str) -> None:
+    def _ask(self, entry: Entry, path: str, content_type: str) -> None:
         try:
             connection = self._meeting.connect(entry)
         except (ConnectionRefusedError, FileNotFoundError):
@@ -68,7 +68,7 @@ class Siblings:
         self._waiting.append(asked)
         self.texts[entry.pid] = None
         try:
-            connection.send(f"GET /metrics HTTP/1.1\r\nAccept: {content_type}\r\n\r\n".encode())
+            connection.send(f"GET {path} HTTP/1.1\r\nAccept: {content_type}\r\n\r\n".encode())
             self._selector.register(connection, selectors.EVENT_READ, asked)
         except OSError:
             self._finish(asked)

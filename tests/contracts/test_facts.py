@@ -29,6 +29,8 @@ OF_POOLS = {
     fact.stem for fact in facts.ALL if fact.stem.startswith(("pool_", "database_", "http_", "executor_"))
 } | {"reader_up"}
 """What readers of pools tell under words of their own, and the census of pools sorts by family."""
+OF_THE_RULES = {"finding_count"}
+"""What the rules tell of a snapshot, and add to it."""
 OF_THE_ENDPOINT = {"worker_up"}
 """What an endpoint tells of those that share it, which no process knows of itself."""
 OF_THE_MOMENT = {"info", "ready", "timers"} | OF_POOLS
@@ -94,16 +96,16 @@ class TestFact:
 
     def test_it_is_born(self, fact: facts.Fact) -> None:
         parts = (*BORN, "_engine") if fact.stem in OF_OURSELVES else BORN
-        assert fact.stem in OF_THE_MOMENT | OF_THE_ENDPOINT or spelled(
-            BORN_AS.get(fact.stem, fact.stem), parts
-        )
+        elsewhere = OF_THE_MOMENT | OF_THE_ENDPOINT | OF_THE_RULES
+        assert fact.stem in elsewhere or spelled(BORN_AS.get(fact.stem, fact.stem), parts)
 
     def test_it_is_kept(self, fact: facts.Fact) -> None:
-        own_place = fact.stem in OF_OURSELVES | OF_THE_MOMENT | OF_THE_ENDPOINT
+        own_place = fact.stem in OF_OURSELVES | OF_THE_MOMENT | OF_THE_ENDPOINT | OF_THE_RULES
         assert own_place or spelled(KEPT_AS.get(fact.stem, fact.stem), KEPT)
 
     def test_it_is_read(self, fact: facts.Fact) -> None:
-        assert spelled(fact.stem, ("exporters",) if fact.stem in OF_THE_ENDPOINT else READ)
+        later = {**dict.fromkeys(OF_THE_ENDPOINT, ("exporters",)), **dict.fromkeys(OF_THE_RULES, ("_rules",))}
+        assert spelled(fact.stem, later.get(fact.stem, READ))
 
     def test_it_is_exported(self, fact: facts.Fact, exposition: str) -> None:
         suffix = {"counter": "_total", "histogram": "_bucket"}.get(fact.kind, "")

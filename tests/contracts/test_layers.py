@@ -17,14 +17,20 @@ VOCABULARY = {
     "_settings",
     "_otlp",
     "_records",
+    "_document",
     "_measures",
     "_events",
     "_pace",
     "_places",
+    "_words",
     "_clock",
     "_errors",
     "_journal",
     "_threads",
+    "_server",
+    "_user_directory",
+    "_consoles",
+    "_rule_ids",
     "_version",
 }
 BASE = {"_internals", "_store", "_context"}
@@ -39,6 +45,7 @@ MAY_IMPORT = {
     **dict.fromkeys(SOURCES, VOCABULARY | BASE),
     **dict.fromkeys(READERS, VOCABULARY | BASE | SOURCES),
     **dict.fromkeys(FACES, VOCABULARY | {"_internals"}),
+    "_cli": VOCABULARY | {"_internals", "_console"},  # whose tables it shows
     "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES,
     "_agent": VOCABULARY | {"_engine", "exporters"},
     "__init__": VOCABULARY | {"_agent", "_context", "_jobs", "_store"},

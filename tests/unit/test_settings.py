@@ -24,6 +24,7 @@ NAMES = (
     "app_packages",
     "hold_dump",
     "hold_threshold",
+    "console_socket",
 )
 
 
@@ -54,6 +55,7 @@ def test_every_field_can_be_given_as_argument_and_as_variable() -> None:
         ("prometheus_host", "büro.example.", "büro.example.", "büro.example."),
         ("keep_tasks", True, "yes", True),
         ("job_spans", True, "yes", True),
+        ("console_socket", False, "0", False),
         ("keep_tasks", False, "off", False),
         ("drain_timeout", 8, "8", 8.0),
         ("drain_timeout", 0, "0", 0.0),
@@ -108,6 +110,7 @@ def test_argument_and_variable_mean_the_same(
         ("service_name", 7, "non-empty"),
         ("keep_tasks", 1, "neither True nor False"),
         ("job_spans", None, "neither True nor False"),
+        ("console_socket", "yes", "neither True nor False"),
         ("keep_tasks", "yes", "neither True nor False"),
         ("drain_timeout", -1, "0 to 86400"),
         ("drain_timeout", math.nan, "0 to 86400"),
@@ -226,7 +229,7 @@ def test_the_program_names_the_service_otherwise(
     [
         ("LOOPWATCH_STALL_TRESHOLD", "did you mean LOOPWATCH_STALL_THRESHOLD?"),
         ("LOOPWATCH_THRESHOLD", "did you mean LOOPWATCH_HOLD_THRESHOLD?"),
-        ("LOOPWATCH_PORT", "known are LOOPWATCH_APP_PACKAGES, LOOPWATCH_DISABLED, "),
+        ("LOOPWATCH_PORT", "known are LOOPWATCH_APP_PACKAGES, LOOPWATCH_"),
         ("LOOPWATCH_DISABLE", "did you mean LOOPWATCH_DISABLED?"),
     ],
 )

@@ -34,6 +34,8 @@ class _Reading:
     waiting: list[Acquire] = field(default_factory=list)
     held: list[Held] | None = None
     instances: int = 0
+    is_short: bool = False
+    """Whether somebody waits for one of them, or something of one is overdue."""
     exported: frozenset[str] = frozenset()
     """Facts that the library exports itself, under the conventional names."""
 
@@ -67,10 +69,10 @@ class PoolCensus:
         self._clock = clock
 
     def records(self, *, all_people: bool) -> tuple[Pool, ...]:
-        """Return all pools; who has and who wants connections of ``all``, or of those somebody waits for."""
+        """Return all pools; who has and who wants connections of ``all``, or of those that are short."""
         now = self._clock.monotonic()
         return tuple(
-            self._record(reading, now, people=all_people or bool(reading.sum("pending")))
+            self._record(reading, now, people=all_people or reading.is_short)
             for reading in self._readings(all_people=all_people)
         )
 
@@ -117,7 +119,9 @@ class PoolCensus:
         if sample is not None:
             reading.samples.append(_plausible(sample))
         reading.waiting += binding.waiting(anchor, pool.acquires())
-        if all_people or (sample is not None and sample.pending):
+        short = bool(pool.overdue) or (sample is not None and bool(sample.pending))
+        reading.is_short = reading.is_short or short
+        if all_people or short:
             held = still_held(pool, partial(binding.in_use, anchor), self._clock.monotonic())
             if held is not None:
                 reading.held = [*(reading.held or ()), *held.values()]

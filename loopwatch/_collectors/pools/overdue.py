@@ -74,15 +74,15 @@ class Overdue:
             return
         for key in pool.overdue.keys() - held.keys():
             pool.overdue.pop(key, None)
-        late = {key: one for key, one in held.items() if now - one[1] >= self._threshold}
+        late = {key: one for key, one in held.items() if now - one.since >= self._threshold}
         if not late or binding.reader.family == "executor":
             return
         lasting = set(map(id, binding.lasting(anchor)))
         del anchor  # it lives no longer because of us
         for key, one in late.items():
-            if key not in lasting and pool.overdue.get(key) != one[1]:
-                pool.overdue[key] = one[1]
-                self._tell(pool, one, now)
+            if key not in lasting and not one.overdue:
+                pool.overdue[key] = one.since
+                self._tell(pool, one._replace(overdue=True), now)
 
     def _tell(self, pool: WatchedPool, held: Held, now: float) -> None:
         found = borrower(held, now, self._contexts)

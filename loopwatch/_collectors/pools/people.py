@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter, itemgetter
+from typing import Any, NamedTuple
 
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
@@ -18,8 +18,15 @@ SHOWN = 20
 """Borrowers shown of each label, those that have theirs longest, and as many waiters."""
 
 
-Held = tuple["LiveTask | None", float, bool]
-"""Who has something, since when, and whether that task had ended before the library was asked."""
+class Held(NamedTuple):
+    """Who has something."""
+
+    record: LiveTask | None
+    since: float
+    gone: bool
+    """Whether that task had ended before the library was asked."""
+    overdue: bool
+    """Whether it was told of."""
 
 
 def still_held(
@@ -40,7 +47,7 @@ def still_held(
     for key, borrowing in pool.held.copy().items():
         if key in things:
             _, record, since = borrowing
-            held[key] = record, since, key in ended
+            held[key] = Held(record, since, key in ended, pool.overdue.get(key) == since)
         elif borrowing[2] < now - AT_ONCE and pool.held.get(key) is borrowing:
             pool.held.pop(key, None)  # somebody else may read at the same time
     return held
@@ -48,18 +55,18 @@ def still_held(
 
 def borrowers(held: Iterable[Held], now: float, contexts: ContextReader) -> tuple[Borrower, ...]:
     """Return records of those who have connections, longest first."""
-    longest = sorted(held, key=itemgetter(1))[:SHOWN]
+    longest = sorted(held, key=attrgetter("since"))[:SHOWN]
     found = (borrower(one, now, contexts) for one in longest)
     return tuple(one for one in found if one is not None)
 
 
 def borrower(held: Held, now: float, contexts: ContextReader) -> Borrower | None:
     """Return the record of one who has a connection; None if it has given that back and ended just now."""
-    record, since, gone = held
+    record, since, gone, overdue = held
     task = _task_of(record)
     if record is not None and task is None and not gone:
         return None
-    return Borrower(held=max(0.0, now - since), gone=gone, **_told(record, task, contexts))
+    return Borrower(held=max(0.0, now - since), gone=gone, overdue=overdue, **_told(record, task, contexts))
 
 
 def waiters(waiting: Iterable[Acquire], now: float, contexts: ContextReader) -> tuple[PoolWaiter, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from opentelemetry.trace import Tracer, TracerProvider
 
 from loopwatch._clock import Clock
-from loopwatch._events import Drained, Event, HeldTooLong, JobEnded, Saturated
+from loopwatch._events import Drained, Event, Found, HeldTooLong, JobEnded, Saturated
 from loopwatch._internals.otel_logs import emit
 from loopwatch._journal import Journal
 from loopwatch._measures import spelled
@@ -74,6 +74,8 @@ class Events:
                 _emit(logger, found)
         elif isinstance(event, Saturated):
             _emit(logger, logs.of_saturation(event))
+        elif isinstance(event, Found):
+            _emit(logger, logs.of_finding(event))  # whatever the pace: hysteresis and a limit keep it
         elif isinstance(event, Lost | HeldTooLong):
             withheld = self._findings.admit()
             if withheld is not None:

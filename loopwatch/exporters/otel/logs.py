@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from opentelemetry.trace import SpanContext
 
-from loopwatch._events import Drained, HeldTooLong, Saturated
+from loopwatch._events import Drained, Found, HeldTooLong, Saturated
 from loopwatch._records import Lost, LostReason, PoolUser, Task
 from loopwatch.facts import LOOP, POOL, POOL_TYPE
 
@@ -16,6 +16,8 @@ from .spans import DRAIN, span_of
 
 INFO, WARN, ERROR = (9, "INFO"), (13, "WARN"), (17, "ERROR")
 """Severity number and text, of the specification."""
+
+_SEVERITIES = {"info": INFO, "warning": WARN, "critical": ERROR}
 
 LISTED = 100
 """Tasks that a drain cut short and that have a record each; of further ones the drain's has the number."""
@@ -178,6 +180,30 @@ def of_holding(holding: HeldTooLong) -> Event:
         f"by {_name(who)}{gone}"
     )
     return Event("loopwatch.pool.connection_held", WARN, holding.at, body, attributes, _span_of_user(who))
+
+
+def of_finding(found: Found) -> Event:
+    """Tell of what is wrong, and what to do, as it begins, changes, or is over."""
+    finding = found.finding
+    attributes: Attributes = {
+        "loopwatch.rule": finding.rule,
+        "loopwatch.severity": finding.severity,
+        "loopwatch.finding.change": found.change,
+        "loopwatch.finding.fix": finding.fix,
+        "loopwatch.finding.count": finding.count,
+        "loopwatch.finding.first_seen": finding.first_seen,
+        "loopwatch.finding.docs": finding.docs_url,
+        **known(
+            {
+                "loopwatch.finding.key": list(finding.key) or None,
+                "loopwatch.finding.because": finding.because,
+                "loopwatch.finding.more": finding.more or None,
+            }
+        ),
+        **{f"loopwatch.finding.evidence.{number}": value for number, value in finding.evidence.items()},
+    }
+    severity = INFO if found.change == "over" else _SEVERITIES[finding.severity]
+    return Event("loopwatch.finding", severity, found.at, finding.summary, attributes)
 
 
 def _name(user: PoolUser) -> str:

@@ -7,7 +7,7 @@ import selectors
 import socket
 import threading
 import urllib.request
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from http import HTTPStatus
 from typing import Any
@@ -16,12 +16,15 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily
 
+from loopwatch import _server
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
+from loopwatch._server import Wait
 from loopwatch.exporters import endpoint as module
-from loopwatch.exporters.answer import Answer, Answering, Wait
-from loopwatch.exporters.endpoint import MAX_CLIENTS, MAX_REQUEST, PATIENCE, Endpoint, Respond
+from loopwatch.exporters.answer import Answer, Answering, Request, Respond
+from loopwatch.exporters.endpoint import MAX_CLIENTS, MAX_REQUEST, PATIENCE, Endpoint
 from loopwatch.exporters.exposition import Exposition
+from loopwatch.exporters.pages import METRICS, Page, Pages
 from loopwatch.testing import FakeClock
 
 TIMEOUT = 30.0
@@ -39,7 +42,7 @@ class OneGauge:
         return [GaugeMetricFamily("answer", "The answer.", value=42.0)]
 
 
-def nothing(method: str, headers: Mapping[str, str]) -> Answering:
+def nothing(request: Request) -> Answering:
     yield from ()
     return Answer(HTTPStatus.OK, b"")
 
@@ -59,13 +62,14 @@ class Serving:
         self.port = listener.getsockname()[1]
         self._respond: Respond | None = None
         self.exposition = Exposition(registry, self.journal)
-        self.endpoint.serve(listener, self.respond)
+        pages = Pages({METRICS: Page(self.respond, "the metrics", by_any_name=True)}, "127.0.0.1")
+        self.endpoint.serve(listener, pages.respond)
         self.endpoint.start()
 
-    def respond(self, method: str, headers: Mapping[str, str]) -> Answering:
+    def respond(self, request: Request) -> Answering:
         if self._respond is not None:
-            return (yield from self._respond(method, headers))
-        return self.exposition.answer(method, headers)
+            return (yield from self._respond(request))
+        return self.exposition.answer(request)
 
     def respond_with(self, respond: Respond) -> None:
         """Answer so from now on."""
@@ -164,7 +168,7 @@ def test_head_gets_the_headers_of_get(serve: Serve) -> None:
 )
 def test_every_request_gets_a_fitting_status(serve: Serve, request_line: str, status: int) -> None:
     serving = serve()
-    reply = serving.ask(f"{request_line}\r\nhost: test\r\n\r\n".encode())
+    reply = serving.ask(f"{request_line}\r\nhost: localhost\r\n\r\n".encode())
     assert reply.startswith(f"HTTP/1.1 {status} ".encode())
     assert serving.journal.failures() == {}
 
@@ -175,8 +179,8 @@ def test_a_request_without_end_is_refused(serve: Serve) -> None:
 
 def test_other_pages_say_where_the_metrics_are(serve: Serve) -> None:
     serving = serve()
-    assert serving.get("/")[1] == b"loopwatch: the metrics are at /metrics\n"
-    assert serving.get("/x")[1] == b"Nothing here; the metrics are at /metrics\n"
+    assert serving.get("/")[1] == b"loopwatch: the metrics at /metrics\n"
+    assert serving.get("/x")[1] == b"Nothing here; the metrics at /metrics\n"
     response, _ = serving.get(method="DELETE")
     assert response.headers["Allow"] == "GET, HEAD"
 
@@ -285,7 +289,7 @@ def test_it_logs_nothing_per_request(
 def test_a_failure_of_the_server_is_counted_and_survived(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "PAUSE", 0.0)
+    monkeypatch.setattr(_server, "PAUSE", 0.0)
     broken = [OSError(24, "Too many open files"), OSError(24, "Too many open files")]
     admit = Endpoint._admit
 
@@ -306,7 +310,7 @@ def test_a_failure_with_one_client_costs_the_others_nothing(
 ) -> None:
     reply = module._reply
 
-    def fail_for_some(request: bytes, respond: Respond) -> Generator[Wait, None, bytes]:
+    def fail_for_some(request: bytes, respond: Respond) -> Generator[Wait, None, tuple[HTTPStatus, bytes]]:
         if b"bad" in request:
             raise ZeroDivisionError
         return (yield from reply(request, respond))
@@ -373,7 +377,7 @@ def test_its_own_name_is_not_looked_up(serve: Serve, monkeypatch: pytest.MonkeyP
 
 
 def test_an_endpoint_that_is_killed_goes_on(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
-    monkeypatch.setattr(module, "PAUSE", 0.0)
+    monkeypatch.setattr(_server, "PAUSE", 0.0)
     killed = iter([SystemExit, KeyboardInterrupt])
 
     def kill() -> None:
@@ -395,10 +399,10 @@ class TestWaiting:
         serving = serve()
         ready, made_ready = socket.socketpair()
 
-        def respond(method: str, headers: Mapping[str, str]) -> Answering:
-            if headers["late"]:
+        def respond(request: Request) -> Answering:
+            if request.headers["late"]:
                 yield Wait(ready, selectors.EVENT_READ)
-            return Answer(HTTPStatus.OK, b"late" if headers["late"] else b"at once")
+            return Answer(HTTPStatus.OK, b"late" if request.headers["late"] else b"at once")
 
         serving.respond_with(respond)
         with closing(ready), closing(made_ready), closing(serving.connect()) as late:
@@ -414,8 +418,8 @@ class TestWaiting:
         serving = serve(clock=fake.clock)
         never, end = socket.socketpair()
 
-        def respond(method: str, headers: Mapping[str, str]) -> Answering:
-            if headers["late"]:
+        def respond(request: Request) -> Answering:
+            if request.headers["late"]:
                 yield Wait(never, selectors.EVENT_READ, until=fake.monotonic() + 0.5)
             return Answer(HTTPStatus.OK, b"without")
 
@@ -434,12 +438,12 @@ class TestWaiting:
         closed = threading.Event()
         never, end = socket.socketpair()
 
-        def respond(method: str, headers: Mapping[str, str]) -> Answering:
+        def respond(request: Request) -> Answering:
             try:
-                if headers["late"]:
+                if request.headers["late"]:
                     yield Wait(never, selectors.EVENT_READ)
             finally:
-                if headers["late"]:
+                if request.headers["late"]:
                     closed.set()
             return Answer(HTTPStatus.OK, b"")
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from http import HTTPStatus
 
@@ -17,7 +17,7 @@ import pytest
 
 from loopwatch._journal import Journal
 from loopwatch._settings import RUN
-from loopwatch.exporters.answer import Answer, Answering
+from loopwatch.exporters.answer import Answer, Answering, Request
 from loopwatch.exporters.endpoint import Endpoint
 from loopwatch.exporters.port import AGAIN, RELEASED, Port
 from loopwatch.testing import FakeClock
@@ -45,7 +45,7 @@ class Claims:
         self.published.append(url)
 
 
-def respond(method: str, headers: Mapping[str, str]) -> Answering:
+def respond(request: Request) -> Answering:
     yield from ()
     return Answer(HTTPStatus.OK, b"here")
 

@@ -13,15 +13,19 @@ import subprocess
 import sys
 import tempfile
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.client import HTTPMessage
 from pathlib import Path
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from loopwatch import _document
 from loopwatch._clock import SYSTEM
+from loopwatch._document import Document, Process
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
 from loopwatch._records import Snapshot
@@ -36,12 +40,22 @@ def snapshot() -> Snapshot:
     return Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
 
 
+def document(brief: bool = False) -> Document:
+    return Document(Process(os.getpid(), "3", "1", 0.1), snapshot(), sites=(), tasks=(), waits=())
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     with contextlib.ExitStack() as stack:
 
-        def serve(port: int | None = 0) -> MetricsService:
-            service = MetricsService(Settings(prometheus_port=port), snapshot, Journal(), SYSTEM)
+        def serve(
+            port: int | None = 0,
+            host: str = "127.0.0.1",
+            document: Callable[[bool], Document] = document,
+            journal: Journal | None = None,
+        ) -> MetricsService:
+            settings = Settings(prometheus_port=port, prometheus_host=host)
+            service = MetricsService(settings, snapshot, document, journal or Journal(), SYSTEM)
             service.start()
             stack.callback(service.stop)
             return service
@@ -57,6 +71,62 @@ def test_the_endpoint_serves_snapshots_until_it_is_stopped(serve: Serve) -> None
     service.stop()
     assert service.url is None
     service.stop()
+
+
+def fetch(service: MetricsService, query: str = "", **headers: str) -> Document:
+    url = str(service.url).replace("/metrics", _document.PATH) + query
+    request = urllib.request.Request(url, headers=headers)
+    with contextlib.closing(urllib.request.urlopen(request, timeout=60)) as answer:
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["Cache-Control"] == "no-store"
+        return _document.read(answer.read())
+
+
+def refusal(ask: Callable[[], object]) -> tuple[int, str]:
+    """Return the status and the text of a refusal."""
+    try:
+        ask()
+    except urllib.error.HTTPError as refused:
+        with contextlib.closing(refused):
+            return refused.code, refused.read().decode()
+    raise AssertionError("that was answered")
+
+
+def test_the_document_stands_beside_the_metrics(serve: Serve) -> None:
+    found = fetch(serve())
+    assert found == replace(document(), workers=(os.getpid(),))
+
+
+def test_the_document_is_for_those_who_ask_by_address(serve: Serve) -> None:
+    service = serve()
+    assert fetch(service, Host="localhost").process.pid == os.getpid()
+    for headers in ({"Host": "evil.example"}, {"Origin": "http://evil.example"}):
+        status, said = refusal(lambda headers=headers: fetch(service, **headers))
+        assert (status, said.count("\n")) == (403, 1)
+
+
+@pytest.mark.parametrize(("host", "status"), [("127.0.0.1", 403), ("0.0.0.0", 200)])
+def test_the_metrics_are_scraped_by_any_name_where_others_can_ask(
+    serve: Serve, host: str, status: int
+) -> None:
+    service = serve(host=host)
+    request = urllib.request.Request(str(service.url), headers={"Host": "shop.default.svc:9464"})
+    if status == 200:
+        urllib.request.urlopen(request, timeout=60).close()
+    else:
+        assert refusal(lambda: urllib.request.urlopen(request, timeout=60))[0] == status
+
+
+def test_a_document_that_cannot_be_made_is_counted_and_told_of(serve: Serve) -> None:
+    journal = Journal()
+
+    def fail(brief: bool) -> Document:
+        raise ZeroDivisionError
+
+    service = serve(document=fail, journal=journal)
+    status, said = refusal(lambda: fetch(service))
+    assert (status, journal.failures()) == (500, {"document": 1})
+    assert "ZeroDivisionError" in said
 
 
 def test_without_a_port_there_is_none(serve: Serve) -> None:
@@ -93,8 +163,9 @@ def test_renderings_are_kept_from_when_they_are_first_asked_for(serve: Serve) ->
 
 
 SIBLING = """
-import sys
+import os, sys
 from loopwatch._clock import SYSTEM
+from loopwatch._document import Document, Process
 from loopwatch._journal import Journal
 from loopwatch._records import Point, Snapshot
 from loopwatch._settings import Settings
@@ -102,7 +173,10 @@ from loopwatch.exporters.service import MetricsService
 
 points = {"blocked": (Point(("main",), 7.0),)}
 snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), stalls=(), lost=())
-service = MetricsService(Settings(prometheus_port=int(sys.argv[1])), lambda: snapshot, Journal(), SYSTEM)
+process = Process(os.getpid(), "3", "1", 0.1)
+document = Document(process, snapshot, sites=(), tasks=(), waits=())
+settings = Settings(prometheus_port=int(sys.argv[1]))
+service = MetricsService(settings, lambda: snapshot, lambda brief: document, Journal(), SYSTEM)
 service.start()
 print(service.url, flush=True)
 sys.stdin.read()
@@ -196,6 +270,33 @@ class TestSiblings:
         assert text.count(f'"{sibling.pid}"') == 1
         sibling.send_signal(signal.SIGCONT)
         self.shown(service, {os.getpid(), sibling.pid})
+
+    def test_the_document_of_each_can_be_had_and_names_all(
+        self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        service, sibling = serve(port), start()
+        self.shown(service, {os.getpid(), sibling.pid})
+        for pid, value in ((os.getpid(), 0.25), (sibling.pid, 7.0)):
+            found = fetch(service, f"?pid={pid}")
+            assert found.process.pid == pid
+            assert found.snapshot.points["blocked"][0].value == value
+            assert set(found.workers) == {os.getpid(), sibling.pid}
+        assert fetch(service).process.pid == os.getpid()
+
+    def test_of_one_that_is_stopped_or_not_there_it_says_so(
+        self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        service, sibling = serve(port), start()
+        self.shown(service, {os.getpid(), sibling.pid})
+        sibling.send_signal(signal.SIGSTOP)
+        for pid, status, said in (
+            (sibling.pid, 504, "does not answer"),
+            (1, 404, f"there are {os.getpid()}"),
+        ):
+            found = refusal(lambda pid=pid: fetch(service, f"?pid={pid}"))
+            assert found[0] == status
+            assert said in found[1]
+        sibling.send_signal(signal.SIGCONT)
 
     def test_the_label_stays_when_the_sibling_is_gone(
         self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from loopwatch.exporters.answer import Wait
+from loopwatch._server import Wait
 from loopwatch.exporters.meeting import BACKLOG, Entry
 from loopwatch.exporters.siblings import LONGEST, WITHIN, Siblings
 from loopwatch.testing import FakeClock
@@ -112,7 +112,7 @@ def ask(sockets: Sockets, fake: FakeClock) -> Ask:
 
     def ask(pids: Sequence[int], silent: int = 0) -> dict[int, bytes | None]:
         siblings = Siblings(sockets, fake.clock)  # type: ignore[arg-type]
-        for wait in siblings.ask([Entry(pid, 1, "group", str(pid)) for pid in pids], KIND):
+        for wait in siblings.ask([Entry(pid, 1, "group", str(pid)) for pid in pids], "/metrics", KIND):
             assert wait.until == pytest.approx(fake.monotonic() + WITHIN)
             answered = len(pids) - len(sockets.removed) - len(siblings._waiting)
             done = len(pids) - len(sockets.removed) - answered == silent
@@ -228,7 +228,7 @@ def test_without_files_left_none_is_shown(
 def test_a_scrape_that_is_given_up_closes_all(sockets: Sockets, fake: FakeClock) -> None:
     sockets.listen(1)
     siblings = Siblings(sockets, fake.clock)  # type: ignore[arg-type]
-    asking = siblings.ask([Entry(1, 1, "group", "1")], KIND)
+    asking = siblings.ask([Entry(1, 1, "group", "1")], "/metrics", KIND)
     wait = next(asking)
     asking.close()
     assert [connection.fileno() for connection in sockets.connections] == [-1]

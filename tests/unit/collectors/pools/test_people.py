@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from loopwatch._collectors.pools.overdue import EVERY
-from loopwatch._collectors.pools.people import borrowers, still_held
+from loopwatch._collectors.pools.people import Held, borrowers, still_held
 from loopwatch._context.reader import ContextReader
 
 from .conftest import TOO_LONG, Desk, Reader, run
@@ -69,11 +69,11 @@ def test_who_gives_back_and_ends_meanwhile_took_nothing_along(library: Any, desk
             return in_use
 
         (_, record, since), *_ = watched.held.values()
-        held = {1: (record, since, False)}  # as it was when the library was asked
+        held = {1: Held(record, since, gone=False, overdue=False)}  # as it was when the library was asked
         assert borrowers(held.values(), desk.fake.monotonic(), ContextReader(desk.journal)) == ()
         found = still_held(watched, before, desk.fake.monotonic())
         assert found is not None
-        assert [gone for _, _, gone in found.values()] == [True]  # it had ended before the library was asked
+        assert [one.gone for one in found.values()] == [True]  # it had ended before the library was asked
 
     run(main())
 
@@ -159,6 +159,33 @@ def test_what_is_held_for_too_long_is_told_once(
         desk.overdue.look()
         assert len(caplog.records) == 1  # a new one
         task.cancel()
+
+    run(main())
+
+
+def test_what_is_overdue_is_shown_though_nobody_waits(library: Any, desk: Desk) -> None:
+    async def main() -> None:
+        pool = library.Pool(3, name="x")
+        task = asyncio.create_task(borrow(pool))
+        await asyncio.sleep(0)
+        desk.fake.advance(TOO_LONG - 1)
+        connection = await pool.acquire()
+        desk.overdue.look()
+        assert desk.census.records(all_people=False)[0].borrowers is None
+        desk.fake.advance(EVERY)
+        desk.overdue.look()
+        [found] = desk.census.records(all_people=False)
+        assert [(one.coroutine, one.overdue) for one in found.borrowers or ()] == [
+            ("borrow", True),
+            ("test_what_is_overdue_is_shown_though_nobody_waits.<locals>.main", False),
+        ]
+        pool.release(connection)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        pool.release(pool.used[0])
+        desk.fake.advance(EVERY)
+        desk.overdue.look()
+        assert desk.census.records(all_people=False)[0].borrowers is None
 
     run(main())
 

@@ -1,0 +1,84 @@
+"""Fetches documents again and again, on a thread of its own: keys work while a target does not answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from loopwatch._cli.target import NoAnswerError, Target
+from loopwatch._clock import SYSTEM, Clock
+from loopwatch._document import Document
+
+GLANCE = 0.25
+"""Seconds between two glances, which show a stall long before the next look would."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What came of one question."""
+
+    at: float
+    """In monotonic time."""
+    document: Document | None
+    problem: str | None
+    """Why there is no document."""
+
+
+class Fetching:
+    """Asks ``target`` every so many seconds, and calls ``arrived`` on its thread after each answer."""
+
+    def __init__(
+        self, target: Target, every: float, arrived: Callable[[], object], clock: Clock = SYSTEM
+    ) -> None:
+        self._target = target
+        self._every = every
+        self._arrived = arrived
+        self._clock = clock
+        self._now = threading.Event()
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="loopwatch-top", daemon=True)
+        self.worker: int | None = None
+        """The pid of the worker to ask; None for whichever answers."""
+        self.latest: Fetched | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def at_once(self) -> None:
+        """Ask now."""
+        self._now.set()
+
+    def end(self) -> None:
+        """Ask no more. Does not wait for an answer that is due."""
+        self._ended = True
+        self._now.set()
+
+    def _run(self) -> None:
+        while not self._ended:
+            due = self._clock.monotonic() + self._every
+            self.latest = self._fetch()
+            self._arrived()
+            while not self._now.wait(max(0.0, min(GLANCE, due - self._clock.monotonic()))):
+                if self._clock.monotonic() >= due or self._stall_began():
+                    break
+            self._now.clear()
+
+    def _stall_began(self) -> bool:
+        """Glance whether a stall goes on that did not at the last look."""
+        if self.latest is None or self.latest.document is None:
+            return False
+        try:
+            now = self._target.fetch(self.worker, brief=True)
+        except NoAnswerError:  # which the next look will say
+            return False
+        known = {(stall.loop_name, stall.id) for stall in self.latest.document.snapshot.stalls}
+        return any((stall.loop_name, stall.id) not in known for stall in now.snapshot.stalls)
+
+    def _fetch(self) -> Fetched:
+        try:
+            document = self._target.fetch(self.worker)
+        except NoAnswerError as error:
+            return Fetched(self._clock.monotonic(), None, str(error))
+        return Fetched(self._clock.monotonic(), document, None)

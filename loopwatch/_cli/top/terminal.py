@@ -1,0 +1,131 @@
+"""The terminal: its keys one by one, its size, and all as it was at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.text import Text
+
+if sys.platform != "win32":
+    import termios
+    import tty
+
+WOULD_BE_READ = 4096
+"""Bytes of keys that are taken at a time."""
+
+
+Handler = Callable[[int, FrameType | None], object]
+
+
+class NoTerminalError(Exception):
+    """There is none here that can be drawn on. The text says why."""
+
+
+class Lines:
+    """A screen full of lines, as rich draws it."""
+
+    def __init__(self, lines: Sequence[Text]) -> None:
+        self._lines = lines
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Yield the lines, each cut where the screen ends."""
+        for line in self._lines:
+            line.no_wrap = True
+            line.overflow = "crop"
+            yield line
+
+
+class Terminal:
+    """Keys in, screens out. A screen is written at once, over the last one, so nothing flickers."""
+
+    def __init__(self) -> None:
+        if sys.platform == "win32":
+            raise NoTerminalError("it takes a terminal of Unix; `loopwatch doctor` does without")
+        if not (sys.stdin.isatty() and sys.stdout.isatty()):
+            raise NoTerminalError("it takes a terminal; `loopwatch doctor` does without")
+        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._live = Live(
+            console=self._console,
+            screen=True,
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._woken, self._waker = os.pipe()
+        for end in (self._woken, self._waker):
+            os.set_blocking(end, False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Columns and lines, as they are now."""
+        found = self._console.size
+        return found.width, found.height
+
+    def wake(self, *_: object) -> None:
+        """Have ``wait`` return. Any thread, and a signal's handler."""
+        with contextlib.suppress(BlockingIOError):  # it is woken already
+            os.write(self._waker, b"\0")
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Have the whole screen, and each key as it is pressed; afterwards all is as it was."""
+        if sys.platform == "win32":
+            return
+        before = termios.tcgetattr(sys.stdin)
+        handlers: dict[int, Handler] = {
+            signal.SIGWINCH: self.wake,
+            signal.SIGTERM: _end,
+            signal.SIGHUP: _end,
+        }
+        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        try:
+            tty.setcbreak(sys.stdin, termios.TCSANOW)
+            _without_suspension()
+            with self._live:
+                yield
+        finally:
+            with contextlib.suppress(termios.error):  # it is gone
+                termios.tcsetattr(sys.stdin, termios.TCSAFLUSH, before)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            os.close(self._woken)
+            os.close(self._waker)
+
+    def show(self, lines: Sequence[Text]) -> None:
+        """Draw a screen."""
+        self._live.update(Lines(lines), refresh=True)
+
+    def wait(self, seconds: float) -> str:
+        """Wait for keys, for being woken, or so long; return what the keys sent."""
+        ready, _, _ = select.select([sys.stdin, self._woken], [], [], seconds)
+        if self._woken in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._woken, WOULD_BE_READ)
+        if sys.stdin not in ready:
+            return ""
+        sent = os.read(sys.stdin.fileno(), WOULD_BE_READ)
+        if not sent:  # the terminal is gone
+            raise EOFError
+        return sent.decode("utf-8", "replace")
+
+
+def _without_suspension() -> None:
+    """Leave Ctrl-Z out: the shell would get a screen that is not its own."""
+    if sys.platform != "win32":
+        attributes: list[Any] = termios.tcgetattr(sys.stdin)
+        attributes[6][termios.VSUSP] = b"\0"
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, attributes)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End in good order, with the terminal as it was."""
+    raise SystemExit(128 + number)

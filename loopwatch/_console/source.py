@@ -1,0 +1,40 @@
+"""What the console asks: the reader, seen from here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from loopwatch._document import Document
+from loopwatch._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task, Waiting
+
+
+class Source(Protocol):
+    """Answers from any thread but a watched loop's, also while every loop is blocked."""
+
+    def snapshot(self) -> Snapshot:
+        """Return everything known now, findings and facts among it."""
+
+    def document(self, *, brief: bool = False) -> Document:
+        """Return everything known now, with tasks and waits; a brief one has loops and stalls alone."""
+
+    def loops(self) -> Sequence[Loop]:
+        """Return the health of each loop."""
+
+    def stalls(self) -> Sequence[Stall]:
+        """Return the last stalls, oldest first; those in progress come last."""
+
+    def tasks(self, limit: int) -> Sequence[Task]:
+        """Return the last tasks that ended, then up to ``limit`` live ones, each oldest first."""
+
+    def lost(self) -> Sequence[Lost]:
+        """Return the last losses, oldest first."""
+
+    def pools(self) -> Sequence[Pool]:
+        """Return all pools and executors, with who has and who wants their connections."""
+
+    def waits(self, limit: int) -> Sequence[Waiting]:
+        """Return who waits for locks and their like, among up to ``limit`` live tasks; most first."""
+
+    def drains(self) -> Sequence[DrainReport]:
+        """Return the reports of the last drains, oldest first."""

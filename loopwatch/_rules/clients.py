@@ -1,0 +1,51 @@
+"""LW307: clients, each with a pool of its own, that are made for one request each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from loopwatch.facts import OTHER
+
+from .counts import counted, known
+from .libraries import JOB_RUNNERS, library_of, waits_of
+from .rule import Symptom, View
+from .words import period
+
+DOZENS = 20
+"""Pools of one label in a window that are not a restart, or a handful of servers."""
+USES = 3
+"""Uses of each, on the average, up to which it was made for one request."""
+CHEAP = JOB_RUNNERS | {"anyio"}
+"""Kinds that cost nothing to make, or that are made once for each worker."""
+
+
+def clients(view: View) -> Iterator[Symptom]:
+    earlier = {point.labels: point.value for point in view.before.points.get("pool_created", ())}
+    for pool, created in counted(view, "pool_created"):
+        labels = (pool.label, pool.kind)
+        waits = waits_of(view, pool)
+        acquires = None if pool.wait_count is None else waits.count if waits is not None else 0
+        stay = 2 * pool.instances > pool.created
+        if (
+            created < DOZENS
+            or pool.kind in CHEAP
+            or labels == ("default", "thread_pool")
+            or pool.label == OTHER
+            or (acquires is not None and acquires > USES * created)
+            or (stay and not earlier.get(labels))  # at start-up: these may be all that there will be
+        ):
+            continue
+        client = library_of(pool.kind).client
+        uses = "" if acquires is None else f", for {acquires} uses of them"
+        left = f"; {pool.instances} of all so far are open still" if stay else ""
+        yield Symptom(
+            rule="LW307",
+            key=(pool.kind, pool.label),
+            severity="warning",
+            summary=f"{created} of {client} were made ({pool.label}) {period(view.seconds)}{uses}{left}: "
+            "each has a pool of its own, so hardly anything is used again",
+            evidence=known(created=created, uses=acquires, instances=pool.instances),
+            fix=f"make one {client} when the program starts, use it for all requests, and close it at the "
+            "end",
+            count=created,
+        )

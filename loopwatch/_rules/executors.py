@@ -1,0 +1,65 @@
+"""LW306: executors, and limits of threads, whose work waits for a worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .rule import Rule, Symptom, View
+from .shortage import EXECUTORS as KINDS
+from .shortage import Shortage, holder, is_full, shortages
+
+CRITICAL = 5.0
+"""Seconds of a look-up in the DNS after which clients give up."""
+
+
+def _starved(view: View) -> Iterator[Symptom]:
+    for short in shortages(view):
+        pool = short.pool
+        if pool.kind not in KINDS or not is_full(pool):
+            continue
+        is_default = (pool.kind, pool.label) == ("thread_pool", "default")
+        yield Symptom(
+            rule="LW306",
+            key=(pool.kind, pool.label),
+            severity="critical" if is_default and short.oldest_wait >= CRITICAL else "warning",
+            summary=f"all {pool.max} {_workers(short)} are at work and {short.pending} calls wait, "
+            f"{short.waited}"
+            f"{', DNS look-ups of all clients among or behind them' if is_default else ''}"
+            f"{f'; the longest at work is for {holder(short.longest)}' if short.longest else ''}",
+            evidence=short.evidence,
+            fix=_remedy(short, is_default),
+            count=max(1, short.slow),
+        )
+
+
+def _workers(short: Shortage) -> str:
+    pool = short.pool
+    if pool.kind == "anyio":
+        return f"threads of the anyio limiter `{pool.label}`"
+    workers = "threads" if pool.kind == "thread_pool" else "processes"
+    return f"{workers} of the executor `{pool.label}`"
+
+
+def _remedy(short: Shortage, is_default: bool) -> str:
+    pool = short.pool
+    if is_default:
+        return (
+            "run what takes long in an executor of its own: loop.run_in_executor(ThreadPoolExecutor(), f), "
+            f"or give the loop more than {pool.max} threads: "
+            "loop.set_default_executor(ThreadPoolExecutor(max_workers=...))"
+        )
+    if pool.kind == "anyio":
+        return (
+            f"raise total_tokens above {pool.max} "
+            "(anyio.to_thread.current_default_thread_limiter().total_tokens = ...), or make the endpoints "
+            "that take long `async def`"
+        )
+    if pool.kind == "process_pool":
+        return (
+            f"raise max_workers above {pool.max} if there are CPUs for more, or bound the work that is "
+            f"submitted: {short.pending} wait, {short.waited}"
+        )
+    return f"raise max_workers above {pool.max}, or bound the work: {short.pending} wait, {short.waited}"
+
+
+EXECUTORS: tuple[Rule, ...] = (Rule("LW306", "Executor starved", "critical", _starved),)

@@ -1,0 +1,101 @@
+"""LW103 and LW105: a loop that has too much to do, and one that waits for the garbage collector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from loopwatch._measures import Distribution
+
+from .roots import blocked_by
+from .rule import WINDOW, Rule, Symptom, View
+from .stalls import BAD, Group, groups, loop_of
+from .words import period, span, times
+
+SATURATED = 0.9
+"""Busy share from which on what has to wait waits much longer for each further bit of work."""
+FULL = 0.98
+"""Busy share at which nothing can be added..."""
+SLOW = 0.5
+"""...and the delay (p99) that users notice, in seconds."""
+ENOUGH = 30.0
+"""Seconds that a loop has to have been watched for: at its start every loop is busy."""
+COLLECTING = 0.05
+"""Share of the time in garbage collection that is too much, whether or not it stalls the loop."""
+
+
+def _saturated(view: View) -> Iterator[Symptom]:
+    times_spent = view.increases("loop_time")
+    delays = view.distributions("delay")
+    computed = view.increases("cpu_time")
+    for name in {name for name, _ in times_spent}:
+        active, idle = times_spent.get((name, "active"), 0.0), times_spent.get((name, "idle"), 0.0)
+        if active + idle < ENOUGH or active < SATURATED * (active + idle):
+            continue
+        utilization = active / (active + idle)
+        delay = (delays[name,].quantile(0.99) if (name,) in delays else None) or 0.0
+        yield Symptom(
+            rule="LW103",
+            key=(name,),
+            severity="critical" if utilization >= FULL and delay >= SLOW else "warning",
+            summary=f"{loop_of(name)} was busy for {utilization:.0%} of the time {period(active + idle)}: "
+            f"a callback that is due waits up to {span(delay)} (p99)",
+            evidence={
+                "utilization": round(utilization, 4),
+                "active_s": round(active, 3),
+                "delay_p99_s": round(delay, 4),
+                "cpu_s": round(computed.get((name,), 0.0), 3),
+                "window_s": round(active + idle, 3),
+            },
+            fix="give it less to do: more worker processes, heavy work in a process pool, fewer requests at "
+            "once; agent.tasks() and a profile show what there is most of",
+            because=blocked_by(view, min(view.seconds, WINDOW), name),
+        )
+
+
+def _collecting(view: View) -> Iterator[Symptom]:
+    """Collections stop all loops alike: that of the loop which lost most is told."""
+    stalls = dict(groups(view, lambda stall: (stall.loop_name,), lambda stall: stall.cause == "gc"))
+    pauses = view.distributions("gc_pause")
+    names = {name for name, _ in pauses} | {name for (name,) in stalls}
+    lost = {name: _paused(pauses, name) for name in names}
+    if not lost:
+        return
+    name = max(lost, key=lambda name: (lost[name], (name,) in stalls))
+    group, share = stalls.get((name,)), lost[name] / max(view.seconds, ENOUGH)
+    if group is None and share < COLLECTING:
+        return
+    runs = sum(found.count for (of, _), found in pauses.items() if of == name)
+    full = sum(found.count for (of, generation), found in pauses.items() if of == name and generation == "2")
+    yield Symptom(
+        rule="LW105",
+        key=(),
+        severity="critical" if share >= BAD or (group is not None and group.bad) else "warning",
+        summary=f"garbage collection {_how(group)}took {share:.0%} of the time {period(view.seconds)}: "
+        f"{runs} collections, {full} of them full, {span(lost[name])} in all",
+        evidence={
+            "gc_s": round(lost[name], 3),
+            "collections": runs,
+            "full_collections": full,
+            "window_s": round(view.seconds, 3),
+            **({"stalls": group.count, "worst_s": round(group.worst, 3)} if group else {}),
+        },
+        fix="call gc.freeze() once all is loaded, raise the first number of gc.set_threshold(), and keep "
+        "fewer objects for long: a full collection looks at each of them",
+        count=group.count if group else runs,
+    )
+
+
+def _paused(pauses: Mapping[tuple[str, ...], Distribution], name: str) -> float:
+    return sum(found.sum for (of, _), found in pauses.items() if of == name)
+
+
+def _how(group: Group | None) -> str:
+    if group is None:
+        return ""
+    return f"stopped the event loop {times(group.count)}, worst {span(group.worst)}, and "
+
+
+LOOP: tuple[Rule, ...] = (
+    Rule("LW103", "Saturated event loop", "critical", _saturated),
+    Rule("LW105", "Garbage collection pauses", "critical", _collecting, looks=1),
+)

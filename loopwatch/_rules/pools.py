@@ -1,0 +1,156 @@
+"""LW3xx: connection pools that are short, turn callers away, or get back too late what they gave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from loopwatch._records import Borrower, Pool
+
+from .clients import clients
+from .holders import held_by_nobody, held_too_long, in_deadlock
+from .libraries import library_of
+from .refusals import rejections, timeouts
+from .roots import blocked_by
+from .rule import Rule, Symptom, View
+from .shortage import HTTP2, LONG, Shortage, callers, holder, is_full, named, short_pools
+
+IN_PART = 5.0
+"""Seconds of a wait for a pool that has some free: who asked may be about to get it."""
+CRITICAL = 10.0
+"""Seconds of a wait after which whoever asked has gone."""
+
+
+def _saturated(view: View) -> Iterator[Symptom]:
+    for short in short_pools(view):
+        pool = short.pool
+        if not is_full(pool) and not _is_full_in_part(short):
+            continue
+        nested = _nested(pool)
+        yield Symptom(
+            rule="LW301",
+            key=(pool.kind, pool.label),
+            severity="critical" if nested or short.oldest_wait >= CRITICAL else "warning",
+            summary=f"{named(pool)} {_fullness(short)} and {callers(short.pending)} wait, {short.waited}"
+            f"{_of_holder(short, nested)}",
+            evidence=short.evidence | ({"holders_that_wait": len(nested)} if nested else {}),
+            fix=_hand_down(pool) if nested else _more(short),
+            count=max(1, short.slow),
+            because=None if nested else _root(view, short),
+        )
+
+
+def _is_full_in_part(short: Shortage) -> bool:
+    """Whether some of a pool is full: for one host, or one of several pools that are added up.
+
+    Waits that ended are no evidence here: the opening of a connection is a part of them.
+    """
+    pool = short.pool
+    in_parts = pool.kind == "aiohttp" or pool.instances > 1
+    return in_parts and short.oldest_wait >= IN_PART and not pool.connecting
+
+
+def _fullness(short: Shortage) -> str:
+    pool = short.pool
+    if is_full(pool):
+        together = f" ({pool.instances} pools together)" if pool.instances > 1 else ""
+        opening = f" and {pool.connecting} being opened" if pool.connecting else ""
+        return f"is full: {short.used} of {pool.max} connections are in use{opening}{together},"
+    limit = f"{pool.max}" if pool.max is not None else "any number of"
+    part = f"one of its {pool.instances} pools" if pool.instances > 1 else "the limit for one host"
+    return f"has {short.used} of {limit} connections in use, yet {part} is full,"
+
+
+def _of_holder(short: Shortage, nested: Sequence[Borrower]) -> str:
+    if nested:
+        return f"; every holder waits for a second connection of it, so none comes back: {holder(nested[0])}"
+    return f"; held longest by {holder(short.longest)}" if short.longest else ""
+
+
+def _more(short: Shortage) -> str:
+    """Write how to have more connections, or fewer callers."""
+    pool, library = short.pool, library_of(short.pool.kind)
+    each = "" if pool.instances <= 1 else f" in each of the {pool.instances} pools"
+    size = pool.max // max(1, pool.instances) if pool.max is not None else None
+    limit = library.limit if is_full(pool) or pool.kind != "aiohttp" else "limit_per_host"
+    above = f" above {size}" if size is not None and limit == library.limit else ""
+    written = f" ({library.written})" if library.written else ""
+    return (
+        f"raise {limit}{above}{each}{written}, or bound the jobs that want a connection at once: "
+        f"{short.pending} wait, {short.waited}"
+    )
+
+
+def _hand_down(pool: Pool) -> str:
+    return (
+        "take one connection in each task and hand it down: who holds one must not wait for a second of the "
+        f"same pool. Raising {library_of(pool.kind).limit} only puts it off"
+    )
+
+
+def _nested(pool: Pool) -> list[Borrower]:
+    """Return those who have a connection and wait for a second, if they have all: none comes back."""
+    waiting = {(one.task_name, one.coroutine, one.await_stack) for one in pool.waiters or ()}
+    borrowers = pool.borrowers or ()
+    found = [
+        one
+        for one in borrowers
+        if one.await_stack and (one.task_name, one.coroutine, one.await_stack) in waiting
+    ]
+    return found if len(found) == len(borrowers) and is_full(pool) else []
+
+
+def _root(view: View, short: Shortage) -> str | None:
+    """Return the rule that names why what was given out does not come back."""
+    borrowers = short.pool.borrowers or ()
+    most = min(short.used, len(borrowers)) / 2
+    if most and sum(one.gone for one in borrowers) >= most:
+        return "LW305"
+    if most and sum(in_deadlock(view, one) for one in borrowers) >= most:
+        return "LW205"
+    blocked = blocked_by(view, max(short.oldest_wait, short.wait_p99 or 0.0, LONG))
+    if blocked is not None:
+        return blocked
+    return "LW304" if most and sum(one.overdue for one in borrowers) >= most else None
+
+
+def _streams(view: View) -> Iterator[Symptom]:
+    for short in short_pools(view):
+        pool = short.pool
+        if pool.kind not in HTTP2 or is_full(pool) or short.oldest_wait < LONG or not _shares(pool):
+            continue
+        package = library_of(pool.kind).name
+        limit = "" if pool.max is None else f" of {pool.max}"
+        yield Symptom(
+            rule="LW308",
+            key=(pool.kind, pool.label),
+            severity="warning",
+            summary=f"{callers(short.pending)} of {named(pool)} wait, {short.waited}, though only "
+            f"{short.used}{limit} connections are open: all HTTP/2 streams that the server allows on one "
+            "are in use",
+            evidence=short.evidence | {"streams_at_least": len(pool.borrowers or ())},
+            fix="spread the requests over several clients, each with a connection of its own, or use "
+            f"{package}.AsyncClient(http2=False), which opens up to max_connections; the number of streams "
+            "(SETTINGS_MAX_CONCURRENT_STREAMS) is the server's to raise",
+            count=max(1, short.slow),
+            because=blocked_by(view, max(short.oldest_wait, LONG)),
+        )
+
+
+def _shares(pool: Pool) -> bool:
+    """Whether more requests are under way than there are connections, as only HTTP/2 has them.
+
+    Requests that wait are none of them. A pool of HTTP/1.1 that is not full keeps nobody waiting, but a loop
+    that hardly runs may let it look so.
+    """
+    return pool.used is not None and len(pool.borrowers or ()) > pool.used
+
+
+POOLS: tuple[Rule, ...] = (
+    Rule("LW301", "Pool saturated", "critical", _saturated),
+    Rule("LW302", "Pool timeouts", "critical", timeouts, looks=1),
+    Rule("LW303", "Pool turns callers away", "critical", rejections, looks=1),
+    Rule("LW304", "Connection held too long", "warning", held_too_long),
+    Rule("LW305", "Connection held by nobody", "critical", held_by_nobody),
+    Rule("LW307", "Client made for each request", "warning", clients),
+    Rule("LW308", "HTTP/2 streams exhausted", "warning", _streams),
+)

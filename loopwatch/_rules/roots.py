@@ -1,0 +1,50 @@
+"""Which rule names the cause of another's symptom: of a loop that does not serve, that of its stalls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from loopwatch._records import Cause
+
+from .rule import View
+
+OF_STALLS: Mapping[Cause, str] = {
+    "cpu": "LW101",
+    "blocking": "LW102",
+    "flood": "LW104",
+    "gc": "LW105",
+    "gil": "LW106",
+    "starved": "LW107",
+    "suspended": "LW108",
+    "unknown": "LW109",
+}
+"""The rule that tells of stalls, by their cause."""
+
+MOST = 0.5
+"""Share of a time for which a loop has to have stood still, for what went wrong then to follow from it."""
+
+
+def stalled_for(view: View, seconds: float, loop_name: str | None = None) -> dict[Cause, float]:
+    """Return the seconds of the last ``seconds`` for which a loop stood still, by cause.
+
+    Of the named loop, else of the one that stood longest.
+    """
+    since = view.now.taken_at - seconds
+    by_loop: dict[str, dict[Cause, float]] = {}
+    for stall in view.now.stalls:
+        within = stall.started_at + stall.duration - max(stall.started_at, since)
+        if within > 0 and loop_name in (None, stall.loop_name):
+            causes = by_loop.setdefault(stall.loop_name, {})
+            causes[stall.cause] = causes.get(stall.cause, 0.0) + within
+    return max(by_loop.values(), key=lambda causes: sum(causes.values()), default={})
+
+
+def blocked_by(view: View, seconds: float, loop_name: str | None = None) -> str | None:
+    """Return the rule of the stalls that took most of the last ``seconds``: a wait of that length is theirs.
+
+    None when the loop has served for longer than not: then look for another reason.
+    """
+    stalled = stalled_for(view, seconds, loop_name)
+    if seconds <= 0 or sum(stalled.values()) < MOST * seconds:
+        return None
+    return OF_STALLS[max(stalled, key=lambda cause: stalled[cause])]

@@ -1,0 +1,142 @@
+"""Whether a pool or an executor has too little to give: full, while callers have waited for long."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from loopwatch._measures import Distribution
+from loopwatch._records import Borrower, Pool
+from loopwatch.facts import BUCKETS, NOBODY, OTHER
+
+from .libraries import JOB_RUNNERS, library_of, waits_of
+from .rule import View
+from .stand import stands
+from .words import place, span
+
+EXECUTORS = frozenset(("thread_pool", "process_pool", "anyio"))
+"""Kinds that give out no connections but workers."""
+HTTP2 = frozenset(("httpcore", "httpcore2"))
+"""Kinds that have many requests on one connection."""
+LONG = 1.0
+"""Seconds that somebody has waited in a pool that is short, and not just full for a moment."""
+SLOW = 0.25
+"""Seconds of a wait that a user notices: a bound of the histogram."""
+MANY = 10
+"""Slow waits in the window that are not one burst..."""
+SHARE = 0.05
+"""...and their share of all waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """What shows that a pool is short."""
+
+    pool: Pool
+    used: int
+    pending: int
+    wait_p99: float | None
+    """Seconds, of the waits that ended in the window."""
+    slow: int
+    """Waits that ended in the window and took longer than SLOW."""
+
+    @property
+    def oldest_wait(self) -> float:
+        """Seconds that the first in line has waited."""
+        return self.pool.oldest_wait or 0.0
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """The numbers; what is not known is absent."""
+        numbers = {
+            "used": self.used,
+            "max": self.pool.max,
+            "pending": self.pending,
+            "oldest_wait_s": self.pool.oldest_wait,
+            "wait_p99_s": self.wait_p99,
+            "slow_waits": self.slow,
+            "oldest_held_s": self.longest.held if self.longest else None,
+        }
+        return {name: number for name, number in numbers.items() if number is not None}
+
+    @property
+    def waited(self) -> str:
+        """How long callers wait, in words: ``p99 4.2 s``."""
+        if self.wait_p99 is not None and self.wait_p99 >= SLOW:
+            over = "over " if self.wait_p99 >= BUCKETS[-1] else ""
+            return f"p99 {over}{span(self.wait_p99)}"
+        return (
+            f"the oldest for {span(self.oldest_wait)}"
+            if self.pool.oldest_wait
+            else "for how long is not known"
+        )
+
+    @property
+    def longest(self) -> Borrower | None:
+        """Who has had something of it for longest."""
+        return self.pool.borrowers[0] if self.pool.borrowers else None
+
+
+def shortages(view: View) -> Iterator[Shortage]:
+    """Return the pools that callers wait for, and have waited for too long, though not all may be in use.
+
+    Not of those beyond the labels told apart, whose numbers are added up over different pools.
+    """
+    for pool in view.now.pools:
+        if pool.kind not in JOB_RUNNERS and pool.label != OTHER and pool.pending and pool.used is not None:
+            waits = waits_of(view, pool)
+            slow = _slower(waits, SLOW)
+            often = waits is not None and slow >= max(MANY, SHARE * waits.count)
+            # Of a library that is read without its waits, the length of the queue has to do.
+            unknown = pool.oldest_wait is None and pool.pending >= pool.used
+            if (pool.oldest_wait or 0.0) >= LONG or often or unknown:
+                p99 = None if waits is None else waits.quantile(0.99)
+                yield Shortage(pool, pool.used, pool.pending, p99, slow)
+
+
+def short_pools(view: View) -> Iterator[Shortage]:
+    """Return those of connections."""
+    return (one for one in shortages(view) if one.pool.kind not in EXECUTORS)
+
+
+def is_full(pool: Pool) -> bool:
+    """Whether all of a pool is in use, or about to be."""
+    return pool.max is not None and pool.used is not None and pool.used + (pool.connecting or 0) >= pool.max
+
+
+def named(pool: Pool) -> str:
+    """Name a pool: ``the httpx pool `app.clients:42```."""
+    name = library_of(pool.kind).name
+    if pool.label in (NOBODY, OTHER):
+        return f"a {name} pool that is {'not known by name' if pool.label == NOBODY else 'one of very many'}"
+    return f"the {name} pool `{pool.label}`"
+
+
+def callers(count: int) -> str:
+    """Write how many wait."""
+    return "1 caller" if count == 1 else f"{count} callers"
+
+
+def holder(borrower: Borrower) -> str:
+    """Say who has something of a pool, for how long, and where he stands."""
+    if borrower.coroutine is None:
+        return f"code outside of tasks, for {span(borrower.held)}"
+    who = f"`{borrower.coroutine}`"
+    if borrower.gone:
+        made = f", created by {place(borrower.site)}" if borrower.site else ""
+        return f"{who}{made}, for {span(borrower.held)}; that task has ended"
+    stand = (
+        f", which stands {stands(borrower.await_stack, borrower.waiting_on)}" if borrower.await_stack else ""
+    )
+    return f"{who}, for {span(borrower.held)}{stand}"
+
+
+def _slower(waits: Distribution | None, bound: float) -> int:
+    if waits is None:
+        return 0
+    above = (
+        count
+        for upper, count in zip((*waits.bounds, float("inf")), waits.counts, strict=True)
+        if upper > bound
+    )
+    return sum(above)

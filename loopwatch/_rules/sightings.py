@@ -1,0 +1,62 @@
+"""What one rule has seen, and sees still."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from loopwatch._events import FindingChange
+from loopwatch._records import Finding
+
+from .course import Course
+from .rule import Rule, Symptom
+
+NAMED = 10
+"""Things of which one rule may tell; of further ones there is the number."""
+
+Key = tuple[str, ...]
+
+
+class Sightings:
+    """The courses of one rule's symptoms."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.rule = rule
+        self._courses: dict[Key, Course] = {}
+        self._more = 0
+
+    def take(self, symptoms: Iterable[Symptom], now: float, wall: float) -> dict[Key, FindingChange]:
+        """Go on with what is known and what is new; return which of it has changed, and how.
+
+        A rule names first what matters most: that is told if there is no room for all.
+        """
+        seen = {symptom.key: symptom for symptom in symptoms}
+        changes: dict[Key, FindingChange | None] = {}
+        for key, course in self._courses.items():
+            symptom = seen.pop(key, None)
+            changes[key] = course.miss(now) if symptom is None else course.see(symptom, now, wall)
+        for key, symptom in seen.items():
+            if len(self._courses) < NAMED:
+                self._courses[key] = course = Course(self.rule, symptom, wall)
+                changes[key] = course.see(symptom, now, wall)
+        self._more = sum(key not in self._courses for key in seen)
+        return {key: change for key, change in changes.items() if change is not None}
+
+    def finding(self, key: Key) -> Finding:
+        """Return what is known of one thing, as a finding."""
+        return self._courses[key].finding()
+
+    def raised(self, key: Key) -> bool:
+        """Whether it is a finding."""
+        return self._courses[key].raised
+
+    def forget(self, key: Key) -> None:
+        """Be done with one that is over."""
+        del self._courses[key]
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield the findings there are; the first says how many more there would be."""
+        more = self._more
+        for course in self._courses.values():
+            if course.raised:
+                yield course.finding(more)
+                more = 0

@@ -1,0 +1,328 @@
+"""LW101, LW102, LW104 to LW110: loops that did not serve, by the cause that was measured of each stall."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from loopwatch._records import Cause, Severity, Stall
+from loopwatch.facts import NOBODY
+
+from .remedies import remedy
+from .rule import WINDOW, Rule, Symptom, View
+from .words import period, place, span, times
+
+MANY = 3
+"""Stalls of one kind in the window, from which on they are no accident..."""
+LONG = 1.0
+"""...or seconds of stalls of one kind in the window."""
+BAD = 0.1
+"""Share of the window from which on users notice: as many of their requests have to wait."""
+YOUNG = 20.0
+"""Seconds of which it has to be a share in a process that is younger than that."""
+QUEUED = 0.1
+"""Share of the time for which a loop's thread had no CPU, from which on that is told without a stall, too."""
+HELD = 0.5
+"""Share of the stalls for which the watchdog must have waited for the GIL, to say that they held it."""
+
+KEPT = 256
+"""Stalls that a snapshot has at most."""
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Stalls that have something in common, oldest first."""
+
+    stalls: tuple[Stall, ...]
+    seconds: float
+    """Over which they were counted."""
+
+    @property
+    def last(self) -> Stall:
+        """The newest, maybe in progress."""
+        return self.stalls[-1]
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.stalls)
+
+    @property
+    def total(self) -> float:
+        """Seconds of all."""
+        return sum(stall.duration for stall in self.stalls)
+
+    @property
+    def worst(self) -> float:
+        """Seconds of the longest."""
+        return max(stall.duration for stall in self.stalls)
+
+    def sum(self, evidence: str) -> float:
+        """Add up a number of the stalls' evidence."""
+        return sum(stall.evidence.get(evidence, 0.0) for stall in self.stalls)
+
+    @property
+    def told(self) -> bool:
+        """Whether there is enough of them to say so."""
+        return self.count >= MANY or self.total >= LONG
+
+    @property
+    def bad(self) -> bool:
+        """Whether much time is lost, again and again."""
+        return self.count >= MANY and self.total >= BAD * max(self.seconds, YOUNG)
+
+    @property
+    def severity(self) -> Severity:
+        """Critical when users notice: much time is lost, again and again, or right now."""
+        going_on = self.last.in_progress and self.last.duration >= LONG
+        return "critical" if going_on or self.bad else "warning"
+
+    @property
+    def held_the_gil(self) -> bool:
+        """Whether other threads, the watchdog for one, waited for the GIL for most of the time."""
+        late = self.sum("watchdog_late_s") - self.sum("watchdog_runqueue_s")
+        return late >= HELD * self.total
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """The numbers that a finding rests on."""
+        numbers = {
+            "stalls": self.count,
+            "total_s": self.total,
+            "worst_s": self.worst,
+            "window_s": self.seconds,
+            **({"in_progress_s": self.last.duration} if self.last.in_progress else {}),
+        }
+        for name in ("cpu_s", "gc_s", "runqueue_s", "throttled_s", "asleep_s"):
+            numbers[name] = self.sum(name)
+        return {name: round(value, 3) for name, value in numbers.items()}
+
+    @property
+    def how_often(self) -> str:
+        """Write how often, and how long."""
+        going_on = f", and does so right now, for {span(self.last.duration)} so far"
+        if self.count == 1 and self.last.in_progress:
+            return f"since {span(self.last.duration)} ago, and does so still"
+        how_long = f"for {span(self.worst)}" if self.count == 1 else f"worst {span(self.worst)}"
+        how_often = f"{times(self.count)} {period(self.seconds)}, {how_long}"
+        return how_often + (going_on if self.last.in_progress else "")
+
+
+def groups(
+    view: View, key: Callable[[Stall], Key], counts: Callable[[Stall], bool]
+) -> Iterator[tuple[Key, Group]]:
+    """Yield the stalls of the window that ``counts`` says are to be told, if enough of them, worst first.
+
+    Where more stalls were seen than are kept, the window is as long as those that are reach back.
+    """
+    now, kept = view.now.taken_at, view.now.stalls
+    found: dict[Key, list[Stall]] = {}
+    for stall in kept:
+        if stall.started_at + stall.duration > now - WINDOW and counts(stall):
+            found.setdefault(key(stall), []).append(stall)
+    reaches = now - kept[0].started_at if len(kept) >= KEPT else WINDOW
+    seconds = min(WINDOW, view.seconds, reaches)
+    made = [(named, Group(tuple(stalls), seconds)) for named, stalls in found.items()]
+    for named, group in sorted(made, key=lambda one: -one[1].total):
+        if group.told:
+            yield named, group
+
+
+def _because_of(*causes: Cause) -> Callable[[Stall], bool]:
+    """Tell the stalls of a cause from others; imports, which happen once, are a rule of their own."""
+    return lambda stall: stall.cause in causes and not _imports(stall)
+
+
+def _imports(stall: Stall) -> bool:
+    importing = bool(stall.evidence.get("importing"))
+    return importing and stall.cause in ("cpu", "blocking", "unknown")
+
+
+def _by_culprit(stall: Stall) -> Key:
+    if stall.culprit is None:
+        return (NOBODY,)
+    return (stall.culprit.name, stall.call) if stall.call else (stall.culprit.name,)
+
+
+def _by_loop(stall: Stall) -> Key:
+    return (stall.loop_name,)
+
+
+def _who(stall: Stall) -> str:
+    """Name the call and the function, as users know them."""
+    if stall.culprit is None:
+        return "code that was not seen"
+    call = f"`{stall.call}` in " if stall.call else ""
+    return f"{call}{place(stall.culprit)}"
+
+
+def loop_of(name: str) -> str:
+    """Name a loop in a sentence: most programs have but one."""
+    return "the event loop" if name == "main" else f"the event loop {name!r}"
+
+
+def _computing(view: View) -> Iterator[Symptom]:
+    for key, group in groups(view, _by_culprit, _because_of("cpu")):
+        held = group.held_the_gil
+        yield Symptom(
+            rule="LW101",
+            key=key,
+            severity=group.severity,
+            summary=f"{_who(group.last)} blocked {loop_of(group.last.loop_name)} {group.how_often}"
+            f"{', while holding the GIL' if held else ''}",
+            evidence=group.evidence,
+            fix="move it to a process pool: a thread does not help, the GIL is held"
+            if held
+            else "move it to a process pool, or do it in pieces with `await asyncio.sleep(0)` between them: "
+            "in a thread it would take turns with the loop at the GIL",
+            count=group.count,
+        )
+
+
+def _waiting(view: View) -> Iterator[Symptom]:
+    for key, group in groups(view, _by_culprit, _because_of("blocking")):
+        held = group.held_the_gil
+        yield Symptom(
+            rule="LW102",
+            key=key,
+            severity=group.severity,
+            summary=f"{_who(group.last)} made {loop_of(group.last.loop_name)} wait {group.how_often}"
+            f"{', while holding the GIL' if held else ''}",
+            evidence=group.evidence,
+            fix="call it in a process pool: a thread does not help, it waits without letting go of the GIL"
+            if held
+            else remedy(group.last),
+            count=group.count,
+        )
+
+
+def _flooded(view: View) -> Iterator[Symptom]:
+    for key, group in groups(view, _by_loop, _because_of("flood")):
+        ready = max(stall.evidence.get("ready_callbacks", 0.0) for stall in group.stalls)
+        at_once = f", up to {ready:.0f} ready at once" if ready else ""
+        seen = f"; seen most: {place(group.last.culprit)}" if group.last.culprit else ""
+        yield Symptom(
+            rule="LW104",
+            key=key,
+            severity=group.severity,
+            summary=f"a flood of short callbacks{at_once} kept {loop_of(group.last.loop_name)} from all else "
+            f"{group.how_often}{seen}",
+            evidence=group.evidence | ({"ready_callbacks": ready} if ready else {}),
+            fix="limit how many become ready at once: an asyncio.Semaphore around what they do, a queue with "
+            "a few workers, or batches with `await asyncio.sleep(0)` between them",
+            count=group.count,
+        )
+
+
+def _gil(view: View) -> Iterator[Symptom]:
+    for key, group in groups(view, _by_culprit, _because_of("gil")):
+        yield Symptom(
+            rule="LW106",
+            key=key,
+            severity=group.severity,
+            summary=f"{_who(group.last)}, in another thread, held the GIL, and kept "
+            f"{loop_of(group.last.loop_name)} from running {group.how_often}",
+            evidence=group.evidence,
+            fix="move it to a process pool: in a thread it stops the loop all the same",
+            count=group.count,
+        )
+
+
+def _starved(view: View) -> Iterator[Symptom]:
+    queued = view.increases("runqueue_time")
+    told = set()
+    for key, group in groups(view, _by_loop, _because_of("starved")):
+        told.add(key)
+        throttled = group.sum("throttled_s") >= HELD * group.total
+        yield Symptom(
+            rule="LW107",
+            key=key,
+            severity=group.severity,
+            summary=f"{loop_of(group.last.loop_name)} was ready but had no CPU {group.how_often}"
+            f"{_quota(throttled)}",
+            evidence=group.evidence,
+            fix=_more_cpu(throttled),
+            count=group.count,
+        )
+    for key, seconds in queued.items():
+        if key not in told and seconds >= QUEUED * max(view.seconds, WINDOW / 2):
+            yield Symptom(
+                rule="LW107",
+                key=key,
+                severity="warning",
+                summary=f"{loop_of(*key)} was ready but had no CPU for {span(seconds)} "
+                f"{period(view.seconds)}, in pieces too short to be stalls",
+                evidence={"runqueue_s": round(seconds, 3), "window_s": round(view.seconds, 3)},
+                fix=_more_cpu(throttled=False),
+            )
+
+
+def _quota(throttled: bool) -> str:
+    return ": the CPU quota of its container was used up" if throttled else ""
+
+
+def _more_cpu(throttled: bool) -> str:
+    more = (
+        "raise the CPU limit of the container, or run fewer threads and processes in it"
+        if throttled
+        else "give it more CPU: fewer processes and threads beside it, or more cores"
+    )
+    return f"{more}; the code that ran at the time is not at fault"
+
+
+def _suspended(view: View) -> Iterator[Symptom]:
+    found = list(groups(view, _by_loop, _because_of("suspended")))
+    for _, group in found[:1]:  # it stops the whole process: the other loops say the same
+        yield Symptom(
+            rule="LW108",
+            key=(),
+            severity="warning",
+            summary=f"the whole process was stopped {group.how_often}",
+            evidence=group.evidence,
+            fix="nothing in the program: look for a paused container or virtual machine, a SIGSTOP, a "
+            "debugger, a checkpoint, or a machine that slept",
+            count=group.count,
+        )
+
+
+def _unexplained(view: View) -> Iterator[Symptom]:
+    unknown = _because_of("unknown")
+    for key, group in groups(view, _by_loop, lambda stall: unknown(stall) and not stall.in_progress):
+        yield Symptom(
+            rule="LW109",
+            key=key,
+            severity="warning" if group.bad else "info",
+            summary=f"{loop_of(group.last.loop_name)} did not serve {group.how_often}, and the numbers do "
+            "not say why: nothing explains most of the time",
+            evidence=group.evidence,
+            fix="read stack and evidence in agent.stalls(); who stood there is not to be blamed for it",
+            count=group.count,
+        )
+
+
+def _importing(view: View) -> Iterator[Symptom]:
+    for key, group in groups(view, _by_loop, _imports):
+        worst = max(group.stalls, key=lambda stall: stall.duration)
+        yield Symptom(
+            rule="LW110",
+            key=key,
+            severity="info",
+            summary=f"imports blocked {loop_of(worst.loop_name)} {group.how_often}: {_who(worst)}",
+            evidence=group.evidence,
+            fix="import at the top of the module, before the loop runs: else the first request waits for it",
+            count=group.count,
+        )
+
+
+STALLS: tuple[Rule, ...] = (  # one look each: the window is a minute long, and a stall is proof
+    Rule("LW101", "Computation in the event loop", "critical", _computing, looks=1),
+    Rule("LW102", "Blocking call in the event loop", "critical", _waiting, looks=1),
+    Rule("LW104", "Flood of callbacks", "critical", _flooded, looks=1),
+    Rule("LW106", "GIL held by another thread", "critical", _gil, looks=1),
+    Rule("LW107", "Starved of CPU", "critical", _starved, looks=1),
+    Rule("LW108", "Suspended process", "warning", _suspended, looks=1),
+    Rule("LW109", "Stalls without a known cause", "warning", _unexplained, looks=1),
+    Rule("LW110", "Imports in the event loop", "info", _importing, looks=1),
+)

@@ -1,0 +1,280 @@
+"""LW2xx: tasks that were lost, or will not finish.
+
+What is over (a task destroyed, an exception that nobody read, a coroutine dropped) is a symptom for as long
+as it lies in the window. What lives on (a leak, a deadlock) is one for as long as it lives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from loopwatch._records import LeakReason, Lost, LostReason
+
+from .rule import WINDOW, Rule, Symptom, View
+from .stand import own_frame, stands
+from .words import period, place, span, times
+
+REMEMBERED = 300.0
+"""Seconds for which a loss that is over remains a finding: until somebody has come to look."""
+ENDS = 4
+"""Tasks of a deadlock that are named."""
+TOGETHER = 1.0
+"""Seconds within which the tasks of one deadlock are told of."""
+
+Kind = tuple[str, ...]
+"""What losses have in common that are one symptom: names that users know."""
+Group = tuple[Kind, Sequence[Lost], int]
+"""The losses of a kind that are kept, oldest first, and how many there were."""
+
+
+def _recent(view: View, reason: LostReason) -> list[Group]:
+    """Group what was lost in the window."""
+    since = view.now.taken_at - WINDOW
+    found = [one for one in view.now.lost if one.reason == reason and one.lost_at > since]
+    return _grouped(found, view.increases("task_lost").get((reason,), 0.0))
+
+
+def _lately(view: View) -> str:
+    return period(min(WINDOW, view.seconds))
+
+
+def _living(view: View, *leaks: LeakReason) -> list[Group]:
+    """Group the lost tasks that live still. Which ones have ended is not known: those found first."""
+    found: list[Lost] = []
+    alive = view.values("task_leaked")
+    for leak in leaks:
+        count = int(alive.get((leak,), 0))
+        found += [one for one in view.now.lost if one.leak == leak][-count:] if count else ()
+    return _grouped(found, sum(alive.get((leak,), 0.0) for leak in leaks))
+
+
+def _grouped(found: Iterable[Lost], total: float) -> list[Group]:
+    """Group losses. The ``total`` counts those not kept, too: it tells of a kind if there is but one."""
+    groups: dict[Kind, list[Lost]] = {}
+    for one in found:
+        groups.setdefault(_kind(one), []).append(one)
+    alone = len(groups) == 1
+    return [
+        (kind, losses, max(len(losses), round(total)) if alone else len(losses))
+        for kind, losses in groups.items()
+    ]
+
+
+def _kind(lost: Lost) -> Kind:
+    return (lost.site.name, lost.coroutine, *([lost.exception] if lost.exception else []))
+
+
+def _tasks(losses: Sequence[Lost], count: int) -> str:
+    """Name the tasks of a group: how many, of which coroutine, who created them."""
+    last = losses[-1]
+    tasks = "a task" if count == 1 else f"{count} tasks"
+    return f"{tasks} of `{last.coroutine}`, created by {place(last.site)}"
+
+
+def _destroyed(view: View) -> Iterator[Symptom]:
+    unheld = {kind for kind, _, _ in _living(view, "unreferenced")}
+    for kind, losses, count in _recent(view, "destroyed_pending"):
+        last = losses[-1]
+        was = "was" if count == 1 else "were"
+        yield Symptom(
+            rule="LW201",
+            key=kind,
+            severity="warning",
+            summary=f"{_tasks(losses, count)}, {was} garbage-collected while pending {_lately(view)}: "
+            f"{_last_stood(last)}",
+            evidence={"destroyed": count, "age_s": last.age},
+            fix="hold the task until it is done: start it with loopwatch.spawn() or in an asyncio.TaskGroup, "
+            "or keep it in a set of your own; asyncio holds tasks only weakly",
+            count=count,
+            because="LW204" if kind in unheld else None,
+        )
+
+
+def _last_stood(last: Lost) -> str:
+    if not last.await_stack:
+        return "where it stood was not seen"
+    return f"the last one stood {stands(last.await_stack, last.waiting_on)}"
+
+
+def _unretrieved(view: View) -> Iterator[Symptom]:
+    for kind, losses, count in _recent(view, "unretrieved_exception"):
+        last = losses[-1]
+        raised = own_frame(last.await_stack)
+        where = f", raised at {place(raised)}" if raised else ""
+        yield Symptom(
+            rule="LW202",
+            key=kind,
+            severity="warning",
+            summary=f"{_tasks(losses, count)}, died of {last.exception}{where}, and nobody asked for the "
+            f"exception ({times(count)} {_lately(view)})",
+            evidence={"exceptions": count, "age_s": last.age},
+            fix="await the task, or start it with loopwatch.spawn(), which logs the failure at once; then "
+            f"mend what raises {last.exception}",
+            count=count,
+        )
+
+
+def _never_awaited(view: View) -> Iterator[Symptom]:
+    for kind, losses, count in _recent(view, "never_awaited"):
+        last = losses[-1]
+        yield Symptom(
+            rule="LW203",
+            key=kind,
+            severity="warning",
+            summary=f"coroutine `{last.coroutine}`, dropped by {place(last.site)}, was never awaited "
+            f"({times(count)} {_lately(view)}): none of its code ran",
+            evidence={"dropped": count},
+            fix=f"write `await {last.coroutine.rpartition('.')[2]}(...)`, or start it as a task that "
+            "somebody holds: loopwatch.spawn() or an asyncio.TaskGroup",
+            count=count,
+        )
+
+
+def _unreferenced(view: View) -> Iterator[Symptom]:
+    for kind, losses, count in _living(view, "unreferenced"):
+        last = losses[-1]
+        is_are = "is" if count == 1 else "are"
+        yield Symptom(
+            rule="LW204",
+            key=kind,
+            severity="warning",
+            summary=f"{_tasks(losses, count)}, {is_are} held by nothing and may be garbage-collected any "
+            f"time: {_it_stands(last)}",
+            evidence={"tasks": count, **_oldest(view, losses)},
+            fix="hold the task until it is done: start it with loopwatch.spawn() or in an asyncio.TaskGroup, "
+            "or keep it in a set of your own",
+            count=count,
+        )
+
+
+def _it_stands(last: Lost) -> str:
+    return f"{last.task_name!r} stands {stands(last.await_stack, last.waiting_on)}"
+
+
+def _oldest(view: View, losses: Iterable[Lost]) -> dict[str, float]:
+    """Return the age of the oldest one, as evidence."""
+    return {"oldest_s": max(view.now.taken_at - one.lost_at + one.age for one in losses)}
+
+
+def _deadlocks(view: View) -> Iterator[Symptom]:
+    alive = round(view.values("task_leaked").get(("deadlock",), 0.0))
+    kinds: dict[Kind, list[Sequence[Lost]]] = {}
+    for cycle in _cycles([one for one in view.now.lost if one.leak == "deadlock"][-alive:] if alive else []):
+        names = {name for one in cycle for name in (one.site.name, one.coroutine)}
+        kinds.setdefault(tuple(sorted(names)), []).append(cycle)
+    for kind, cycles in kinds.items():
+        last = cycles[-1]
+        behind = last[-1].evidence.get("tasks_behind", 0.0)
+        yield Symptom(
+            rule="LW205",
+            key=kind,
+            severity="critical",
+            summary=f"deadlock: {'; '.join(map(_end_of_cycle, last[:ENDS]))}"
+            f"{f'; and {len(last) - ENDS} more tasks' if len(last) > ENDS else ''}"
+            f"{f'; {behind:.0f} further tasks wait behind them' if behind else ''}",
+            evidence={
+                "tasks_in_cycle": last[-1].evidence.get("tasks_in_cycle", len(last)),
+                "tasks_behind": behind,
+                "deadlocks": len(cycles),
+                **_oldest(view, last),
+            },
+            fix="take the locks in the same order everywhere, or hold one lock for both; until then put "
+            "`async with asyncio.timeout(...)` around the waits, so that one of them gives up",
+            count=len(cycles),
+        )
+
+
+def _cycles(losses: Iterable[Lost]) -> Iterator[Sequence[Lost]]:
+    """Divide the tasks of deadlocks, which are told of together, each before the one that it waits for."""
+    cycle: list[Lost] = []
+    for one in losses:
+        if cycle and (len(cycle) >= _size(cycle[0]) or one.lost_at - cycle[-1].lost_at > TOGETHER):
+            yield cycle
+            cycle = []
+        cycle.append(one)
+    if cycle:
+        yield cycle
+
+
+def _size(lost: Lost) -> float:
+    return lost.evidence.get("tasks_in_cycle", 1.0)
+
+
+def _end_of_cycle(lost: Lost) -> str:
+    name = f"{lost.task_name!r} (`{lost.coroutine}`)" if lost.task_name else f"`{lost.coroutine}`"
+    return f"task {name} stands {stands(lost.await_stack, lost.waiting_on)}"
+
+
+def _leaks(view: View) -> Iterator[Symptom]:
+    for kind, losses, count in _living(view, "cancel_only", "site_growth"):
+        last = losses[-1]
+        why = "only a cancellation would end them" if last.leak == "cancel_only" else "none of them ends"
+        yield Symptom(
+            rule="LW206",
+            key=kind,
+            severity="warning",
+            summary=f"{_tasks(losses, count)}, leak: more and more live, and {why}; {_it_stands(last)}",
+            evidence={"tasks": count, **_oldest(view, losses), **last.evidence},
+            fix=_wake(
+                last,
+                "cancel each one when its work is over, as an asyncio.TaskGroup or "
+                "`asyncio.timeout(...)` does; declare those meant to live with loopwatch.daemon()",
+            ),
+            count=count,
+        )
+
+
+def _stuck(view: View) -> Iterator[Symptom]:
+    for kind, losses, count in _living(view, "never_wakes", "overage"):
+        last = losses[-1]
+        usual = last.evidence.get("usual_p99_s")
+        why = (
+            "nothing can wake it"
+            if last.leak == "never_wakes"
+            else f"others of its site take no more than {span(usual or 0.0)}"
+        )
+        is_are = "is" if count == 1 else "are"
+        yield Symptom(
+            rule="LW207",
+            key=kind,
+            severity="warning",
+            summary=f"{_tasks(losses, count)}, {is_are} stuck: {_it_stands(last)}; {why}",
+            evidence={"tasks": count, **_oldest(view, losses), **last.evidence},
+            fix=_wake(
+                last,
+                "bound the wait with `asyncio.timeout(...)`; declare what is meant to live long "
+                "with loopwatch.daemon()",
+            ),
+            count=count,
+        )
+
+
+_WAKERS = (
+    ("Event", "call set() on the event"),
+    ("Queue.get", "put something into the queue, or shut it down at the end"),
+    ("Queue.put", "keep a consumer at the queue"),
+    ("Lock", "release the lock on every way out: `async with lock:`"),
+    ("Semaphore", "release the semaphore on every way out: `async with semaphore:`"),
+    ("Condition", "call notify() on the condition"),
+    ("future", "set the result of the future on every way out, failures included"),
+)
+"""By how the wait is called: what would end it."""
+
+
+def _wake(lost: Lost, otherwise: str) -> str:
+    """Write what would wake a task, and what to do where that cannot be."""
+    waits = (lost.waiting_on or "").lower()
+    found = (remedy for wait, remedy in _WAKERS if wait.lower() in waits)
+    remedy = next(found, None)
+    return f"{remedy}; or {otherwise}" if remedy else otherwise
+
+
+TASKS: tuple[Rule, ...] = (  # one look each: what is told of as lost is proven
+    Rule("LW201", "Lost task", "warning", _destroyed, looks=1, calm=REMEMBERED),
+    Rule("LW202", "Exception that nobody asked for", "warning", _unretrieved, looks=1, calm=REMEMBERED),
+    Rule("LW203", "Coroutine never awaited", "warning", _never_awaited, looks=1, calm=REMEMBERED),
+    Rule("LW204", "Task without a strong reference", "warning", _unreferenced, looks=1),
+    Rule("LW205", "Deadlock", "critical", _deadlocks, looks=1),
+    Rule("LW206", "Leaked tasks", "warning", _leaks, looks=1),
+    Rule("LW207", "Stuck task", "warning", _stuck, looks=1),
+)

@@ -1,0 +1,90 @@
+"""Tells of each finding when it begins, changes in severity, or is over: in the log, and by the exports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+
+from loopwatch._clock import Clock
+from loopwatch._events import Found
+from loopwatch._journal import Journal
+from loopwatch._pace import Pace
+from loopwatch._records import Severity
+from loopwatch._store.outbox import Outbox
+
+from .rule import Rule
+from .words import span
+
+_LEVELS: dict[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
+
+
+class Telling:
+    """Logs on logger ``loopwatch``. One thread at a time."""
+
+    def __init__(self, outbox: Outbox, clock: Clock, journal: Journal) -> None:
+        self._outbox = outbox
+        self._journal = journal
+        self._pace = Pace(clock)
+
+    @property
+    def log_suppressed(self) -> int:
+        """Lines withheld since the start."""
+        return self._pace.suppressed
+
+    def clear(self) -> None:
+        """Begin anew: in a forked child."""
+        self._pace.clear()
+
+    def tell(self, changed: Sequence[Found], over: Iterable[Found]) -> None:
+        """Tell of what has changed: each cause with what follows from it, in one record."""
+        for root, followers in _together(changed):
+            self._log(_LEVELS[root.finding.severity], "\n  ".join([_line(root), *map(_line, followers)]))
+        for found in over:
+            lasted = span(found.at - found.finding.first_seen)
+            self._log(logging.INFO, f"{found.finding.rule} is over after {lasted}: {found.finding.summary}")
+        for found in (*changed, *over):
+            self._outbox.put(found)
+
+    def _log(self, level: int, text: str) -> None:
+        withheld = self._pace.admit()
+        if withheld is not None:
+            more = f" ({withheld} more findings not logged)" if withheld else ""
+            self._journal.say(level, "loopwatch: %s%s", text, more)
+
+    def end(self) -> None:
+        """Say at the end how many findings no line has told of."""
+        if withheld := self._pace.rest():
+            self._journal.say(logging.WARNING, "loopwatch: %d more findings not logged", withheld)
+
+    def switched_off(self, rule: Rule, error: Exception) -> None:
+        """Say that a rule has failed, and is not applied any more. Whatever the pace: once for each."""
+        self._journal.say(
+            logging.ERROR,
+            "loopwatch: rule %s (%s) is switched off, it failed: %r",
+            rule.id,
+            rule.title,
+            error,
+        )
+
+
+def _together(changed: Sequence[Found]) -> Iterator[tuple[Found, list[Found]]]:
+    """Yield each finding with those that began with it and follow from it: these come after it, in order."""
+    groups: list[tuple[Found, list[Found]]] = []
+    for found in changed:
+        rules = {one.finding.rule for group in groups[-1:] for one in (group[0], *group[1])}
+        if found.change == "began" and found.finding.because in rules:
+            groups[-1][1].append(found)
+        else:
+            groups.append((found, []))
+    yield from groups
+
+
+def _line(found: Found) -> str:
+    finding = found.finding
+    change = {"began": "", "rose": ", worse now", "fell": ", better now", "over": ""}[found.change]
+    because = f" (because of {finding.because})" if finding.because else ""
+    more = f" (and {finding.more} more like it)" if finding.more else ""
+    return (
+        f"{finding.rule} {finding.severity}{change}: {finding.summary}{more}{because}. "
+        f"What to do: {finding.fix}. See {finding.docs_url}"
+    )

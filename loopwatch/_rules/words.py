@@ -1,0 +1,35 @@
+"""How rules write numbers and places, so that all findings read alike."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from loopwatch._records import Frame
+
+
+def span(seconds: float) -> str:
+    """Write a span of time with its unit: ``612 ms``, ``4.2 s``, ``3 min``."""
+    if seconds < 0.01:
+        return f"{seconds * 1000:.1f} ms"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 120:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
+def times(count: float) -> str:
+    """Write how often: ``once``, ``twice``, ``14 times``."""
+    return {1: "once", 2: "twice"}.get(round(count), f"{count:.0f} times")
+
+
+def period(seconds: float) -> str:
+    """Write over which time something was counted: ``in the last minute``, ``in the last 20 s``."""
+    return "in the last minute" if 55 <= seconds <= 75 else f"in the last {span(max(seconds, 1.0))}"
+
+
+def place(frame: Frame) -> str:
+    """Write a function and where it is: ```handle_response` (app.py:42)``."""
+    path = PurePath(frame.file)
+    file = "/".join(path.parts[-2:]) if path.name in ("__init__.py", "__main__.py") else path.name
+    return f"`{frame.function}` ({file}:{frame.line})"

@@ -1,0 +1,68 @@
+"""Executors whose work waits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from loopwatch._rules.rule import Symptom
+from tests.looks import borrower, pool, snapshot, symptoms, waits
+
+
+def look(kind: str = "thread_pool", label: str = "default", points: Any = None, **more: Any) -> list[Symptom]:
+    given = {"max": 8, "used": 8, "pending": 23, "oldest_wait": 4.2, "borrowers": (borrower(held=12.0),)}
+    return symptoms(snapshot(pools=(pool(kind, label, **{**given, **more}),), points=points))
+
+
+def test_the_default_executor_holds_up_the_dns() -> None:
+    [found] = look()
+    assert found.rule == "LW306"
+    assert found.summary == (
+        "all 8 threads of the executor `default` are at work and 23 calls wait, the oldest for 4.2 "
+        "s, DNS look-ups "
+        "of all clients among or behind them; the longest at work is for `analyse`, for 12 s, "
+        "which stands at "
+        "`analyse` (app.py:42), waiting for StreamReader.read"
+    )
+    assert "more than 8 threads" in found.fix
+    assert found.evidence == {
+        "used": 8,
+        "max": 8,
+        "pending": 23,
+        "oldest_wait_s": 4.2,
+        "slow_waits": 0,
+        "oldest_held_s": 12.0,
+    }
+    assert found.severity == "warning"
+    assert look(oldest_wait=5.0)[0].severity == "critical"
+    assert look(label="resize", oldest_wait=60.0)[0].severity == "warning"
+
+
+@pytest.mark.parametrize(
+    "healthy", [{"pending": 0}, {"used": 7}, {"oldest_wait": 0.5}, {"used": None}, {"max": None}]
+)
+def test_a_busy_executor_is_not_starved(healthy: dict[str, Any]) -> None:
+    assert look(**healthy) == []
+
+
+def test_waits_in_the_window() -> None:
+    points = {("executor_wait", "default"): waits(*[0.8] * 40)}
+    [found] = look(oldest_wait=0.5, points=points)
+    assert "p99 " in found.summary
+    assert found.count == found.evidence["slow_waits"] == 40
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "remedy"),
+    [
+        ("thread_pool", "8 threads of the executor `resize`", "raise max_workers above 8"),
+        ("process_pool", "8 processes of the executor `resize`", "if there are CPUs for more"),
+        ("anyio", "8 threads of the anyio limiter `resize`", "raise total_tokens above 8"),
+    ],
+)
+def test_the_words_for_each_kind(kind: str, words: str, remedy: str) -> None:
+    [found] = look(kind, "resize")
+    assert words in found.summary
+    assert "DNS" not in found.summary
+    assert remedy in found.fix
