@@ -1,4 +1,4 @@
-"""The one place that wires: settings in, parts built, attached, started; and all of it undone in reverse."""
+"""The life of an agent: its parts attached to the program, started, and all of that undone in reverse."""
 
 from __future__ import annotations
 
@@ -6,212 +6,30 @@ import asyncio
 import atexit
 import contextlib
 import threading
-from collections import deque
 from collections.abc import Callable
 
 from ._clock import SYSTEM, Clock
-from ._collectors.jobs import JobCounts
-from ._collectors.leaks.finder import LeakFinder
-from ._collectors.leaks.found import Found
-from ._collectors.loops import LoopHealth
-from ._collectors.losses import Losses
-from ._collectors.own import COMPONENTS, Own
-from ._collectors.pools.catalogue import READERS
-from ._collectors.pools.census import PoolCensus
-from ._collectors.pools.hub import Hub
-from ._collectors.pools.overdue import Overdue
-from ._collectors.pools.saturation import Saturation
-from ._collectors.pressure import Pressure
-from ._collectors.stalls import Stalls
-from ._collectors.tasks import TaskCensus
-from ._console.service import Console
 from ._context.backing import Backing, lean_on
-from ._context.handover import LostContexts
-from ._context.reader import ContextReader
 from ._errors import LoopwatchError
-from ._jobs.signals import DrainSignals
-from ._journal import Journal
-from ._pace import Pace
-from ._probes.attach import BOUNDARY, Attach
-from ._probes.gc import GcProbe
-from ._probes.handovers import HandOverProbe
-from ._probes.probe import Probe
-from ._probes.unawaited import UnawaitedProbe
-from ._reader import Reader
-from ._records import DrainReport, Stall
-from ._rules.catalogue import RULES
-from ._rules.findings import Findings
+from ._parts import Parts
 from ._settings import Settings
 from ._store.jobs import JOBS
-from ._store.loop_state import LoopStates
-from ._store.lost_log import LostLog
-from ._store.outbox import Outbox
-from ._store.pauses import Pauses
-from ._store.pools import Pools
-from ._store.stall_log import StallLog
 from ._threads import WITHIN, OwnThread, await_end
-from ._watchdog.code_owner import CodeOwner
-from ._watchdog.evidence import Evidence, System
-from ._watchdog.hold_dump import HoldDump
-from ._watchdog.lateness import Lateness
-from ._watchdog.loss_report import LossReport
-from ._watchdog.lost import LostTasks
-from ._watchdog.report import StallReport
-from ._watchdog.stalls import Tracker, Witness
-from ._watchdog.thread import Watchdog, tick_for
-from .exporters.exports import Exports
 
 WRITTEN = 0.15
 """Seconds the log's handlers may take to write what a drain says."""
-DRAINS = 16
-"""Reports of drains that are kept. Mostly there is one, at the end."""
 
 
-class Engine:
-    """All parts of one agent, and their life. Starts threads with the first loop that runs, not before."""
+class Engine(Parts):
+    """Starts threads with the first loop that runs, not before."""
 
     def __init__(self, settings: Settings, clock: Clock = SYSTEM) -> None:
-        self.settings = settings
+        super().__init__(settings, clock, self)
         self.installed = False
         self._started = False
         self._starting = threading.RLock()  # loops begin to run at once, signal handlers uninstall
         self._starting_held = False
         self._forks = threading.RLock()  # one at a time, or one within another, in a signal's handler
-        self._clock = clock
-        self._journal = Journal(clock)
-        self._contexts = ContextReader(self._journal)
-        self._pauses = Pauses()
-        self._states = LoopStates(self._pauses)
-        self._stall_log, self._lost_log = StallLog(), LostLog()
-        self._pools = Pools()
-        self._outbox = Outbox(is_open=settings.otlp, takes_jobs=settings.job_spans)
-        self._owner = CodeOwner(settings.app_packages)
-        self._drains: deque[DrainReport] = deque(maxlen=DRAINS)
-        self._build_probes()
-        self._build_watchdog()
-        self._build_reader()
-
-    def _build_probes(self) -> None:
-        """Build what sits in the program."""
-        contexts, clock, journal = self._contexts, self._clock, self._journal
-        self._lost_contexts = LostContexts(contexts, clock)
-        self._unawaited = UnawaitedProbe(contexts, journal)
-        self._handovers = HandOverProbe(contexts, self._lost_contexts, journal)
-        self._attach = Attach(self._states, self.settings, contexts, clock, journal, self)
-        self._gc = GcProbe(self._states, self._pauses, clock, journal)
-        self._hub = Hub(READERS, self._pools, self._owner.of, clock, journal)
-        self._probes: dict[str, Probe] = {
-            "gc": self._gc,
-            "unawaited": self._unawaited,
-            "handovers": self._handovers,
-            "attach": self._attach,
-            "pools": self._hub,
-        }
-        self._signals = DrainSignals(self.settings.drain_timeout, journal)
-
-    def _build_watchdog(self) -> None:
-        """Build what looks from outside: at long steps, at losses, and at tasks that will never end."""
-        settings, contexts, clock, journal = self.settings, self._contexts, self._clock, self._journal
-        owner, system = self._owner, System()
-        lateness = Lateness(clock, BOUNDARY, system.runqueue)
-        self._report = StallReport(clock, journal)
-        witness = Witness(
-            clock=clock,
-            threshold=settings.stall_threshold,
-            pauses=self._pauses,
-            lateness=lateness,
-            evidence=Evidence(clock, system),
-            owner=owner,
-            contexts=contexts,
-            tell=self._tell,
-        )
-        self._losses = LossReport(self._lost_log, contexts, owner, self._outbox, clock, journal)
-        self._lost_tasks = LostTasks(
-            self._states, self._unawaited.dropped, self._lost_contexts, owner, self._losses.tell
-        )
-        self._found = Found(contexts, self._lost_log, self._losses)
-        leaks = LeakFinder(self._states, self._found, clock)
-        self._pool_pace = Pace(clock)
-        pools, hub, outbox, pace = self._pools, self._hub, self._outbox, self._pool_pace
-        overdue = Overdue(pools, hub, contexts, settings.hold_threshold, pace.admit, outbox, clock, journal)
-        self._pool_census = PoolCensus(pools, hub, contexts, clock)
-        self._saturation = Saturation(pools, hub, self._pool_census, outbox, clock)
-        self._health = LoopHealth(self._states, clock, self._attach.own_timers)
-        self.pressure = Pressure(self._states, self._health, settings.stall_threshold, clock)
-        self._findings = Findings(RULES, settings, outbox, clock, journal)
-        self._hold_dump = HoldDump(settings.hold_dump, journal)
-        self._watchdog = Watchdog(
-            states=self._states,
-            make_tracker=lambda state: Tracker(state, witness),
-            lateness=lateness,
-            tick=tick_for(settings.stall_threshold),
-            clock=clock,
-            journal=journal,
-            chores=(
-                self._rearm_dump,
-                contexts.refresh,
-                self._handovers.refresh,
-                self._gc.check,
-                self._lost_tasks.collect,
-                leaks.look,
-                overdue.look,
-                self._saturation.look,
-                self.pressure.look,
-                lambda: self._findings.look(self.reader.snapshot),
-                self._refresh_exports,
-            ),
-        )
-
-    def _build_reader(self) -> None:
-        """Build what tells of all that."""
-        states, clock = self._states, self._clock
-        self._census = TaskCensus(states, self._contexts, clock)
-        self.reader = Reader(
-            self.settings.service_name,
-            clock,
-            self._journal,
-            self._health,
-            Stalls(states, self._stall_log, self._watchdog.in_progress),
-            self._census,
-            Losses(states, self._lost_log, self._lost_contexts),
-            JobCounts(self._drains),
-            self._pool_census,
-            (self._own(),),
-            self._findings.seen_in,
-            self.settings.stall_threshold,
-        )
-        self._exports = Exports(
-            self.settings, self.reader, self._outbox.take, self._pools.ignored, self._journal, clock
-        )
-        self.metrics, self.otel = self._exports.metrics, self._exports.otel
-        self.console = Console(self.settings, self.reader, self._journal, clock)
-
-    def _own(self) -> Own:
-        states = self._states
-        return Own(
-            overhead={
-                "watchdog": lambda: self._watchdog.cpu_time,
-                "journal": lambda: self._journal.cpu_time,
-                "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
-                "endpoint": lambda: self.metrics.cpu_time,
-                "otlp": lambda: self.otel.cpu_time,
-                "console": lambda: self.console.cpu_time,
-            },
-            dropped={
-                "stalls": lambda: sum(state.ended_dropped for state in states.all()),
-                "tasks": lambda: sum(state.tasks.untold.total() for state in states.all()),
-                "journal": lambda: self._journal.dropped,
-                "context": lambda: self._contexts.unshown_dropped,
-                "outbox": lambda: self._outbox.dropped,
-                "otlp": lambda: self.otel.dropped,
-            },
-            internal_errors=lambda: dict.fromkeys(COMPONENTS, 0) | self._journal.failures(),
-            log_suppressed=lambda: (
-                sum(each.log_suppressed for each in (self._report, self._losses, self._findings))
-                + self._pool_pace.suppressed
-            ),
-            unwatched=self._attach.unwatched.copy,
-        )
 
     def install(self) -> None:
         """Begin to watch."""
@@ -330,22 +148,9 @@ class Engine:
         for component, start in parts.items():
             self._done(component, start)
 
-    def _tell(self, stall: Stall) -> None:
-        if not stall.in_progress:
-            self._stall_log.add(stall)
-            self._outbox.put(stall)
-            self.otel.start()  # now: the program may be over soon, and at exit no thread can be had
-        self._report.tell(stall)
-
     def _flush(self) -> None:
         self._journal.flush(WRITTEN)
         self.otel.flush()
-
-    def _rearm_dump(self) -> None:
-        self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
-
-    def _refresh_exports(self) -> None:
-        self._exports.refresh(loops_run=any(state.heartbeat_time for state in self._states.all()))
 
     def _threads(self) -> dict[str, OwnThread]:
         """All that run for long, by the component that counts their failures."""

@@ -9,9 +9,9 @@ import pytest
 
 import loopwatch
 from loopwatch import facts
-from loopwatch._engine import COMPONENTS
 from loopwatch._journal import Journal
 from loopwatch._measures import Distribution, Point
+from loopwatch._parts import COMPONENTS
 from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import TEXT
 from loopwatch.exporters.prometheus import SnapshotCollector
@@ -95,7 +95,7 @@ class TestFact:
     """The way of each fact through the layers."""
 
     def test_it_is_born(self, fact: facts.Fact) -> None:
-        parts = (*BORN, "_engine") if fact.stem in OF_OURSELVES else BORN
+        parts = (*BORN, "_parts") if fact.stem in OF_OURSELVES else BORN
         elsewhere = OF_THE_MOMENT | OF_THE_ENDPOINT | OF_THE_RULES
         assert fact.stem in elsewhere or spelled(BORN_AS.get(fact.stem, fact.stem), parts)
 

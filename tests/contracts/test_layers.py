@@ -46,7 +46,8 @@ MAY_IMPORT = {
     **dict.fromkeys(READERS, VOCABULARY | BASE | SOURCES),
     **dict.fromkeys(FACES, VOCABULARY | {"_internals"}),
     "_cli": VOCABULARY | {"_internals", "_console"},  # whose tables it shows
-    "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES,
+    "_parts": VOCABULARY | BASE | SOURCES | READERS | FACES,
+    "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES | {"_parts"},
     "_agent": VOCABULARY | {"_engine", "exporters"},
     "__init__": VOCABULARY | {"_agent", "_context", "_jobs", "_store"},
     "__main__": {"__init__", "integrations"} | FACES,
