@@ -203,7 +203,7 @@ _POOLS = (
         "{{ $value }} pieces of work wait. In the default executor that may be name look-ups, so that every "
         "new "
         "connection waits: give slow work an executor of its own.",
-        "rules/LW304.md",
+        "rules/LW306.md",
         "loopwatch-pools",
     ),
 )

@@ -21,7 +21,9 @@ RULES = "rules/loopwatch.yml"
 
 def generated() -> dict[str, str]:
     """Return the text of each file, by its path below this directory."""
-    return {RULES: rule_file.render(ALERTS)}
+    from dashboards import boards  # needs grafana-foundation-sdk, which the rules do not
+
+    return {RULES: rule_file.render(ALERTS), **boards.render()}
 
 
 def main() -> int:

@@ -24,11 +24,20 @@ GROUPS = {
 }
 """What stands for a list of labels."""
 
+FOREIGN = {
+    "process_resident_memory_bytes": "prometheus_client's, on our endpoint",
+    "process_open_fds": "prometheus_client's, on our endpoint",
+    "process_max_fds": "prometheus_client's, on our endpoint",
+    "process_memory_usage_bytes": "OpenTelemetry's, if the program is instrumented for it",
+    "process_unix_file_descriptor_count": "OpenTelemetry's, if the program is instrumented for it",
+}
+"""Metrics that are not ours, and whose they are."""
+
 _REFERENCE = re.compile(r"@(\w+)(?:\{([^}]*)\})?")
 _SERIES = re.compile(r"_(bucket|count|sum)$")
 
 
-def expand(query: str, matchers: Callable[[facts.Fact], str] = lambda fact: "") -> str:
+def expand(query: str, matchers: Callable[[facts.Fact | None], str] = lambda fact: "") -> str:
     """Return the query in Prometheus' words, each metric with these matchers beside its own.
 
     Raises KeyError for what is no fact.
@@ -38,16 +47,11 @@ def expand(query: str, matchers: Callable[[facts.Fact], str] = lambda fact: "") 
         word, own = reference.groups()
         if word in GROUPS:
             return GROUPS[word]
-        fact, name = _series(word)
+        fact, name = (None, word) if word in FOREIGN else _series(word)
         selected = ", ".join(filter(None, (matchers(fact), own)))
         return f"{name}{{{selected}}}" if selected else name
 
     return _REFERENCE.sub(written, query)
-
-
-def facts_in(query: str) -> set[str]:
-    """Return the stems of the facts that a query names."""
-    return {_series(word)[0].stem for word, _ in _REFERENCE.findall(query) if word not in GROUPS}
 
 
 def _series(word: str) -> tuple[facts.Fact, str]:

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from loopwatch._cli.dashboards import DOCS
+
 from .queries import (
     POOL_OLDEST_WAIT,
     POOL_UTILIZATION,
@@ -86,9 +88,6 @@ class Alert:
             "&var-instance={{ $labels.instance | urlquery }}",
         }
 
-
-DOCS = "https://github.com/loopwatch/loopwatch/blob/main/docs"
-"""Where the pages are that rules and panels link to."""
 
 DELAY, UTILIZATION = (
     "instance:asyncio_eventloop_delay_seconds:p99_rate5m",
