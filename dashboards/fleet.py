@@ -8,8 +8,7 @@ from .queries import POOL_UTILIZATION, delay, grown, pool_timeouts, utilization
 
 _INSTANCE = link(
     "This instance in depth",
-    "/d/loopwatch-instance?${datasource:queryparam}&var-job=${__data.fields.job}"
-    "&var-instance=${__data.fields.instance}&from=${__from}&to=${__to}",
+    "/d/loopwatch-instance?${datasource:queryparam}&var-job=${__data.fields.job}&var-instance=${__data.fields.instance}&from=${__from}&to=${__to}",
 )
 _RULE = link("What this finding means, and what to do", page("rules/${__data.fields.rule}.md"))
 _COST = "how-to/dashboards.md#loopwatchdegraded"
@@ -79,9 +78,8 @@ _NOW = (
         Look(
             "Processes, worst first",
             "short",
-            "Health is 2 where users feel something, 1 where somebody should look, 0 where all is well: the "
-            "limits "
-            "of the alerts, as of now. Click on a row for the process in depth.",
+            "Health is 2 where users feel something, 1 where somebody should look, 0 where all is well: "
+            "the limits of the alerts, as of now. Click on a row for the process in depth.",
             24,
             9,
         ),
@@ -110,8 +108,7 @@ _NOW = (
             "Why",
             "short",
             "What is wrong where, worst first. Empty is well. Users feel what has 2. The instance in depth "
-            "shows "
-            "since when, and who.",
+            "shows since when, and who.",
             12,
         ),
         Column("health", REASONS, "short", (1, 2)),
@@ -123,8 +120,7 @@ _NOW = (
             "Findings",
             "short",
             "What the agents say of themselves. Click on one for what it means and what to do; the "
-            "sentence, with "
-            "names and numbers, is in the log and in agent.findings().",
+            "sentence, with names and numbers, is in the log and in agent.findings().",
             12,
         ),
         Column(
@@ -137,9 +133,8 @@ _NOW = (
 )
 
 _LATENESS = (
-    "What everything in the loop waits on top of its own work. Below 10 ms is well; at 100 ms users notice. "
-    "The "
-    "instance in depth says who blocks it."
+    "What everything in the loop waits on top of its own work. Below 10 ms is well; at 100 ms users "
+    "notice. The instance in depth says who blocks it."
 )
 
 _LOOPS = (
@@ -165,9 +160,9 @@ _LOOPS = (
         Look(
             "Utilization",
             "percentunit",
-            "The share of its time for which the busiest loop of a process runs code. Above 0.9 queues grow "
-            "steeply: "
-            "add processes, or move work off the loop. It is time, not CPU: a blocking call counts.",
+            "The share of its time for which the busiest loop of a process runs code. Above 0.9 queues "
+            "grow steeply: add processes, or move work off the loop. It is time, not CPU: a blocking call "
+            "counts.",
             limits=(0.7, 0.9),
             page="rules/LW103.md",
         ),
@@ -178,8 +173,7 @@ _LOOPS = (
             "Time lost in stalls, by cause",
             "s",
             "Seconds lost per second, of all processes together. cpu, blocking and flood are code: see who "
-            "in the "
-            "instance in depth. gc, gil, starved and suspended come from outside of the loop.",
+            "in the instance in depth. gc, gil, starved and suspended come from outside of the loop.",
             page="explanation/causes.md",
         ),
         Query(f"sum by (asyncio_block_cause) (rate(@block_time[{RATE}]))", "{{asyncio_block_cause}}"),
@@ -190,8 +184,7 @@ _LOOPS = (
             "Fullest pool",
             "percentunit",
             "The share of connections in use, of the fullest pool of each process. At 1 with callers that "
-            "wait it "
-            "is too small, or its connections are held for too long: see the pools' dashboard.",
+            "wait it is too small, or its connections are held for too long: see the pools' dashboard.",
             limits=(0.8, 0.95),
             page="rules/LW301.md",
         ),
@@ -205,8 +198,7 @@ _TASKS = (
             "Leaked tasks",
             "short",
             "Live tasks that will not finish. Each is in the log with its creator; they hold memory, and "
-            "what they "
-            "hold besides: connections, locks.",
+            "what they hold besides: connections, locks.",
             limits=(1,),
             page="rules/LW206.md",
         ),
@@ -232,8 +224,8 @@ _TASKS = (
         Look(
             "Tasks",
             "short",
-            "Live tasks. A floor that only rises is a leak, or a backlog: the instance in depth shows which "
-            "function creates them.",
+            "Live tasks. A floor that only rises is a leak, or a backlog: the instance in depth shows "
+            "which function creates them.",
         ),
         Query("sum by (@PROCESS) (@task_count)"),
     ),
@@ -250,8 +242,8 @@ _ITSELF = (
         Look(
             "Cost of loopwatch",
             "percentunit",
-            "CPU of loopwatch's own threads, as a share of a core. More than 2 % breaks our promise: please "
-            "report it.",
+            "CPU of loopwatch's own threads, as a share of a core. More than 2 % breaks our promise: "
+            "please report it.",
             6,
             limits=(0.02,),
             page=_COST,
@@ -262,8 +254,8 @@ _ITSELF = (
         Look(
             "Dropped and withheld",
             "short",
-            "Events that found a buffer full, and log lines beyond the rate limit: what the log says is not "
-            "all.",
+            "Events that found a buffer full, and log lines beyond the rate limit: what the log says is "
+            "not all.",
             6,
             page=_COST,
         ),
@@ -292,9 +284,8 @@ _ITSELF = (
         Look(
             "Not watched",
             "short",
-            "Pools of a library whose version does not let us, workers that do not answer, loops left alone "
-            "since "
-            "they have a clock of their own. Update the library or loopwatch.",
+            "Pools of a library whose version does not let us, workers that do not answer, loops left "
+            "alone since they have a clock of their own. Update the library or loopwatch.",
             6,
         ),
         Column(

@@ -86,8 +86,7 @@ _PROCESS = (
             "CPU of the loop's thread",
             "percentunit",
             "What it computes, and for how long it was ready but had no CPU: that is a throttled container "
-            "or a full "
-            "machine, not the code.",
+            "or a full machine, not the code.",
             limits=(0.9,),
             page="rules/LW107.md",
         ),
@@ -102,8 +101,7 @@ _DELAY = (
             "Delay of timers",
             "s",
             "How many timers were how late. A band that lies high is a loop that is always late, single "
-            "cells are "
-            "stalls. A dot is one stall with its trace: click on it.",
+            "cells are stalls. A dot is one stall with its trace: click on it.",
             16,
             9,
         ),
@@ -128,8 +126,7 @@ _DELAY = (
             "Utilization",
             "percentunit",
             "The share of its time for which a loop runs code. Above 0.9 queues grow steeply. It is time, "
-            "not CPU: a "
-            "blocking call counts.",
+            "not CPU: a blocking call counts.",
             limits=(0.7, 0.9),
             page="rules/LW103.md",
         ),
@@ -148,8 +145,7 @@ _DELAY = (
             "Run queue",
             "short",
             "Callbacks ready to run, and timers scheduled. A queue that does not empty is a flood of small "
-            "work. "
-            "Absent on uvloop.",
+            "work. Absent on uvloop.",
             page="rules/LW104.md",
         ),
         Query("sum by (@LOOP) (@ready)", f"{_LOOP} ready"),
@@ -163,8 +159,7 @@ _STALLS = (
             "Time lost, by cause",
             "percentunit",
             "The share of time in stalls. cpu, blocking and flood are code; gc, gil, starved and suspended "
-            "come from "
-            "outside of the loop.",
+            "come from outside of the loop.",
             page="explanation/causes.md",
         ),
         Query(
@@ -202,13 +197,12 @@ _STALLS = (
             "Who held the loop, in the time shown",
             "s",
             "Seconds lost to each function, by cause. For cpu a thread does not help, since the GIL is "
-            "held: move it "
-            "to a process. For blocking use an asynchronous call, or a thread.",
+            "held: move it to a process. For blocking use an asynchronous call, or a thread.",
             16,
         ),
         Column(
             "lost",
-            "sum by (@LOOP, code_function_name, asyncio_block_cause) (increase(@block_time[$__range])) > 0",
+            grown("@block_time", "@LOOP, code_function_name, asyncio_block_cause", "$__range"),
             "s",
         ),
         sort="lost",
@@ -219,8 +213,7 @@ _STALLS = (
             "Garbage collection",
             "percentunit",
             "The share of time for which collections stopped every loop of the process, by generation. "
-            "Freeze what "
-            "is long-lived with gc.freeze(), or raise gc.set_threshold().",
+            "Freeze what is long-lived with gc.freeze(), or raise gc.set_threshold().",
             page="rules/LW105.md",
         ),
         Query(
@@ -327,8 +320,7 @@ _TASKS = (
             "Context lost",
             "short",
             "Work that ran without the request id or trace, by the function that handed it over: "
-            "loopwatch.carry() "
-            "takes it along.",
+            "loopwatch.carry() takes it along.",
             page="rules/LW401.md",
         ),
         Query(grown("@task_context_lost", "@PROCESS, code_function_name", RATE), f"{LEGEND} {_FUNCTION}"),

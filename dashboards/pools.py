@@ -45,8 +45,7 @@ _NOW = (
             "Pools, fullest first",
             "short",
             "Full while callers wait: raise the limit, bound the callers, or hold connections for less "
-            f"long. {_WHO} "
-            "Pools of databases have the type database.",
+            f"long. {_WHO} Pools of databases have the type database.",
             24,
         ),
         Column("used", POOL_UTILIZATION, "percentunit", (0.8, 0.95)),
@@ -91,9 +90,8 @@ _POOLS = (
         Look(
             "Wait for a connection",
             "s",
-            "From asking to having one that is open, failed waits included: the first thing to look at with "
-            "httpx. "
-            "As long as a query takes is too long.",
+            "From asking to having one that is open, failed waits included: the first thing to look at "
+            "with httpx. As long as a query takes is too long.",
             limits=(0.1, 1),
             page="rules/LW301.md",
         ),
@@ -105,8 +103,7 @@ _POOLS = (
             "Longest wait that goes on",
             "s",
             "A pool that is stuck finishes no wait, so that no percentile shows it. A line that rises at a "
-            "second "
-            "per second is stuck.",
+            "second per second is stuck.",
             limits=(0.1, 10),
             page="rules/LW301.md",
         ),
@@ -170,8 +167,7 @@ _EXECUTORS = (
             "Workers",
             "short",
             "Threads or processes at work, there are, and can be. All at work with a queue: give slow work "
-            "an executor "
-            "of its own.",
+            "an executor of its own.",
             6,
         ),
         Query("sum by (@EXECUTOR) (@executor_used)", f"{_EXECUTOR} at work"),

@@ -49,9 +49,8 @@ _DRAINS = (
         Look(
             "Phase of each process",
             "short",
-            "serving, draining, then drained, or forced if work was left. A band that ends without draining "
-            "was "
-            "killed, or does not drain: see the page.",
+            "serving, draining, then drained, or forced if work was left. A band that ends without "
+            "draining was killed, or does not drain: see the page.",
             24,
             9,
             page="how-to/shut-down-without-losing-jobs.md",
