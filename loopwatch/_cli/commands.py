@@ -7,6 +7,7 @@ import click
 from loopwatch._version import __version__
 
 from .console import console
+from .dashboards import dashboards
 from .demo import demo
 from .doctor import doctor
 from .top.command import top
@@ -25,6 +26,7 @@ def run() -> None:
 
 
 cli.add_command(console)
+cli.add_command(dashboards)
 cli.add_command(demo)
 cli.add_command(top)
 cli.add_command(doctor)

@@ -72,6 +72,11 @@ class Program:
         self._process.wait(TIMEOUT)
         return rest
 
+    def stop(self) -> None:
+        """Kill it, without a word, and wait for its end."""
+        self._kill()
+        self._process.wait(TIMEOUT)
+
     @property
     def status(self) -> int:
         """Its exit status, once it has ended."""

@@ -34,10 +34,11 @@ receivers:
       http: {{endpoint: "127.0.0.1:{http}"{tls}}}
 exporters:
   file: {{path: "{file}", append: true, flush_interval: 20ms}}
+  prometheus: {{endpoint: "{prometheus}", enable_open_metrics: true}}
 service:
   telemetry: {{metrics: {{level: none}}}}
   pipelines:
-    metrics: {{receivers: [otlp], exporters: [file]}}
+    metrics: {{receivers: [otlp], exporters: [file, prometheus]}}
     traces: {{receivers: [otlp], exporters: [file]}}
     logs: {{receivers: [otlp], exporters: [file]}}
 """
@@ -67,7 +68,9 @@ class Collector:
         self.certificate = certificate
         """Plain text without one. A change counts from the next start."""
         self.received = Received(directory / "received.jsonl")
-        self._grpc, self._http = free_port(), free_port()
+        self._grpc, self._http, prometheus = free_port(), free_port(), free_port()
+        self.metrics = f"127.0.0.1:{prometheus}"
+        """The address where it shows what it received, to be scraped."""
         self._running = ExitStack()
         self._pid = 0
 
@@ -87,7 +90,7 @@ class Collector:
             shown = self.certificate
             tls = f', tls: {{cert_file: "{shown.certificate}", key_file: "{shown.key}"}}'
         configuration = CONFIGURATION.format(
-            grpc=self._grpc, http=self._http, tls=tls, file=self.received.path
+            grpc=self._grpc, http=self._http, tls=tls, file=self.received.path, prometheus=self.metrics
         )
         self._pid = self._running.enter_context(
             server(

@@ -1,0 +1,1 @@
+"""The dashboards and rules that are shipped, as code: ``build.py`` writes them out."""
