@@ -118,7 +118,8 @@ class PoolCensus:
             reading.samples.append(_plausible(sample))
         reading.waiting += binding.waiting(anchor, pool.acquires())
         if all_people or (sample is not None and sample.pending):
-            held = still_held(pool, partial(binding.in_use, anchor), self._clock.monotonic())
+            ask = partial(binding.in_use, anchor)
+            held = still_held(pool, ask, self._clock.monotonic(), binding.reader.carries)
             if held is not None:
                 reading.held = [*(reading.held or ()), *held.values()]
 
