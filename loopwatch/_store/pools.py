@@ -167,12 +167,14 @@ class PoolTotals:
 class WatchedPool:
     """One pool that lives."""
 
-    __slots__ = ("__weakref__", "anchor", "cell", "held", "kind", "overdue", "totals", "waiting")
+    __slots__ = ("__weakref__", "anchor", "apart", "cell", "held", "kind", "overdue", "totals", "waiting")
 
     def __init__(self, kind: str, anchor: weakref.ref[Any]) -> None:
         self.kind = kind
         self.anchor = anchor
         """What stands for the pool: it, or what lives as long and can be referred to weakly."""
+        self.apart = False
+        """Whether its acquires are more than its reader sees of most, as through a proxy."""
         self.totals: PoolTotals | None = None
         """Of its label; None while that is not known."""
         self.cell: WaitCell | None = None

@@ -39,6 +39,9 @@ SEEDS = ("0", "1", "2")
 worth a per cent or two: those that a budget compares are counted with each seed, and the median is taken."""
 JUDGED = ("bare", "loopwatch")
 
+WORK = 1_700_000
+"""Instructions that are 100 us of work, on an idle core of the machine that the budgets were set on."""
+
 NATIVE_SCALE = 5.0
 NATIVE_RUNS = 3
 
@@ -66,7 +69,7 @@ def run(missing: dict[str, str]) -> list[Verdict]:
     """Measure everyone, print the tables, judge loopwatch."""
     names = [name for name in SUBJECTS if name not in missing and name not in LEFT_OUT]
     with Callgrind() as callgrind, ThreadPoolExecutor(os.cpu_count()) as pool:
-        turns = _calibrate()
+        turns = _calibrate(callgrind)
         native = [_natively(name, turns) for name in names]
         counted = pool.map(lambda name: _counted(callgrind, name, turns), names)
         subjects = {
@@ -82,15 +85,16 @@ def run(missing: dict[str, str]) -> list[Verdict]:
     return [*verdicts, _after_stalls(subjects["loopwatch"])]
 
 
-def _calibrate() -> int:
-    """Return how many turns of ``units.work`` take 100 us in the fastest of many runs."""
-    timing = "min(timeit.repeat(lambda: work(1000), number=20, repeat=50)) / 20"
-    program = f"import timeit; from {__package__}.units import work; print({timing})"
-    python = module("units")[0]
-    done = subprocess.run(
-        [python, "-c", program], env=variables(), capture_output=True, text=True, check=True
-    )
-    return round(1000 * 100e-6 / float(done.stdout))
+def _calibrate(callgrind: Callgrind) -> int:
+    """Return how many turns of ``units.work`` are 100 us of work: counted, as all that is compared with it.
+
+    By the clock they were fewer the busier the machine was, even in the fastest of many runs, and the agent's
+    share of a request was larger.
+    """
+    steps = "work(1000); mark(); work(1000); mark(); work(3000); mark()"
+    program = f"from {__package__}.units import mark, work; {steps}"
+    _, once, thrice = callgrind.count([module("units")[0], "-c", program], variables()).parts
+    return round(WORK / ((thrice - once) / 2000))
 
 
 def _command(name: str, scale: float, turns: int, plan: tuple[str, ...]) -> list[str]:

@@ -410,6 +410,61 @@ def test_a_connection_that_a_cancelled_request_leaves_behind_is_held_by_that(
     asyncio.run(main())
 
 
+def test_requests_that_are_over_leave_nothing_and_one_that_was_dropped_is_named(
+    agent: Agent, httpx: Any, kind: str
+) -> None:
+    async def main() -> None:
+        async with server() as remote, client_of(httpx) as client:
+            remote.let_all()
+            dropped: list[Any] = []
+
+            async def drops() -> None:
+                dropped.append(await client.send(client.build_request("GET", remote.url), stream=True))
+
+            await asyncio.create_task(drops())
+            for _ in range(20):
+                await client.get(remote.url)
+            [watched] = [pool for pool in agent._engine._pools.live() if pool.kind == kind]
+            assert watched.held == {}
+            [pool] = [pool for pool in await asyncio.to_thread(agent.pools) if pool.kind == kind]
+            assert (pool.used, pool.idle, pool.wait_count) == (1, 1, 21)
+            [holder] = pool.borrowers or ()
+            assert holder.gone
+            assert holder.coroutine is not None
+            assert holder.coroutine.endswith("drops")
+            assert holder.site is not None
+            await dropped.pop().aclose()
+            [pool] = [pool for pool in await asyncio.to_thread(agent.pools) if pool.kind == kind]
+            assert (pool.used, pool.borrowers) == (0, ())
+
+    asyncio.run(main())
+
+
+def test_a_request_that_is_sent_again_is_held_by_who_sent_it_last(
+    agent: Agent, httpx: Any, kind: str
+) -> None:
+    async def main() -> None:
+        library = importlib.import_module(kind)
+        async with server() as remote, library.AsyncConnectionPool(max_connections=1) as pool:
+            request = library.Request("GET", remote.url, headers={"Host": "here"})
+
+            async def once() -> None:
+                response = await pool.handle_async_request(request)
+                await response.aread()
+                await response.aclose()
+
+            for number, name in enumerate(("first", "second"), start=1):
+                sent = asyncio.create_task(once(), name=name)
+                await until(lambda number=number: remote.received == number)
+                [found] = [one for one in await asyncio.to_thread(agent.pools) if one.kind == kind]
+                assert [one.task_name for one in found.borrowers or ()] == [name]
+                remote.turns.release()
+                await sent
+            assert (await pool_of(agent, kind)).wait_count == 2
+
+    asyncio.run(main())
+
+
 def test_connections_are_counted_by_server(agent: Agent, httpx: Any, kind: str) -> None:
     async def main() -> None:
         async with server() as one, server() as other, client_of(httpx, connections=9) as client:

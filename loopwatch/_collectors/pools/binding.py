@@ -78,7 +78,7 @@ class Binding:
         )
         self.asks = make_asks(self, self.anchor_of, clock.monotonic, registers=reader.registers)
         self.asked = make_asked(self, clock.monotonic)
-        self.got = make_got(self, clock.monotonic, registers=reader.registers)
+        self.got = make_got(self, clock.monotonic, registers=reader.registers, carries=reader.carries)
 
     @contextmanager
     def feature(self, name: Feature) -> Iterator[None]:

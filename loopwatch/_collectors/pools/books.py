@@ -107,8 +107,10 @@ def make_asks(
     return asks
 
 
-def make_got(desk: Desk, monotonic: Callable[[], float], *, registers: bool) -> Got:
-    """Return what ends an acquire that got something."""
+def make_got(
+    desk: Desk, monotonic: Callable[[], float], *, registers: bool, carries: str | None = None
+) -> Got:
+    """Return what ends an acquire that got something, which may carry in an attribute who has it."""
 
     def got(acquire: Acquire, pool: Any, thing: Any, place: WaitCell = NOWHERE) -> None:
         """End the wait: ``thing`` is in use from now on. Does nothing for a wait that has ended."""
@@ -129,7 +131,7 @@ def make_got(desk: Desk, monotonic: Callable[[], float], *, registers: bool) -> 
             cell.wait_counts[bisect_left(BUCKETS, waited) if waited > AT_ONCE else 0] += 1
             cell.wait_sum += waited
             if thing is not None:
-                _hold(watched, thing, (watched, record, now))
+                _hold(watched, thing, (watched, record, now), carries)
             if cell.thread and record is not None:
                 _note_loop(cell)
         except Exception as error:  # noqa: BLE001 - as above
@@ -146,8 +148,11 @@ def leaves(acquire: Acquire, watched: WatchedPool, place: WaitCell) -> bool:
     return watched.waiting.pop(id(acquire), None) is not None
 
 
-def _hold(watched: WatchedPool, thing: Any, borrowing: Borrowing) -> None:
+def _hold(watched: WatchedPool, thing: Any, borrowing: Borrowing, carries: str | None) -> None:
     """Note who has something."""
+    if carries is not None:
+        setattr(thing, carries, borrowing)
+        return
     held = watched.held
     held[id(thing)] = borrowing
     if len(held) > HELD:

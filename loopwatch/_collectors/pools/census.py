@@ -122,7 +122,8 @@ class PoolCensus:
         short = bool(pool.overdue) or (sample is not None and bool(sample.pending))
         reading.is_short = reading.is_short or short
         if all_people or short:
-            held = still_held(pool, partial(binding.in_use, anchor), self._clock.monotonic())
+            ask = partial(binding.in_use, anchor)
+            held = still_held(pool, ask, self._clock.monotonic(), binding.reader.carries)
             if held is not None:
                 reading.held = [*(reading.held or ()), *held.values()]
 

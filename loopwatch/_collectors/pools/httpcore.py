@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from loopwatch._internals.patches import hide_caller
 from loopwatch._internals.tasks import FINDS_LOOP, current_task, running_loop
-from loopwatch._store.pools import AT_ONCE, HELD, Acquire, Family, Outcome
+from loopwatch._store.pools import AT_ONCE, Acquire, Family, Outcome, WaitCell
 
 from .binding import Binding
 from .books import NOWHERE
@@ -33,11 +33,25 @@ Proxied = dict[int, tuple[Acquire, Any]]
 """Acquires under way through a proxy, with the request, by the id of the task, which has one at a time."""
 
 
+NOTE = "_loopwatch_asked"
+"""The attribute of a request that is a ``Waits`` while that waits, and then its borrowing."""
+Waits = tuple[WaitCell, Acquire]
+"""Where to count a wait that goes on, and the acquire."""
+
+if FINDS_LOOP:
+    _task_at_work: Callable[[], Any] = current_task
+else:
+
+    def _task_at_work() -> Any:
+        return current_task(running_loop())
+
+
 class HttpcoreReader(PoolReader):
     """Reads pools of HTTP connections. What is held of one is a request, until its response is closed."""
 
     family: ClassVar[Family] = "http"
     registers: ClassVar[bool] = False
+    carries: ClassVar[str | None] = NOTE
 
     def __init__(self, package: str) -> None:
         self.kind = package
@@ -118,8 +132,8 @@ class HttpcoreReader(PoolReader):
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
         """Return those that the requests lead to."""
-        asked = [getattr(one.request, "_loopwatch_asked", None) for one in snap(anchor._requests)]
-        return [one[0] for one in asked if one is not None]
+        asked = [_asked_with(one.request) for one in snap(anchor._requests)]
+        return [acquire for acquire in asked if acquire is not None]
 
 
 def _handles(
@@ -129,42 +143,51 @@ def _handles(
 
     A pool of a class other than the ``plain`` one, which tells, may be that of a proxy.
     """
-    asks, got, monotonic = binding.asks, binding.got, binding.monotonic
+    got, monotonic, task_at_work = binding.got, binding.monotonic, _task_at_work
 
     @functools.wraps(original)
     async def handle_async_request(self: Any, request: Any) -> Any:
         try:  # as in what ``acquires`` writes, and for the same reason
             watched = self._loopwatch_watched
             cell = watched.cell
-            now = current_task() if FINDS_LOOP else current_task(running_loop())
-            acquire: Acquire | None = watched, cell.live[id(now)], monotonic()
+            acquire: Acquire | None = watched, cell.live[id(task_at_work())], monotonic()
+            request._loopwatch_asked = cell, acquire
+            apart = watched.apart
         except Exception:  # noqa: BLE001 - whatever is missing, this does without
-            watched, cell, acquire = None, NOWHERE, asks(self)
+            acquire, apart = _begins(binding, plain, self, request)
         if acquire is None:
             return await original(self, request)
-        task = 0
-        try:
-            request._loopwatch_asked = acquire, cell, watched
-            if type(self) is not plain or self._proxy is not None:
-                task = _notes(proxied, acquire, request)
-        except Exception as error:  # noqa: BLE001 - the request goes on
-            binding.broke("waits", error)
+        task = _notes(proxied, acquire, request) if apart else 0
         try:
             response = await original(self, request)
         except BaseException as error:
             proxied.pop(task, None)
-            if _ends(request):
+            if _ends(request) is not None:
                 binding.failed(acquire, self, error)
                 binding.given(_leave, binding, self, acquire)
             hide_caller(error)
             raise
-        if task:
+        if apart:
             proxied.pop(task, None)
-        if getattr(request, "_loopwatch_asked", None) is not None and _ends(request):
-            got(acquire, self, request)  # it was not seen to send
+            if _ends(request) is not None:
+                got(acquire, self, request)  # it was not seen to send
         return response
 
     return handle_async_request
+
+
+def _begins(binding: Binding, plain: Any, pool: Any, request: Any) -> tuple[Acquire | None, bool]:
+    """Begin a wait that is not like most; say whether its pool may be that of a proxy."""
+    acquire = binding.asks(pool)
+    watched = None if acquire is None else acquire[0]
+    if watched is None:
+        return acquire, False
+    try:
+        request._loopwatch_asked = NOWHERE, acquire
+        watched.apart = type(pool) is not plain or pool._proxy is not None
+    except Exception as error:  # noqa: BLE001 - the request goes on
+        binding.broke("waits", error)
+    return acquire, watched.apart
 
 
 def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -172,42 +195,31 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
 
     A plain function, which hands on what the original returns: no coroutine of ours.
     """
-    got, monotonic = binding.got, binding.monotonic
+    got, monotonic, at_once, nowhere = binding.got, binding.monotonic, AT_ONCE, NOWHERE
 
     def ends(request: Any) -> None:
+        """End a wait that is not like most."""
+        if (acquire := _ends(request)) is not None:
+            got(acquire, None, request)
+        elif proxied and (found := _in_place_of(proxied, request)) is not None:
+            got(found[0], None, found[1])
+
+    @functools.wraps(original)
+    def send_request_headers(self: Any, request: Any, **stream: Any) -> Any:
         try:
-            asked = request._loopwatch_asked
-        except AttributeError:  # made by a proxy, or not ours
-            found = _in_place_of(proxied, request) if proxied else None
-            if found is not None:
-                got(found[0], None, found[1])
-        else:
-            if asked is not None:
-                request._loopwatch_asked = None
-                acquire, cell, watched = asked
-                waited = monotonic() - acquire[2]
-                if waited <= AT_ONCE and watched is not None:  # nor is it in a copy of the request
-                    held = watched.held
-                    held[id(request)] = acquire
-                    if len(held) > HELD:
-                        held.clear()
-                    cell.at_once += 1
-                    cell.wait_sum += waited
-                else:
-                    got(acquire, None, request)
+            cell, acquire = request._loopwatch_asked
+            waited = monotonic() - acquire[2]
+            if waited > at_once or cell is nowhere:
+                ends(request)
+            else:
+                request._loopwatch_asked = acquire
+                cell.at_once += 1
+                cell.wait_sum += waited
+        except Exception:  # noqa: BLE001 - made by a proxy, or not ours, or it has ended
+            ends(request)
+        return original(self, request, **stream) if stream else original(self, request)
 
-    @functools.wraps(original)
-    def send_request_headers(self: Any, request: Any) -> Any:
-        ends(request)
-        return original(self, request)
-
-    @functools.wraps(original)
-    def send_request_headers_of_stream(self: Any, request: Any, **more: Any) -> Any:
-        ends(request)
-        return original(self, request, **more)
-
-    alone = list(inspect.signature(original).parameters) == ["self", "request"]
-    return send_request_headers if alone else send_request_headers_of_stream
+    return send_request_headers
 
 
 def _notes(proxied: Proxied, acquire: Acquire, request: Any) -> int:
@@ -245,12 +257,18 @@ def _in_place_of(proxied: Proxied, request: Any) -> tuple[Acquire, Any] | None:
     return found if found is not None and _ends(found[1]) else None
 
 
-def _ends(request: Any) -> bool:
-    """Whether the wait of a request ends now: it has not before."""
-    waits = getattr(request, "_loopwatch_asked", None) is not None
-    if waits:
+def _ends(request: Any) -> Acquire | None:
+    """Return what a request waits with, if its wait ends now: it has not before."""
+    acquire = _asked_with(request)
+    if acquire is not None:
         request._loopwatch_asked = None
-    return waits
+    return acquire
+
+
+def _asked_with(request: Any) -> Acquire | None:
+    """Return the acquire of a request that waits."""
+    note: Any = getattr(request, NOTE, None)
+    return note[1] if note is not None and isinstance(note[0], WaitCell) else None
 
 
 def _task() -> int:

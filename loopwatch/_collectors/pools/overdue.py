@@ -62,13 +62,16 @@ class Overdue:
         self._look_at = now + min(EVERY, self._threshold)
         bound = {binding.reader.kind: binding for binding in self._hub.bindings()}
         for pool in self._pools.live():
-            if pool.held and (binding := bound.get(pool.kind)) is not None:
+            binding = bound.get(pool.kind)
+            if binding is not None and (pool.held or binding.reader.carries is not None):
                 self._look_at_one(pool, binding, now)
         self._hub.tell()
 
     def _look_at_one(self, pool: WatchedPool, binding: Binding, now: float) -> None:
         anchor = pool.anchor()
-        held = None if anchor is None else still_held(pool, partial(binding.in_use, anchor), now)
+        carries, ask = binding.reader.carries, partial(binding.in_use, anchor)
+        held = None if anchor is None else still_held(pool, ask, now, carries)
+        del ask  # as below, of the pool
         if held is None:
             pool.held.clear()
             return

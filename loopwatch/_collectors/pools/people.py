@@ -11,7 +11,7 @@ from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import name_of
 from loopwatch._places import shape
 from loopwatch._records import Borrower, PoolWaiter
-from loopwatch._store.pools import AT_ONCE, Acquire, WatchedPool
+from loopwatch._store.pools import AT_ONCE, Acquire, Borrowing, WatchedPool
 from loopwatch._store.tasks import LiveTask
 
 SHOWN = 20
@@ -30,27 +30,45 @@ class Held(NamedTuple):
 
 
 def still_held(
-    pool: WatchedPool, ask: Callable[[], Iterable[object] | None], now: float
+    pool: WatchedPool,
+    ask: Callable[[], Iterable[object] | None],
+    now: float,
+    carries: str | None = None,
 ) -> dict[int, Held] | None:
     """Return who has what is in use of ``pool``, by the id of that, and forget who had what is not.
 
     ``ask`` returns what is in use; None if that cannot be told, and then this does. What was acquired after
     ``now``, or asked for shortly before, may not be in the answer yet. Who has ended is noted first: a task
-    that gives back and ends meanwhile would look like one that took it along.
+    that gives back and ends meanwhile would look like one that took it along. Where things carry in an
+    attribute who has them, these are asked for twice for that.
     """
-    ended = {key for key, (_, record, _) in pool.held.copy().items() if _has_ended(record)}
+    before = pool.held.copy()
+    if carries is not None:
+        before |= _carried(pool, ask() or (), carries)
+    ended = {key: borrowing for key, borrowing in before.items() if _has_ended(borrowing[1])}
     in_use = ask()
     if in_use is None:
         return None
+    in_use = list(in_use)
     things = set(map(id, in_use))
     held: dict[int, Held] = {}
-    for key, borrowing in pool.held.copy().items():
+    after = pool.held.copy()
+    if carries is not None:
+        after |= _carried(pool, in_use, carries)
+    for key, borrowing in after.items():
         if key in things:
             _, record, since = borrowing
-            held[key] = Held(record, since, key in ended, pool.overdue.get(key) == since)
+            gone = ended.get(key) is borrowing  # the id may be another's by now
+            held[key] = Held(record, since, gone, pool.overdue.get(key) == since)
         elif borrowing[2] < now - AT_ONCE and pool.held.get(key) is borrowing:
             pool.held.pop(key, None)  # somebody else may read at the same time
     return held
+
+
+def _carried(pool: WatchedPool, things: Iterable[object], attribute: str) -> dict[int, Borrowing]:
+    """Return who has things of ``pool`` by their own account, by the ids of these."""
+    notes = ((id(thing), getattr(thing, attribute, None)) for thing in things)
+    return {key: note for key, note in notes if note is not None and note[0] is pool}
 
 
 def borrowers(held: Iterable[Held], now: float, contexts: ContextReader) -> tuple[Borrower, ...]:

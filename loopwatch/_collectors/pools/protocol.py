@@ -59,6 +59,10 @@ class PoolReader:
     """Whether acquires that wait are kept in a table of ours. Else ``waiting`` finds them in the library's
     objects, and whoever ends a wait sees to it that this happens once: an acquire costs a tenth less."""
 
+    carries: ClassVar[str | None] = None
+    """The attribute in which a thing carries its borrowing, where each acquire makes a thing of its own: a
+    table of ours would grow by an entry for each, into memory that is not in the CPU's caches."""
+
     anchored: ClassVar[str | None] = None
     """The attribute of a pool that stands for it, if it cannot itself be referred to weakly."""
 
