@@ -193,9 +193,8 @@ class TestHarm:
     def test_binary(self, serving: Serving) -> None:
         plain = serving.plain()
         plain.sendall(random.Random(1).randbytes(1000).replace(b"\n", b"") + b"\xff\xf4\xff\xfd\x06\0\n")
-        until(plain, PROMPT)
         plain.sendall(b"ask\n")
-        assert until(plain, PROMPT).endswith(f"ask in 100\n{PROMPT}")
+        until(plain, f"ask in 100\n{PROMPT}")
 
     def test_much_binary(self, serving: Serving) -> None:
         """It is not a person: after some lines nobody listens."""
