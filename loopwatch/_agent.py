@@ -109,6 +109,7 @@ def install(
     app_packages: tuple[str, ...] | list[str] | Unset = UNSET,
     hold_dump: bool | str | Unset = UNSET,
     hold_threshold: float | Unset | None = UNSET,
+    console: bool | int | str | Unset = UNSET,
 ) -> Agent:
     """Watch every event loop of this process, those already made and those to come.
 
@@ -132,6 +133,9 @@ def install(
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
     - ``hold_threshold``: seconds for which a connection of a pool may be held before a log line says by whom;
       1 to 86400, default 60, None for never.
+    - ``console``: True, or a port, for a telnet console on loopback that shows and changes nothing; ``"repl"``
+      for one that also cancels tasks, sends signals and runs code; default False. Takes
+      ``loopwatch[console]``. If the port is taken, by another worker maybe, it has one of the next.
 
     With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.
     Raises ConfigurationError for a value that cannot work, before anything is changed.
@@ -148,6 +152,7 @@ def install(
         "app_packages": app_packages,
         "hold_dump": hold_dump,
         "hold_threshold": hold_threshold,
+        "console": console,
     }
     disabled = _settings.disabled()
     settings = _settings.load({}, {}) if disabled else _settings.load(arguments)
