@@ -80,6 +80,11 @@ class Agent:
         return self._engine.metrics.url
 
     @property
+    def console_url(self) -> str | None:
+        """Where this process answers by telnet; None while it does not: it begins once a loop runs."""
+        return self._engine.telnet.url
+
+    @property
     def settings(self) -> Settings:
         """The settings in force."""
         return self._engine.settings
@@ -133,8 +138,8 @@ def install(
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
     - ``hold_threshold``: seconds for which a connection of a pool may be held before a log line says by whom;
       1 to 86400, default 60, None for never.
-    - ``console``: True, or a port, for a telnet console on loopback that shows and changes nothing; ``"repl"``
-      for one that also cancels tasks, sends signals and runs code; default False. Takes
+    - ``console``: True, or a port, for a telnet console on loopback, in which nothing can be changed;
+      ``"repl"`` for one that also cancels tasks, sends signals and runs code; default False. Takes
       ``loopwatch[console]``. If the port is taken, by another worker maybe, it has one of the next.
 
     With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.

@@ -28,6 +28,7 @@ from ._context.backing import Backing, lean_on
 from ._context.handover import LostContexts
 from ._context.reader import ContextReader
 from ._errors import LoopwatchError
+from ._faces import Faces
 from ._jobs.signals import DrainSignals
 from ._journal import Journal
 from ._pace import Pace
@@ -56,7 +57,6 @@ from ._watchdog.lost import LostTasks
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
-from .exporters.exports import Exports
 
 LOOKS = 3
 """How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
@@ -156,7 +156,7 @@ class Engine:
                 leaks.look,
                 overdue.look,
                 self._saturation.look,
-                self._refresh_exports,
+                self._refresh_faces,
             ),
         )
 
@@ -176,10 +176,9 @@ class Engine:
             self._pool_census,
             (self._own(),),
         )
-        self._exports = Exports(
-            self.settings, self.reader.snapshot, self._outbox.take, self._pools.ignored, self._journal, clock
-        )
-        self.metrics, self.otel = self._exports.metrics, self._exports.otel
+        ignored, take, now = self._pools.ignored, self._outbox.take, states.looked_at
+        self._faces = Faces(self.settings, self.reader, take, ignored, now, self._journal, clock)
+        self.metrics, self.otel, self.telnet = self._faces.metrics, self._faces.otel, self._faces.telnet
 
     def _own(self) -> Own:
         states = self._states
@@ -188,8 +187,7 @@ class Engine:
                 "watchdog": lambda: self._watchdog.cpu_time,
                 "journal": lambda: self._journal.cpu_time,
                 "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
-                "endpoint": lambda: self.metrics.cpu_time,
-                "otlp": lambda: self.otel.cpu_time,
+                **self._faces.overhead(),
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
@@ -246,6 +244,7 @@ class Engine:
         lean_on(None)
         if self._started:
             self._started = False
+            self._done("console", self.telnet.stop)
             self._done("endpoint", self.metrics.stop)
             self._done("watchdog", self._watchdog.stop)
         self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
@@ -342,15 +341,15 @@ class Engine:
     def _rearm_dump(self) -> None:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
 
-    def _refresh_exports(self) -> None:
-        self._exports.refresh(loops_run=any(state.heartbeat_time for state in self._states.all()))
+    def _refresh_faces(self) -> None:
+        self._faces.refresh(loops_run=any(state.heartbeat_time for state in self._states.all()))
 
     def _threads(self) -> dict[str, OwnThread]:
         """All that run for long, by the component that counts their failures."""
         return {
             "watchdog": self._watchdog.thread,
             "journal": self._journal.thread,
-            **self._exports.threads(),
+            **self._faces.threads(),
         }
 
     def before_fork(self) -> None:
@@ -358,14 +357,14 @@ class Engine:
         self._forks.acquire()
         self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
         ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
-        self._exports.before_fork()
+        self._faces.before_fork()
         await_end(ending, self._hold_dump.before_fork, self._clock)
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
-        self._exports.after_fork_in_parent()
+        self._faces.after_fork_in_parent()
         for component, thread in self._threads().items():
             self._done(component, thread.resume)
         if self.installed:
@@ -395,4 +394,4 @@ class Engine:
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()
-        self._exports.forget()
+        self._faces.forget()

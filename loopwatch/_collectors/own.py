@@ -9,6 +9,7 @@ from loopwatch._measures import Measure
 
 COMPONENTS = (
     "attach",
+    "console",
     "context",
     "drain",
     "endpoint",

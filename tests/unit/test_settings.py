@@ -356,6 +356,6 @@ def test_a_console_without_its_extra_is_an_error_with_what_to_install(
 
 
 def test_to_ask_for_a_console_imports_nothing_of_it() -> None:
-    code = "import sys, loopwatch; loopwatch.install(console=True, prometheus_port=None); print('aiomonitor' in sys.modules)"
+    code = "import sys, loopwatch; loopwatch.install(console=True); print('aiomonitor' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
