@@ -187,7 +187,9 @@ class Engine:
                 "watchdog": lambda: self._watchdog.cpu_time,
                 "journal": lambda: self._journal.cpu_time,
                 "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
-                **self._faces.overhead(),
+                "endpoint": lambda: self.metrics.cpu_time,
+                "otlp": lambda: self.otel.cpu_time,
+                "console": lambda: self.telnet.cpu_time,
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),

@@ -45,14 +45,6 @@ class Faces:
         if loops_run:
             self.telnet.start()
 
-    def overhead(self) -> dict[str, Callable[[], float]]:
-        """Return what tells the CPU seconds of each part so far."""
-        return {
-            "endpoint": lambda: self.metrics.cpu_time,
-            "otlp": lambda: self.otel.cpu_time,
-            "console": lambda: self.telnet.cpu_time,
-        }
-
     def threads(self) -> dict[str, OwnThread]:
         """The threads there are, by the component that counts their failures."""
         return {**self._exports.threads(), "console": self.telnet.thread}

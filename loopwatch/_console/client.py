@@ -26,6 +26,8 @@ SHORTEST_REST, LONGEST_REST = 0.003, 0.5
 """...and these are the bounds of one rest, in seconds. A person waits for the longest after a long answer."""
 LONGEST_LINE = 4096
 """Bytes of a line. The line editor lays out the whole line anew for each of them."""
+LONGEST_SILENCE = 65536
+"""The same with those of the telnet protocol, which are kept as long as they make no sense."""
 NEGOTIATION = 10.0
 """Seconds in which a client has to say what terminal it is. Telnet clients do so at once."""
 
@@ -64,7 +66,8 @@ class Client(TelnetConnection):
         self._negotiated = asyncio.Event()
         self._open = True
         self._typed = bytearray()
-        self._line_length = 0
+        self._line_length = self._unended = 0
+        self._after_return = False
         super().__init__(
             conn,
             conn.getpeername(),
@@ -165,9 +168,16 @@ class Client(TelnetConnection):
         """Hand on what was received; False if that was too much."""
         self.feed(received)
         typed, self._typed[:] = bytes(self._typed), b""
+        if self._after_return:
+            typed = typed.removeprefix(b"\n")  # a line's end may be both, and two are an empty line
+        self._after_return = typed.endswith(b"\r") or (self._after_return and not typed)
+        typed = typed.replace(b"\r\n", b"\r")
         ends = max(typed.rfind(b"\r"), typed.rfind(b"\n"))
-        self._line_length = len(typed) - ends - 1 + (self._line_length if ends < 0 else 0)
-        if self._line_length > LONGEST_LINE:
+        if ends >= 0:
+            self._line_length = self._unended = 0
+        self._line_length += len(typed) - ends - 1
+        self._unended += len(received)
+        if self._line_length > LONGEST_LINE or self._unended > LONGEST_SILENCE:
             self.dismiss(TOO_LONG)
             return False
         try:
