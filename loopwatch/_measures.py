@@ -53,6 +53,13 @@ class Distribution:
             lower = bound
         return self.bounds[-1]
 
+    def since(self, earlier: Distribution | None) -> Distribution:
+        """Return what was observed after ``earlier``, a reading of the same; all, if there is none."""
+        if earlier is None:
+            return self
+        counts = tuple(now - was for now, was in zip(self.counts, earlier.counts, strict=True))
+        return Distribution(self.bounds, counts, self.sum - earlier.sum)
+
 
 @dataclass(frozen=True, slots=True)
 class Point:

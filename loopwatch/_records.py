@@ -167,6 +167,10 @@ class Task:
     trace_flags: int | None = None
     id: int = 0
     """The same at every reading, live or ended, and no other task's of this process."""
+    awaits: tuple[int, ...] = ()
+    """Ids of the live tasks it waits for: directly, or by ``gather``, ``wait``, ``shield``, a task group."""
+    job: bool = False
+    """Whether it is a job of ``spawn()`` that lives."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from rich.table import Table
@@ -11,8 +11,9 @@ from rich.text import Text
 
 from loopwatch._measures import Distribution, Point
 from loopwatch._records import DrainReport, Frame, Lost, PoolUser, Task
+from loopwatch._words import own_frame, place, span
 
-from .demo_text import place, span, stack_lines, table
+from .demo_text import stack_lines, table
 
 Points = Mapping[str, tuple[Point, ...]]
 """The facts of a snapshot, by their stem."""
@@ -60,12 +61,6 @@ def whose(of: Lost | Task | PoolUser) -> list[str]:
     """Return the watched variables of a task, such as the id of its request, and its trace."""
     named = [f"{name} {value}" for name, value in of.context.items()]
     return [*named, f"trace {of.trace_id}"] if of.trace_id else named
-
-
-def own_frame(stack: Sequence[Frame], site: Frame) -> Frame | None:
-    """Return the innermost frame that is of the same package as the task's creator."""
-    package = site.module.partition(".")[0]
-    return next((frame for frame in reversed(stack) if frame.module.partition(".")[0] == package), None)
 
 
 @dataclass(slots=True)

@@ -8,9 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from loopwatch._records import Borrower, Pool
+from loopwatch._words import own_frame, place, span
 
-from .demo_lost import own_frame, whose
-from .demo_text import place, span, table
+from .demo_lost import whose
+from .demo_text import table
 
 BORROWERS_SHOWN = 3
 LONG = 0.1

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
-from pathlib import Path
 
 from rich import box
 from rich.console import JustifyMethod
@@ -13,26 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from loopwatch._records import Cause, Frame, Loop, Stall
+from loopwatch._words import frames_shown, place, span
 
 CAUSE_STYLE: Mapping[Cause, str] = {"cpu": "red", "blocking": "magenta", "unknown": "dim"}
 """The others are yellow: mostly they are not the fault of the code that stood there."""
-STACK_SHOWN = 10
 BLOCKED_SHOWN = 0.1
 """Seconds of a step beyond which it is worth a number."""
-
-
-def span(seconds: float | None) -> str:
-    """Write a span of time with its unit, short; a dash for what is not known."""
-    if seconds is None:
-        return "-"
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
-
-
-def place(frame: Frame) -> str:
-    """Write where ``frame`` is: directory, file and line, enough to find it."""
-    return f"{'/'.join(Path(frame.file).parts[-2:])}:{frame.line}"
 
 
 def function(stall: Stall) -> str:
@@ -86,16 +70,6 @@ def stack_lines(stack: Sequence[Frame], marked: Frame | None) -> Text:
         style = "bold" if frame == marked else ""
         lines.append(f"{'>' if frame == marked else ' '} {frame.name:{width}}  {place(frame)}\n", style)
     return lines
-
-
-def frames_shown(stack: Sequence[Frame], marked: Frame | None) -> Sequence[Frame]:
-    """Cut a stack down to what is around the marked frame, or to its end where there is none."""
-    frames = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stack))
-    if marked not in frames:
-        return frames[-STACK_SHOWN:]
-    place_of_mark = len(frames) - 1 - frames[::-1].index(marked)
-    first = max(0, place_of_mark - STACK_SHOWN // 2)
-    return frames[first : first + STACK_SHOWN]
 
 
 def status(loop: Loop) -> str:

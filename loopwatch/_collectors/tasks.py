@@ -13,7 +13,8 @@ from typing import Any
 
 from loopwatch._clock import Clock, nanoseconds
 from loopwatch._context.reader import ContextReader
-from loopwatch._internals.await_chain import chain, describe
+from loopwatch._internals.await_chain import Chain, chain, describe
+from loopwatch._internals.dependencies import needs
 from loopwatch._internals.futures import coroutine_of, name_of
 from loopwatch._internals.tasks import function_of, unretrieved
 from loopwatch._measures import Distribution, Measure
@@ -21,6 +22,7 @@ from loopwatch._places import shape
 from loopwatch._records import Task
 from loopwatch._store.cells import TopTotals
 from loopwatch._store.daemons import is_daemon
+from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.sites import Site
 from loopwatch._store.tasks import LiveTask
@@ -173,7 +175,21 @@ class TaskCensus:
             daemon=is_daemon(task),
             loop_name=state.name,
             id=nanoseconds(record.started),
+            awaits=self._awaited(state, found),
+            job=_is_job(state, task),
         )
+
+    def _awaited(self, state: LoopState, found: Chain) -> tuple[int, ...]:
+        """Return the ids of the tasks that one which stands there waits for."""
+        with contextlib.suppress(Exception):  # it went on under our eyes: it waits for none
+            needed = needs(found.links, found.awaited) if found.awaited is not None else None
+            tasks = () if needed is None else needed.tasks
+            begun = [
+                record.started if (record := state.tasks.live.get(id(task))) else self._strays.get(task)
+                for task in tasks
+            ]
+            return tuple(nanoseconds(moment) for moment in begun if moment is not None)
+        return ()
 
     def _stray(self, task: Any, now: float) -> LiveTask | None:
         """Return a record of a task that was not created through the loop: made when it was first seen."""
@@ -230,6 +246,11 @@ class TaskCensus:
                     ages.append(now - record.started)
                     break
         return max(ages, default=None)
+
+
+def _is_job(state: LoopState, task: Any) -> bool:
+    loop = state.loop() if state.loop is not None else None
+    return loop is not None and JOBS.holds(loop, task)
 
 
 def _began(task: Task) -> float:

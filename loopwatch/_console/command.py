@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from loopwatch._clock import Clock
 
+from .looks import Looks
 from .numbers import Numbers
 from .source import Source
 
@@ -21,6 +22,7 @@ class Desk:
 
     source: Source
     numbers: Numbers
+    looks: Looks
     clock: Clock
 
 

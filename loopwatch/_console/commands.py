@@ -7,26 +7,35 @@ from collections.abc import Iterable, Iterator
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
 
+from . import changes, findings, jobs, loops, pools, tasks
 from .command import Command, Desk, Question, WrongUseError
+from .looks import Looks
 from .numbers import Numbers
 from .source import Source
-from .tables import clean, paragraph
+from .tables import Table, columns, fitted, paragraph
 
 COMPONENT = "console"
 """What failures of commands are counted under."""
-NARROWEST, WIDEST = 40, 500
+NARROWEST, WIDEST = 60, 500
 """Columns that text is laid out for."""
 ECHOED = 40
 """Characters of what was not understood that are said again."""
 
-ALL: tuple[Command, ...] = ()
+ALL: tuple[Command, ...] = (
+    *loops.COMMANDS,
+    *tasks.COMMANDS,
+    *pools.COMMANDS,
+    *findings.COMMANDS,
+    *changes.COMMANDS,
+    *jobs.COMMANDS,
+)
 
 
 class Commands:
     """Answers command lines, in any thread but a watched loop's. Changes nothing in the program."""
 
     def __init__(self, source: Source, journal: Journal, clock: Clock = SYSTEM) -> None:
-        self._desk = Desk(source, Numbers(), clock)
+        self._desk = Desk(source, Numbers(), Looks(clock), clock)
         self._journal = journal
         self._commands = {command.name: command for command in (*ALL, self._help())}
 
@@ -56,7 +65,7 @@ class Commands:
         except Exception as error:  # noqa: BLE001 - counted and logged; whoever asked is told
             self._journal.failure(COMPONENT, error)
             lines = [f"{name} failed: {type(error).__name__}. The log has the details."]
-        return "\n".join(clean(each).rstrip() for each in lines)
+        return "\n".join(part for each in lines for part in fitted(each, width))
 
     def complete(self, text: str) -> list[str]:
         """Return what the last word of ``text`` may become, as words, best first."""
@@ -89,5 +98,7 @@ class Commands:
             yield f"{command.name} {command.arguments}".rstrip()
             yield from paragraph(f"{command.summary}. {command.details}", question.width, "  ", "  ")
             return
+        table = Table(columns("", ">"))
         for command in self._commands.values():
-            yield f"{f'{command.name} {command.arguments}':24} {command.summary}"
+            table.add(f"{command.name} {command.arguments}", command.summary)
+        yield from table.lines(question.width)

@@ -1,4 +1,4 @@
-"""Plain text: columns that fit the width, quantities as people write them, names made harmless."""
+"""Plain text in columns that fit the width."""
 
 from __future__ import annotations
 
@@ -7,54 +7,11 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from loopwatch._words import clean
+
 GAP = "  "
 NARROW = 8
 """Columns that a name is not cut below."""
-
-
-def clean(text: str) -> str:
-    """Spell out what is not printable. Names come from the program, and its input: they may hold anything."""
-    if text.isprintable():
-        return text
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def span(seconds: float | None) -> str:
-    """Write a span of time with its unit, in 8 characters at most; a dash for what is not known."""
-    if seconds is None:
-        return "-"
-    if seconds < 0.01:
-        return f"{seconds * 1000:.1f} ms" if seconds else "0"
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 99.95:
-        return f"{seconds:.1f} s" if seconds >= 9.995 else f"{seconds:.2f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m {seconds:02}s"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours}h {minutes:02}m"
-    days, hours = divmod(hours, 24)
-    return f"{days}d {hours:02}h" if days < 1000 else f"{days}d"
-
-
-def number(value: float | None) -> str:
-    """Write how many, in 6 characters at most; a dash for what is not known."""
-    if value is None:
-        return "-"
-    if value < 10_000:
-        return f"{value:.0f}" if value >= 100 or value == int(value) else f"{value:.1f}"
-    for unit in ("k", "M", "G", "T"):
-        value /= 1000
-        if value < 999.5:
-            return f"{value:.0f}{unit}" if value >= 99.5 else f"{value:.1f}{unit}"
-    return f"{value:.2g}"
-
-
-def percent(share: float | None) -> str:
-    """Write a share of one; a dash for what is not known."""
-    return "-" if share is None else f"{share:.0%}"
 
 
 def cells(text: str) -> int:
@@ -93,6 +50,8 @@ class Column:
     """Aligned to the right, as numbers are."""
     cut: str = ""
     """``start`` or ``end``: where texts are cut if there is no room. Else they never are."""
+    spare: bool = False
+    """Left out if there is no room even so."""
 
 
 @dataclass(slots=True)
@@ -107,52 +66,74 @@ class Table:
         self.rows.append(tuple(map(clean, texts)))
 
     def lines(self, width: int) -> Iterator[str]:
-        """Yield the headings and the rows, in ``width`` columns, if only names have to be cut for that."""
-        widths = self._widths(width)
-        if any(column.heading for column in self.columns):
-            yield self._line(tuple(column.heading for column in self.columns), widths)
-        for row in self.rows:
-            yield self._line(row, widths)
+        """Yield the headings and the rows in ``width`` columns, as far as they can be made to fit.
 
-    def _widths(self, width: int) -> list[int]:
-        """Return the columns' widths. What there is not room for is taken from the widest that can be cut."""
-        longest = (
-            [
-                max(map(cells, (column.heading, *texts)))
-                for column, texts in zip(self.columns, zip(*self.rows, strict=True), strict=True)
-            ]
-            if self.rows
-            else [cells(column.heading) for column in self.columns]
-        )
-        excess = sum(longest) + len(GAP) * (len(longest) - 1) - width
-        flexible = [at for at, column in enumerate(self.columns) if column.cut]
-        while excess > 0 and flexible:
-            widest = max(flexible, key=lambda at: longest[at])
-            if longest[widest] <= NARROW:
+        A column in which nothing stands is left out.
+        """
+        cells_of = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
+        shown = [
+            (column, texts)
+            for column, texts in zip(self.columns, cells_of, strict=True)
+            if any(texts) or not self.rows
+        ]
+        widths = _widths(shown, width)
+        while sum(widths) + len(GAP) * (len(widths) - 1) > width:
+            spare = [at for at, (column, _) in enumerate(shown) if column.spare]
+            if not spare:
                 break
-            longest[widest] -= 1
-            excess -= 1
-        return longest
+            del shown[spare[-1]]
+            widths = _widths(shown, width)
+        if any(column.heading for column, _ in shown):
+            yield _line([(column, column.heading) for column, _ in shown], widths)
+        for at in range(len(self.rows)):
+            yield _line([(column, texts[at]) for column, texts in shown], widths)
 
-    def _line(self, texts: Sequence[str], widths: Sequence[int]) -> str:
-        laid_out = []
-        for column, text, width in zip(self.columns, texts, widths, strict=True):
-            fitted = cut(text, width, keep_end=column.cut == "start") if column.cut else text
-            room = " " * (width - cells(fitted))
-            laid_out.append(room + fitted if column.right else fitted + room)
-        return GAP.join(laid_out).rstrip()
+
+def _widths(shown: Sequence[tuple[Column, Sequence[str]]], width: int) -> list[int]:
+    """Return the columns' widths. What there is no room for is taken from the widest that can be cut."""
+    widths = [max(map(cells, (column.heading, *texts))) for column, texts in shown]
+    excess = sum(widths) + len(GAP) * (len(widths) - 1) - width
+    flexible = [at for at, (column, _) in enumerate(shown) if column.cut]
+    while excess > 0 and flexible:
+        widest = max(flexible, key=lambda at: widths[at])
+        if widths[widest] <= max(NARROW, cells(shown[widest][0].heading)):
+            break
+        widths[widest] -= 1
+        excess -= 1
+    return widths
+
+
+def _line(texts: Sequence[tuple[Column, str]], widths: Sequence[int]) -> str:
+    laid_out = []
+    for (column, text), width in zip(texts, widths, strict=True):
+        fitted = cut(text, width, keep_end=column.cut == "start") if column.cut else text
+        room = " " * (width - cells(fitted))
+        laid_out.append(room + fitted if column.right else fitted + room)
+    return GAP.join(laid_out).rstrip()
 
 
 def columns(*headings: str) -> tuple[Column, ...]:
-    """Make columns of headings: ``=`` before one aligns to the right, ``<`` and ``>`` let texts be cut.
+    """Make columns of headings, which begin with signs.
 
-    ``<`` at their beginning, which suits dotted names, ``>`` at their end.
+    ``=`` aligns to the right; ``<`` and ``>`` let texts be cut, at their beginning, which suits dotted
+    names, or at their end; ``~`` lets the column be left out.
     """
-    cuts = {"<": "start", ">": "end"}
-    return tuple(
-        Column(heading.lstrip("=<>"), heading.startswith("="), cuts.get(heading[:1], ""))
-        for heading in headings
-    )
+    made = []
+    for heading in headings:
+        text = heading.lstrip("=<>~")
+        signs = heading[: len(heading) - len(text)]
+        where = "start" if "<" in signs else "end" if ">" in signs else ""
+        made.append(Column(text, right="=" in signs, cut=where, spare="~" in signs))
+    return tuple(made)
+
+
+def fitted(line: str, width: int) -> list[str]:
+    """Return a line, or the lines it takes if it is too long."""
+    line = clean(line).rstrip()
+    if cells(line) <= width:
+        return [line]
+    indent = " " * (len(line) - len(line.lstrip()))
+    return [cut(part, width) for part in paragraph(line, width, "", indent)]
 
 
 def paragraph(text: str, width: int, first: str = "", indent: str = "") -> list[str]:

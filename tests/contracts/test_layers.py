@@ -21,6 +21,7 @@ VOCABULARY = {
     "_events",
     "_pace",
     "_places",
+    "_words",
     "_clock",
     "_errors",
     "_journal",

@@ -7,6 +7,7 @@ import threading
 import pytest
 from rich.console import Console
 
+from loopwatch import _words
 from loopwatch._cli import demo_text
 from loopwatch._cli.demo_view import STATUS_EVERY, View
 from loopwatch._clock import Clock
@@ -396,15 +397,15 @@ class Ends(threading.Event):
 def test_long_stack_is_cut_around_the_culprit() -> None:
     """What called it and what it called stay, however deep the library below it is."""
     library = [Frame(f"deep_{depth}", "library", "/lib/library.py", depth) for depth in range(40)]
-    shown = demo_text.frames_shown((*library, WORK, PARSE, LOADS, *library), PARSE)
-    assert len(shown) == demo_text.STACK_SHOWN
+    shown = _words.frames_shown((*library, WORK, PARSE, LOADS, *library), PARSE)
+    assert len(shown) == _words.STACK_SHOWN
     assert {WORK, PARSE, LOADS} <= set(shown)
-    assert demo_text.frames_shown((WORK, *library), None)[-1] == library[-1]
+    assert _words.frames_shown((WORK, *library), None)[-1] == library[-1]
 
 
 def test_what_is_not_known_is_a_dash() -> None:
     """No delay yet, no culprit seen, no ready count: none of them turns into a number."""
-    assert demo_text.span(None) == "-"
+    assert _words.span(None) == "-"
     unseen = dataclasses.replace(STALL, culprit=None, call=None, stack=(), samples=0)
     assert "(no application code seen)" in demo_text.headline(unseen).plain
     loop = dataclasses.replace(LOOP, delay_p50=None, utilization=None, ready=None, timers=None)
@@ -420,4 +421,4 @@ def test_what_is_not_known_is_a_dash() -> None:
     ("seconds", "text"), [(0.0012, "1.2 ms"), (0.0123, "12 ms"), (0.999, "999 ms"), (1.5, "1.50 s")]
 )
 def test_spans_are_short(seconds: float, text: str) -> None:
-    assert demo_text.span(seconds) == text
+    assert _words.span(seconds) == text

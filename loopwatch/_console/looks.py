@@ -1,0 +1,92 @@
+"""What counted at earlier moments, for telling what has changed since.
+
+Nothing looks while nobody asks, so the first answer is about all the time since the start, as that of
+``vmstat`` is; each further one is about the time since the one before, or the look nearest to what is asked.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from loopwatch._clock import Clock
+from loopwatch._measures import Distribution, Point
+from loopwatch._records import Snapshot
+
+KEPT = 30
+"""Looks that are remembered."""
+APART = 1.0
+"""Seconds between two of these, at least: what changes in less says little."""
+
+_STEMS = ("loop_time", "delay", "block_time", "task_created", "task_finished", "task_site_count")
+Labels = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What counted, at one moment."""
+
+    at: float
+    """In monotonic time."""
+    points: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
+    pools: Mapping[Labels, tuple[float, float, float]] = field(default_factory=dict)
+    """Waits, seconds waited, and waits that failed, by kind and label."""
+
+    def numbers(self, stem: str) -> dict[Labels, float]:
+        """Return the values of a fact by its labels."""
+        points = self.points.get(stem, ())
+        return {point.labels: point.value for point in points if not isinstance(point.value, Distribution)}
+
+    def histograms(self, stem: str) -> dict[Labels, Distribution]:
+        """Return the distributions of a fact by its labels."""
+        points = self.points.get(stem, ())
+        return {point.labels: point.value for point in points if isinstance(point.value, Distribution)}
+
+
+class Looks:
+    """Remembers some. Any thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._first = Look(clock.monotonic())
+        self._last: deque[Look] = deque(maxlen=KEPT)
+        self._lock = threading.Lock()
+
+    def due(self) -> bool:
+        """Whether it is worth looking again."""
+        with self._lock:
+            return not self._last or self._clock.monotonic() - self._last[-1].at >= APART
+
+    def take(self, snapshot: Snapshot) -> Look:
+        """Remember what counts of a snapshot that was just taken, and return it."""
+        look = Look(
+            self._clock.monotonic(),
+            {stem: snapshot.points.get(stem, ()) for stem in _STEMS},
+            {
+                (pool.kind, pool.label): (
+                    pool.wait_count or 0,
+                    pool.wait_sum or 0.0,
+                    (pool.timeouts or 0) + (pool.rejected or 0),
+                )
+                for pool in snapshot.pools
+            },
+        )
+        with self._lock:
+            if not self._last or look.at - self._last[-1].at >= APART:
+                self._last.append(look)
+        return look
+
+    def before(self, seconds: float | None) -> Look:
+        """Return the look nearest to so many seconds ago; without a number, the last that is old enough."""
+        now = self._clock.monotonic()
+        with self._lock:
+            looks = [self._first, *(look for look in self._last if now - look.at >= APART)]
+        if seconds is None:
+            return looks[-1]
+        return min(looks, key=lambda look: abs(now - look.at - seconds))
+
+    def is_first(self, look: Look) -> bool:
+        """Whether it is the beginning of all counting."""
+        return look is self._first
