@@ -13,7 +13,6 @@ import logging
 import os
 import selectors
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -21,7 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loopwatch._clock import Clock
-from loopwatch._internals.monitor import Now, bring_in, unstarted_monitor
+from loopwatch._internals.monitor import Now, bring_in, unstarted_monitor, used_by_program
 from loopwatch._journal import Journal
 from loopwatch._settings import CONSOLE_PORT, REPL, Settings
 from loopwatch._threads import IsToEnd, OwnThread
@@ -67,6 +66,7 @@ class TelnetConsole:
         self._clock = clock
         self._importing = threading.RLock()
         self._opened: _Opened | None = None
+        self._take_back: Callable[[], None] | None = None
         self.thread = OwnThread("loopwatch-console", self._run, self._wake)
         self._stopping = False
         self.cpu_time = 0.0
@@ -80,9 +80,21 @@ class TelnetConsole:
         opened = self._opened
         return opened.url if opened is not None else None
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is to be one."""
+        return self._settings.console is not False
+
+    def prepare(self) -> None:
+        """Import what it takes, unless it is imported: half a second, in which a loop would run unevenly."""
+        with self._importing, self._unwatched():
+            if self.wanted and self._take_back is None:
+                self._take_back = bring_in()
+                from . import session, telnet_server  # noqa: F401
+
     def start(self) -> None:
         """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
-        if self._settings.console is not False and not self.thread.started:
+        if self.wanted and not self.thread.started:
             self._stopping = False
             self.thread.start()
 
@@ -90,6 +102,9 @@ class TelnetConsole:
         """End all sessions and the thread, and free the port. Waits for no client, nor for a loop."""
         self._stopping = True
         self.thread.end(JOIN_TIMEOUT)
+        take_back, self._take_back = self._take_back, None
+        if take_back is not None:
+            take_back()
 
     def before_fork(self) -> None:
         """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""
@@ -117,9 +132,9 @@ class TelnetConsole:
     def _run(self, is_to_end: IsToEnd) -> None:
         self._earlier_cpu = self.cpu_time
         try:
-            with self._importing, self._unwatched():
-                if self._opened is None and not self._stopping:
-                    self._opened = self._open()
+            self.prepare()
+            if self._opened is None and not self._stopping:
+                self._opened = self._open()
         except Exception as error:  # noqa: BLE001 - counted; everything but this console works
             self._journal.failure(COMPONENT, error)
         opened = self._opened
@@ -134,14 +149,12 @@ class TelnetConsole:
                 opened.close()
 
     def _open(self) -> _Opened | None:
-        ports = self._ports()  # before the import, which would look like the program's
-        take_back = bring_in()
         from .telnet_server import HOST, listen
 
+        ports = self._ports()
         try:
             listener = listen(ports)
         except OSError as error:
-            take_back()
             self._journal.say(
                 logging.WARNING,
                 "loopwatch: no telnet console in process %d, since no port from %d to %d can be had: %s",
@@ -152,7 +165,7 @@ class TelnetConsole:
             )
             return None
         port = listener.getsockname()[1]
-        opened = _Opened(f"telnet://{HOST}:{port}", take_back, self._journal)
+        opened = _Opened(f"telnet://{HOST}:{port}", self._journal)
         with opened.runs():
             opened.serve(partial(self._server, listener))
         self._journal.say(
@@ -166,7 +179,7 @@ class TelnetConsole:
             return [0]
         if isinstance(asked, int) and asked is not True:
             return list(range(asked, min(asked + PORTS, 65536)))
-        taken = OF_AIOMONITOR if "aiomonitor" in sys.modules else OF_AIOMONITOR[1:]
+        taken = OF_AIOMONITOR if used_by_program() else OF_AIOMONITOR[1:]
         return [port for port in range(CONSOLE_PORT, CONSOLE_PORT + PORTS) if port not in taken]
 
     def _server(self, listener: socket.socket) -> TelnetServer:
@@ -194,9 +207,8 @@ class _Opened:
     shared with forked children, and these would take our files out of it.
     """
 
-    def __init__(self, url: str, take_back: Callable[[], None], journal: Journal) -> None:
+    def __init__(self, url: str, journal: Journal) -> None:
         self.url = url
-        self._take_back = take_back
         self._journal = journal
         self._muted = _Muted()
         self._server: TelnetServer | None = None
@@ -234,7 +246,6 @@ class _Opened:
         except Exception as error:  # noqa: BLE001 - counted; what is left falls with the loop
             self._journal.failure(COMPONENT, error)
         self._let_go()
-        self._take_back()
 
     def abandon(self) -> None:
         """Let go of it in a forked child: clients are told nothing, and so is the log."""

@@ -18,14 +18,24 @@ Now = Callable[[], tuple[asyncio.AbstractEventLoop, int]]
 """Returns the loop to look at, and the id of its thread. Raises LookupError if none runs."""
 
 
+_brought_in = False
+
+
+def used_by_program() -> bool:
+    """Whether the program imported aiomonitor, before we did."""
+    return "aiomonitor" in sys.modules and not _brought_in
+
+
 def bring_in() -> Callable[[], None]:
     """Import aiomonitor, and return what takes back the rest of what that did to click.
 
     Until then click writes where it always did, except in a session of aiomonitor's: the program may come to
     use it, too, and is not to find it broken. If it has imported it already, nothing is done.
     """
-    if "aiomonitor" in sys.modules:
+    global _brought_in
+    if used_by_program():
         return lambda: None
+    _brought_in = True
     import click.parser
     import click.shell_completion
     import click.utils

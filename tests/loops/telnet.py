@@ -1,0 +1,71 @@
+"""A telnet client that a test scripts: it says what a client says, and reads until the prompt is back."""
+
+from __future__ import annotations
+
+import re
+import socket
+import time
+
+NEGOTIATION = b"\xff\xfb\x1f\xff\xfa\x1f\x00\x78\x00\x28\xff\xf0\xff\xfa\x18\x00xterm\xff\xf0"
+"""A window of 120 columns, and a terminal. Without the latter there is no prompt."""
+PATIENCE = 30.0
+"""Seconds after which a test gives up."""
+READY, ACCEPTED = b"\x1b[?2004h", b"\x1b[?2004l"
+"""What the line editor sends when it takes a line, and when it has taken one."""
+
+
+def plain(received: bytes) -> str:
+    """Return what a person sees of it, more or less."""
+    text = received.decode("utf-8", "replace")
+    return re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", text).replace("\r", "")
+
+
+class Telnet:
+    """A session."""
+
+    def __init__(self, url: str, negotiation: bytes = NEGOTIATION) -> None:
+        host, _, port = url.removeprefix("telnet://").partition(":")
+        self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE)
+        self.socket.sendall(negotiation)
+        self._received = b""
+        self.took = 0.0
+        """Seconds of the last question."""
+        self.greeting = plain(self._until(READY)) if negotiation else ""
+
+    def ask(self, line: str) -> str:
+        """Send a line, and return the answer without the line itself and the next prompt."""
+        began = time.monotonic()
+        self.socket.sendall(line.encode() + b"\r\n")
+        self._until(ACCEPTED)
+        answer = plain(self._until(READY))
+        self.took = time.monotonic() - began
+        return answer.rstrip("\n")
+
+    def rest(self) -> str:
+        """Return what comes until the other side closes."""
+        received = self._received
+        while True:
+            try:
+                more = self.socket.recv(65536)
+            except ConnectionResetError:
+                return plain(received)
+            if not more:
+                return plain(received)
+            received += more
+
+    def until(self, word: str) -> str:
+        """Return what comes up to ``word``."""
+        return plain(self._until(word.encode()))
+
+    def close(self) -> None:
+        """Go away."""
+        self.socket.close()
+
+    def _until(self, mark: bytes) -> bytes:
+        while mark not in self._received:
+            more = self.socket.recv(65536)
+            if not more:
+                raise AssertionError(f"closed after {self._received!r}")
+            self._received += more
+        before, _, self._received = self._received.partition(mark)
+        return before
