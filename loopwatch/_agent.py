@@ -82,7 +82,12 @@ class Agent:
     @property
     def console_url(self) -> str | None:
         """Where this process answers by telnet; None while it does not: it begins once a loop runs."""
-        return self._engine.telnet.url
+        return self._engine.console.url
+
+    @property
+    def console_path(self) -> str | None:
+        """Where the socket of the console is, for ``nc -U``; None while there is none: before a loop runs."""
+        return self._engine.console.path
 
     @property
     def settings(self) -> Settings:
@@ -115,6 +120,7 @@ def install(
     hold_dump: bool | str | Unset = UNSET,
     hold_threshold: float | Unset | None = UNSET,
     console: bool | int | str | Unset = UNSET,
+    console_socket: bool | Unset = UNSET,
 ) -> Agent:
     """Watch every event loop of this process, those already made and those to come.
 
@@ -141,6 +147,8 @@ def install(
     - ``console``: True, or a port, for a telnet console on loopback, in which nothing can be changed;
       ``"repl"`` for one that also cancels tasks, sends signals and runs code; default False. Takes
       ``loopwatch[console]``. If the port is taken, by another worker maybe, it has one of the next.
+    - ``console_socket``: True (default) answers ``loopwatch console`` on a UNIX socket that this user alone
+      can reach, from the first loop that runs on; False makes none.
 
     With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.
     Raises ConfigurationError for a value that cannot work, before anything is changed.
@@ -158,6 +166,7 @@ def install(
         "hold_dump": hold_dump,
         "hold_threshold": hold_threshold,
         "console": console,
+        "console_socket": console_socket,
     }
     disabled = _settings.disabled()
     settings = _settings.load({}, {}) if disabled else _settings.load(arguments)

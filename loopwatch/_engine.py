@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
-import logging
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -24,11 +23,11 @@ from ._collectors.pools.overdue import Overdue
 from ._collectors.pools.saturation import Saturation
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
+from ._console.service import Console
 from ._context.backing import Backing, lean_on
 from ._context.handover import LostContexts
 from ._context.reader import ContextReader
 from ._errors import LoopwatchError
-from ._faces import Faces
 from ._jobs.signals import DrainSignals
 from ._journal import Journal
 from ._pace import Pace
@@ -57,6 +56,7 @@ from ._watchdog.lost import LostTasks
 from ._watchdog.report import StallReport
 from ._watchdog.stalls import Tracker, Witness
 from ._watchdog.thread import Watchdog
+from .exporters.exports import Exports
 
 LOOKS = 3
 """How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
@@ -156,7 +156,7 @@ class Engine:
                 leaks.look,
                 overdue.look,
                 self._saturation.look,
-                self._refresh_faces,
+                self._refresh_exports,
             ),
         )
 
@@ -176,9 +176,10 @@ class Engine:
             self._pool_census,
             (self._own(),),
         )
-        ignored, take, now = self._pools.ignored, self._outbox.take, states.looked_at
-        self._faces = Faces(self.settings, self.reader, take, ignored, now, self._journal, clock)
-        self.metrics, self.otel, self.telnet = self._faces.metrics, self._faces.otel, self._faces.telnet
+        settings, journal, ignored = self.settings, self._journal, self._pools.ignored
+        self._exports = Exports(settings, self.reader.snapshot, self._outbox.take, ignored, journal, clock)
+        self.metrics, self.otel = self._exports.metrics, self._exports.otel
+        self.console = Console(settings, self.reader, states.looked_at, ignored, journal, clock)
 
     def _own(self) -> Own:
         states = self._states
@@ -189,7 +190,7 @@ class Engine:
                 "heartbeat": lambda: sum(state.heartbeat_time for state in states.all()),
                 "endpoint": lambda: self.metrics.cpu_time,
                 "otlp": lambda: self.otel.cpu_time,
-                "console": lambda: self.telnet.cpu_time,
+                "console": lambda: self.console.cpu_time,
             },
             dropped={
                 "stalls": lambda: sum(state.ended_dropped for state in states.all()),
@@ -215,8 +216,11 @@ class Engine:
                 self._done(component, probe.remove)
         self._done("hold_dump", self._hold_dump.notice)
         atexit.register(self.uninstall)
-        with contextlib.suppress(RuntimeError):  # none runs here
+        try:
             loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._done("telnet", self.console.prepare)
+        else:
             self._done("attach", lambda: self._attach.watch(loop))
 
     def _done(self, component: str, step: Callable[[], object]) -> bool:
@@ -244,9 +248,9 @@ class Engine:
         for component, probe in reversed(self._probes.items()):
             self._done(component, probe.remove)
         lean_on(None)
+        self._done("console", self.console.stop)
         if self._started:
             self._started = False
-            self._done("console", self.telnet.stop)
             self._done("endpoint", self.metrics.stop)
             self._done("watchdog", self._watchdog.stop)
         self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
@@ -314,20 +318,13 @@ class Engine:
         """Start each part for itself: what one of them lacks is no reason to do without the others."""
         parts: dict[str, Callable[[], None]] = {
             "journal": self._journal.start,
-            "hold_dump": self._start_dump,
+            "hold_dump": self._hold_dump.start,
             "watchdog": self._watchdog.start,
             "endpoint": self.metrics.start,
+            "console": self.console.start,
         }
         for component, start in parts.items():
             self._done(component, start)
-
-    def _start_dump(self) -> None:
-        try:
-            self._hold_dump.start()
-        except OSError as error:
-            self._journal.say(
-                logging.WARNING, "loopwatch: long holds of the GIL will not be dumped: %s", error
-            )
 
     def _tell(self, stall: Stall) -> None:
         if not stall.in_progress:
@@ -343,15 +340,16 @@ class Engine:
     def _rearm_dump(self) -> None:
         self._hold_dump.chore(needed=any(state.running for state in self._states.all()))
 
-    def _refresh_faces(self) -> None:
-        self._faces.refresh(loops_run=any(state.heartbeat_time for state in self._states.all()))
+    def _refresh_exports(self) -> None:
+        self._exports.refresh(loops_run=any(state.heartbeat_time for state in self._states.all()))
 
     def _threads(self) -> dict[str, OwnThread]:
         """All that run for long, by the component that counts their failures."""
         return {
             "watchdog": self._watchdog.thread,
             "journal": self._journal.thread,
-            **self._faces.threads(),
+            **self._exports.threads(),
+            **self.console.threads(),
         }
 
     def before_fork(self) -> None:
@@ -359,14 +357,16 @@ class Engine:
         self._forks.acquire()
         self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
         ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
-        self._faces.before_fork()
+        self._exports.before_fork()
+        self.console.before_fork()
         await_end(ending, self._hold_dump.before_fork, self._clock)
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
-        self._faces.after_fork_in_parent()
+        self.console.after_fork_in_parent()
+        self._exports.after_fork_in_parent()
         for component, thread in self._threads().items():
             self._done(component, thread.resume)
         if self.installed:
@@ -396,4 +396,5 @@ class Engine:
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()
-        self._faces.forget()
+        self._exports.forget()
+        self.console.forget()

@@ -65,6 +65,7 @@ class Settings:
     hold_dump: bool | str = True
     hold_threshold: float | None = 60.0
     console: bool | int | str = False
+    console_socket: bool = True
 
 
 def _fail(name: str, value: object, why: str, instead: str) -> ConfigurationError:
@@ -191,6 +192,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "hold_dump": _hold_dump,
     "hold_threshold": _hold_threshold,
     "console": _console,
+    "console_socket": _yes_or_no,
 }
 
 
@@ -213,7 +215,7 @@ def _parse(field: str, name: str, raw: str) -> object:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if field == "console" and text.isdecimal() and text not in ("0", "1"):  # which are a no and a yes
         return int(text)
-    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans", "console"):
+    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans", "console", "console_socket"):
         flag = _flag(text)
         return text if flag is None else flag
     return raw

@@ -6,6 +6,7 @@ import click
 
 from loopwatch._version import __version__
 
+from .console import console
 from .demo import demo
 
 
@@ -21,4 +22,5 @@ def run() -> None:
     raise NotImplementedError("listed for --help only: __main__ answers `run` itself, without click")
 
 
+cli.add_command(console)
 cli.add_command(demo)

@@ -35,6 +35,7 @@ _OPTIONS = {
     "hold_dump": "yes, no, or the file for the stack of a long hold of the GIL",
     "hold_threshold": "seconds a connection may be held before a line says by whom (60); none for never",
     "console": "yes, no, a port, or repl: the telnet console, on loopback (no)",
+    "console_socket": "yes (the default) or no: answer `loopwatch console` on a UNIX socket",
 }
 """Every setting is an option and, as ``LOOPWATCH_<NAME>``, a variable of the environment."""
 

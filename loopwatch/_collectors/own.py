@@ -26,6 +26,7 @@ COMPONENTS = (
     "show",
     "signals",
     "tasks",
+    "telnet",
     "unawaited",
     "watchdog",
 )

@@ -9,6 +9,7 @@ from loopwatch._words import number, percent, span
 from .command import Command, Question, WrongUseError
 from .looks import Labels, Look
 from .options import Options, options
+from .parts import stall_line
 from .tables import Table, columns
 
 ROWS = 8
@@ -19,10 +20,12 @@ def _top(question: Question) -> Iterator[str]:
     words, seconds = _asked(question)
     looks = question.desk.looks
     before = looks.before(seconds)
-    now = looks.take(question.source.snapshot())
+    snapshot = question.source.snapshot()
+    now = looks.take(snapshot)
     window = max(now.at - before.at, 0.001)
     since = "since loopwatch was installed" if looks.is_first(before) else "since an earlier look"
     yield f"Changes in {span(window)}, {since}; the next `top` is about the time from now on."
+    yield from (stall_line(question, stall) for stall in snapshot.stalls if stall.in_progress)
     tables = (
         _loops(now, before, words),
         _culprits(now, before, window, words),

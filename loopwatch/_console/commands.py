@@ -67,6 +67,22 @@ class Commands:
             lines = [f"{name} failed: {type(error).__name__}. The log has the details."]
         return "\n".join(part for each in lines for part in fitted(each, width))
 
+    def knows(self, line: str) -> bool:
+        """Whether ``line`` begins with a command, or what can only become one."""
+        try:
+            return bool(line.split()) and self._command(line.split()[0]) is not None
+        except WrongUseError:
+            return False
+
+    def look(self) -> None:
+        """Note what counts now, so that ``top`` can tell what has changed since; once a second at most."""
+        if self._desk.looks.due():
+            self._desk.looks.take(self._desk.source.snapshot())
+
+    def forget(self) -> None:
+        """Begin afresh: in a forked child, where other tasks and stalls get the numbers."""
+        self._desk = Desk(self._desk.source, Numbers(), Looks(self._desk.clock), self._desk.clock)
+
     def complete(self, text: str) -> list[str]:
         """Return what the last word of ``text`` may become, as words, best first."""
         *before, begun = text.split(" ")

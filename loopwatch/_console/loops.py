@@ -10,7 +10,7 @@ from loopwatch._words import ago, number, percent, place, span
 
 from .command import Command, Question, WrongUseError
 from .options import number_of, options, values_of
-from .parts import evidence, field, heading, more, stack_lines, whose
+from .parts import culprit_of, evidence, field, more, stack_lines, stall_line, whose
 from .tables import Table, columns
 
 BLOCKED_SHOWN = 0.01
@@ -43,7 +43,7 @@ def _loop(question: Question) -> Iterator[str]:
     yield from more(words.limit, len(found), "loops")
     for stall in _newest_first(question.source.stalls()):
         if stall.in_progress:
-            yield from _headline(question, stall)
+            yield stall_line(question, stall)
 
 
 def _stalls(question: Question) -> Iterator[str]:
@@ -54,7 +54,7 @@ def _stalls(question: Question) -> Iterator[str]:
         stall
         for stall in _newest_first(everything)
         if cause in ("any", stall.cause)
-        and words.keeps(_culprit(stall), stall.call, stall.loop_name, whose(stall))
+        and words.keeps(culprit_of(stall), stall.call, stall.loop_name, whose(stall))
     ]
     if not found:
         yield "No stall is like that." if everything else "No stall so far."
@@ -67,7 +67,7 @@ def _stalls(question: Question) -> Iterator[str]:
             ago(stall.started_at, now),
             f"{span(stall.duration)}{'+' if stall.in_progress else ''}",
             stall.cause,
-            _culprit(stall),
+            culprit_of(stall),
             stall.call or "",
             stall.loop_name,
         )
@@ -80,7 +80,7 @@ def _stalls(question: Question) -> Iterator[str]:
 def _stall(question: Question) -> Iterator[str]:
     stall = _asked_for(question)
     now, width = question.desk.clock.wall(), question.width
-    yield from _headline(question, stall)
+    yield stall_line(question, stall)
     yield from field("began", ago(stall.started_at, now), width)
     if stall.culprit is not None:
         yield from field("culprit", f"{stall.culprit.name} at {place(stall.culprit)}", width)
@@ -113,22 +113,10 @@ def _asked_for(question: Question) -> Stall:
     return stalls[0]
 
 
-def _headline(question: Question, stall: Stall) -> Iterator[str]:
-    tense = "has been stalled for" if stall.in_progress else "was stalled for"
-    call = f" in {stall.call}" if stall.call else ""
-    number = question.desk.numbers.of("stall", stall.id)
-    what = f"{stall.cause}: {_culprit(stall)}{call}"
-    yield heading(f"stall {number}: {stall.loop_name} {tense} {span(stall.duration)}, {what}", question.width)
-
-
 def _task_of(stall: Stall) -> str:
     if stall.coroutine is None:
         return "none: a callback ran"
     return f"{stall.task_name} ({stall.coroutine})" if stall.task_name else stall.coroutine
-
-
-def _culprit(stall: Stall) -> str:
-    return stall.culprit.name if stall.culprit else "(no application code seen)"
 
 
 def _newest_first(stalls: Sequence[Stall]) -> list[Stall]:

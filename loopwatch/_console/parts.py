@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from loopwatch._records import Frame, Lost, PoolUser, Stall, Task
 from loopwatch._words import clean, frames_shown, number, place, span
 
+from .command import Question
 from .tables import Column, Table, cut, paragraph
 
 INDENT = "  "
@@ -24,6 +25,20 @@ def stack_lines(
         yield f"{INDENT}({len(shown)} of {len(stack)} frames; innermost last)"
     for line in table.lines(width - len(INDENT)):
         yield INDENT + line
+
+
+def stall_line(question: Question, stall: Stall) -> str:
+    """Say in one line which loop was stalled, for how long, why and by whom."""
+    tense = "has been stalled for" if stall.in_progress else "was stalled for"
+    call = f" in {stall.call}" if stall.call else ""
+    shown = question.desk.numbers.of("stall", stall.id)
+    what = f"{stall.cause}: {culprit_of(stall)}{call}"
+    return heading(f"stall {shown}: {stall.loop_name} {tense} {span(stall.duration)}, {what}", question.width)
+
+
+def culprit_of(stall: Stall) -> str:
+    """Name the function that caused a stall."""
+    return stall.culprit.name if stall.culprit else "(no application code seen)"
 
 
 def whose(of: Stall | Lost | Task | PoolUser) -> str:

@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from loopwatch import _settings
 from loopwatch._clock import Clock
 from loopwatch._internals.monitor import Now, bring_in, unstarted_monitor, used_by_program
 from loopwatch._journal import Journal
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .menu import Answering
     from .telnet_server import TelnetServer
 
-COMPONENT = "console"
+COMPONENT = "telnet"
 """What failures are counted under."""
 PORTS = 32
 """Ports that are tried, one after the other: as many processes of a program can each have one."""
@@ -67,7 +68,7 @@ class TelnetConsole:
         self._importing = threading.RLock()
         self._opened: _Opened | None = None
         self._take_back: Callable[[], None] | None = None
-        self.thread = OwnThread("loopwatch-console", self._run, self._wake)
+        self.thread = OwnThread("loopwatch-telnet", self._run, self._wake)
         self._stopping = False
         self.cpu_time = 0.0
         """CPU seconds of the thread so far."""
@@ -86,7 +87,14 @@ class TelnetConsole:
         return self._settings.console is not False
 
     def prepare(self) -> None:
-        """Import what it takes, unless it is imported: half a second, in which a loop would run unevenly."""
+        """Import what it takes, while no loop runs here: half a second in which one would run unevenly.
+
+        Not in a program under ``loopwatch run``, most of whose processes may never run one.
+        """
+        if _settings.RUN not in os.environ:
+            self._import()
+
+    def _import(self) -> None:
         with self._importing, self._unwatched():
             if self.wanted and self._take_back is None:
                 self._take_back = bring_in()
@@ -132,7 +140,7 @@ class TelnetConsole:
     def _run(self, is_to_end: IsToEnd) -> None:
         self._earlier_cpu = self.cpu_time
         try:
-            self.prepare()
+            self._import()
             if self._opened is None and not self._stopping:
                 self._opened = self._open()
         except Exception as error:  # noqa: BLE001 - counted; everything but this console works

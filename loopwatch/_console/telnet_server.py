@@ -16,7 +16,7 @@ from loopwatch._journal import Journal
 
 from .client import Client, Interact
 
-COMPONENT = "console"
+COMPONENT = "telnet"
 """What failures are counted under."""
 HOST = "127.0.0.1"
 WAITING = 128

@@ -49,11 +49,16 @@ class HoldDump:
             self._timer.install()
 
     def start(self) -> None:
-        """Open the file and begin. Raises OSError if it cannot be opened."""
+        """Open the file and begin; if it cannot be opened, that is told of, no more."""
         self.notice()
         if self._timer is not None and self._timer.available:
-            self._file = self._open()
-            self._size = fstat(self._file.fileno()).st_size  # a file of the user's is appended to
+            try:
+                self._file = self._open()
+            except OSError as error:
+                message = "loopwatch: long holds of the GIL will not be dumped: %s"
+                self._journal.say(logging.WARNING, message, error)
+            else:
+                self._size = fstat(self._file.fileno()).st_size  # a file of the user's is appended to
 
     def stop(self) -> None:
         """Disarm; remove the file if nothing was written."""

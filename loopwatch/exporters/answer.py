@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
+
+from loopwatch._server import Wait
 
 PLAIN = "text/plain; charset=utf-8"
 
@@ -25,24 +26,6 @@ class Answer:
         """The headers, with those that describe the body."""
         length = str(len(self.body))
         return [("Content-Type", self.content_type), ("Content-Length", length), *self.headers]
-
-
-class HasFile(Protocol):
-    """What a selector can wait on."""
-
-    def fileno(self) -> int:
-        """Return the number of its file."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """What has to happen before a conversation can go on: an event of a file, or that it is too late."""
-
-    file: HasFile | int
-    event: int
-    """Of ``selectors``."""
-    until: float = math.inf
-    """In monotonic time."""
 
 
 Answering: TypeAlias = Generator[Wait, None, Answer]

@@ -12,14 +12,13 @@ import errno
 import hashlib
 import os
 import socket
-import stat
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopwatch import _user_directory
 from loopwatch._settings import RUN
 
 if sys.platform == "linux":
@@ -67,8 +66,13 @@ class Meeting:
         if start is None:
             raise NoMeetingError("that takes Linux, with /proc")
         self._opened = ExitStack()
-        self._directory = _open_directory()
-        self._opened.callback(os.close, self._directory)
+        try:
+            directory = _user_directory.enter()
+        except OSError as error:
+            raise NoMeetingError(str(error)) from None
+        self._address = directory.address
+        self._directory = directory.file
+        self._opened.callback(directory.close)
         self._lock: int | None = None
         self.shared = False
         """Whether there has been another one of the group, ever."""
@@ -99,7 +103,7 @@ class Meeting:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.setblocking(False)
-            connection.connect(self._path(entry.name))
+            connection.connect(self._address(entry.name))
         except OSError:
             connection.close()
             raise
@@ -151,7 +155,7 @@ class Meeting:
         listener = socket.socket(socket.AF_UNIX)
         try:
             self._unlink(coming)
-            listener.bind(self._path(coming))
+            listener.bind(self._address(coming))
             listener.listen(BACKLOG)
             listener.setblocking(False)
             os.rename(coming, self._own, src_dir_fd=self._directory, dst_dir_fd=self._directory)
@@ -159,10 +163,6 @@ class Meeting:
             listener.close()
             raise
         return listener
-
-    def _path(self, name: str) -> str:
-        """Return a path to a socket that is short enough for one, however deep the directory lies."""
-        return f"/proc/self/fd/{self._directory}/{name}"
 
     def _entries(self) -> Iterator[Entry]:
         for name in sorted(os.listdir(self._directory))[:LOOKED_AT]:
@@ -241,39 +241,3 @@ def _start(pid: int) -> int | None:
         return int(fields[19]) if fields[0] not in "ZX" else None
     except (OSError, IndexError, ValueError):
         return None
-
-
-def _open_directory() -> int:
-    """Open the first place that can be trusted, made if need be."""
-    reasons = []
-    for path in _places():
-        try:
-            return _open_trusted(path)
-        except OSError as error:
-            reasons.append(f"{path}: {error.strerror}")
-    raise NoMeetingError("; ".join(reasons))
-
-
-def _places() -> Iterator[str]:
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(runtime):
-        yield os.path.join(runtime, "loopwatch")
-    with contextlib.suppress(OSError):  # no temporary directory can be written to
-        yield os.path.join(tempfile.gettempdir(), f"loopwatch-{os.geteuid()}")
-
-
-def _open_trusted(path: str) -> int:
-    """Open a directory that nobody else can have made or can write to. Raises OSError, which says why not."""
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    found = os.fstat(directory)
-    problem = None
-    if found.st_uid != os.geteuid():
-        problem = f"belongs to user {found.st_uid}, not to {os.geteuid()}; remove it"
-    elif stat.S_IMODE(found.st_mode) & 0o077:
-        problem = f"its mode is {stat.S_IMODE(found.st_mode):04o}; give it 0700"
-    if problem is not None:
-        os.close(directory)
-        raise PermissionError(errno.EACCES, problem)
-    return directory

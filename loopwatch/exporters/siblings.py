@@ -12,8 +12,8 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 from loopwatch._clock import Clock
+from loopwatch._server import Wait
 
-from .answer import Wait
 from .meeting import Entry, Meeting
 
 WITHIN = 0.5

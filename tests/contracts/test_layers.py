@@ -26,6 +26,9 @@ VOCABULARY = {
     "_errors",
     "_journal",
     "_threads",
+    "_server",
+    "_user_directory",
+    "_consoles",
     "_version",
 }
 BASE = {"_internals", "_store", "_context"}
@@ -40,8 +43,7 @@ MAY_IMPORT = {
     **dict.fromkeys(SOURCES, VOCABULARY | BASE),
     **dict.fromkeys(READERS, VOCABULARY | BASE | SOURCES),
     **dict.fromkeys(FACES, VOCABULARY | {"_internals"}),
-    "_faces": VOCABULARY | {"_internals"} | FACES,
-    "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES | {"_faces"},
+    "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES,
     "_agent": VOCABULARY | {"_engine", "exporters"},
     "__init__": VOCABULARY | {"_agent", "_context", "_jobs", "_store"},
     "__main__": {"__init__", "integrations"} | FACES,

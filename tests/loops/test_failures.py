@@ -171,7 +171,7 @@ class TestProbes:
             patch.setattr(threading.Thread, "start", refuse)
             assert run(work()) == "done"
             assert run(work()) == "done"
-        assert failures(agent) == {"journal": 1, "watchdog": 1}
+        assert failures(agent) == {"console": 1, "journal": 1, "watchdog": 1}
         assert agent.snapshot().points["delay"][0].value.count > 0
         loopwatch.uninstall()
 
@@ -182,6 +182,7 @@ class TestProbes:
             ("loopwatch._watchdog.hold_dump.HoldDump.start", "hold_dump"),
             ("loopwatch._watchdog.thread.Watchdog.start", "watchdog"),
             ("loopwatch.exporters.port._listen", "endpoint"),
+            ("loopwatch._console.line.Server", "console"),
         ],
     )
     def test_a_part_that_cannot_be_started_is_done_without(
@@ -202,7 +203,7 @@ class TestProbes:
         agent = install(prometheus_port=0)
         monkeypatch.setattr(part, broken)
         threads, served, running = run(main())
-        every = {"loopwatch-journal", "loopwatch-watchdog", "loopwatch-endpoint"}
+        every = {"loopwatch-journal", "loopwatch-watchdog", "loopwatch-endpoint", "loopwatch-console"}
         assert threads == every - {f"loopwatch-{component}"}
         assert (served, running) == (component != "endpoint", True)
         assert failures(agent) == {component: 1}
@@ -451,7 +452,7 @@ os.closerange(3, 256)
 loopwatch.uninstall()
 after = asyncio.BaseEventLoop.run_forever, faulthandler.dump_traceback_later, gc.callbacks[:]
 threads = {thread.name for thread in threading.enumerate()}
-print(after == before, threads - {"loopwatch-endpoint"}, agent.prometheus_url)
+print(after == before, threads - {"loopwatch-endpoint", "loopwatch-console"}, agent.prometheus_url)
 """
     )
     assert (done.stdout, but_stalls(done.stderr)) == ("True {'MainThread'} None\n", [])

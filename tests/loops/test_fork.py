@@ -404,7 +404,7 @@ asyncio.run(main())
 print(before)
 """,
     )
-    assert out == ["['loopwatch-endpoint', 'loopwatch-journal', 'loopwatch-watchdog']"]
+    assert out == ["['loopwatch-console', 'loopwatch-endpoint', 'loopwatch-journal', 'loopwatch-watchdog']"]
 
 
 def test_the_parent_goes_on_with_all_it_knew(script: Script) -> None:
@@ -525,7 +525,7 @@ after = sorted(os.listdir(place)), len(list(Path(os.environ["TMPDIR"]).glob("*.d
 print(before == after, len(before[0]))
 """.replace("PORT", str(free_port())),
     )
-    assert out == ['{"(1, [], [])"}'.replace('"', "'")] * 2 + ["True 2"]
+    assert out == ['{"(1, [], [])"}'.replace('"', "'")] * 2 + ["True 3"]
 
 
 def test_nothing_is_done_at_a_fork_after_uninstall_nor_by_subprocess(script: Script) -> None:

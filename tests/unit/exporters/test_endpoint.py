@@ -16,10 +16,12 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.metrics_core import GaugeMetricFamily
 
+from loopwatch import _server
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
+from loopwatch._server import Wait
 from loopwatch.exporters import endpoint as module
-from loopwatch.exporters.answer import Answer, Answering, Wait
+from loopwatch.exporters.answer import Answer, Answering
 from loopwatch.exporters.endpoint import MAX_CLIENTS, MAX_REQUEST, PATIENCE, Endpoint, Respond
 from loopwatch.exporters.exposition import Exposition
 from loopwatch.testing import FakeClock
@@ -285,7 +287,7 @@ def test_it_logs_nothing_per_request(
 def test_a_failure_of_the_server_is_counted_and_survived(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "PAUSE", 0.0)
+    monkeypatch.setattr(_server, "PAUSE", 0.0)
     broken = [OSError(24, "Too many open files"), OSError(24, "Too many open files")]
     admit = Endpoint._admit
 
@@ -373,7 +375,7 @@ def test_its_own_name_is_not_looked_up(serve: Serve, monkeypatch: pytest.MonkeyP
 
 
 def test_an_endpoint_that_is_killed_goes_on(monkeypatch: pytest.MonkeyPatch, serve: Serve) -> None:
-    monkeypatch.setattr(module, "PAUSE", 0.0)
+    monkeypatch.setattr(_server, "PAUSE", 0.0)
     killed = iter([SystemExit, KeyboardInterrupt])
 
     def kill() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from loopwatch import _user_directory
 from loopwatch._settings import RUN
 from loopwatch.exporters import meeting as module
 from loopwatch.exporters.meeting import Entry, Meeting, NoMeetingError
@@ -300,7 +301,7 @@ class TestPlace:
     def temporary(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         temporary = tmp_path / "temporary"
         temporary.mkdir()
-        monkeypatch.setattr(module.tempfile, "tempdir", str(temporary))
+        monkeypatch.setattr(_user_directory.tempfile, "tempdir", str(temporary))
         return temporary
 
     @pytest.fixture
@@ -356,7 +357,7 @@ class TestPlace:
         self, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("XDG_RUNTIME_DIR", "/proc/nowhere")
-        monkeypatch.setattr(module.tempfile, "tempdir", "/proc/nowhere-else")
+        monkeypatch.setattr(_user_directory.tempfile, "tempdir", "/proc/nowhere-else")
         with pytest.raises(NoMeetingError, match=r"/proc/nowhere/.*: .*; /proc/nowhere-else/loopwatch-"):
             Meeting("127.0.0.1", PORT, "shop")
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from loopwatch.exporters.answer import Wait
+from loopwatch._server import Wait
 from loopwatch.exporters.meeting import BACKLOG, Entry
 from loopwatch.exporters.siblings import LONGEST, WITHIN, Siblings
 from loopwatch.testing import FakeClock

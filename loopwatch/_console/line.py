@@ -1,0 +1,217 @@
+"""The line console: commands over a UNIX socket, for ``nc -U`` and ``loopwatch console``.
+
+It has a thread of its own, not the endpoint's: a command on 10,000 tasks, or a client that does not read, is
+not to hold up a scrape, and there need not be an endpoint. Nothing runs while nobody is connected.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import selectors
+import socket
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from loopwatch._clock import Clock
+from loopwatch._consoles import PROMPT, Listener, NoConsoleError
+from loopwatch._journal import Journal
+from loopwatch._server import Conversation, Server, Wait
+from loopwatch._settings import Settings
+from loopwatch._threads import OwnThread
+from loopwatch._version import __version__
+from loopwatch._words import clean
+
+COMPONENT = "console"
+MOST_CLIENTS = 16
+"""Beyond these, the one that has said nothing for longest has to go; first those that never have."""
+LONGEST_LINE = 4096
+AT_ONCE = 64 * 1024
+"""Bytes read at a time."""
+PATIENCE = 30.0
+"""Seconds a client has for taking an answer, and for ending a line that is too long."""
+WRONG_IN_A_ROW = 50
+"""Lines that are no commands, or empty, after which whoever sends them is let go: that is no person."""
+TOO_LONG = f"A line of more than {LONGEST_LINE} bytes is no command: it is left out.\n{PROMPT}"
+FAREWELL = b"\nclosed: too many are connected\n"
+
+
+class Commands(Protocol):
+    """What answers."""
+
+    def run(self, line: str, width: int) -> str:
+        """Return the answer to a line."""
+
+    def knows(self, line: str) -> bool:
+        """Whether a line begins with the name of a command."""
+
+    def complete(self, text: str) -> list[str]:
+        """Return what the last word may become."""
+
+    def look(self) -> None:
+        """Note what counts now, for telling later what has changed."""
+
+
+class LineConsole:
+    """Serves the commands of this process on its socket."""
+
+    def __init__(self, settings: Settings, commands: Commands, journal: Journal, clock: Clock) -> None:
+        self._enabled = settings.console_socket
+        self._service_name = settings.service_name
+        self._commands = commands
+        self._journal = journal
+        self._clock = clock
+        self._server: Server | None = None
+        self._listener: Listener | None = None
+        self.cpu_time = 0.0
+        """CPU seconds of its thread so far."""
+
+    @property
+    def path(self) -> str | None:
+        """Where the socket is; None while there is none."""
+        return None if self._listener is None else self._listener.path
+
+    @property
+    def thread(self) -> OwnThread | None:
+        """Its thread, while there is one."""
+        return None if self._server is None else self._server.thread
+
+    def start(self) -> None:
+        """Start it, if it is wanted; that there can be none is told of, no more."""
+        if not self._enabled:
+            return
+        try:
+            listener = self._listener = Listener()
+        except NoConsoleError as error:
+            self._journal.say(logging.DEBUG, "loopwatch: no console socket: %s", error)
+            return
+        try:
+            server = self._server = Server(
+                COMPONENT,
+                self._journal,
+                most_clients=MOST_CLIENTS,
+                farewell=FAREWELL,
+                clock=self._clock,
+                on_cost=self._add_cost,
+            )
+            server.talk(listener.socket, self._talk)
+            server.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Remove the socket, and let go of all clients."""
+        server, listener = self._server, self._listener
+        self._server = self._listener = None
+        if listener is not None:
+            listener.leave()
+        if server is not None:
+            server.stop()
+
+    def forget(self) -> None:
+        """Close what was inherited: in a forked child, where the thread does not run."""
+        self.cpu_time = 0.0
+        for part in (self._server, self._listener):
+            if part is not None:
+                part.close()
+        self._server = self._listener = None
+
+    def _add_cost(self, seconds: float) -> None:
+        self.cpu_time += seconds
+
+    def _talk(self, connection: socket.socket) -> Conversation:
+        session = Session(self._commands)
+        claim = 0.0  # of those that have never said a command
+        yield from self._send(connection, self._greeting(), claim)
+        self._commands.look()
+        while not session.over:
+            late = self._clock.monotonic() + PATIENCE
+            yield Wait(connection, selectors.EVENT_READ, late if session.skips else math.inf, claim)
+            try:
+                received = connection.recv(AT_ONCE)
+            except BlockingIOError:
+                if self._clock.monotonic() < late:
+                    continue
+                return
+            for answer in session.hear(received):
+                if session.understood:
+                    claim = self._clock.monotonic()
+                yield from self._send(connection, answer, claim)
+
+    def _send(self, connection: socket.socket, text: str, claim: float) -> Conversation:
+        unsent = memoryview(text.encode("utf-8", "backslashreplace"))
+        late = self._clock.monotonic() + PATIENCE
+        while unsent:
+            yield Wait(connection, selectors.EVENT_WRITE, late, claim)
+            if self._clock.monotonic() >= late:
+                raise TimeoutError
+            unsent = unsent[connection.send(unsent) :]
+
+    def _greeting(self) -> str:
+        service = clean(self._service_name)
+        return f"loopwatch {__version__}: {service}, pid {os.getpid()}. `help` lists the commands.\n{PROMPT}"
+
+
+class Session:
+    """What one client has said so far, line by line, and what is answered."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands = commands
+        self._begun = b""
+        self._width = 100
+        self._wrong = 0
+        self.skips = False
+        """Whether the rest of a line that is too long is still to come."""
+        self.understood = False
+        """Whether the last line was a command."""
+        self.over = False
+        self._own: dict[str, Callable[[str], str]] = {
+            "width": self._set_width,
+            "complete": lambda text: "\n".join(self._commands.complete(text)),
+            "quit": self._end,
+            "exit": self._end,
+        }
+
+    def hear(self, received: bytes) -> Iterator[str]:
+        """Take what has come, nothing at the end; yield the answers to the lines that are complete."""
+        *lines, begun = (self._begun + received).split(b"\n")
+        self._begun = b""
+        if not received:
+            lines, begun = [begun] if begun else [], b""
+            self.over = True
+        for line in lines:
+            if self.skips:
+                self.skips = False
+                continue
+            yield self._answer(line) if len(line) <= LONGEST_LINE else TOO_LONG
+            if self._wrong >= WRONG_IN_A_ROW:
+                self.over = True
+                yield "closed: that is not for me\n"
+            if self.over and received:
+                return
+        if len(begun) > LONGEST_LINE and not self.skips:
+            self.skips = True
+            yield TOO_LONG
+        self._begun = b"" if self.skips else begun
+
+    def _answer(self, line: bytes) -> str:
+        text = line.decode("utf-8", "replace").strip()
+        name, _, rest = text.partition(" ")
+        own = self._own.get(name)
+        self.understood = own is not None or self._commands.knows(text)
+        self._wrong = 0 if self.understood else self._wrong + 1
+        answer = own(rest) if own is not None else self._commands.run(text, self._width)
+        prompt = "" if self.over else PROMPT
+        return f"{answer}\n{prompt}" if answer else prompt
+
+    def _set_width(self, text: str) -> str:
+        if not (text.isascii() and text.isdigit() and len(text) <= 4):
+            return "width N: how many columns your terminal has."
+        self._width = int(text)
+        return ""
+
+    def _end(self, text: str) -> str:
+        self.over = True
+        return ""

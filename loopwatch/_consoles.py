@@ -1,0 +1,202 @@
+"""The sockets of the line consoles of a user's processes: how they are named, made, found and reached.
+
+A process has ``console-PID`` in the user's directory. Lines go in, text comes out, and a prompt at its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from . import _user_directory
+from ._user_directory import Directory
+from ._words import clean
+
+PROMPT = "loopwatch> "
+"""Stands at the beginning of a line when the answer is complete, and nothing after it. No answer has it."""
+BACKLOG = 16
+LOOKED_AT = 1024
+"""Names in the directory that are looked at."""
+
+_NAME = "console-"
+
+
+class NoConsoleError(Exception):
+    """There can be none here. The text says why."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Found:
+    """The console of a live process."""
+
+    pid: int
+    path: str
+
+
+class Listener:
+    """The socket of this process. Raises NoConsoleError if it cannot have one."""
+
+    def __init__(self) -> None:
+        if not hasattr(socket, "AF_UNIX"):
+            raise NoConsoleError("that takes UNIX sockets")
+        try:
+            self._directory = _user_directory.enter()
+        except OSError as error:
+            raise NoConsoleError(str(error)) from None
+        self._name = f"{_NAME}{os.getpid()}"
+        self.path = f"{self._directory.path}/{self._name}"
+        """Where it is, for ``nc -U``."""
+        try:
+            _tidy(self._directory)
+            if _answers(self._directory, self._name):
+                raise OSError(f"{self.path} is that of another process: of a container, with the same pid")
+            self.socket = self._listen()
+        except OSError as error:
+            self._directory.close()
+            raise NoConsoleError(str(error)) from None
+
+    def _listen(self) -> socket.socket:
+        """Listen. The name appears once a connection cannot be refused any more."""
+        coming = f".{self._name}"
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            _unlink(self._directory, coming)
+            listener.bind(self._directory.address(coming))
+            os.chmod(coming, 0o600, dir_fd=self._directory.file)
+            listener.listen(BACKLOG)
+            listener.setblocking(False)
+            file = self._directory.file
+            os.rename(coming, self._name, src_dir_fd=file, dst_dir_fd=file)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def leave(self) -> None:
+        """Remove it."""
+        _unlink(self._directory, self._name)
+        self.close()
+
+    def close(self) -> None:
+        """Close all: what there is to do in a forked child, where the name is the parent's."""
+        self.socket.close()
+        self._directory.close()
+
+
+def found() -> list[Found]:
+    """Return the consoles of this user's processes, by pid; what dead ones left is removed."""
+    consoles: dict[int, Found] = {}
+    for directory in _user_directory.existing():
+        try:
+            _tidy(directory)
+            for pid, name in _names(directory):
+                if not name.startswith(".") and _answers(directory, name):  # no zombie
+                    consoles.setdefault(pid, Found(pid, f"{directory.path}/{name}"))
+        finally:
+            directory.close()
+    return sorted(consoles.values())
+
+
+def connect(path: str, timeout: float) -> socket.socket:
+    """Connect to a console, which may take ``timeout`` seconds each time it is used. Raises OSError."""
+    parent, name = os.path.split(os.path.abspath(path))
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(timeout)
+    file = None
+    try:
+        if os.path.isdir("/proc/self/fd"):  # where there is a way round the limit on a socket's path
+            file = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
+            path = f"/proc/self/fd/{file}/{name}"
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    finally:
+        if file is not None:
+            os.close(file)
+    return connection
+
+
+def _tidy(directory: Directory) -> None:
+    """Remove what processes left that were killed."""
+    for pid, name in _names(directory):
+        if not _runs(pid) and not _answers(directory, name):
+            _unlink(directory, name)
+
+
+def _names(directory: Directory) -> Iterator[tuple[int, str]]:
+    for name in sorted(os.listdir(directory.file))[:LOOKED_AT]:
+        before, _, pid = name.partition(_NAME)
+        if before in ("", ".") and pid.isascii() and pid.isdigit():
+            yield int(pid), name
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is a process of that pid, here: a container may share the directory, and have others."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        pass  # another user's; or no pid at all, which nothing of ours has left
+    return True
+
+
+def _answers(directory: Directory, name: str) -> bool:
+    """Whether somebody listens there."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.setblocking(False)
+    try:
+        connection.connect(directory.address(name))
+    except (ConnectionRefusedError, FileNotFoundError):
+        return False
+    except OSError:
+        pass  # it has so many to answer that it cannot be asked
+    finally:
+        connection.close()
+    return True
+
+
+def _unlink(directory: Directory, name: str) -> None:
+    with contextlib.suppress(OSError):  # somebody else was first, or tidied up the temporary directory
+        os.unlink(name, dir_fd=directory.file)
+
+
+class Client:
+    """Asks a console. Raises OSError if it cannot be reached, or does not answer in time."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self._connection = connect(path, timeout)
+        try:
+            self.greeting = self._answer()
+        except OSError:
+            self._connection.close()
+            raise
+
+    def ask(self, line: str) -> str:
+        """Return the answer to a line, without a newline at its end."""
+        self._connection.sendall(" ".join(line.split()).encode("utf-8", "surrogateescape") + b"\n")
+        return self._answer()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
+
+    def _answer(self) -> str:
+        answer = b""
+        end = PROMPT.encode()
+        while answer != end and not answer.endswith(b"\n" + end):
+            received = self._connection.recv(64 * 1024)
+            if not received:
+                raise ConnectionResetError(_last_line(answer) or "it has hung up")
+            answer += received
+        lines = answer.removesuffix(end).decode("utf-8", "replace").splitlines()
+        return "\n".join(map(clean, lines))
+
+
+def _last_line(text: bytes) -> str:
+    lines = text.decode("utf-8", "replace").strip().splitlines()
+    return clean(lines[-1]) if lines else ""

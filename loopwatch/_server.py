@@ -1,0 +1,244 @@
+"""Conversations with whoever connects, all on one thread of ours, so that a blocked event loop stops none.
+
+One thread waits on all its sockets: nothing runs while nobody asks, slow clients cost no threads, and to stop
+takes effect at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import selectors
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, TypeAlias
+
+from ._clock import SYSTEM, Clock
+from ._journal import Journal
+from ._threads import IsToEnd, OwnThread
+
+PAUSE = 1.0
+"""Seconds without service after a failure of the server: what caused it, such as a lack of file descriptors,
+would only fail again at once."""
+JOIN_TIMEOUT = 1.0
+
+
+class HasFile(Protocol):
+    """What a selector can wait on."""
+
+    def fileno(self) -> int:
+        """Return the number of its file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What has to happen before a conversation can go on: an event of a file, or that it is too late."""
+
+    file: HasFile | int
+    event: int
+    """Of ``selectors``."""
+    until: float = math.inf
+    """In monotonic time."""
+    claim: float = 0.0
+    """When there are too many clients, those with the smallest claim go, of several who came first."""
+
+
+Conversation: TypeAlias = Generator[Wait, None, None]
+"""Talks to one client. When it ends, or raises OSError, the client is let go."""
+
+Converse = Callable[[socket.socket], Conversation]
+"""Begins to talk to whoever has connected."""
+
+
+@dataclass(slots=True, eq=False)
+class _Client:
+    socket: socket.socket
+    conversation: Conversation
+    patience_ends: float
+    wait: Wait
+    """For what it waits now."""
+
+
+class Server:
+    """Talks to those who connect, and looks after files and times for its owners.
+
+    On its thread are called: all that ``talk`` was given; what is to be done ``when``, ``later`` and
+    ``soon``; and ``on_cost`` with the CPU seconds that each bout of work took.
+    """
+
+    def __init__(
+        self,
+        component: str,
+        journal: Journal,
+        *,
+        most_clients: int,
+        patience: float = math.inf,
+        farewell: bytes = b"",
+        clock: Clock = SYSTEM,
+        on_cost: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self._component = component
+        """What failures of the server itself are counted under."""
+        self._journal = journal
+        self._most_clients = most_clients
+        self._patience = patience
+        """Seconds a client has for the whole conversation."""
+        self._farewell = farewell
+        """Said to those that have to go because there are too many."""
+        self._clock = clock
+        self._on_cost = on_cost
+        self._clients: list[_Client] = []
+        self._due: list[tuple[float, Callable[[], None]]] = []
+        self._soon: deque[Callable[[], object]] = deque()
+        self._interrupted = threading.Event()
+        self.thread = OwnThread(f"loopwatch-{component}", self._serve, self._wake)
+        with ExitStack() as opened:
+            self._waker, self._wakened = map(opened.enter_context, socket.socketpair())
+            self._selector = opened.enter_context(selectors.DefaultSelector())
+            self._selector.register(self._wakened, selectors.EVENT_READ, self._woken)
+            self._opened = opened.pop_all()
+
+    def talk(self, listener: socket.socket, converse: Converse) -> None:
+        """Talk to whoever connects to ``listener``, which is closed with the rest.
+
+        Before the start or on the thread, like the next three.
+        """
+        self._opened.enter_context(listener)
+        self._selector.register(listener, selectors.EVENT_READ, partial(self._admit, listener, converse))
+
+    def when(self, file: HasFile | int, call: Callable[[], None]) -> None:
+        """Call whenever ``file`` can be read, until ``no_more``."""
+        self._selector.register(file, selectors.EVENT_READ, call)
+
+    def no_more(self, file: HasFile | int) -> None:
+        """Take back what was asked for with ``when``; before the file is closed."""
+        self._selector.unregister(file)
+
+    def later(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call once, in so many seconds."""
+        self._due.append((self._clock.monotonic() + seconds, call))
+
+    def start(self) -> None:
+        """Begin to serve. Raises RuntimeError, and closes all, if no thread can be had."""
+        try:
+            self.thread.start()
+        except RuntimeError:
+            self.close()
+            raise
+
+    def soon(self, call: Callable[[], object]) -> None:
+        """Call once, on the thread. From any other."""
+        self._soon.append(call)
+        self._wake()
+
+    def stop(self) -> None:
+        """Stop serving and free the address; waits for no client. Does nothing the second time."""
+        self.thread.end(JOIN_TIMEOUT)
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets alone: all there is to do in a forked child, where the thread does not run."""
+        self.thread.forget()
+        self._opened.close()
+        while self._clients:
+            client = self._clients.pop()
+            with contextlib.suppress(ValueError):  # it goes on in another thread, or did in the parent
+                client.conversation.close()
+            client.socket.close()
+
+    def _wake(self) -> None:
+        self._interrupted.set()
+        self._waker.send(b"\0")
+
+    def _woken(self) -> None:
+        self._wakened.recv(1)
+
+    def _serve(self, is_to_end: IsToEnd) -> None:
+        self._interrupted.clear()
+        while True:
+            try:
+                while not is_to_end():
+                    self._turn()
+                return
+            except BaseException as error:  # noqa: BLE001 - counted, and the endpoint goes on, if killed too
+                self._journal.failure(self._component, error)
+                self._interrupted.wait(PAUSE)
+
+    def _turn(self) -> None:
+        """Wait until something can be done, and do it."""
+        while self._soon:
+            self._soon.popleft()()
+        ready = self._selector.select(self._longest_wait())
+        began = self._clock.thread_cpu()
+        for key, _ in ready:
+            key.data()
+        self._do_what_is_due()
+        self._dismiss_overdue()
+        self._on_cost(self._clock.thread_cpu() - began)
+
+    def _longest_wait(self) -> float | None:
+        moments = [moment for moment, _ in self._due]
+        moments += [min(client.patience_ends, client.wait.until) for client in self._clients]
+        first = min(moments, default=math.inf)
+        return None if first == math.inf else max(0.0, first - self._clock.monotonic())
+
+    def _do_what_is_due(self) -> None:
+        now = self._clock.monotonic()
+        due = [each for each in self._due if each[0] <= now]
+        self._due = [each for each in self._due if each not in due]
+        for _, call in due:
+            call()
+        for client in [client for client in self._clients if client.wait.until <= now]:
+            self._advance(client)
+
+    def _admit(self, listener: socket.socket, converse: Converse) -> None:
+        try:
+            connection, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # the client has gone away already
+        connection.setblocking(False)
+        conversation = converse(connection)
+        patience_ends = self._clock.monotonic() + self._patience
+        client = _Client(connection, conversation, patience_ends, next(conversation))
+        self._clients.append(client)
+        self._await(client)
+
+    def _advance(self, client: _Client) -> None:
+        self._selector.unregister(client.wait.file)
+        try:
+            client.wait = next(client.conversation)
+        except (StopIteration, OSError):
+            self._let_go(client)  # all is said, or the client has gone away
+        except BaseException as error:  # noqa: BLE001 - counted, and the other clients are served
+            self._journal.failure(self._component, error)
+            self._let_go(client)
+        else:
+            self._await(client)
+
+    def _await(self, client: _Client) -> None:
+        self._selector.register(client.wait.file, client.wait.event, partial(self._advance, client))
+
+    def _dismiss_overdue(self) -> None:
+        """Let go of clients whose time is up and, when there are too many, of those with the least claim."""
+        now = self._clock.monotonic()
+        while self._clients and self._clients[0].patience_ends <= now:
+            self._dismiss(self._clients[0])
+        while len(self._clients) > self._most_clients:
+            first_to_go = min(self._clients, key=lambda client: client.wait.claim)
+            with contextlib.suppress(OSError):  # it does not read, or has gone away
+                first_to_go.socket.send(self._farewell)
+            self._dismiss(first_to_go)
+
+    def _dismiss(self, client: _Client) -> None:
+        self._selector.unregister(client.wait.file)
+        self._let_go(client)
+
+    def _let_go(self, client: _Client) -> None:
+        self._clients.remove(client)
+        client.conversation.close()
+        client.socket.close()

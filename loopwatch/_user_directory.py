@@ -1,0 +1,75 @@
+"""The directory where a user's processes under loopwatch are found: one that only this user can have made.
+
+``loopwatch`` in ``$XDG_RUNTIME_DIR``, else ``loopwatch-UID`` in the temporary directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """It, opened: what is done in it is done there, though its path may be another's by then."""
+
+    path: str
+    file: int
+    """Descriptor of the directory."""
+
+    def address(self, name: str) -> str:
+        """Return a path to a socket in it: on Linux a short one, however deep the directory lies."""
+        return f"/proc/self/fd/{self.file}/{name}" if sys.platform == "linux" else f"{self.path}/{name}"
+
+    def close(self) -> None:
+        """Close the directory."""
+        os.close(self.file)
+
+
+def enter() -> Directory:
+    """Open the first place that can be trusted, made if need be. Raises OSError, which says why none can."""
+    reasons = []
+    for path in _paths():
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path, 0o700)
+            return _open_trusted(path)
+        except OSError as error:
+            reasons.append(f"{path}: {error.strerror}")
+    raise FileNotFoundError("; ".join(reasons))
+
+
+def existing() -> Iterator[Directory]:
+    """Open each place there is that can be trusted: a service may have another environment than we have."""
+    for path in _paths():
+        with contextlib.suppress(OSError):
+            yield _open_trusted(path)
+
+
+def _paths() -> Iterator[str]:
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime):
+        yield os.path.join(runtime, "loopwatch")
+    with contextlib.suppress(OSError):  # no temporary directory can be written to
+        yield os.path.join(tempfile.gettempdir(), f"loopwatch-{os.geteuid()}")
+
+
+def _open_trusted(path: str) -> Directory:
+    """Open a directory that nobody else can have made or can write to. Raises OSError, which says why not."""
+    file = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    found = os.fstat(file)
+    problem = None
+    if found.st_uid != os.geteuid():
+        problem = f"belongs to user {found.st_uid}, not to {os.geteuid()}; remove it"
+    elif stat.S_IMODE(found.st_mode) & 0o077:
+        problem = f"its mode is {stat.S_IMODE(found.st_mode):04o}; give it 0700"
+    if problem is not None:
+        os.close(file)
+        raise PermissionError(errno.EACCES, problem)
+    return Directory(path, file)
