@@ -393,8 +393,8 @@ import click, click.parser, click.utils, warnings
 def streams():
     return click.utils._default_text_stdout, click.utils._default_text_stderr
 
-install()
 before = streams()
+install()
 
 async def main():
     await up()
