@@ -78,6 +78,7 @@ class TelnetServer:
         self._tasks: dict[asyncio.Task[None], Coroutine[None, None, None]] = {}
         self._clients: dict[Client, None] = {}
         """In the order in which they came."""
+        self._dropped = False
         self._open()
 
     async def close(self) -> None:
@@ -102,6 +103,7 @@ class TelnetServer:
 
     def drop(self) -> None:
         """End what is left of the sessions where it stands, when the loop does not run any more."""
+        self._dropped = True
         for serving in self._tasks.values():
             for _ in range(STEPS):
                 with contextlib.suppress(BaseException):  # it waits on its way out, which it cannot here
@@ -145,7 +147,8 @@ class TelnetServer:
         except (asyncio.CancelledError, EOFError, OSError):
             pass  # it was dismissed, or has gone away
         except Exception as error:  # noqa: BLE001 - counted, and the others are served
-            self._journal.failure(COMPONENT, error)
+            if not self._dropped:
+                self._journal.failure(COMPONENT, error)
         finally:
             if client is not None:
                 self._clients.pop(client, None)
