@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import os
 import socket
@@ -158,11 +159,21 @@ class Client(TelnetConnection):
             self._lose(str(error))
             return
         self._loop.remove_reader(self.conn)
+        if len(received) == READ and self._is_long_line():
+            self.dismiss(TOO_LONG)
+            return
         if not received:
             self.vt100_input.close()  # the lines that came before are answered, and then the session ends
             return
         if self._take(received):
             self._loop.call_later(SHORTEST_REST, self._rest, began)
+
+    def _is_long_line(self) -> bool:
+        """Whether what waits to be read is too long already: then none of it is laid out."""
+        with contextlib.suppress(OSError):
+            ahead = self.conn.recv(LONGEST_LINE, socket.MSG_PEEK)
+            return len(ahead) == LONGEST_LINE and not (b"\r" in ahead or b"\n" in ahead)
+        return False
 
     def _take(self, received: bytes) -> bool:
         """Hand on what was received; False if that was too much."""

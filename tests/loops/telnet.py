@@ -20,6 +20,10 @@ def plain(received: bytes) -> str:
     return re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", text).replace("\r", "")
 
 
+class ClosedError(AssertionError):
+    """The other side has closed the connection."""
+
+
 class Telnet:
     """A session."""
 
@@ -30,7 +34,21 @@ class Telnet:
         self._received = b""
         self.took = 0.0
         """Seconds of the last question."""
-        self.greeting = plain(self._until(READY)) if negotiation else ""
+        try:
+            self.greeting = plain(self._until(READY)) if negotiation else ""
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def as_soon_as_possible(cls, url: str) -> Telnet:
+        """Connect, though others that have just gone away may still count."""
+        while True:
+            try:
+                return cls(url)
+            except ClosedError as error:
+                if "sessions are open already" not in str(error):
+                    raise
 
     def ask(self, line: str) -> str:
         """Send a line, and return the answer without the line itself and the next prompt."""
@@ -65,7 +83,7 @@ class Telnet:
         while mark not in self._received:
             more = self.socket.recv(65536)
             if not more:
-                raise AssertionError(f"closed after {self._received!r}")
+                raise ClosedError(f"closed after {self._received!r}")
             self._received += more
         before, _, self._received = self._received.partition(mark)
         return before

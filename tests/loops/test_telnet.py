@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -51,8 +52,8 @@ run(main())
 
 CLOSES = """
 async def main():
-    await up()
     on_signal(told.set)
+    await up()
     await told.wait()
     began = time.monotonic()
     loopwatch.uninstall()  # in the loop's thread
@@ -172,11 +173,11 @@ class TestOneProcess:
 install(keep_tasks=True)
 
 async def main():
-    await up()
     on_signal(lambda: say(
         "loops", [loop.name for loop in agent.loops()], [task.coroutine for task in agent.tasks()],
         agent.pools(), agent.lost(), agent.snapshot().points.get("unwatched"),
     ))
+    await up()
     await forever()
 
 run(main())
@@ -456,3 +457,42 @@ run(main())
         assert "lw" in connect(url).ask("help")
         assert "Usage:" in theirs.ask("ps --help")
         assert "Usage:" in connect(url).ask("ps --help")
+
+
+BLOCKED = """
+install()
+
+def sleep():
+    time.sleep(10)
+
+def compute():
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        sum(range(100))
+
+async def main():
+    on_signal({"sleep": sleep, "compute": compute}[os.environ["BLOCKED_BY"]])
+    await up()
+    await forever()
+
+run(main())
+"""
+
+
+@pytest.mark.parametrize("kind", ["sleep", "compute"])
+def test_a_loop_that_is_blocked_is_no_reason_to_wait(
+    kind: str, start: Start, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a quiet machine it takes 0.3 s to connect and to see it."""
+    monkeypatch.setenv("BLOCKED_BY", kind)
+    child = start(BLOCKED)
+    url = url_of(child)
+    child.send(signal.SIGUSR1)
+    began = time.monotonic()
+    telnet = connect(url)
+    while f"__main__.{kind}" not in telnet.ask("lw stalls"):  # nothing is told of the first 100 ms
+        assert time.monotonic() < began + 8
+    seen = telnet.ask("lw stall 1")
+    took = time.monotonic() - began
+    assert f"in {kind}" in seen or f"{kind} " in seen
+    assert took < 5  # and so while it lasted

@@ -39,8 +39,8 @@ async def note():
 
 forked = []
 loop = new_loop()
-loop.run_until_complete(note())
 loop.add_signal_handler(signal.SIGUSR1, fork)
+loop.run_until_complete(note())
 loop.run_forever()
 """
 
