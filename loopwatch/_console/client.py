@@ -29,7 +29,7 @@ LONGEST_LINE = 4096
 """Bytes of a line. The line editor lays out the whole line anew for each of them."""
 LONGEST_SILENCE = 65536
 """The same with those of the telnet protocol, which are kept as long as they make no sense."""
-NEGOTIATION = 10.0
+NEGOTIATION = 5.0
 """Seconds in which a client has to say what terminal it is. Telnet clients do so at once."""
 
 SMALLEST, LARGEST = 20, 500

@@ -1,10 +1,45 @@
-"""A telnet client that a test scripts: it says what a client says, and reads until the prompt is back."""
+"""A telnet client that a test scripts, and programs for it to talk to.
+
+It says what a client says, and reads until the prompt is back.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .child import Child
+from .provoked import but_stalls
+
+HEAD = """
+import threading, time
+
+async def up():
+    while agent.console_url is None:
+        await asyncio.sleep(0.01)
+    say("console", agent.console_url)
+
+def on_signal(call):
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, call)
+
+def install(console=0, **settings):
+    global agent
+    agent = loopwatch.install(console=console, prometheus_port=None, **settings)
+"""
+
+IDLE = """
+install()
+
+async def main():
+    await up()
+    await forever()
+
+run(main())
+"""
 
 NEGOTIATION = b"\xff\xfb\x1f\xff\xfa\x1f\x00\x78\x00\x28\xff\xf0\xff\xfa\x18\x00xterm\xff\xf0"
 """A window of 120 columns, and a terminal. Without the latter there is no prompt."""
@@ -81,9 +116,41 @@ class Telnet:
 
     def _until(self, mark: bytes) -> bytes:
         while mark not in self._received:
-            more = self.socket.recv(65536)
+            try:
+                more = self.socket.recv(65536)
+            except ConnectionResetError:
+                more = b""
             if not more:
                 raise ClosedError(f"closed after {self._received!r}")
             self._received += more
         before, _, self._received = self._received.partition(mark)
         return before
+
+
+Connect = Callable[..., Telnet]
+
+
+def listening(pid: int) -> list[int]:
+    """Return the ports that a process listens on."""
+    files = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
+    ports = []
+    for table in ("tcp", "tcp6"):
+        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = row.split()[:10]
+            if state == "0A" and f"socket:[{inode}]" in files:
+                ports.append(int(local.rpartition(":")[2], 16))
+    return ports
+
+
+def url_of(child: Child) -> str:
+    child.until("console telnet://")
+    return child.said[-1].split()[-1]
+
+
+def told(child: Child) -> list[str]:
+    """Return what the child has said, but for stalls of a busy machine."""
+    return but_stalls("\n".join(child.said))
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])

@@ -2,53 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from .child import Child
-from .provoked import but_stalls
-from .telnet import NEGOTIATION, Telnet
+from .telnet import HEAD, IDLE, NEGOTIATION, Connect, Telnet, listening, port_of, told, url_of
 
 Start = Callable[[str], Child]
-Connect = Callable[..., Telnet]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="children are told what to do by signals")
-
-HEAD = """
-import threading, time
-
-async def up():
-    while agent.console_url is None:
-        await asyncio.sleep(0.01)
-    say("console", agent.console_url)
-
-def on_signal(call):
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, call)
-
-def install(console=0, **settings):
-    global agent
-    agent = loopwatch.install(console=console, prometheus_port=None, **settings)
-"""
-
-IDLE = """
-install()
-
-async def main():
-    await up()
-    await forever()
-
-run(main())
-"""
 
 CLOSES = """
 async def main():
@@ -64,32 +34,6 @@ async def main():
 told = asyncio.Event()
 run(main())
 """
-
-
-def listening(pid: int) -> list[int]:
-    """Return the ports that a process listens on."""
-    files = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir() if link.is_symlink()}
-    ports = []
-    for table in ("tcp", "tcp6"):
-        for row in Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
-            _, local, _, state, *_, inode = row.split()[:10]
-            if state == "0A" and f"socket:[{inode}]" in files:
-                ports.append(int(local.rpartition(":")[2], 16))
-    return ports
-
-
-def url_of(child: Child) -> str:
-    child.until("console telnet://")
-    return child.said[-1].split()[-1]
-
-
-def told(child: Child) -> list[str]:
-    """Return what the child has said, but for stalls of a busy machine."""
-    return but_stalls("\n".join(child.said))
-
-
-def port_of(url: str) -> int:
-    return int(url.rpartition(":")[2])
 
 
 @pytest.fixture
@@ -110,18 +54,6 @@ def idle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     child = Child(HEAD + IDLE, kind, tmp_path_factory.mktemp("idle"))
     yield Idle(child, url_of(child))
     child.close()
-
-
-@pytest.fixture
-def connect() -> Iterator[Connect]:
-    with ExitStack() as opened:
-
-        def connect(url: str, *negotiation: bytes) -> Telnet:
-            telnet = Telnet(url, *negotiation)
-            opened.callback(telnet.close)
-            return telnet
-
-        yield connect
 
 
 class TestOneProcess:

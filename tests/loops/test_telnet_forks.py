@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Callable
 
 import pytest
 
-from .test_telnet import Connect, Start, connect, listening, start, told, url_of  # noqa: F401  (fixtures)
+from .child import Child
+from .telnet import HEAD, Connect, listening, told, url_of
+
+Start = Callable[[str], Child]
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 
-FORKS = """
+FORKS = (
+    HEAD
+    + """
 import warnings
 from loopwatch import _threads
 
@@ -43,13 +49,14 @@ loop.add_signal_handler(signal.SIGUSR1, fork)
 loop.run_until_complete(note())
 loop.run_forever()
 """
+)
 
 
 class TestFork:
     """Its threads and sockets."""
 
-    def test_the_session_goes_on_in_the_parent(self, start: Start, connect: Connect) -> None:  # noqa: F811
-        child = start(FORKS.replace("    loop.stop()", "    os._exit(len(threading.enumerate()) - 1)"))
+    def test_the_session_goes_on_in_the_parent(self, start_child: Start, connect: Connect) -> None:
+        child = start_child(FORKS.replace("    loop.stop()", "    os._exit(len(threading.enumerate()) - 1)"))
         telnet = connect(url_of(child))
         telnet.ask("ps")
         for _ in range(5):
@@ -61,10 +68,10 @@ class TestFork:
 
     def test_the_child_has_none_of_its_parents_and_ends_in_silence(
         self,
-        start: Start,  # noqa: F811
-        connect: Connect,  # noqa: F811
+        start_child: Start,
+        connect: Connect,
     ) -> None:
-        child = start(
+        child = start_child(
             FORKS
             + """
 sockets = [name for name in own_files() if name.startswith("socket:")]
@@ -85,10 +92,10 @@ warnings.simplefilter("ignore", ResourceWarning)  # of the loop of the program, 
 
     def test_a_child_that_runs_a_loop_has_its_own(
         self,
-        start: Start,  # noqa: F811
-        connect: Connect,  # noqa: F811
+        start_child: Start,
+        connect: Connect,
     ) -> None:
-        child = start(
+        child = start_child(
             FORKS.replace("        status = os.waitpid(pid, 0)[1]\n", "        status = 0\n")
             + """
 async def own():
