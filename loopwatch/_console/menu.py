@@ -36,6 +36,9 @@ class Answering(Protocol):
     def complete(self, text: str) -> list[str]:
         """Return what the last word of ``text`` may become."""
 
+    def look(self) -> None:
+        """Note what counts now, for telling later what has changed."""
+
 
 class Menu(click.Group):
     """The commands of one session.

@@ -34,8 +34,8 @@ class Console:
         clock: Clock,
     ) -> None:
         self.commands = Commands(source, journal, clock)
-        self._line = LineConsole(settings, self.commands, journal, clock)
         self._telnet = TelnetConsole(settings, self.commands, now, unwatched, journal, clock)
+        self._line = LineConsole(settings, self.commands, journal, clock, lambda: self._telnet.url)
 
     @property
     def path(self) -> str | None:

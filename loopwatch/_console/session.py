@@ -13,8 +13,11 @@ from aiomonitor.context import command_done, current_monitor, current_stdout  # 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.formatted_text import FormattedText
 
+from loopwatch._words import clean
+
 from .client import Client
 from .menu import Answering, LeaveError, Menu, MenuCompleter
+from .output import Output
 from .repl import changing_commands
 
 PROMPT = FormattedText([("#5fd7ff bold", "loopwatch> ")])
@@ -48,6 +51,7 @@ class Sessions:
         completer = MenuCompleter(menu, self._lw)
         prompt: PromptSession[str] = PromptSession(completer=completer, complete_while_typing=False)
         output.write(self._greeting)
+        self._lw.look()
         last = ""
         with self._as_aiomonitor_has_it(client):
             while True:
@@ -77,6 +81,20 @@ class Sessions:
     def _as_aiomonitor_has_it(self, client: Client) -> Iterator[None]:
         """Set the variables by which its commands know where they are. In the task of the session."""
         current_monitor.set(self._monitor)
-        current_stdout.set(client.stdout)
+        current_stdout.set(_Cleaned(client.output))
         command_done.set(asyncio.Event())  # set by each of its commands, and waited for by nobody
         yield
+
+
+class _Cleaned:
+    """Where aiomonitor's commands write: names of the program's tasks, which are not to drive a terminal."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+
+    def write(self, text: str) -> None:
+        """Write lines without control characters."""
+        self._output.write("\n".join(map(clean, text.split("\n"))))
+
+    def flush(self) -> None:
+        """Do nothing: it is sent already."""

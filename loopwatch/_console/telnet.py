@@ -26,6 +26,7 @@ from loopwatch._journal import Journal
 from loopwatch._settings import CONSOLE_PORT, REPL, Settings
 from loopwatch._threads import IsToEnd, OwnThread
 from loopwatch._version import __version__
+from loopwatch._words import clean
 
 if TYPE_CHECKING:
     from .menu import Answering
@@ -197,7 +198,7 @@ class TelnetConsole:
 
         host, port = listener.getsockname()
         greeting = (
-            f"loopwatch {__version__} in {self._settings.service_name}, process {os.getpid()}.\n"
+            f"loopwatch {__version__} in {clean(self._settings.service_name)}, process {os.getpid()}.\n"
             "`lw` asks loopwatch, as in `lw stalls`; `help` lists all there is.\n"
         )
         monitor = unstarted_monitor(self._now, host, port)

@@ -89,6 +89,18 @@ class TestOneProcess:
         assert telnet.ask("where 1") == "✗ No task 1"
         assert telnet.ask('ps "') == "ValueError: No closing quotation"
 
+    def test_no_name_drives_the_terminal(self, start: Start, connect: Connect) -> None:
+        child = start(
+            IDLE.replace(
+                "    await up()\n",
+                '    asyncio.current_task().set_name("\\x1b]0;owned\\x07\\rname")\n    await up()\n',
+            ).replace("install()", 'install(service_name="\\x1b]0;shop")')
+        )
+        telnet = connect(url_of(child))
+        number = re.findall(r"\d{6,}", telnet.ask("ps"))[0]
+        telnet.socket.sendall(f"ps\r\nwhere {number}\r\nlw tasks\r\nexit\r\n".encode())
+        assert "\x1b]" not in telnet.rest() + telnet.greeting
+
     def test_completion(self, idle: Idle, connect: Connect) -> None:
         telnet = connect(idle.url)
         telnet.socket.sendall(b"lw findi\t")
