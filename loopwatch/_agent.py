@@ -96,6 +96,11 @@ class Agent:
         return self._engine.metrics.url
 
     @property
+    def console_url(self) -> str | None:
+        """Where this process answers by telnet; None while it does not: it begins once a loop runs."""
+        return self._engine.console.url
+
+    @property
     def console_path(self) -> str | None:
         """Where the socket of the console is, for ``nc -U``; None while there is none: before a loop runs."""
         return self._engine.console.path
@@ -130,6 +135,7 @@ def install(
     app_packages: tuple[str, ...] | list[str] | Unset = UNSET,
     hold_dump: bool | str | Unset = UNSET,
     hold_threshold: float | Unset | None = UNSET,
+    console: bool | int | str | Unset = UNSET,
     console_socket: bool | Unset = UNSET,
     ignore: tuple[str, ...] | list[str] | Unset = UNSET,
     allow: tuple[str, ...] | list[str] | Unset = UNSET,
@@ -156,6 +162,9 @@ def install(
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
     - ``hold_threshold``: seconds for which a connection of a pool may be held before a log line says by whom;
       1 to 86400, default 60, None for never.
+    - ``console``: True, or a port, for a telnet console on loopback, in which nothing can be changed;
+      ``"repl"`` for one that also cancels tasks, sends signals and runs code; default False. Takes
+      ``loopwatch[console]``. If the port is taken, by another worker maybe, it has one of the next.
     - ``console_socket``: True (default) answers ``loopwatch console`` on a UNIX socket that this user alone
       can reach, from the first loop that runs on; False makes none.
     - ``ignore``: rules that are not to be applied, such as ``LW104``, or not to what a pattern names:
@@ -178,6 +187,7 @@ def install(
         "app_packages": app_packages,
         "hold_dump": hold_dump,
         "hold_threshold": hold_threshold,
+        "console": console,
         "console_socket": console_socket,
         "ignore": ignore,
         "allow": allow,

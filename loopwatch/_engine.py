@@ -40,8 +40,11 @@ class Engine(Parts):
                 self._done(component, probe.remove)
         self._done("hold_dump", self._hold_dump.notice)
         atexit.register(self.uninstall)
-        with contextlib.suppress(RuntimeError):  # none runs here
+        try:
             loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._done("telnet", self.console.prepare)
+        else:
             self._done("attach", lambda: self._attach.watch(loop))
 
     def _done(self, component: str, step: Callable[[], object]) -> bool:
@@ -69,9 +72,9 @@ class Engine(Parts):
         for component, probe in reversed(self._probes.items()):
             self._done(component, probe.remove)
         lean_on(None)
+        self._done("console", self.console.stop)
         if self._started:
             self._started = False
-            self._done("console", self.console.stop)
             self._done("endpoint", self.metrics.stop)
             self._done("watchdog", self._watchdog.stop)
         self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
@@ -167,12 +170,14 @@ class Engine(Parts):
         self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
         ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
         self._exports.before_fork()
+        self.console.before_fork()
         await_end(ending, self._hold_dump.before_fork, self._clock)
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
+        self.console.after_fork_in_parent()
         self._exports.after_fork_in_parent()
         for component, thread in self._threads().items():
             self._done(component, thread.resume)

@@ -164,11 +164,10 @@ class Parts:
             self._findings.seen_in,
             self.settings.stall_threshold,
         )
-        self._exports = Exports(
-            self.settings, self.reader, self._outbox.take, self._pools.ignored, self._journal, clock
-        )
+        settings, journal, ignored = self.settings, self._journal, self._pools.ignored
+        self._exports = Exports(settings, self.reader, self._outbox.take, ignored, journal, clock)
         self.metrics, self.otel = self._exports.metrics, self._exports.otel
-        self.console = Console(self.settings, self.reader, self._journal, clock)
+        self.console = Console(settings, self.reader, states.looked_at, ignored, journal, clock)
 
     def _own(self) -> Own:
         states = self._states

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import logging
 import os
 import sys
@@ -39,6 +40,12 @@ _HOST = "Give an address of this machine, such as '127.0.0.1', '0.0.0.0' or '::'
 LONGEST_DRAIN = 86400.0
 """Seconds a drain may be given."""
 
+CONSOLE_PORT = 20101
+"""The first port that is tried for the telnet console: the one that aiomonitor has always had."""
+REPL = "repl"
+"""The console in which anything can be done, running code among it."""
+CONSOLE_PIP = "pip install 'loopwatch[console]'"
+
 LONGEST_HOLD = 86400.0
 """Seconds for which a connection may be held and not told of, unless that is never told."""
 
@@ -58,6 +65,7 @@ class Settings:
     app_packages: tuple[str, ...] = ()
     hold_dump: bool | str = True
     hold_threshold: float | None = 60.0
+    console: bool | int | str = False
     console_socket: bool = True
     ignore: tuple[str, ...] = ()
     allow: tuple[str, ...] = ()
@@ -112,6 +120,18 @@ def _prometheus_port(name: str, value: object) -> int | None:
         raise _fail(name, value, f"got {type(value).__name__}, not a port number", instead)
     if not 0 <= value <= 65535:
         raise _fail(name, value, "no such port", instead)
+    return value
+
+
+def _console(name: str, value: object) -> bool | int | str:
+    instead = f"Give True, False, a port from 0 to 65535 (0: any free one), or {REPL!r}."
+    if not isinstance(value, bool | int) and value != REPL:
+        raise _fail(name, value, f"got {type(value).__name__}, which says neither whether nor where", instead)
+    if isinstance(value, int) and not 0 <= value <= 65535:
+        raise _fail(name, value, "no such port", instead)
+    if value is not False and importlib.util.find_spec("aiomonitor") is None:
+        why = "that takes packages that are not installed"
+        raise _fail(name, value, why, f"Install them: {CONSOLE_PIP}.")
     return value
 
 
@@ -209,6 +229,7 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
     "app_packages": _app_packages,
     "hold_dump": _hold_dump,
     "hold_threshold": _hold_threshold,
+    "console": _console,
     "console_socket": _yes_or_no,
     "ignore": _ignore,
     "allow": _allow,
@@ -232,9 +253,11 @@ def _parse(field: str, name: str, raw: str) -> object:
             raise _fail(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
     if field in ("app_packages", "ignore", "allow"):
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans", "console_socket"):
+    if field == "console" and text.isdecimal() and text not in ("0", "1"):  # which are a no and a yes
+        return int(text)
+    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans", "console", "console_socket"):
         flag = _flag(text)
-        return raw if flag is None else flag
+        return text if flag is None else flag
     return raw
 
 

@@ -34,6 +34,7 @@ _OPTIONS = {
     "job_spans": "yes: export each job of spawn() as a span; no (the default)",
     "hold_dump": "yes, no, or the file for the stack of a long hold of the GIL",
     "hold_threshold": "seconds a connection may be held before a line says by whom (60); none for never",
+    "console": "yes, no, a port, or repl: the telnet console, on loopback (no)",
     "console_socket": "yes (the default) or no: answer `loopwatch console` on a UNIX socket",
     "ignore": "rules not to apply, or not to what a pattern names: LW104,LW101:shop.startup.*",
     "allow": "patterns of names that no rule is to find anything wrong with, separated by commas",

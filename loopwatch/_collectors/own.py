@@ -28,6 +28,7 @@ COMPONENTS = (
     "show",
     "signals",
     "tasks",
+    "telnet",
     "unawaited",
     "watchdog",
 )

@@ -57,9 +57,17 @@ class Commands(Protocol):
 
 
 class LineConsole:
-    """Serves the commands of this process on its socket."""
+    """Serves the commands of this process on its socket. ``telnet`` returns where else they are."""
 
-    def __init__(self, settings: Settings, commands: Commands, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        commands: Commands,
+        journal: Journal,
+        clock: Clock,
+        telnet: Callable[[], str | None] = lambda: None,
+    ) -> None:
+        self._telnet = telnet
         self._enabled = settings.console_socket
         self._service_name = settings.service_name
         self._commands = commands
@@ -154,7 +162,10 @@ class LineConsole:
 
     def _greeting(self) -> str:
         service = clean(self._service_name)
-        return f"loopwatch {__version__}: {service}, pid {os.getpid()}. `help` lists the commands.\n{PROMPT}"
+        url = self._telnet()
+        telnet = f", {url}" if url is not None else ""
+        told = f"loopwatch {__version__}: {service}{telnet}, pid {os.getpid()}"
+        return f"{told}. `help` lists the commands.\n{PROMPT}"
 
 
 class Session:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
 from loopwatch._clock import Clock
+from loopwatch._internals.monitor import Now
 from loopwatch._journal import Journal
 from loopwatch._settings import Settings
 from loopwatch._threads import OwnThread
@@ -10,14 +14,28 @@ from loopwatch._threads import OwnThread
 from .commands import Commands
 from .line import LineConsole
 from .source import Source
+from .telnet import TelnetConsole
 
 
 class Console:
-    """Answers people about this process, while loops run in it."""
+    """Answers people about this process, while loops run in it.
 
-    def __init__(self, settings: Settings, source: Source, journal: Journal, clock: Clock) -> None:
+    ``now`` returns the loop that aiomonitor's own commands look at; ``unwatched`` keeps what is created in a
+    thread meanwhile from counting as the program's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        source: Source,
+        now: Now,
+        unwatched: Callable[[], AbstractContextManager[object]],
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
         self.commands = Commands(source, journal, clock)
-        self._line = LineConsole(settings, self.commands, journal, clock)
+        self._telnet = TelnetConsole(settings, self.commands, now, unwatched, journal, clock)
+        self._line = LineConsole(settings, self.commands, journal, clock, lambda: self._telnet.url)
 
     @property
     def path(self) -> str | None:
@@ -25,24 +43,44 @@ class Console:
         return self._line.path
 
     @property
+    def url(self) -> str | None:
+        """Where the telnet console is; None while there is none."""
+        return self._telnet.url
+
+    @property
     def cpu_time(self) -> float:
         """CPU seconds spent on answers."""
-        return self._line.cpu_time
+        return self._line.cpu_time + self._telnet.cpu_time
+
+    def prepare(self) -> None:
+        """Import what takes long, where no loop is held up by it."""
+        self._telnet.prepare()
 
     def start(self) -> None:
         """Let people in. Raises RuntimeError if no thread can be had."""
         self._line.start()
+        self._telnet.start()
 
     def stop(self) -> None:
-        """Let everybody go."""
+        """Let everybody go, and take back what was prepared."""
+        self._telnet.stop()
         self._line.stop()
 
     def threads(self) -> dict[str, OwnThread]:
         """The threads there are, by the component that counts their failures."""
         line = self._line.thread
-        return {} if line is None else {"console": line}
+        return {"telnet": self._telnet.thread} | ({} if line is None else {"console": line})
+
+    def before_fork(self) -> None:
+        """Wait for an import under way."""
+        self._telnet.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._telnet.after_fork_in_parent()
 
     def forget(self) -> None:
         """Be as before the start: in a forked child."""
+        self._telnet.forget()
         self._line.forget()
         self.commands.forget()

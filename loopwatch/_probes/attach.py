@@ -208,6 +208,9 @@ class Attach:
     def _attach(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
         if loop in self._refused:
             return None
+        if getattr(loop, "_loopwatch_own", False):
+            self._refused.add(loop)
+            return None
         base, kind = self._classes.of(loop)
         method = overridden(loop, base) if base is not None else None
         if method is not None:

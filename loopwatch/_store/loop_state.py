@@ -284,6 +284,14 @@ class LoopStates:
         """Return the states seen so far, those of closed loops included."""
         return list(self._states.values())
 
+    def looked_at(self) -> tuple[asyncio.AbstractEventLoop, int]:
+        """Return the running loop that was first seen, and the id of its thread; LookupError if none runs."""
+        for state in self.all():
+            loop = state.loop() if state.running and state.loop is not None else None
+            if loop is not None:
+                return loop, state.thread_id
+        raise LookupError("no event loop runs")
+
     def clear(self) -> None:
         """Forget everything: in a forked child, where the parent's loops do not run."""
         self._states.clear()

@@ -71,6 +71,11 @@ class Child:
         self.took = 0.0
         """Seconds from the last signal to the end."""
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def until(self, word: str) -> None:
         """Read on until the program says a line with ``word`` in it."""
         assert self._process.stdout is not None

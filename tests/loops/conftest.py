@@ -20,6 +20,7 @@ from loopwatch import Agent, Stall
 
 from .child import Child
 from .provoked import CpuWaits, told_of
+from .telnet import Connect, Telnet
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 T = TypeVar("T")
@@ -147,3 +148,16 @@ def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )
 
     return script
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Connect to telnet consoles, and hang up after the test."""
+    with ExitStack() as opened:
+
+        def connect(url: str, *negotiation: bytes) -> Telnet:
+            telnet = Telnet(url, *negotiation)
+            opened.callback(telnet.close)
+            return telnet
+
+        yield connect

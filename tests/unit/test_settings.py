@@ -24,6 +24,7 @@ NAMES = (
     "app_packages",
     "hold_dump",
     "hold_threshold",
+    "console",
     "console_socket",
 )
 
@@ -72,6 +73,12 @@ def test_every_field_can_be_given_as_argument_and_as_variable() -> None:
         ("hold_threshold", 1, "1", 1.0),
         ("hold_threshold", 86400, "86400", 86400.0),
         ("hold_threshold", None, "none", None),
+        ("console", False, "no", False),
+        ("console", False, "0", False),
+        ("console", True, "1", True),
+        ("console", True, "yes", True),
+        ("console", 20200, " 20200 ", 20200),
+        ("console", "repl", " repl ", "repl"),
     ],
 )
 def test_argument_and_variable_mean_the_same(
@@ -127,6 +134,12 @@ def test_argument_and_variable_mean_the_same(
         ("app_packages", ("shop", 7), "7"),
         ("app_packages", ("not a name",), "not a name"),
         ("app_packages", ("shop..jobs",), "shop..jobs"),
+        ("console", None, "NoneType"),
+        ("console", 65536, "0 to 65535"),
+        ("console", -1, "0 to 65535"),
+        ("console", "20101", "str"),
+        ("console", "shell", "'repl'"),
+        ("console", 20101.0, "float"),
         ("hold_dump", None, "True, False"),
         ("hold_dump", "", "True, False"),
         ("hold_dump", 1, "True, False"),
@@ -160,6 +173,9 @@ def test_a_wrong_argument_is_named_with_its_value_and_what_to_write(
         ("hold_threshold", "0", "1 to 86400"),
         ("app_packages", "shop;jobs", "module names"),
         ("hold_dump", "/no/such/place/hold.dump", "/no/such/place"),
+        ("console", "99999", "0 to 65535"),
+        ("console", "telnet", "'repl'"),
+        ("console", "-1", "'repl'"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_what_to_write(name: str, text: str, says: str) -> None:
@@ -327,3 +343,14 @@ class TestOtlp:
         assert load({}, environ).service_name == "web shop"
         assert load({}, {**environ, "OTEL_SERVICE_NAME": "shop"}).service_name == "shop"
         assert load({"service_name": "jobs"}, environ).service_name == "jobs"
+
+
+def test_a_console_without_its_extra_is_an_error_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert load({"console": False}, {}).console is False
+    with pytest.raises(ConfigurationError, match=r"^console=True: .*pip install 'loopwatch\[console\]'\.$"):
+        load({"console": True}, {})
+    with pytest.raises(ConfigurationError, match=r"^LOOPWATCH_CONSOLE='repl': .*pip install"):
+        load({}, {"LOOPWATCH_CONSOLE": "repl"})

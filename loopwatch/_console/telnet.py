@@ -1,0 +1,303 @@
+"""The telnet console, as the agent sees it: a thread with a loop of its own, which begins and ends.
+
+aiomonitor, and all that it takes, is imported in that thread, and never by who does not ask for a console.
+Its own way to start and close a monitor is not used: it waits in the program's loop without an end, for a
+port that is held, or for a session that waits for that very loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from loopwatch import _settings
+from loopwatch._clock import Clock
+from loopwatch._internals.monitor import Now, bring_in, unstarted_monitor, used_by_program
+from loopwatch._journal import Journal
+from loopwatch._settings import CONSOLE_PORT, REPL, Settings
+from loopwatch._threads import IsToEnd, OwnThread
+from loopwatch._version import __version__
+from loopwatch._words import clean
+
+if TYPE_CHECKING:
+    from .menu import Answering
+    from .telnet_server import TelnetServer
+
+COMPONENT = "telnet"
+"""What failures are counted under."""
+PORTS = 32
+"""Ports that are tried, one after the other: as many processes of a program can each have one."""
+OF_AIOMONITOR = range(20101, 20104)
+"""The ports of aiomonitor itself: telnet, web, REPL. Where the program uses it, they are left to it."""
+JOIN_TIMEOUT = 1.5
+"""Seconds for the thread to end: longer than sessions have for that."""
+TALKATIVE = "prompt_toolkit.contrib.telnet", "aiomonitor.monitor"
+"""Loggers that say of each client what it sends, and that a web interface was started, which was not."""
+
+
+class TelnetConsole:
+    """Lets people ask, by telnet and on loopback.
+
+    ``now`` returns the loop that aiomonitor's own commands look at; ``unwatched`` keeps what is created in a
+    thread meanwhile from counting as the program's.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        commands: Answering,
+        now: Now,
+        unwatched: Callable[[], AbstractContextManager[object]],
+        journal: Journal,
+        clock: Clock,
+    ) -> None:
+        self._settings = settings
+        self._commands = commands
+        self._now = now
+        self._unwatched = unwatched
+        self._journal = journal
+        self._clock = clock
+        self._importing = threading.RLock()
+        self._opened: _Opened | None = None
+        self._take_back: Callable[[], None] | None = None
+        self.thread = OwnThread("loopwatch-telnet", self._run, self._wake)
+        self._stopping = False
+        self.cpu_time = 0.0
+        """CPU seconds of the thread so far."""
+        self._earlier_cpu = 0.0
+        """Of threads of ours that ended."""
+
+    @property
+    def url(self) -> str | None:
+        """Where this process answers; None while it does not: before a loop runs."""
+        opened = self._opened
+        return opened.url if opened is not None else None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether there is to be one."""
+        return self._settings.console is not False
+
+    def prepare(self) -> None:
+        """Import what it takes, while no loop runs here: half a second in which one would run unevenly.
+
+        Not in a program under ``loopwatch run``, most of whose processes may never run one.
+        """
+        if _settings.RUN not in os.environ:
+            self._import()
+
+    def _import(self) -> None:
+        with self._importing, self._unwatched():
+            if self.wanted and self._take_back is None:
+                self._take_back = bring_in()
+                from . import session, telnet_server  # noqa: F401
+
+    def start(self) -> None:
+        """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
+        if self.wanted and not self.thread.started:
+            self._stopping = False
+            self.thread.start()
+
+    def stop(self) -> None:
+        """End all sessions and the thread, and free the port. Waits for no client, nor for a loop."""
+        self._stopping = True
+        self.thread.end(JOIN_TIMEOUT)
+        take_back, self._take_back = self._take_back, None
+        if take_back is not None:
+            take_back()
+
+    def before_fork(self) -> None:
+        """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""
+        self._importing.acquire()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._importing.release()
+
+    def forget(self) -> None:
+        """Be as never started: in a forked child, where the sessions are the parent's."""
+        opened, self._opened = self._opened, None
+        self.thread.forget()
+        self._importing = threading.RLock()
+        self._stopping = False
+        self.cpu_time = self._earlier_cpu = 0.0
+        if opened is not None:
+            opened.abandon()
+
+    def _wake(self) -> None:
+        opened = self._opened
+        if opened is not None:
+            opened.wake()
+
+    def _run(self, is_to_end: IsToEnd) -> None:
+        self._earlier_cpu = self.cpu_time
+        try:
+            self._import()
+            if self._opened is None and not self._stopping:
+                self._opened = self._open()
+        except Exception as error:  # noqa: BLE001 - counted; everything but this console works
+            self._journal.failure(COMPONENT, error)
+        opened = self._opened
+        if opened is None:
+            return
+        with opened.runs():
+            while not is_to_end():
+                opened.loop.run_forever()
+            self._count_cost()
+            if self._stopping:  # else it is for a fork: the sessions go on afterwards, in another thread
+                self._opened = None
+                opened.close()
+
+    def _open(self) -> _Opened | None:
+        from .telnet_server import HOST, listen
+
+        ports = self._ports()
+        try:
+            listener = listen(ports)
+        except OSError as error:
+            self._journal.say(
+                logging.WARNING,
+                "loopwatch: no telnet console in process %d, since no port from %d to %d can be had: %s",
+                os.getpid(),
+                ports[0],
+                ports[-1],
+                error,
+            )
+            return None
+        port = listener.getsockname()[1]
+        opened = _Opened(f"telnet://{HOST}:{port}", self._journal)
+        with opened.runs():
+            opened.serve(partial(self._server, listener))
+        self._journal.say(
+            logging.INFO, "loopwatch: the telnet console of process %d is at %s:%d", os.getpid(), HOST, port
+        )
+        return opened
+
+    def _ports(self) -> list[int]:
+        asked = self._settings.console
+        if asked == 0 and asked is not False:
+            return [0]
+        if isinstance(asked, int) and asked is not True:
+            return list(range(asked, min(asked + PORTS, 65536)))
+        taken = OF_AIOMONITOR if used_by_program() else OF_AIOMONITOR[1:]
+        return [port for port in range(CONSOLE_PORT, CONSOLE_PORT + PORTS) if port not in taken]
+
+    def _server(self, listener: socket.socket) -> TelnetServer:
+        """Build the server and what talks to its clients. In its loop."""
+        from .session import Sessions
+        from .telnet_server import TelnetServer
+
+        host, port = listener.getsockname()
+        greeting = (
+            f"loopwatch {__version__} in {clean(self._settings.service_name)}, process {os.getpid()}.\n"
+            "`lw` asks loopwatch, as in `lw stalls`; `help` lists all there is.\n"
+        )
+        monitor = unstarted_monitor(self._now, host, port)
+        sessions = Sessions(monitor, self._commands, self._now, greeting, self._settings.console == REPL)
+        return TelnetServer(listener, sessions.interact, self._clock, self._journal, self._count_cost)
+
+    def _count_cost(self) -> None:
+        self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
+
+
+class _Opened:
+    """What is open: a loop, and a server in it. It outlives the thread that runs it, for a fork.
+
+    The selector keeps what it waits for in this process alone. One of the kernel's, such as epoll, would be
+    shared with forked children, and these would take our files out of it.
+    """
+
+    def __init__(self, url: str, journal: Journal) -> None:
+        self.url = url
+        self._journal = journal
+        self._muted = _Muted()
+        self._server: TelnetServer | None = None
+        self._over = False
+        selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+        self.loop = asyncio.SelectorEventLoop(selector())
+        self.loop._loopwatch_own = True  # type: ignore[attr-defined]  # by which it is known, and not watched
+        self.loop.set_debug(False)
+        self.loop.set_exception_handler(self._failed)
+
+    @contextmanager
+    def runs(self) -> Iterator[None]:
+        """Mark the calling thread as the one that runs it."""
+        with self._muted.in_this_thread():
+            yield
+
+    def serve(self, make: Callable[[], TelnetServer]) -> None:
+        """Begin to serve, as soon as the loop runs."""
+
+        async def begin() -> None:
+            self._server = make()
+
+        self.loop.run_until_complete(begin())
+
+    def wake(self) -> None:
+        """Have the loop return from where it runs. Any thread."""
+        with contextlib.suppress(RuntimeError):  # it is closed
+            self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def close(self) -> None:
+        """End the sessions and free the port, in bounded time."""
+        try:
+            if self._server is not None:
+                self.loop.run_until_complete(self._server.close())
+        except Exception as error:  # noqa: BLE001 - counted; what is left falls with the loop
+            self._journal.failure(COMPONENT, error)
+        self._let_go()
+
+    def abandon(self) -> None:
+        """Let go of it in a forked child: clients are told nothing, and so is the log."""
+        if self._server is not None:
+            self._server.abandon()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Have nothing go on when this is forgotten."""
+        self._over = True
+        self.loop.set_exception_handler(self._failed)  # the line editor has its own
+        if self._server is not None:
+            self._server.drop()
+        with contextlib.suppress(
+            RuntimeError
+        ):  # the thread that forked was not waited for: it runs, here for ever
+            self.loop.close()
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if not self._over:
+            self._journal.failure(COMPONENT, context.get("exception") or RuntimeError(context["message"]))
+
+
+class _Muted(logging.Filter):
+    """Keeps quiet what libraries would log from one thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._thread = 0
+
+    @contextmanager
+    def in_this_thread(self) -> Iterator[None]:
+        """Do so from the calling thread."""
+        self._thread = threading.get_ident()
+        loggers = [logging.getLogger(name) for name in TALKATIVE]
+        for each in loggers:
+            each.addFilter(self)
+        try:
+            yield
+        finally:
+            for each in loggers:
+                each.removeFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is to be logged: it is that of another thread."""
+        return threading.get_ident() != self._thread

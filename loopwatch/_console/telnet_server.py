@@ -1,0 +1,154 @@
+"""The telnet server: who may connect, and how many at a time. Always on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import Callable, Coroutine
+from itertools import islice
+
+from prompt_toolkit.input import create_pipe_input
+
+from loopwatch._clock import Clock
+from loopwatch._journal import Journal
+
+from .client import Client, Interact
+
+COMPONENT = "telnet"
+"""What failures are counted under."""
+HOST = "127.0.0.1"
+WAITING = 128
+"""Connections that the kernel keeps for us."""
+SESSIONS = 8
+"""Clients that are answered at a time; a further one is told that there are too many..."""
+UNKNOWN = 16
+"""...and clients that have not yet said what they are: of more, the oldest is let go."""
+AGAIN = 1.0
+"""Seconds until connections are taken again, when the process has no file descriptor left for one."""
+STEPS = 20
+"""Places where a session may want to wait on its way out."""
+LAST_WORD = 0.5
+"""Seconds that sessions have to end in."""
+
+FULL = f"loopwatch: {SESSIONS} sessions are open already, which is all there may be.\r\n".encode()
+OVERRUN = "loopwatch: too many connections that say nothing.\n"
+ENDS = "\nloopwatch: the console ends.\n"
+
+
+def listen(ports: list[int]) -> socket.socket:
+    """Take the first of ``ports`` that is free. Raises OSError, that of the last one, if none is."""
+    problem = OSError("no port was given")
+    for port in ports:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            if sys.platform == "win32":  # where SO_REUSEADDR would share a port with who has it
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+            else:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((HOST, port))
+            listener.listen(WAITING)
+            listener.setblocking(False)
+        except OSError as error:
+            listener.close()
+            problem = error
+        else:
+            return listener
+    raise problem
+
+
+class TelnetServer:
+    """Takes connections from ``listener`` and has ``interact`` talk to each. In a running loop's thread."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        interact: Interact,
+        clock: Clock,
+        journal: Journal,
+        costs: Callable[[], None],
+    ) -> None:
+        self._listener = listener
+        self._interact = interact
+        self._clock = clock
+        self._journal = journal
+        self._costs = costs
+        self._loop = asyncio.get_running_loop()
+        self._tasks: dict[asyncio.Task[None], Coroutine[None, None, None]] = {}
+        self._clients: dict[Client, None] = {}
+        """In the order in which they came."""
+        self._dropped = False
+        self._open()
+
+    async def close(self) -> None:
+        """End all sessions, waiting for none that does not end: one may wait for a loop that waits for us."""
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        for client in list(self._clients):
+            client.dismiss(ENDS)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_WORD)
+        for client in list(self._clients):
+            client.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD):
+                await self._loop.shutdown_asyncgens()
+
+    def abandon(self) -> None:
+        """Close the sockets alone: in a forked child, where neither they nor the loop are ours."""
+        self._listener.close()
+        for client in self._clients:
+            client.abandon()
+
+    def drop(self) -> None:
+        """End what is left of the sessions where it stands, when the loop does not run any more."""
+        self._dropped = True
+        for serving in self._tasks.values():
+            for _ in range(STEPS):
+                with contextlib.suppress(BaseException):  # it waits on its way out, which it cannot here
+                    serving.close()
+                    break
+
+    def _open(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        try:
+            conn, _ = self._listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # the client has gone away already
+        except OSError as error:
+            self._journal.failure(COMPONENT, error)
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(AGAIN, self._open)
+            return
+        conn.setblocking(False)
+        unknown = [client for client in self._clients if not client.negotiated]
+        if len(self._clients) - len(unknown) >= SESSIONS:
+            with contextlib.suppress(OSError), conn:
+                conn.send(FULL)
+            return
+        for client in islice(unknown, max(0, len(unknown) - UNKNOWN + 1)):
+            client.dismiss(OVERRUN)
+        serving = self._serve(conn)
+        task = self._loop.create_task(serving)
+        self._tasks[task] = serving
+        task.add_done_callback(self._tasks.pop)
+
+    async def _serve(self, conn: socket.socket) -> None:
+        client = None
+        try:
+            with conn, create_pipe_input() as keys:
+                client = Client(conn, keys, self._interact, self._clock, self._costs)
+                self._clients[client] = None
+                await client.run_application()
+        except (asyncio.CancelledError, EOFError, OSError):
+            pass  # it was dismissed, or has gone away
+        except Exception as error:  # noqa: BLE001 - counted, and the others are served
+            if not self._dropped:
+                self._journal.failure(COMPONENT, error)
+        finally:
+            if client is not None:
+                self._clients.pop(client, None)

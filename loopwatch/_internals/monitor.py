@@ -1,0 +1,101 @@
+"""aiomonitor as it is wanted here: imported without a trace in click, and a monitor that is never started."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Any
+
+STREAMS = "_default_text_stdout", "_default_text_stderr"
+"""Of ``click.utils``: where ``click.echo`` writes. aiomonitor puts functions of its own there, for all of the
+process, which write to a session's terminal or else to ``sys.stdout``, for both."""
+MOVED = "split_arg_string"
+"""What aiomonitor 0.7.1 takes from ``click.parser``, which warns of that since click 8.2: an error with
+``-W error``. It is lent to that module while aiomonitor is imported."""
+
+Now = Callable[[], tuple[asyncio.AbstractEventLoop, int]]
+"""Returns the loop to look at, and the id of its thread. Raises LookupError if none runs."""
+
+
+_brought_in = False
+
+
+def used_by_program() -> bool:
+    """Whether the program imported aiomonitor, before we did."""
+    return "aiomonitor" in sys.modules and not _brought_in
+
+
+def bring_in() -> Callable[[], None]:
+    """Import aiomonitor, and return what takes back the rest of what that did to click.
+
+    Until then click writes where it always did, except in a session of aiomonitor's: the program may come to
+    use it, too, and is not to find it broken. If it has imported it already, nothing is done.
+    """
+    global _brought_in
+    if used_by_program():
+        return lambda: None
+    _brought_in = True
+    import click.parser
+    import click.shell_completion
+    import click.utils
+
+    before = {name: getattr(click.utils, name) for name in STREAMS}
+    lent = MOVED not in vars(click.parser)
+    if lent:
+        vars(click.parser)[MOVED] = click.shell_completion.split_arg_string
+    try:
+        from aiomonitor.context import current_stdout  # type: ignore[import-untyped]
+    finally:
+        if lent:
+            del vars(click.parser)[MOVED]
+    ours = {name: _outside_of_sessions(current_stdout.get, original) for name, original in before.items()}
+    for name, stream in ours.items():
+        setattr(click.utils, name, stream)
+
+    def take_back() -> None:
+        for name, stream in ours.items():
+            if getattr(click.utils, name) is stream:
+                setattr(click.utils, name, before[name])
+
+    return take_back
+
+
+def _outside_of_sessions(of_session: Callable[[None], Any], original: Callable[[], Any]) -> Callable[[], Any]:
+    def stream() -> Any:
+        session = of_session(None)
+        return original() if session is None else session
+
+    return stream
+
+
+def unstarted_monitor(now: Now, host: str, port: int) -> Any:
+    """Return a monitor for the commands of aiomonitor, which looks at what ``now`` returns at each use.
+
+    It is not started, nor closed: that would begin a thread with a web interface in it, which changes state
+    for whoever asks, and would set the loop's task factory. The telnet server is ours. In a running loop.
+    """
+    from aiomonitor import Monitor  # type: ignore[import-untyped]
+
+    class UnstartedMonitor(Monitor):  # type: ignore[misc]  # which has no types
+        """Holds no loop: one that is over is not to live on here."""
+
+        def start(self) -> None:
+            """Start nothing."""
+
+        def close(self) -> None:
+            """Close nothing."""
+
+        @property
+        def _monitored_loop(self) -> asyncio.AbstractEventLoop:
+            return now()[0]
+
+        @_monitored_loop.setter
+        def _monitored_loop(self, loop: object) -> None:
+            """Not kept."""
+
+        @property
+        def _event_loop_thread_id(self) -> int:
+            return now()[1]
+
+    return UnstartedMonitor(asyncio.get_running_loop(), host=host, termui_port=port, webui_port=0)

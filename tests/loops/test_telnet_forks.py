@@ -1,0 +1,120 @@
+"""A fork beside a telnet console with a session open: it goes on in the parent, and the child has its own."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from .child import Child
+from .telnet import HEAD, Connect, listening, told, url_of
+
+Start = Callable[[str], Child]
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+
+FORKS = (
+    HEAD
+    + """
+import warnings
+from loopwatch import _threads
+
+warnings.simplefilter("error")  # to fork beside threads warns, since Python 3.12
+_threads.WITHIN = 30.0  # however slow the machine is
+install()
+
+def own_files():
+    links = ("/proc/self/fd/" + name for name in os.listdir("/proc/self/fd"))
+    return [os.readlink(link) for link in links if os.path.islink(link)]
+
+def fork():
+    pid = os.fork()
+    if pid:
+        status = os.waitpid(pid, 0)[1]
+        say("parent", status, agent.console_url == url)
+        return
+    loop.stop()  # what follows is the child's own, whose end is that of any program
+    forked.append(True)
+
+async def note():
+    global url
+    await up()
+    url = agent.console_url
+
+forked = []
+loop = new_loop()
+loop.add_signal_handler(signal.SIGUSR1, fork)
+loop.run_until_complete(note())
+loop.run_forever()
+"""
+)
+
+
+class TestFork:
+    """Its threads and sockets."""
+
+    def test_the_session_goes_on_in_the_parent(self, start_child: Start, connect: Connect) -> None:
+        child = start_child(FORKS.replace("    loop.stop()", "    os._exit(len(threading.enumerate()) - 1)"))
+        telnet = connect(url_of(child))
+        telnet.ask("ps")
+        for _ in range(5):
+            child.send(signal.SIGUSR1)
+            child.until("parent ")
+            assert child.said[-1] == "parent 0 True"
+            assert telnet.ask("lw loop")
+        assert connect(child.said[1].split()[-1] if "telnet" in child.said[1] else "").ask("ps")
+
+    def test_the_child_has_none_of_its_parents_and_ends_in_silence(
+        self,
+        start_child: Start,
+        connect: Connect,
+    ) -> None:
+        child = start_child(
+            FORKS
+            + """
+sockets = [name for name in own_files() if name.startswith("socket:")]
+say("child", agent.console_url, len(sockets))
+warnings.simplefilter("ignore", ResourceWarning)  # of the loop of the program, which the parent still runs
+"""
+        )
+        telnet = connect(url_of(child))
+        telnet.ask("ps")
+        telnet.socket.sendall(b"lw sta")  # in the middle of a line
+        child.send(signal.SIGUSR1)
+        child.until("parent ")
+        # The loop that the parent runs is the child's, too: with its two sockets, and those for signals.
+        lines = told(child)[2:]
+        assert lines[0].startswith("child None ")
+        assert lines[1:] == ["parent 0 True"]
+        assert "No such command" not in telnet.ask("lls")  # which the whole line is not, in one piece
+
+    def test_a_child_that_runs_a_loop_has_its_own(
+        self,
+        start_child: Start,
+        connect: Connect,
+    ) -> None:
+        child = start_child(
+            FORKS.replace("        status = os.waitpid(pid, 0)[1]\n", "        status = 0\n")
+            + """
+async def own():
+    await up()
+    say("own", os.getpid())
+    await forever()
+
+if forked:
+    run(own())
+"""
+        )
+        parents = url_of(child)
+        telnet = connect(parents)
+        child.send(signal.SIGUSR1)
+        child.until("own ")
+        pid = int(child.said[-1].split()[-1])
+        (own,) = (line.split()[-1] for line in child.said[2:] if line.startswith("console telnet://"))
+        assert own != parents
+        assert f"process {pid}." in connect(own).greeting
+        assert "1 tasks running" in connect(own).ask("ps")
+        assert "tasks running" in telnet.ask("ps")
+        assert listening(pid) == [int(own.rpartition(":")[2])]
