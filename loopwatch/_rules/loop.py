@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from loopwatch._measures import Distribution
 
-from .roots import blocked_by
+from .roots import OF_STALLS, blocked_by
 from .rule import WINDOW, Rule, Symptom, View
-from .stalls import BAD, Group, groups, loop_of
+from .stalls import BAD, QUEUED, Group, groups, loop_of
 from .words import period, span, times
 
 SATURATED = 0.9
@@ -82,7 +82,13 @@ def _collecting(view: View) -> Iterator[Symptom]:
         fix="call gc.freeze() once all is loaded, raise the first number of gc.set_threshold(), and keep "
         "fewer objects for long: a full collection looks at each of them",
         count=group.count if group else runs,
+        because=OF_STALLS["starved"] if _without_a_cpu(view, name) else None,
     )
+
+
+def _without_a_cpu(view: View, name: str) -> bool:
+    """Whether the machine is so busy that a pause is longer than the collection."""
+    return view.increases("runqueue_time").get((name,), 0.0) >= QUEUED * view.seconds > 0
 
 
 def _paused(pauses: Mapping[tuple[str, ...], Distribution], name: str) -> float:

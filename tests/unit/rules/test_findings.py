@@ -171,6 +171,14 @@ def test_the_most_severe_comes_first_and_below_it_what_follows_from_it() -> None
     ]
 
 
+def test_a_cause_weighs_as_much_as_what_follows_from_it() -> None:
+    table = Table(*((f"LW{number}", 1) for number in (101, 204, 501)))
+    found = table.look(
+        symptom("LW101"), symptom("LW204"), symptom("LW501", severity="critical", because="LW204")
+    )
+    assert [one.rule for one in found] == ["LW204", "LW501", "LW101"]
+
+
 def test_a_cause_that_is_not_found_is_not_named() -> None:
     table = Table(("LW101", 2), ("LW301", 1))
     [pool] = table.look(symptom("LW301", "httpx", because="LW101"), symptom("LW101"))

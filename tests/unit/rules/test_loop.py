@@ -84,6 +84,12 @@ def test_a_pause_that_stops_two_loops_is_told_once() -> None:
     assert found.evidence["gc_s"] == pytest.approx(8.0)
 
 
+@pytest.mark.parametrize(("queued", "because"), [(5.0, None), (7.0, "LW107")])
+def test_on_a_busy_machine_a_pause_is_longer_than_the_collection(queued: float, because: str | None) -> None:
+    [found] = symptoms(collected(*[0.2] * 40) | {("runqueue_time", "main"): queued})
+    assert found.because == because
+
+
 def test_collections_that_stall_the_loop_are_told_though_they_are_few() -> None:
     stalls = [stall("gc", 0.5, ago=10.0 * number) for number in range(3)]
     [found] = symptoms(collected(*[0.5] * 3), stalls=stalls)
