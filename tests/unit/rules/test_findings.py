@@ -225,7 +225,7 @@ def test_the_log_is_kept_from_a_flood(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.messages) == BURST
     assert table.findings.log_suppressed == 20 - BURST
     assert len(table.told()) == 20
-    table.findings.end(lambda: None)
+    table.findings.end()
     assert caplog.messages[BURST:] == ["loopwatch: 10 more findings not logged"]
 
 
