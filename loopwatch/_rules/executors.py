@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .roots import OF_STALLS, starved_for
 from .rule import Rule, Symptom, View
 from .shortage import EXECUTORS as KINDS
 from .shortage import Shortage, holder, is_full, shortages
@@ -29,6 +30,7 @@ def _starved(view: View) -> Iterator[Symptom]:
             evidence=short.evidence,
             fix=_remedy(short, is_default),
             count=max(1, short.slow),
+            because=OF_STALLS["starved"] if pool.kind == "process_pool" and starved_for(view) else None,
         )
 
 

@@ -237,6 +237,10 @@ class TestStarved:
         found = symptoms(points={("runqueue_time", "main"): seconds}, lived=60.0)
         assert [one.rule for one in found] == ["LW107"] * told
 
+    def test_a_collection_that_waited_for_a_cpu(self) -> None:
+        [found] = symptoms(*[stall("gc", evidence={"runqueue_s": 0.15})] * 3)
+        assert found.rule == "LW107"
+
     def test_both_are_told_once(self) -> None:
         found = symptoms(*[stall("starved")] * 3, points={("runqueue_time", "main"): 30.0})
         assert len(found) == 1
@@ -246,6 +250,10 @@ def test_a_stopped_process_is_told_once_for_all_its_loops() -> None:
     stalls = [stall("suspended", 3.0, loop_name=name, culprit=None) for name in ("main", "worker")]
     [found] = symptoms(*stalls)
     assert (found.key, found.severity) == ((), "warning")
+
+
+def test_short_imports_are_no_finding() -> None:
+    assert symptoms(*[stall(evidence={"importing": 1.0})] * 4) == []
 
 
 @pytest.mark.parametrize("cause", ["cpu", "blocking", "unknown"])
