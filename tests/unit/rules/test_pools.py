@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from loopwatch._collectors.pools.catalogue import READERS
-from loopwatch._records import Borrower, Pool, Stall
+from loopwatch._records import Borrower, Pool
 from loopwatch._rules.libraries import JOB_RUNNERS, LIBRARIES
 from loopwatch._rules.rule import Symptom
 from loopwatch.facts import NOBODY, OTHER
-from tests.looks import NOW, borrower, frame, lost, pool, snapshot, symptoms, waiter, waits
+from tests.looks import NOW, borrower, frame, lost, pool, snapshot, stall, symptoms, waiter, waits
 
 HTTP = ("app.clients:42", "httpcore")
 
@@ -33,27 +33,6 @@ def seen(
 def one(found: list[Symptom], rule: str) -> Symptom:
     assert [symptom.rule for symptom in found] == [rule], found
     return found[0]
-
-
-def stall(seconds: float, cause: Any = "cpu") -> Stall:
-    return Stall(
-        duration=seconds,
-        started_at=NOW - seconds,
-        cause=cause,
-        culprit=frame("parse"),
-        call=None,
-        stack=(),
-        task_name=None,
-        coroutine=None,
-        context={},
-        trace_id=None,
-        span_id=None,
-        victims=(),
-        evidence={},
-        in_progress=False,
-        samples=1,
-        loop_name="main",
-    )
 
 
 class TestSaturated:
