@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from loopwatch._records import Cause
 
-from .roots import OF_STALLS, blocked_by
+from .roots import OF_STALLS, blocked_by, starved_for
 from .rule import Rule, Symptom, View
 from .shortage import EXECUTORS as KINDS
 from .shortage import LONG, Shortage, holder, is_full, shortages
@@ -41,8 +41,11 @@ def _starved(view: View) -> Iterator[Symptom]:
 
 def _root(view: View, short: Shortage) -> str | None:
     """Return the rule that names why workers are slow, if a loop of this process suffers from the same."""
+    of_processes = short.pool.kind == "process_pool"
+    if of_processes and starved_for(view):
+        return OF_STALLS["starved"]
     found = blocked_by(view, max(short.oldest_wait, short.wait_p99 or 0.0, LONG))
-    shared = OF_PROCESSES if short.pool.kind == "process_pool" else OF_THREADS
+    shared = OF_PROCESSES if of_processes else OF_THREADS
     return found if found in map(OF_STALLS.get, shared) else None
 
 

@@ -38,7 +38,22 @@ def _incomplete(view: View) -> Iterator[Symptom]:
         },
         fix=_fix(left),
         count=cancelled + abandoned,
+        because=_held_by_nobody(view, left),
     )
+
+
+def _held_by_nobody(view: View, report: DrainReport) -> str | None:
+    """Return the rule of the tasks that nothing holds, if most of those left are of their sites.
+
+    Nobody could wait for these.
+    """
+    left = (*report.cancelled, *report.abandoned)
+    unreferenced = view.values("task_leaked").get(("unreferenced",), 0.0)
+    for rule, reason in (("LW204", "unreferenced"),) * bool(unreferenced) + (("LW201", "destroyed_pending"),):
+        sites = {lost.site for lost in view.now.lost if lost.reason == reason}
+        if sum(task.site in sites for task in left) > len(left) / 2:
+            return rule
+    return None
 
 
 def _counted(report: DrainReport) -> str:

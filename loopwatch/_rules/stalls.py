@@ -9,6 +9,7 @@ from loopwatch._records import Cause, Severity, Stall
 from loopwatch.facts import NOBODY
 
 from .remedies import remedy
+from .roots import starved_for
 from .rule import WINDOW, Rule, Symptom, View
 from .words import period, place, span, times
 
@@ -20,10 +21,9 @@ BAD = 0.1
 """Share of the window from which on users notice: as many of their requests have to wait."""
 YOUNG = 20.0
 """Seconds of which it has to be a share in a process that is younger than that."""
-QUEUED = 0.1
-"""Share of the time for which a loop's thread had no CPU, from which on that is told without a stall, too."""
 HELD = 0.5
-"""Share of the stalls for which the watchdog must have waited for the GIL, to say that they held it."""
+"""Share of stalls from which on something explains them: other threads waited for the GIL, so it was held;
+the quota was used up; there was no CPU."""
 
 KEPT = 256
 """Stalls that a snapshot has at most."""
@@ -140,6 +140,12 @@ def _imports(stall: Stall) -> bool:
     return importing and stall.cause in ("cpu", "blocking", "unknown")
 
 
+def starved(stall: Stall) -> bool:
+    """Whether it was for want of a CPU: also a collection that was as long as it was for that alone."""
+    queued = stall.evidence.get("runqueue_s", 0.0) >= HELD * stall.duration
+    return stall.cause == "starved" or (stall.cause == "gc" and queued)
+
+
 def _by_culprit(stall: Stall) -> Key:
     if stall.culprit is None:
         return (NOBODY,)
@@ -231,9 +237,8 @@ def _gil(view: View) -> Iterator[Symptom]:
 
 
 def _starved(view: View) -> Iterator[Symptom]:
-    queued = view.increases("runqueue_time")
     told = set()
-    for key, group in groups(view, _by_loop, _because_of("starved")):
+    for key, group in groups(view, _by_loop, starved):
         told.add(key)
         throttled = group.sum("throttled_s") >= HELD * group.total
         yield Symptom(
@@ -246,13 +251,13 @@ def _starved(view: View) -> Iterator[Symptom]:
             fix=_more_cpu(throttled),
             count=group.count,
         )
-    for key, seconds in queued.items():
-        if key not in told and seconds >= QUEUED * max(view.seconds, WINDOW / 2):
+    for name, seconds in starved_for(view).items():
+        if (name,) not in told:
             yield Symptom(
                 rule="LW107",
-                key=key,
+                key=(name,),
                 severity="warning",
-                summary=f"{loop_of(*key)} was ready but had no CPU for {span(seconds)} "
+                summary=f"{loop_of(name)} was ready but had no CPU for {span(seconds)} "
                 f"{period(view.seconds)}, in pieces too short to be stalls",
                 evidence={"runqueue_s": round(seconds, 3), "window_s": round(view.seconds, 3)},
                 fix=_more_cpu(throttled=False),
@@ -304,6 +309,8 @@ def _unexplained(view: View) -> Iterator[Symptom]:
 
 def _importing(view: View) -> Iterator[Symptom]:
     for key, group in groups(view, _by_loop, _imports):
+        if group.total < LONG:
+            continue  # some libraries import a little again and again
         worst = max(group.stalls, key=lambda stall: stall.duration)
         yield Symptom(
             rule="LW110",
