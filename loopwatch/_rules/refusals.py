@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .counts import counted, known
-from .libraries import library_of, waits_of
+from .libraries import Waits, library_of
 from .roots import blocked_by
 from .rule import Symptom, View
 from .shortage import LONG, callers, named, short_pools
@@ -14,9 +14,10 @@ from .words import period, span, times
 
 def timeouts(view: View) -> Iterator[Symptom]:
     short = {(one.pool.kind, one.pool.label) for one in short_pools(view)}
+    ended = Waits(view)
     for pool, count in counted(view, "pool_timeouts", "database_timeouts"):
         library = library_of(pool.kind)
-        waits = waits_of(view, pool)
+        waits = ended.of(pool)
         p99 = waits.quantile(0.99) if waits is not None else None
         is_short = (pool.kind, pool.label) in short
         yield Symptom(

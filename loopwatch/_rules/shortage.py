@@ -9,7 +9,7 @@ from loopwatch._measures import Distribution
 from loopwatch._records import Borrower, Pool
 from loopwatch.facts import BUCKETS, NOBODY, OTHER
 
-from .libraries import JOB_RUNNERS, library_of, waits_of
+from .libraries import JOB_RUNNERS, Waits, library_of
 from .rule import View
 from .stand import stands
 from .words import place, span
@@ -82,9 +82,10 @@ def shortages(view: View) -> Iterator[Shortage]:
 
     Not of those beyond the labels told apart, whose numbers are added up over different pools.
     """
+    ended = Waits(view)
     for pool in view.now.pools:
         if pool.kind not in JOB_RUNNERS and pool.label != OTHER and pool.pending and pool.used is not None:
-            waits = waits_of(view, pool)
+            waits = ended.of(pool)
             slow = _slower(waits, SLOW)
             often = waits is not None and slow >= max(MANY, SHARE * waits.count)
             # Of a library that is read without its waits, the length of the queue has to do.
