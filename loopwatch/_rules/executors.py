@@ -41,12 +41,11 @@ def _starved(view: View) -> Iterator[Symptom]:
 
 def _root(view: View, short: Shortage) -> str | None:
     """Return the rule that names why workers are slow, if a loop of this process suffers from the same."""
-    of_processes = short.pool.kind == "process_pool"
-    if of_processes and starved_for(view):
-        return OF_STALLS["starved"]
+    computes = short.pool.kind == "process_pool"
     found = blocked_by(view, max(short.oldest_wait, short.wait_p99 or 0.0, LONG))
-    shared = OF_PROCESSES if of_processes else OF_THREADS
-    return found if found in map(OF_STALLS.get, shared) else None
+    if found in map(OF_STALLS.get, OF_PROCESSES if computes else OF_THREADS):
+        return found
+    return OF_STALLS["starved"] if computes and starved_for(view) else None
 
 
 def _workers(short: Shortage) -> str:

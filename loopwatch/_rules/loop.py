@@ -91,8 +91,8 @@ def _collecting(view: View) -> Iterator[Symptom]:
     )
 
 
-def _by_itself(stall: Stall) -> bool:
-    return stall.cause == "gc" and not starved(stall)
+def _by_itself(stall: Stall) -> Stall | None:
+    return stall if stall.cause == "gc" and starved(stall) is None else None
 
 
 def _paused(pauses: Mapping[tuple[str, ...], Distribution], name: str) -> float:

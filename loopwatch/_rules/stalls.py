@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loopwatch._records import Cause, Severity, Stall
 from loopwatch.facts import NOBODY
@@ -25,6 +25,10 @@ HELD = 0.5
 """Share of stalls from which on something explains them: other threads waited for the GIL, so it was held;
 the quota was used up; there was no CPU."""
 
+COMPUTED = 0.1
+"""Seconds of CPU time in one stall that would have made it one alone, by the default threshold."""
+FEW = 0.5
+"""Share of the samples that may show another callback than before, for one function to have computed most."""
 KEPT = 256
 """Stalls that a snapshot has at most."""
 
@@ -111,17 +115,17 @@ class Group:
 
 
 def groups(
-    view: View, key: Callable[[Stall], Key], counts: Callable[[Stall], bool]
+    view: View, key: Callable[[Stall], Key], part: Callable[[Stall], Stall | None]
 ) -> Iterator[tuple[Key, Group]]:
-    """Yield the stalls of the window that ``counts`` says are to be told, if enough of them, worst first.
+    """Yield what ``part`` leaves of the stalls of the window, if there is enough of it, worst first.
 
     Where more stalls were seen than are kept, the window is as long as those that are reach back.
     """
     now, kept = view.now.taken_at, view.now.stalls
     found: dict[Key, list[Stall]] = {}
     for stall in kept:
-        if stall.started_at + stall.duration > now - WINDOW and counts(stall):
-            found.setdefault(key(stall), []).append(stall)
+        if stall.started_at + stall.duration > now - WINDOW and (counts := part(stall)) is not None:
+            found.setdefault(key(stall), []).append(counts)
     reaches = now - kept[0].started_at if len(kept) >= KEPT else WINDOW
     seconds = min(WINDOW, view.seconds, reaches)
     made = [(named, Group(tuple(stalls), seconds)) for named, stalls in found.items()]
@@ -130,20 +134,34 @@ def groups(
             yield named, group
 
 
-def _because_of(*causes: Cause) -> Callable[[Stall], bool]:
+def _because_of(cause: Cause) -> Callable[[Stall], Stall | None]:
     """Tell the stalls of a cause from others; imports, which happen once, are a rule of their own."""
-    return lambda stall: stall.cause in causes and not _imports(stall)
+    return lambda stall: stall if stall.cause == cause and _imported(stall) is None else None
 
 
-def _imports(stall: Stall) -> bool:
+def _imported(stall: Stall) -> Stall | None:
     importing = bool(stall.evidence.get("importing"))
-    return importing and stall.cause in ("cpu", "blocking", "unknown")
+    return stall if importing and stall.cause in ("cpu", "blocking", "unknown") else None
 
 
-def starved(stall: Stall) -> bool:
-    """Whether it was for want of a CPU: also a collection that was as long as it was for that alone."""
+def _computed(stall: Stall) -> Stall | None:
+    """Return what of a stall one function computed: of one that was longer for want of a CPU, that part.
+
+    That alone would have been a stall on a machine with nothing else to do, and takes the CPU from others.
+    """
+    if stall.cause not in ("starved", "unknown") or stall.culprit is None or stall.in_progress:
+        return _because_of("cpu")(stall)
+    computed = stall.evidence.get("cpu_s", 0.0)
+    one_callback = stall.evidence.get("samples_of_new_callbacks", 0.0) < FEW * stall.samples
+    if computed >= COMPUTED and one_callback and _imported(stall) is None:
+        return replace(stall, duration=min(computed, stall.duration))
+    return None
+
+
+def starved(stall: Stall) -> Stall | None:
+    """Tell what was for want of a CPU: also a collection that was as long as it was for that alone."""
     queued = stall.evidence.get("runqueue_s", 0.0) >= HELD * stall.duration
-    return stall.cause == "starved" or (stall.cause == "gc" and queued)
+    return stall if stall.cause == "starved" or (stall.cause == "gc" and queued) else None
 
 
 def _by_culprit(stall: Stall) -> Key:
@@ -170,7 +188,7 @@ def loop_of(name: str) -> str:
 
 
 def _computing(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, _by_culprit, _because_of("cpu")):
+    for key, group in groups(view, _by_culprit, _computed):
         held = group.held_the_gil
         yield Symptom(
             rule="LW101",
@@ -293,8 +311,7 @@ def _suspended(view: View) -> Iterator[Symptom]:
 
 
 def _unexplained(view: View) -> Iterator[Symptom]:
-    unknown = _because_of("unknown")
-    for key, group in groups(view, _by_loop, lambda stall: unknown(stall) and not stall.in_progress):
+    for key, group in groups(view, _by_loop, _unknown):
         yield Symptom(
             rule="LW109",
             key=key,
@@ -307,8 +324,13 @@ def _unexplained(view: View) -> Iterator[Symptom]:
         )
 
 
+def _unknown(stall: Stall) -> Stall | None:
+    told = stall.in_progress or _computed(stall) is not None
+    return None if told else _because_of("unknown")(stall)
+
+
 def _importing(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, _by_loop, _imports):
+    for key, group in groups(view, _by_loop, _imported):
         if group.total < LONG:
             continue  # some libraries import a little again and again
         worst = max(group.stalls, key=lambda stall: stall.duration)

@@ -23,7 +23,7 @@ MACHINE = {"LW107", "LW108", "LW109"}
 
 NAMED = {
     Fault.JSON: ("LW101", r"`json\.loads` in `parse` \(answers\.py:14\) blocked the event loop"),
-    Fault.REPORT: ("LW101", r"`\S+ratio` in `merge` \(answers\.py:\d+\) blocked the event loop"),
+    Fault.REPORT: ("LW101", r"`\S*ratio` in `merge` \(answers\.py:\d+\) blocked the event loop"),
     Fault.RETRY: ("LW102", r"`time\.sleep` in `LLM\.ask` \(llm\.py:39\) made the event loop wait"),
     Fault.POOL: ("LW30[12]", r"httpx pool `analysis_service\.workflow:38`"),
     Fault.FORGET: (

@@ -45,7 +45,7 @@ def test_a_blocking_call_is_found_with_what_to_do(run: Run, agent: Agent) -> Non
     [found] = run(main())
     assert found.key == (f"{__name__}.waits", "time.sleep")
     assert 3 <= found.count <= 4  # of one, a busy machine may have been the larger part
-    assert 0.15 * found.count <= found.evidence["total_s"]
+    assert 0.13 * found.count <= found.evidence["total_s"]  # on uvloop, 20 ms less may be seen
     assert "await asyncio.sleep" in found.fix
     assert re.fullmatch(
         r"`time\.sleep` in `waits` \(test_findings\.py:\d+\) made the event loop wait \d times in the last "

@@ -15,9 +15,17 @@ from tests.looks import symptoms as symptoms_of
 from .test_stalls import stall
 
 
-def task(coroutine: str = "send_mail", site: str = "work", age: float = 3.0) -> Task:
+def task(
+    coroutine: str = "send_mail", site: str = "work", age: float = 3.0, parent: str | None = None
+) -> Task:
     given: dict[str, Any] = dict.fromkeys(Task.__dataclass_fields__)
-    given |= {"coroutine": coroutine, "site": frame(site, 12), "age": age, "await_stack": ()}
+    given |= {
+        "coroutine": coroutine,
+        "parent": parent,
+        "site": frame(site, 12),
+        "age": age,
+        "await_stack": (),
+    }
     return Task(**given)
 
 
@@ -71,7 +79,12 @@ def test_the_advice_depends_on_what_became_of_it(fate: str, advice: str) -> None
 
 @pytest.mark.parametrize(
     ("reason", "because"),
-    [("unreferenced", "LW204"), ("destroyed_pending", "LW201"), ("never_awaited", None)],
+    [
+        ("unreferenced", "LW204"),
+        ("destroyed_pending", "LW201"),
+        ("unretrieved_exception", "LW202"),
+        ("never_awaited", None),
+    ],
 )
 def test_nobody_waits_for_what_nobody_holds(reason: Any, because: str | None) -> None:
     losses = (lost(reason, site=frame("work", 12)),)
@@ -80,6 +93,16 @@ def test_nobody_waits_for_what_nobody_holds(reason: Any, because: str | None) ->
     [found] = symptoms(report(abandoned=mostly), lost=losses, points=alive)
     assert found.because == because
     [found] = symptoms(report(abandoned=hardly), lost=losses, points=alive)
+    assert found.because is None
+
+
+def test_nor_for_what_those_have_made() -> None:
+    left = [task("run"), *(task("ask", site="run", parent="run") for _ in range(5))]
+    losses = (lost("unretrieved_exception", site=frame("work", 12)),)
+    [found] = symptoms(report(abandoned=left), lost=losses)
+    assert found.because == "LW202"
+    long_ago = (lost("unretrieved_exception", site=frame("work", 12), ago=400.0),)
+    [found] = symptoms(report(abandoned=left), lost=long_ago)
     assert found.because is None
 
 

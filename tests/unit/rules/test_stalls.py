@@ -178,6 +178,32 @@ def test_a_thread_is_advised_only_where_it_helps(cause: Cause, held: bool, advic
     assert ("while holding the GIL" in found.summary) is held
 
 
+class TestComputedOnABusyMachine:
+    """Half computing, half waiting for a CPU: the half that computes is enough for a stall."""
+
+    @pytest.mark.parametrize("cause", ["starved", "unknown"])
+    def test_who_computes_is_named_with_the_part_that_is_his(self, cause: Cause) -> None:
+        stalls = [stall(cause, 0.9, evidence={"cpu_s": 0.4, "runqueue_s": 0.5})] * 4
+        found = symptoms(*stalls)
+        assert [one.rule for one in found] == ["LW101"] + ["LW107"] * (cause == "starved")
+        assert found[0].evidence["total_s"] == pytest.approx(1.6)
+        assert "4 times in the last minute, worst 400 ms" in found[0].summary
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"evidence": {"cpu_s": 0.09}},
+            {"culprit": None},
+            {"evidence": {"cpu_s": 0.4, "samples_of_new_callbacks": 4.0}},
+            {"in_progress": True, "ago": 0.0},
+        ],
+        ids=["little", "not seen", "many callbacks", "not over"],
+    )
+    def test_but_not_on_less_evidence(self, changes: dict[str, Any]) -> None:
+        stalls = [stall("starved", 0.9, **({"evidence": {"cpu_s": 0.4}} | changes))] * 3
+        assert [one.rule for one in symptoms(*stalls)] == ["LW107"]
+
+
 def test_a_watchdog_without_a_cpu_says_nothing_about_the_gil() -> None:
     late = {"watchdog_late_s": 0.18, "watchdog_runqueue_s": 0.17}
     [found] = symptoms(*[stall(evidence=late)] * 3)
