@@ -1,7 +1,8 @@
 """The export by OpenTelemetry, as the agent sees it: a thread of its own, which begins and ends.
 
-The SDK is imported in that thread, since it takes a while; spans end and log records are emitted there, since
-a provider of the program's may hold whoever does so for as long as its Collector does not answer.
+Spans end and log records are emitted there, since a provider of the program's may hold whoever does so for as
+long as its Collector does not answer. The SDK is imported before, by whoever installs us: an import in that
+thread would hold up a fork, and forked workers have it from their parent.
 """
 
 from __future__ import annotations
@@ -79,6 +80,15 @@ class OtelService:
         """What was lost on the way."""
         return self._pipeline.dropped if self._pipeline is not None else 0
 
+    def prepare(self) -> None:
+        """Import what it takes, if it is wanted. Raises what an import may."""
+        if self._settings.otlp:
+            with self._imports():
+                from . import events  # noqa: F401
+                from .pipeline import prepare
+
+                prepare()
+
     def start(self) -> None:
         """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
         if self._settings.otlp and not self.thread.started:
@@ -104,8 +114,10 @@ class OtelService:
             self._over.wait(GIVE_UP)
 
     def before_fork(self) -> None:
-        """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""
+        """Wait for an import under way, which would never end in a child. Break off an export that hangs."""
         self._importing.acquire()
+        if self._pipeline is not None:
+            self._pipeline.interrupt()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
