@@ -10,6 +10,7 @@ import contextlib
 import os
 import socket
 import threading
+import traceback
 from functools import partial
 from typing import Any
 from weakref import WeakSet
@@ -19,43 +20,57 @@ from requests.adapters import HTTPAdapter
 from urllib3 import connection, connectionpool
 
 _closing = threading.Lock()
-"""Held while one is closed or broken off: else its number might be that of another file by then."""
+"""Held while a twin is closed, or shut down: else its number might be that of another file by then."""
 
 
 class _Known:
-    """What our connections have in common; mixed into those of urllib3."""
+    """What our connections have in common; mixed into those of urllib3.
 
-    sock: Any
+    Each has a twin of its socket, since that of TLS is out of reach until the handshake is over, which may hang.
+    """
+
+    _sock: Any = None
+    _twin: socket.socket | None = None
+    _number = -1
+    """Of the socket as a file of this process, also when it was wrapped."""
 
     def __init__(self, *args: Any, known: WeakSet[_Known], **options: Any) -> None:
         super().__init__(*args, **options)
-        self._known = known
-        self._broken_off = False
+        known.add(self)
 
-    def connect(self) -> None:
-        """Connect, and be known from before: also while that hangs, as a handshake may."""
-        self._known.add(self)
-        super().connect()  # type: ignore[misc]
-        if self._broken_off:
-            self.close()
-            raise ConnectionAbortedError("broken off while it was opened")
+    @property
+    def sock(self) -> Any:
+        """The socket, as http.client and urllib3 know it."""
+        return self._sock
 
-    def close(self) -> None:
-        """See ``_closing``."""
-        with _closing:
-            super().close()  # type: ignore[misc]
+    @sock.setter
+    def sock(self, sock: Any) -> None:
+        self._sock = sock
+        if sock is None and self._twin is not None:
+            with _closing:
+                self._twin.close()
+                self._twin = None
+        elif isinstance(sock, socket.socket) and self._twin is None:
+            self._number = sock.fileno()
+            self._twin = socket.socket(fileno=os.dup(self._number))
 
     def break_off(self) -> None:
-        """Have who waits for an answer see its end. Any thread."""
-        with _closing, contextlib.suppress(OSError):  # which says that there is no connection
-            self._broken_off = True
-            if isinstance(self.sock, socket.socket):
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # that of TLS would write to it
+        """Have who waits for the other end see that it has gone. Any thread."""
+        with _closing, contextlib.suppress(OSError):  # which says that it is not connected any more
+            if self._twin is not None:
+                self._twin.shutdown(socket.SHUT_RDWR)
 
     def leave_to_parent(self) -> None:
         """Close it here, in a forked child, where nobody uses it; in the parent it stays open."""
-        if isinstance(self.sock, socket.socket) and (number := self.sock.detach()) >= 0:
-            os.close(number)
+        twin, self._twin = self._twin, None
+        if twin is None:
+            return
+        with contextlib.suppress(OSError):  # it was closed by then
+            if os.path.sameopenfile(self._number, twin.fileno()):
+                os.close(self._number)
+        twin.close()
+        if isinstance(self._sock, socket.socket):
+            self._sock.detach()  # or it would close what has that number next
 
 
 class HTTPConnection(_Known, connection.HTTPConnection):
@@ -104,6 +119,7 @@ class Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
         self._closed = False
+        self._errors: list[Exception] = []
         self._known: WeakSet[_Known] = WeakSet()
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter(self._known))
@@ -111,9 +127,28 @@ class Session(requests.Session):
 
     def send(self, *args: Any, **options: Any) -> requests.Response:
         """Send, if it is not closed: an exporter that was broken off tries again at once."""
-        if self._closed:
-            raise requests.exceptions.ConnectionError("broken off")
-        return super().send(*args, **options)
+        try:
+            if self._closed:
+                raise requests.exceptions.ConnectionError("broken off")
+            return super().send(*args, **options)
+        except Exception as error:
+            self._errors.append(error)
+            raise
+
+    def forget_errors(self) -> None:
+        """Take the frames from errors that have been told, and all that is held by those.
+
+        They hold each other, and all that was sent, until a full collection finds them. That may take hours.
+        """
+        known: set[int] = set()
+        while self._errors:
+            error = self._errors.pop()
+            if id(error) not in known:
+                known.add(id(error))
+                traceback.clear_frames(error.__traceback__)
+                error.__traceback__ = None
+                near = (error.__cause__, error.__context__, getattr(error, "reason", None), *error.args)
+                self._errors.extend(each for each in near if isinstance(each, Exception))
 
     def close(self) -> None:
         """Close all connections, whatever is under way on them. Any thread."""

@@ -43,6 +43,8 @@ MOST_WAITING = 256
 """Events that wait, for each signal, for a Collector that is away. Then the oldest go, and are counted.
 
 As many as the agent keeps of the records they are made of."""
+PROBE = 8
+"""Of them are tried after an attempt that failed, and the others once these arrive: a batch takes memory."""
 SOON = 1.0
 """Seconds until what was interrupted is sent again: there may be several forks in a row."""
 PAUSE = 5.0
@@ -130,7 +132,12 @@ class Outlet:
                 self._delivery.hush()
                 self._exporter = make(**self._options())
             self._delivery.hush()  # again: it imports what it sends with
-        return bool(self._exporter.export(*batch, **options).name == "SUCCESS")
+        session = self._session
+        try:
+            return bool(self._exporter.export(*batch, **options).name == "SUCCESS")
+        finally:
+            if session is not None:
+                session.forget_errors()
 
     def _options(self) -> dict[str, Any]:
         if not _by_our_session(self._signal):
@@ -194,36 +201,42 @@ class Waiting:
         Not if that failed a moment ago. What is not to be exported is let go of.
         """
         provider = choice.provider()
-        now, ours = self._clock.monotonic(), choice.theirs is None
-        if not self._waiting or (ours and provider is not None and now < self._next_attempt and not at_once):
-            return
-        if provider is not None:
-            self._make(provider)
-        made, self._made = tuple(self._made), []
-        self._attempts += 1
-        if not ours or not made or self._outlet.send(made):
+        if provider is None:
             self._waiting.clear()
-        elif self._outlet.interrupted:
-            self._attempts -= 1
-            self._next_attempt = now + SOON
-            return
-        elif self._attempts == ATTEMPTS:
-            self.dropped += len(self._waiting)
-            self._waiting.clear()
-        else:
-            self._next_attempt = self._clock.monotonic() + PAUSE
-            return
-        self._attempts = 0
+        elif choice.theirs is not None:
+            self._make(provider, len(self._waiting))
+        elif at_once or self._clock.monotonic() >= self._next_attempt:
+            while self._waiting and self._attempt(provider):
+                self._attempts = 0
 
-    def _make(self, provider: Any) -> None:
-        """Make all of it. What cannot be made is counted, and the others are."""
-        before, self._waiting = self._waiting, deque()
-        for make in before:
+    def _attempt(self, provider: Any) -> bool:
+        """Send all that waits, or the first of it if the last attempt failed; return whether to go on."""
+        batch = self._make(provider, PROBE if self._attempts else len(self._waiting))
+        made, self._made = tuple(self._made), []
+        if not made or self._outlet.send(made):
+            return True
+        if self._outlet.interrupted:
+            self._next_attempt = self._clock.monotonic() + SOON
+        else:
+            self._attempts += 1
+            self._next_attempt = self._clock.monotonic() + PAUSE
+        if self._attempts == ATTEMPTS:
+            self._attempts = 1  # of those that come next
+            self.dropped += len(batch)
+        else:
+            self._waiting.extendleft(reversed(batch))
+        return False
+
+    def _make(self, provider: Any, most: int) -> list[Make]:
+        """Make the first ``most`` of what waits, and return them. What cannot be made is counted, and gone."""
+        batch = []
+        for make in [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]:
             try:
                 make(self._scoped(provider))
-                self._waiting.append(make)
+                batch.append(make)
             except Exception as error:  # noqa: BLE001 - the program's provider may raise anything
                 self._journal.failure(COMPONENT, error)
+        return batch
 
     def shutdown(self) -> None:
         """Let go of the connection."""
