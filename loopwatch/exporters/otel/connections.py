@@ -26,7 +26,7 @@ _closing = threading.Lock()
 class _Known:
     """What our connections have in common; mixed into those of urllib3.
 
-    Each has a twin of its socket, since that of TLS is out of reach until the handshake is over, which may hang.
+    Each has a twin of its socket, since that of TLS is out of reach before the handshake is over.
     """
 
     _sock: Any = None

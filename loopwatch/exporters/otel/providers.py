@@ -228,7 +228,7 @@ class Waiting:
         return False
 
     def _make(self, provider: Any, most: int) -> list[Make]:
-        """Make the first ``most`` of what waits, and return them. What cannot be made is counted, and gone."""
+        """Make the first ``most`` of what waits, and return them but for those that cannot be made."""
         batch = []
         for make in [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]:
             try:
