@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from loopwatch import facts
 
-from .collector import TIMEOUT, Sink, attributes_of, metrics_of, number_of
+from .collector import Sink, attributes_of, metrics_of, number_of
 
 PROGRAM = """
 import asyncio, logging, sys, threading, time, urllib.request
@@ -36,22 +33,6 @@ with urllib.request.urlopen(agent.prometheus_url) as answer:
     print(answer.read().decode())
 loopwatch.uninstall()
 """
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Any:
-    """Run a program against a Collector, and return what it writes."""
-
-    def run(source: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        path = tmp_path / "program.py"
-        path.write_text(source, encoding="utf-8")
-        environ = {**os.environ, "OTEL_SERVICE_NAME": "shop", **variables}
-        words = [sys.executable, "-W", "error", path]
-        done = subprocess.run(words, env=environ, timeout=TIMEOUT * 2, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    return run
 
 
 def numbers_scraped(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
