@@ -25,6 +25,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from loopwatch import _otlp
 from loopwatch._clock import Clock
 from loopwatch._internals.otel_providers import provider_set
+from loopwatch._internals.otel_sdk import left_to_parent
 from loopwatch._journal import Journal
 from loopwatch._version import __version__
 
@@ -259,7 +260,7 @@ def logger_of(provider: Any) -> Any:
 
 def tracer_provider(described: Resource, waiting: Waiting) -> TracerProvider:
     """Build a provider whose spans wait. The sampler is the one that ``OTEL_TRACES_SAMPLER`` names."""
-    provider = TracerProvider(resource=described, shutdown_on_exit=False)
+    provider = left_to_parent(TracerProvider)(resource=described, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(waiting))  # type: ignore[arg-type]
     return provider
 
