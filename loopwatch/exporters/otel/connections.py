@@ -135,11 +135,12 @@ class Session(requests.Session):
             self._errors.append(error)
             raise
 
-    def forget_errors(self) -> None:
-        """Take the frames from errors that have been told, and all that is held by those.
+    def forget_errors(self) -> str | None:
+        """Return what the first error said since the last call, and take the frames from all of them.
 
         They hold each other, and all that was sent, until a full collection finds them. That may take hours.
         """
+        first = str(self._errors[0]) if self._errors else None
         known: set[int] = set()
         while self._errors:
             error = self._errors.pop()
@@ -149,6 +150,7 @@ class Session(requests.Session):
                 error.__traceback__ = None
                 near = (error.__cause__, error.__context__, getattr(error, "reason", None), *error.args)
                 self._errors.extend(each for each in near if isinstance(each, Exception))
+        return first
 
     def close(self) -> None:
         """Close all connections, whatever is under way on them. Any thread."""

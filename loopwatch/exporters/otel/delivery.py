@@ -1,7 +1,8 @@
 """Sending, as the program sees it: no request of ours in its traces, one line in its log for each outage.
 
 The exporters of the SDK log each attempt, on loggers that those of the program use too. What ours say, which
-is what is said in this thread while it sends, is kept back, and the first of it told as the reason.
+is what is said in this thread while it sends, is kept back, and the first of it told as the reason. What they
+say of their settings, as they are made, is told by itself.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class Delivery:
         self._hush = _Hush()
         self._failing: dict[str, float] = {}
         """Signals whose last batch did not arrive, with the monotonic time that began."""
+        self._remarks: set[str] = set()
         self.given_up = False
         """Whether there is no more time to send anything."""
         self.interrupted = False
@@ -132,6 +134,17 @@ class Delivery:
     def hush(self) -> None:
         """Have the loggers that there are by now say nothing of what is sent."""
         self._hush.join()
+
+    def because(self, error: str) -> None:
+        """Take this as the reason, if it fails: exporters may say of it no more than that they did."""
+        self._hush.reason = without_secrets(error)[:_LONGEST_REASON]
+
+    def remark(self) -> None:
+        """Say once what was warned of while an exporter was made: of the settings, no reason of an outage."""
+        said, self._hush.reason = self._hush.reason, ""
+        if said and said not in self._remarks:
+            self._remarks.add(said)
+            self._journal.say(logging.WARNING, "loopwatch: of the export by OTLP: %s", said)
 
     def end(self) -> None:
         """Let the loggers speak again."""

@@ -104,6 +104,12 @@ class Pipeline:
         return self._spans.dropped + self._records.dropped + unrecorded + unmade
 
     @property
+    def theirs(self) -> frozenset[str]:
+        """Signals that go through a provider of the program's."""
+        choices = {_otlp.TRACES: self._traces, _otlp.LOGS: self._logs, _otlp.METRICS: self._metrics}
+        return frozenset(signal for signal, choice in choices.items() if choice.theirs is not None)
+
+    @property
     def pause(self) -> float:
         """Seconds until the next round. Any thread."""
         if self._theirs is not None:  # which exports when it likes

@@ -132,13 +132,14 @@ class Outlet:
                 make = _exporter(self._signal)
                 self._delivery.hush()
                 self._exporter = make(**self._options())
-            self._delivery.hush()  # again: it imports what it sends with
+            self._delivery.hush()  # again: it may import what it sends with
+            self._delivery.remark()
         session = self._session
         try:
             return bool(self._exporter.export(*batch, **options).name == "SUCCESS")
         finally:
-            if session is not None:
-                session.forget_errors()
+            if session is not None and (error := session.forget_errors()) is not None:
+                self._delivery.because(error)
 
     def _options(self) -> dict[str, Any]:
         if not _by_our_session(self._signal):

@@ -7,6 +7,7 @@ thread would hold up a fork, and forked workers have it from their parent.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -67,6 +68,8 @@ class OtelService:
         self._ident = 0
         """Of that thread."""
         self._over = threading.Event()
+        self._theirs: frozenset[str] = frozenset()
+        """Signals that went through a provider of the program's when we last saw to the end."""
         self._flushes: deque[threading.Event] = deque()
         """Set when all is sent that there was when it was put here."""
         self._stopping = False
@@ -107,6 +110,8 @@ class OtelService:
     def stop(self, timeout: float | None = None) -> None:
         """Send what is left, for ``timeout`` seconds at most, ``FLUSH`` by default, and end the thread."""
         self._stopping = True
+        atexit.unregister(self.flush)
+        self._theirs = frozenset()
         self.thread.end(FLUSH if timeout is None else timeout)
         pipeline = self._pipeline
         if pipeline is not None and threading.get_ident() != self._ident:  # else it goes on when we return
@@ -154,6 +159,8 @@ class OtelService:
                 return
             asked = list(self._flushes)
             self._guarded(partial(pipeline.round, flush=ends or bool(asked)))
+            if not ends:
+                self._be_before(pipeline.theirs)
             for sent in asked:
                 self._flushes.remove(sent)
                 sent.set()
@@ -161,6 +168,13 @@ class OtelService:
         self._guarded(pipeline.end)
         self._pipeline = None
         self._over.set()
+
+    def _be_before(self, theirs: frozenset[str]) -> None:
+        """Flush at exit before the program's providers shut down: what is registered last is called first."""
+        if theirs != self._theirs:
+            self._theirs = theirs
+            atexit.unregister(self.flush)
+            atexit.register(self.flush)
 
     @contextmanager
     def _imports(self) -> Iterator[None]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import io
 import os
 import socket
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +93,33 @@ def test_a_closed_session_sends_nothing(sink: Sink, session: Session) -> None:
     with pytest.raises(requests.exceptions.ConnectionError):
         session.post(f"{sink.url}/v1/metrics", data=b"")
     assert len(sink.metrics) == 1
+
+
+def test_an_error_that_is_told_holds_nothing_of_what_was_sent(session: Session) -> None:
+    """Errors of urllib3 hold their frames, and the frames them: else this takes a collection."""
+
+    def send() -> weakref.ref[io.BytesIO]:
+        body = io.BytesIO(b"x")
+        try:
+            session.post(f"http://127.0.0.1:{port}/", data=body)
+        except requests.exceptions.ConnectionError as error:
+            told.append(error)
+        return weakref.ref(body)
+
+    with contextlib.closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    told: list[Exception] = []
+    gc.collect()
+    gc.disable()
+    try:
+        sent = send()
+        assert sent() is not None
+        assert "refused" in (session.forget_errors() or "")
+        assert session.forget_errors() is None
+        assert sent() is None
+    finally:
+        gc.enable()
+    assert "refused" in str(told)
 
 
 def test_it_goes_through_a_proxy(sink: Sink, session: Session) -> None:

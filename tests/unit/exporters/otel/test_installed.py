@@ -190,3 +190,35 @@ def test_a_forked_child_exports_as_another_instance(sink: Sink, program: Any) ->
 def test_without_a_variable_nothing_is_exported(sink: Sink, program: Any) -> None:
     program(PROGRAM.replace('while "loopwatch-otel" not in', "while False and"), LOOPWATCH_OTLP="no")
     assert sink.metrics == []
+
+
+THEIRS_LATER = """
+import asyncio, sys, threading, time
+import loopwatch, loopwatch.exporters.otel.service
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+loopwatch.exporters.otel.service.SENT = 60.0  # on a slow machine, too
+agent = loopwatch.install(prometheus_port=None, hold_dump=False)
+provider = TracerProvider()  # which shuts down at exit, before what was registered before it
+exporter = ConsoleSpanExporter(formatter=lambda span: span.name + "\\n")
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+
+async def main():
+    agent._engine.otel.start()
+    agent._engine.otel.flush()  # it has seen the provider
+    loopwatch.exporters.otel.pipeline.ROUND = 600.0  # there is no other before the end
+    time.sleep(0.3)
+    while not agent.stalls() or agent.stalls()[-1].in_progress:
+        await asyncio.sleep(0.02)
+
+asyncio.run(main())
+"""
+
+
+def test_a_provider_set_later_gets_what_is_left_before_it_shuts_down(sink: Sink, program: Any) -> None:
+    done = program(THEIRS_LATER)
+    assert "asyncio.eventloop.block" in done.stdout.splitlines()
+    assert sink.received["/v1/traces"] == []

@@ -91,10 +91,30 @@ def test_no_key_is_in_the_line(
     pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
     pipeline.round(flush=True)
     pipeline.end()
-    (line,) = lines(caplog)
+    *of_settings, line = lines(caplog)
     assert "does not arrive (metrics): " in line
-    assert "no reason was given" not in line
-    assert "HUSH" not in line
+    assert ("refused" in line) == (headers != "authorization=Bearer%0AHUSH")  # which cannot even be tried
+    assert "HUSH" not in "".join([*of_settings, line])
+
+
+def test_a_setting_that_is_wrong_is_told_by_itself_and_once(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where all arrives, and beside the reason where it does not: it is none."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer HUSH==")
+    spans = Spans()
+    spans.wanted = 1
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED), spans)
+    pipeline.round(flush=True)
+    (line,) = lines(caplog)
+    assert line.startswith("loopwatch: of the export by OTLP: Header format invalid!")
+    sink.status = 401
+    pipeline.disconnect()  # so that the exporters are made anew
+    pipeline.round(flush=True)
+    pipeline.end()
+    _, line = lines(caplog)
+    assert "does not arrive (metrics): " in line
+    assert "401" in line
 
 
 def test_loggers_of_the_program_say_what_they_did(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
