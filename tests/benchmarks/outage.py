@@ -10,8 +10,8 @@ by without an export are the stalls, of which the agent keeps 256: one of each s
 stopped midway has all its failures in the time that is measured, the others had their first before.
 
 So what an export does to memory is the difference to none, and what an outage does that to a Collector that
-answers. The number of objects grows alike in all of them, by those stalls. The rest is what comes and goes with
-each export, between what stays: memory that is free again, but not given back.
+answers. The number of objects grows alike in all of them, by those stalls. The rest is what comes and goes
+with each export, between what stays: memory that is free again, but not given back.
 """
 
 from __future__ import annotations

@@ -11,13 +11,16 @@ import os
 import socket
 import threading
 import traceback
+import weakref
 from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import connection, connectionpool
+from urllib3 import connectionpool
+from urllib3.connection import HTTPConnection as PlainConnection
+from urllib3.connection import HTTPSConnection as TlsConnection
 
 _closing = threading.Lock()
 """Held while a twin is closed, or shut down: else its number might be that of another file by then."""
@@ -34,9 +37,9 @@ class _Known:
     _number = -1
     """Of the socket as a file of this process, also when it was wrapped."""
 
-    def __init__(self, *args: Any, known: WeakSet[_Known], **options: Any) -> None:
+    def __init__(self, *args: Any, known: _References, **options: Any) -> None:
         super().__init__(*args, **options)
-        known.add(self)
+        known[:] = [*(each for each in known if each() is not None), weakref.ref(self)]
 
     @property
     def sock(self) -> Any:
@@ -73,11 +76,11 @@ class _Known:
             self._sock.detach()  # or it would close what has that number next
 
 
-class HTTPConnection(_Known, connection.HTTPConnection):
+class HTTPConnection(_Known, PlainConnection):
     """As errors call it."""
 
 
-class HTTPSConnection(_Known, connection.HTTPSConnection):
+class HTTPSConnection(_Known, TlsConnection):
     """As errors call it."""
 
 
@@ -93,10 +96,13 @@ class HTTPSConnectionPool(connectionpool.HTTPSConnectionPool):
     ConnectionCls = HTTPSConnection
 
 
+_References = list[weakref.ref[_Known]]
+
+
 class _Adapter(HTTPAdapter):
     """Has all connections made of these classes, those to a proxy included."""
 
-    def __init__(self, known: WeakSet[_Known]) -> None:
+    def __init__(self, known: _References) -> None:
         self._pools: Any = {
             "http": partial(HTTPConnectionPool, known=known),
             "https": partial(HTTPSConnectionPool, known=known),
@@ -120,7 +126,7 @@ class Session(requests.Session):
         super().__init__()
         self._closed = False
         self._errors: list[Exception] = []
-        self._known: WeakSet[_Known] = WeakSet()
+        self._known: _References = []  # no set: it is gone through while another thread adds to it
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter(self._known))
         _sessions.add(self)
@@ -156,13 +162,12 @@ class Session(requests.Session):
         """Close all connections, whatever is under way on them. Any thread."""
         self._closed = True
         super().close()
-        for each in list(self._known):
-            each.break_off()
+        for connection in self.connections():
+            connection.break_off()
 
-    def leave_to_parent(self) -> None:
-        """Close in a forked child what it inherited, without a word to the other end."""
-        for each in list(self._known):
-            each.leave_to_parent()
+    def connections(self) -> list[_Known]:
+        """Return those there are. Any thread."""
+        return [each for reference in tuple(self._known) if (each := reference()) is not None]
 
 
 _sessions: WeakSet[Session] = WeakSet()
@@ -172,7 +177,8 @@ def _after_fork_in_child() -> None:
     global _closing
     _closing = threading.Lock()
     for session in list(_sessions):
-        session.leave_to_parent()
+        for each in session.connections():
+            each.leave_to_parent()
 
 
 if hasattr(os, "register_at_fork"):

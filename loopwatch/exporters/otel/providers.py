@@ -44,8 +44,8 @@ MOST_WAITING = 256
 """Events that wait, for each signal, for a Collector that is away. Then the oldest go, and are counted.
 
 As many as the agent keeps of the records they are made of."""
-PROBE = 8
-"""Of them are tried after an attempt that failed, and the others once these arrive: a batch takes memory."""
+BATCH = 16
+"""Of them are made and sent together: what they make takes memory, and after an outage there are many."""
 SOON = 1.0
 """Seconds until what was interrupted is sent again: there may be several forks in a row."""
 PAUSE = 5.0
@@ -134,9 +134,9 @@ class Outlet:
                 self._exporter = make(**self._options())
             self._delivery.hush()  # again: it may import what it sends with
             self._delivery.remark()
-        session = self._session
+        exporter, session = self._exporter, self._session
         try:
-            return bool(self._exporter.export(*batch, **options).name == "SUCCESS")
+            return bool(exporter.export(*batch, **options).name == "SUCCESS")
         finally:
             if session is not None and (error := session.forget_errors()) is not None:
                 self._delivery.because(error)
@@ -212,8 +212,8 @@ class Waiting:
                 self._attempts = 0
 
     def _attempt(self, provider: Any) -> bool:
-        """Send all that waits, or the first of it if the last attempt failed; return whether to go on."""
-        batch = self._make(provider, PROBE if self._attempts else len(self._waiting))
+        """Send the first of what waits, and return whether it arrived."""
+        batch = self._make(provider, BATCH)
         made, self._made = tuple(self._made), []
         if not made or self._outlet.send(made):
             return True
@@ -223,7 +223,7 @@ class Waiting:
             self._attempts += 1
             self._next_attempt = self._clock.monotonic() + PAUSE
         if self._attempts == ATTEMPTS:
-            self._attempts = 1  # of those that come next
+            self._attempts = 0
             self.dropped += len(batch)
         else:
             self._waiting.extendleft(reversed(batch))

@@ -18,7 +18,7 @@ from loopwatch._journal import Journal
 from loopwatch._measures import Point
 from loopwatch._settings import Settings
 from loopwatch.exporters.otel.delivery import LONG, USUAL
-from loopwatch.exporters.otel.providers import ATTEMPTS, MOST_WAITING, PROBE, SOON
+from loopwatch.exporters.otel.providers import ATTEMPTS, MOST_WAITING, SOON
 from loopwatch.exporters.otel.service import FLUSH, OtelService
 from loopwatch.testing import FakeClock
 
@@ -178,7 +178,7 @@ def test_one_that_cannot_be_made_is_counted_and_costs_no_other(sink: Sink) -> No
     assert (journal.failures(), pipeline.dropped) == ({"otlp": 1}, 0)
 
 
-def test_after_a_failure_few_are_tried_and_all_arrive_once_in_order(sink: Sink) -> None:
+def test_after_an_outage_all_arrive_once_and_in_order_by_batches(sink: Sink) -> None:
     clock, spans = FakeClock(), Spans()
     pipeline = pipeline_of(lambda: snapshot_of({}), spans, clock=clock)
     sink.status = 400
@@ -189,7 +189,7 @@ def test_after_a_failure_few_are_tried_and_all_arrive_once_in_order(sink: Sink) 
     pipeline.round()
     pipeline.end()
     assert spans_in(sink) == [f"span {number}" for number in range(50)]
-    assert [len(spans_of(request)) for request in sink.received["/v1/traces"]] == [PROBE, 50 - PROBE]
+    assert [len(spans_of(request)) for request in sink.received["/v1/traces"]] == [16, 16, 16, 2]
     assert pipeline.dropped == 0
 
 
