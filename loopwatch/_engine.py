@@ -34,6 +34,7 @@ class Engine(Parts):
     def install(self) -> None:
         """Begin to watch."""
         self.installed = True
+        self._done("otlp", self._exports.prepare)
         lean_on(Backing(self._journal, self._contexts, self._states, self._drains, self._outbox, self._flush))
         for component, probe in self._probes.items():
             if not self._done(component, probe.install):

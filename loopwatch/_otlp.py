@@ -11,7 +11,8 @@ PIP = "pip install 'loopwatch[otlp]'"
 PREFIX = "OTEL_EXPORTER_OTLP_"
 DEFAULT_PROTOCOL = "grpc"
 """As in the rest of OpenTelemetry for Python."""
-_EXPORTERS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+HTTP_EXPORTER = "otlp_proto_http"
+_EXPORTERS = {"grpc": "otlp_proto_grpc", "http/protobuf": HTTP_EXPORTER}
 
 
 def variable_set(environ: Mapping[str, str]) -> str | None:

@@ -1,15 +1,25 @@
 """The parts of OpenTelemetry for Python that its packages use of each other under private names.
 
 The logs half of the SDK, which works and is used, but lies in ``opentelemetry.sdk._logs`` until it is
-declared stable; and the mark by which instrumentations know telemetry's own requests. Checked on 1.30 to
-1.45. Deletable when both have public names.
+declared stable; the mark by which instrumentations know telemetry's own requests; and what a provider does in
+a forked child. Checked on 1.30 to 1.45. Deletable when they have public names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def left_to_parent(provider: type[T]) -> type[T]:
+    """Return a class of providers that do nothing in a forked child, where ours are not used any more.
+
+    Those of the SDK describe the process anew there, each by a thread that it starts for that.
+    """
+    return type(provider.__name__, (provider,), {"_handle_fork": lambda self: None})
 
 
 def import_logs() -> None:
@@ -25,7 +35,7 @@ def logger_provider(resource: Any, exporter: Any) -> Any:
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
 
-    provider = LoggerProvider(resource=resource, shutdown_on_exit=False)
+    provider = left_to_parent(LoggerProvider)(resource=resource, shutdown_on_exit=False)
     provider.add_log_record_processor(SimpleLogRecordProcessor(exporter))
     return provider
 

@@ -62,6 +62,10 @@ class Exports:
             clock,
         )
 
+    def prepare(self) -> None:
+        """Import what takes long, while nothing runs yet. Raises what an import may."""
+        self.otel.prepare()
+
     def refresh(self, *, loops_run: bool) -> None:
         """Keep ready what may be asked for, and begin what waits for a loop. The watchdog's chore."""
         if loops_run:  # not earlier: a server may import its application in its loop

@@ -1,7 +1,8 @@
 """Sending, as the program sees it: no request of ours in its traces, one line in its log for each outage.
 
 The exporters of the SDK log each attempt, on loggers that those of the program use too. What ours say, which
-is what is said in this thread while it sends, is kept back, and the first of it told as the reason.
+is what is said in this thread while it sends, is kept back, and the first of it told as the reason. What they
+say of their settings, as they are made, is told by itself.
 """
 
 from __future__ import annotations
@@ -20,6 +21,10 @@ from loopwatch._journal import Journal
 _TALKERS = ("opentelemetry", "urllib3", "requests", "grpc")
 """Packages whose loggers speak of sending."""
 _LONGEST_REASON = 300
+USUAL = 0.5
+"""Seconds after which what is under way may be interrupted: a Collector that works answers sooner."""
+LONG = 10.0
+"""Seconds without an answer that are an outage: what the exporters wait for one by default."""
 _IN_ENDPOINTS = re.compile(r"[^\s/@]+@|\?[^\s'\"]+")
 """The user and the password in an endpoint, and its query."""
 _SHORTEST_KEY = 4
@@ -84,14 +89,22 @@ class Delivery:
         self._hush = _Hush()
         self._failing: dict[str, float] = {}
         """Signals whose last batch did not arrive, with the monotonic time that began."""
+        self._remarks: set[str] = set()
         self.given_up = False
         """Whether there is no more time to send anything."""
+        self.interrupted = False
+        """Whether there is none in this round."""
+        self._waited: dict[str, float] = {}
+        """Signals interrupted since they last arrived, with the seconds that their exports took till then."""
+        self._since: float | None = None
+        """Monotonic time since when something has been under way."""
 
     def send(self, signal: str, export: Callable[[], bool]) -> bool:
         """Have ``export`` send a batch of ``signal``; return whether it says it arrived. Never raises."""
-        if self.given_up:
+        if self.given_up or self.interrupted:
             return False
         self._hush.reason = ""
+        self._since = self._clock.monotonic()
         self._hush.thread = threading.get_ident()
         try:
             with uninstrumented():
@@ -101,16 +114,48 @@ class Delivery:
             self._hush.reason = self._hush.reason or without_secrets(f"{type(error).__name__}: {error}")
         finally:
             self._hush.thread = None
-        (self._arrived if arrived else self._failed)(signal)
+            began, self._since = self._since, None
+        if arrived:
+            self._arrived(signal)
+        elif not self.interrupted:
+            self._failed(signal)
+        else:
+            self._was_interrupted(signal, self._clock.monotonic() - began)
         return arrived
+
+    @property
+    def hangs(self) -> bool:
+        """Whether something is under way that is not likely to arrive any moment. Any thread."""
+        since = self._since
+        if since is None:
+            return False
+        return bool(self._failing or self._hush.reason) or self._clock.monotonic() - since > USUAL
 
     def hush(self) -> None:
         """Have the loggers that there are by now say nothing of what is sent."""
         self._hush.join()
 
+    def because(self, error: str) -> None:
+        """Take this as the reason, if it fails: exporters may say of it no more than that they did."""
+        self._hush.reason = without_secrets(error)[:_LONGEST_REASON]
+
+    def remark(self) -> None:
+        """Say once what was warned of while an exporter was made: of the settings, no reason of an outage."""
+        said, self._hush.reason = self._hush.reason, ""
+        if said and said not in self._remarks:
+            self._remarks.add(said)
+            self._journal.say(logging.WARNING, "loopwatch: of the export by OTLP: %s", said)
+
     def end(self) -> None:
         """Let the loggers speak again."""
         self._hush.leave()
+
+    def _was_interrupted(self, signal: str, after: float) -> None:
+        """Take it as failed once it had, over all, as long as the exporters give it."""
+        waited = self._waited[signal] = self._waited.get(signal, 0.0) + after
+        if waited > LONG:
+            self._hush.reason = f"no answer in {waited:.0f} s, in which the process forked"
+            self._failed(signal)
 
     def _failed(self, signal: str) -> None:
         if not self._failing:
@@ -124,6 +169,7 @@ class Delivery:
         self._failing.setdefault(signal, self._clock.monotonic())
 
     def _arrived(self, signal: str) -> None:
+        self._waited.pop(signal, None)
         if signal in self._failing:
             seconds = self._clock.monotonic() - min(self._failing.values())
             self._failing.clear()

@@ -14,6 +14,7 @@ from opentelemetry.sdk.resources import Resource
 
 from loopwatch._clock import Clock
 from loopwatch._internals.otel_prometheus import shares_registry
+from loopwatch._internals.otel_sdk import left_to_parent
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 
@@ -42,7 +43,7 @@ class OurMetrics:
         reader = PeriodicExportingMetricReader(
             Adding(outlet, self._made, self._told), export_interval_millis=math.inf
         )
-        self._provider = MeterProvider([reader], described, shutdown_on_exit=False)
+        self._provider = left_to_parent(MeterProvider)([reader], described, shutdown_on_exit=False)
         meter = meter_of(self._provider)
         self._reader = reader
         self._source = source

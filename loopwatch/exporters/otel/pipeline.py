@@ -6,10 +6,9 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.trace import TracerProvider
 
 from loopwatch import _otlp
 from loopwatch._clock import Clock
@@ -20,15 +19,35 @@ from loopwatch._settings import Settings
 
 from .delivery import Delivery
 from .metrics import OurMetrics, TheirMetrics
-from .providers import Choice, Outlet, Waiting, resource, tracer_provider
+from .providers import (
+    SOON,
+    Choice,
+    Make,
+    Outlet,
+    Waiting,
+    logger_of,
+    resource,
+    tracer_of,
+    tracer_provider,
+)
+from .providers import prepare as prepare_signal
 
 if TYPE_CHECKING:
     from loopwatch.exporters.kept import KeptCollector
 
 ROUND = 1.0
 """Seconds between two rounds: how long what has happened may have to wait."""
+BREATH = 0.05
+"""Seconds at least: who has just forked, and had our thread started for that, is to go on before it does."""
 INTERVAL = 60.0
 """Seconds between two exports of metrics, unless ``OTEL_METRIC_EXPORT_INTERVAL`` says otherwise."""
+
+
+def prepare() -> None:
+    """Import what an export takes, from this module on."""
+    import_logs()
+    for signal in _otlp.SIGNALS:
+        prepare_signal(signal)
 
 
 class Teller(Protocol):
@@ -38,8 +57,8 @@ class Teller(Protocol):
     def suppressed(self) -> int:
         """What it left out, since there was too much. Any thread."""
 
-    def tell(self, tracers: TracerProvider | None, loggers: Any | None) -> None:
-        """Tell of what came about since the last call; None for a signal that is not to be exported."""
+    def tell(self, spans: Callable[[Make], None], records: Callable[[Make], None]) -> None:
+        """Hand over what makes spans and log records of what came about since the last call."""
 
 
 class Pipeline:
@@ -56,7 +75,6 @@ class Pipeline:
         journal: Journal,
         clock: Clock,
     ) -> None:
-        import_logs()  # now: at exit it cannot be done
         self._snapshot = snapshot
         self._tellers = tellers
         self._collector = collector
@@ -65,8 +83,8 @@ class Pipeline:
         self._clock = clock
         self._delivery = Delivery(journal, clock)
         self._outlets = {signal: Outlet(signal, self._delivery, imports) for signal in _otlp.SIGNALS}
-        self._spans = Waiting(self._outlets[_otlp.TRACES], clock)
-        self._records = Waiting(self._outlets[_otlp.LOGS], clock)
+        self._spans = Waiting(self._outlets[_otlp.TRACES], tracer_of, journal, clock)
+        self._records = Waiting(self._outlets[_otlp.LOGS], logger_of, journal, clock)
         described = resource(settings.service_name)
         self._traces = Choice(_otlp.TRACES, lambda: tracer_provider(described, self._spans), journal)
         self._logs = Choice(_otlp.LOGS, lambda: logger_provider(described, self._records), journal)
@@ -86,21 +104,27 @@ class Pipeline:
         return self._spans.dropped + self._records.dropped + unrecorded + unmade
 
     @property
+    def theirs(self) -> frozenset[str]:
+        """Signals that go through a provider of the program's."""
+        choices = {_otlp.TRACES: self._traces, _otlp.LOGS: self._logs, _otlp.METRICS: self._metrics}
+        return frozenset(signal for signal, choice in choices.items() if choice.theirs is not None)
+
+    @property
     def pause(self) -> float:
         """Seconds until the next round. Any thread."""
         if self._theirs is not None:  # which exports when it likes
             return ROUND
-        return max(0.0, min(ROUND, self._due - self._clock.monotonic()))
+        return max(BREATH, min(ROUND, self._due - self._clock.monotonic()))
 
     def round(self, *, flush: bool = False) -> None:
         """Send what there is; the metrics if they are due, or all is to be flushed."""
+        self._delivery.interrupted = False
         for choice in (self._traces, self._logs, self._metrics):
             choice.look()
-        tracers, loggers = self._traces.provider(), self._logs.provider()
         for teller in self._tellers:
-            teller.tell(tracers, loggers)
-        self._spans.deliver(at_once=flush)
-        self._records.deliver(at_once=flush)
+            teller.tell(self._spans.put, self._records.put)
+        self._spans.deliver(self._traces, at_once=flush)
+        self._records.deliver(self._logs, at_once=flush)
         if self._metrics.theirs is not None:
             self._give_metrics()
         elif flush or self._clock.monotonic() >= self._due:
@@ -110,6 +134,13 @@ class Pipeline:
         """Close all connections, whatever is under way on them; the next batch opens new ones. Any thread."""
         for outlet in self._outlets.values():
             outlet.close()
+
+    def interrupt(self) -> None:
+        """Break off what hangs, as far as can be; it is sent again, in a later round. Any thread."""
+        if self._delivery.hangs:
+            self._delivery.interrupted = True
+            for outlet in self._outlets.values():
+                outlet.interrupt()
 
     def give_up(self) -> None:
         """Break off, for good. Any thread."""
@@ -135,6 +166,8 @@ class Pipeline:
         if ours is not None:
             ours.record()
             self._exported = ours.export()
+            if self._delivery.interrupted:
+                self._due = min(self._due, self._clock.monotonic() + SOON)
 
     def _give_metrics(self) -> None:
         if self._theirs is None:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import threading
 import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from importlib.metadata import entry_points, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,21 +25,36 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from loopwatch import _otlp
 from loopwatch._clock import Clock
 from loopwatch._internals.otel_providers import provider_set
+from loopwatch._internals.otel_sdk import left_to_parent
 from loopwatch._journal import Journal
 from loopwatch._version import __version__
 
 from .delivery import Delivery
 
+if TYPE_CHECKING:
+    from .connections import Session
+
 SCOPE = "loopwatch"
 SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 """The version of the semantic conventions that names and attributes follow."""
 
-MOST_WAITING = 512
-"""Spans, or log records, that wait for a Collector that is away. Then the oldest go, and are counted."""
+COMPONENT = "otlp"
+"""What failures to tell of an event are counted under."""
+MOST_WAITING = 256
+"""Events that wait, for each signal, for a Collector that is away. Then the oldest go, and are counted.
+
+As many as the agent keeps of the records they are made of."""
+BATCH = 16
+"""Of them are made and sent together: what they make takes memory, and after an outage there are many."""
+SOON = 1.0
+"""Seconds until what was interrupted is sent again: there may be several forks in a row."""
 PAUSE = 5.0
 """Seconds between two attempts to send the same ones..."""
 ATTEMPTS = 30
 """...of which there are that many, since one the Collector refuses would hold up the others."""
+
+_SESSION_OF_THE_PROGRAM = re.compile(r"OTEL_PYTHON_EXPORTER_OTLP_HTTP_(?:\w+_)?CREDENTIAL_PROVIDER")
+"""Variables by which a program has the exporters send with a session that it makes."""
 
 
 def resource(service_name: str) -> Resource:
@@ -67,6 +83,28 @@ def resource(service_name: str) -> Resource:
     return described.merge(Resource({**ours}))
 
 
+def prepare(signal: str) -> None:
+    """Import what ``signal`` is sent with, unless the program sees to that itself."""
+    if _otlp.wanted(signal, os.environ) and provider_set(signal) is None:
+        _exporter(signal)
+        if _by_our_session(signal):
+            from . import connections  # noqa: F401
+
+
+def _exporter(signal: str) -> Callable[..., Any]:
+    """Return what makes the exporter that the variables name."""
+    group, name = f"opentelemetry_{signal}_exporter", _otlp.exporter_name(signal, os.environ)
+    (found, *_) = entry_points(group=group, name=name)
+    make: Callable[..., Any] = found.load()
+    return make
+
+
+def _by_our_session(signal: str) -> bool:
+    """Whether it is sent over HTTP, by a session that we may make."""
+    by_http = _otlp.exporter_name(signal, os.environ) == _otlp.HTTP_EXPORTER
+    return by_http and not any(map(_SESSION_OF_THE_PROGRAM.fullmatch, os.environ))
+
+
 class Outlet:
     """The exporter of one signal, made when there is something to send, and again once it was closed."""
 
@@ -77,67 +115,133 @@ class Outlet:
         self._delivery = delivery
         self._imports = imports
         self._exporter: Any = None
+        self._session: Session | None = None
 
     def send(self, *batch: Any, **options: Any) -> bool:
         """Send what the exporter's ``export`` takes, and return whether it arrived."""
         return self._delivery.send(self._signal, lambda: self._export(*batch, **options))
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether it did not arrive because it was interrupted: so it is sent again soon."""
+        return self._delivery.interrupted
+
     def _export(self, *batch: Any, **options: Any) -> bool:
         if self._exporter is None:
-            group, name = (
-                f"opentelemetry_{self._signal}_exporter",
-                _otlp.exporter_name(self._signal, os.environ),
-            )
-            (found, *_) = entry_points(group=group, name=name)
             with self._imports():
-                make = found.load()
+                make = _exporter(self._signal)
                 self._delivery.hush()
-                self._exporter = make()
-            self._delivery.hush()  # again: it imports what it sends with
-        return bool(self._exporter.export(*batch, **options).name == "SUCCESS")
+                self._exporter = make(**self._options())
+            self._delivery.hush()  # again: it may import what it sends with
+            self._delivery.remark()
+        exporter, session = self._exporter, self._session
+        try:
+            return bool(exporter.export(*batch, **options).name == "SUCCESS")
+        finally:
+            if session is not None and (error := session.forget_errors()) is not None:
+                self._delivery.because(error)
+
+    def _options(self) -> dict[str, Any]:
+        if not _by_our_session(self._signal):
+            return {}
+        from .connections import Session
+
+        self._session = Session()
+        return {"session": self._session}
+
+    def interrupt(self) -> None:
+        """Close the connection, if that is sure to take no time: an exporter over gRPC has threads to end."""
+        if self._session is not None:
+            self.close()
 
     def close(self) -> None:
         """Close the connection; another thread that sends on it gives up. The next batch opens a new one."""
         exporter, self._exporter = self._exporter, None
+        session, self._session = self._session, None
         if exporter is not None:
             exporter.shutdown()
+        if session is not None:
+            session.close()  # again, if that was done: some exporters do not
+
+
+Make = Callable[[Any], object]
+"""Makes a span with the tracer, or a log record with the logger, that it is given."""
 
 
 class Waiting:
-    """Spans or log records on their way: the exporter of a provider of ours, as that sees it."""
+    """What is to be told by one signal, until it arrives; also the exporter of ours, as our provider sees it.
 
-    def __init__(self, outlet: Outlet, clock: Clock) -> None:
+    What waits is what makes a span or a log record, not what was made of it: that would take several times
+    the memory of the agent's record that it is made of, which is kept anyway.
+    """
+
+    def __init__(self, outlet: Outlet, scoped: Callable[[Any], Any], journal: Journal, clock: Clock) -> None:
         self._outlet = outlet
+        self._scoped = scoped
+        self._journal = journal
         self._clock = clock
-        self._waiting: deque[Any] = deque()
+        self._waiting: deque[Make] = deque()
+        self._made: list[Any] = []
         self._attempts = 0
         self._next_attempt = 0.0
         self.dropped = 0
 
-    def export(self, batch: Sequence[Any]) -> None:
-        """Take what has been emitted."""
-        self._waiting.extend(batch)
+    def put(self, make: Make) -> None:
+        """Have ``make`` called when it is time, and again if what it made does not arrive."""
+        self._waiting.append(make)
         while len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()
             self.dropped += 1
 
-    def deliver(self, *, at_once: bool) -> None:
-        """Send what waits, unless that failed a moment ago."""
-        if not self._waiting or (self._clock.monotonic() < self._next_attempt and not at_once):
-            return
-        self._attempts += 1
-        if self._outlet.send(tuple(self._waiting)):
+    def export(self, batch: Sequence[Any]) -> None:
+        """Take what our provider was told."""
+        self._made.extend(batch)
+
+    def deliver(self, choice: Choice, *, at_once: bool) -> None:
+        """Tell what waits by the provider of ``choice``, and see that it arrives if that is ours.
+
+        Not if that failed a moment ago. What is not to be exported is let go of.
+        """
+        provider = choice.provider()
+        if provider is None:
             self._waiting.clear()
-        elif self._attempts == ATTEMPTS:
-            self.dropped += len(self._waiting)
-            self._waiting.clear()
+        elif choice.theirs is not None:
+            self._make(provider, len(self._waiting))
+        elif at_once or self._clock.monotonic() >= self._next_attempt:
+            while self._waiting and self._attempt(provider):
+                self._attempts = 0
+
+    def _attempt(self, provider: Any) -> bool:
+        """Send the first of what waits, and return whether it arrived."""
+        batch = self._make(provider, BATCH)
+        made, self._made = tuple(self._made), []
+        if not made or self._outlet.send(made):
+            return True
+        if self._outlet.interrupted:
+            self._next_attempt = self._clock.monotonic() + SOON
         else:
+            self._attempts += 1
             self._next_attempt = self._clock.monotonic() + PAUSE
-            return
-        self._attempts = 0
+        if self._attempts == ATTEMPTS:
+            self._attempts = 0
+            self.dropped += len(batch)
+        else:
+            self._waiting.extendleft(reversed(batch))
+        return False
+
+    def _make(self, provider: Any, most: int) -> list[Make]:
+        """Make the first ``most`` of what waits, and return them but for those that cannot be made."""
+        batch = []
+        for make in [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]:
+            try:
+                make(self._scoped(provider))
+                batch.append(make)
+            except Exception as error:  # noqa: BLE001 - the program's provider may raise anything
+                self._journal.failure(COMPONENT, error)
+        return batch
 
     def shutdown(self) -> None:
-        """Let go of what waits, for good."""
+        """Let go of the connection."""
         self._outlet.close()
 
     def force_flush(self, timeout_millis: int = 0) -> bool:
@@ -145,9 +249,19 @@ class Waiting:
         return True
 
 
+def tracer_of(provider: TracerProvider) -> Any:
+    """Return what makes spans of ours."""
+    return provider.get_tracer(SCOPE, __version__, schema_url=SCHEMA_URL)
+
+
+def logger_of(provider: Any) -> Any:
+    """Return what emits log records of ours."""
+    return provider.get_logger(SCOPE, __version__, schema_url=SCHEMA_URL)
+
+
 def tracer_provider(described: Resource, waiting: Waiting) -> TracerProvider:
     """Build a provider whose spans wait. The sampler is the one that ``OTEL_TRACES_SAMPLER`` names."""
-    provider = TracerProvider(resource=described, shutdown_on_exit=False)
+    provider = left_to_parent(TracerProvider)(resource=described, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(waiting))  # type: ignore[arg-type]
     return provider
 

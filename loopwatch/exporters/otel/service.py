@@ -1,11 +1,13 @@
 """The export by OpenTelemetry, as the agent sees it: a thread of its own, which begins and ends.
 
-The SDK is imported in that thread, since it takes a while; spans end and log records are emitted there, since
-a provider of the program's may hold whoever does so for as long as its Collector does not answer.
+Spans end and log records are emitted there, since a provider of the program's may hold whoever does so for as
+long as its Collector does not answer. The SDK is imported before, by whoever installs us: an import in that
+thread would hold up a fork, and forked workers have it from their parent.
 """
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +68,8 @@ class OtelService:
         self._ident = 0
         """Of that thread."""
         self._over = threading.Event()
+        self._theirs: frozenset[str] = frozenset()
+        """Signals that went through a provider of the program's when we last saw to the end."""
         self._flushes: deque[threading.Event] = deque()
         """Set when all is sent that there was when it was put here."""
         self._stopping = False
@@ -78,6 +82,15 @@ class OtelService:
     def dropped(self) -> int:
         """What was lost on the way."""
         return self._pipeline.dropped if self._pipeline is not None else 0
+
+    def prepare(self) -> None:
+        """Import what it takes, if it is wanted. Raises what an import may."""
+        if self._settings.otlp:
+            with self._imports():
+                from . import events  # noqa: F401
+                from .pipeline import prepare
+
+                prepare()
 
     def start(self) -> None:
         """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
@@ -97,6 +110,8 @@ class OtelService:
     def stop(self, timeout: float | None = None) -> None:
         """Send what is left, for ``timeout`` seconds at most, ``FLUSH`` by default, and end the thread."""
         self._stopping = True
+        atexit.unregister(self.flush)
+        self._theirs = frozenset()
         self.thread.end(FLUSH if timeout is None else timeout)
         pipeline = self._pipeline
         if pipeline is not None and threading.get_ident() != self._ident:  # else it goes on when we return
@@ -104,8 +119,10 @@ class OtelService:
             self._over.wait(GIVE_UP)
 
     def before_fork(self) -> None:
-        """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""
+        """Wait for an import under way, which would never end in a child. Break off an export that hangs."""
         self._importing.acquire()
+        if self._pipeline is not None:
+            self._pipeline.interrupt()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
@@ -142,6 +159,8 @@ class OtelService:
                 return
             asked = list(self._flushes)
             self._guarded(partial(pipeline.round, flush=ends or bool(asked)))
+            if not ends:
+                self._be_before(pipeline.theirs)
             for sent in asked:
                 self._flushes.remove(sent)
                 sent.set()
@@ -149,6 +168,13 @@ class OtelService:
         self._guarded(pipeline.end)
         self._pipeline = None
         self._over.set()
+
+    def _be_before(self, theirs: frozenset[str]) -> None:
+        """Flush at exit before the program's providers shut down: what is registered last is called first."""
+        if theirs != self._theirs:
+            self._theirs = theirs
+            atexit.unregister(self.flush)
+            atexit.register(self.flush)
 
     @contextmanager
     def _imports(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from opentelemetry.trace import Link, SpanContext, SpanKind, Tracer
 
-from loopwatch._events import Drained, JobEnded
+from loopwatch._events import Drained
 from loopwatch._records import Stall, Task
 from loopwatch.facts import CAUSE, LOOP
 
@@ -79,9 +79,8 @@ def of_drain(tracer: Tracer, drained: Drained) -> None:
     _span(tracer, DRAIN, drained.at - report.duration, report.duration, attributes, links[:LINKS])
 
 
-def of_job(tracer: Tracer, ended: JobEnded) -> None:
+def of_job(tracer: Tracer, job: Task) -> None:
     """Make the span of a job: a child of the one that spawned it, whose request it goes on with."""
-    job = ended.record()
     attributes: Attributes = {
         LOOP: job.loop_name,
         **code(job.site),

@@ -103,15 +103,19 @@ def metrics_of(request: Any) -> dict[str, Any]:
     }
 
 
-def spans_in(sink: Sink) -> list[str]:
-    """Return the names of the spans that arrived."""
+def spans_of(request: Any) -> list[str]:
+    """Return the names of the spans in a request."""
     return [
         span.name
-        for request in sink.received["/v1/traces"]
         for resource in request.resource_spans
         for scope in resource.scope_spans
         for span in scope.spans
     ]
+
+
+def spans_in(sink: Sink) -> list[str]:
+    """Return the names of the spans that arrived."""
+    return [name for request in sink.received["/v1/traces"] for name in spans_of(request)]
 
 
 def number_of(point: Any) -> float:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("opentelemetry.sdk.metrics", reason="needs: opentelemetry-sdk")
 pytest.importorskip("opentelemetry.exporter.otlp.proto.http", reason="needs: opentelemetry-exporter-otlp")
 
-from .collector import Sink
+from .collector import TIMEOUT, Sink
 
 
 @pytest.fixture
@@ -19,3 +24,19 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", sink.url)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
         yield sink
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Any:
+    """Run a program against a Collector, and return what it writes."""
+
+    def run(source: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        path = tmp_path / "program.py"
+        path.write_text(source, encoding="utf-8")
+        environ = {**os.environ, "OTEL_SERVICE_NAME": "shop", **variables}
+        words = [sys.executable, "-W", "error", path]
+        done = subprocess.run(words, env=environ, timeout=TIMEOUT * 2, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    return run

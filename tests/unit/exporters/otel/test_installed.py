@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from loopwatch import facts
 
-from .collector import TIMEOUT, Sink, attributes_of, metrics_of, number_of
+from .collector import Sink, attributes_of, metrics_of, number_of
 
 PROGRAM = """
 import asyncio, logging, sys, threading, time, urllib.request
@@ -36,22 +33,6 @@ with urllib.request.urlopen(agent.prometheus_url) as answer:
     print(answer.read().decode())
 loopwatch.uninstall()
 """
-
-
-@pytest.fixture
-def program(tmp_path: Path) -> Any:
-    """Run a program against a Collector, and return what it writes."""
-
-    def run(source: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        path = tmp_path / "program.py"
-        path.write_text(source, encoding="utf-8")
-        environ = {**os.environ, "OTEL_SERVICE_NAME": "shop", **variables}
-        words = [sys.executable, "-W", "error", path]
-        done = subprocess.run(words, env=environ, timeout=TIMEOUT * 2, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    return run
 
 
 def numbers_scraped(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -209,3 +190,35 @@ def test_a_forked_child_exports_as_another_instance(sink: Sink, program: Any) ->
 def test_without_a_variable_nothing_is_exported(sink: Sink, program: Any) -> None:
     program(PROGRAM.replace('while "loopwatch-otel" not in', "while False and"), LOOPWATCH_OTLP="no")
     assert sink.metrics == []
+
+
+THEIRS_LATER = """
+import asyncio, sys, threading, time
+import loopwatch, loopwatch.exporters.otel.service
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
+
+loopwatch.exporters.otel.service.SENT = 60.0  # on a slow machine, too
+agent = loopwatch.install(prometheus_port=None, hold_dump=False)
+provider = TracerProvider()  # which shuts down at exit, before what was registered before it
+exporter = ConsoleSpanExporter(formatter=lambda span: span.name + "\\n")
+provider.add_span_processor(SimpleSpanProcessor(exporter))
+trace.set_tracer_provider(provider)
+
+async def main():
+    agent._engine.otel.start()
+    agent._engine.otel.flush()  # it has seen the provider
+    loopwatch.exporters.otel.pipeline.ROUND = 600.0  # there is no other before the end
+    time.sleep(0.3)
+    while not agent.stalls() or agent.stalls()[-1].in_progress:
+        await asyncio.sleep(0.02)
+
+asyncio.run(main())
+"""
+
+
+def test_a_provider_set_later_gets_what_is_left_before_it_shuts_down(sink: Sink, program: Any) -> None:
+    done = program(THEIRS_LATER)
+    assert "asyncio.eventloop.block" in done.stdout.splitlines()
+    assert sink.received["/v1/traces"] == []

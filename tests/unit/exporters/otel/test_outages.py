@@ -17,11 +17,12 @@ from loopwatch._clock import SYSTEM
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
 from loopwatch._settings import Settings
-from loopwatch.exporters.otel.providers import MOST_WAITING
+from loopwatch.exporters.otel.delivery import LONG, USUAL
+from loopwatch.exporters.otel.providers import ATTEMPTS, MOST_WAITING, SOON
 from loopwatch.exporters.otel.service import FLUSH, OtelService
 from loopwatch.testing import FakeClock
 
-from .collector import TIMEOUT, Sink, metrics_of, pipeline_of, snapshot_of, spans_in
+from .collector import TIMEOUT, Sink, metrics_of, pipeline_of, snapshot_of, spans_in, spans_of
 
 BLOCKED = {"blocked": (Point(("main",), 0.25),), "iterations": (Point(("main",), 7),)}
 TOLD = ("asyncio.eventloop.blocked", "asyncio.eventloop.iterations")
@@ -41,9 +42,9 @@ class Spans:
     def __init__(self) -> None:
         self.wanted = 0
 
-    def tell(self, tracers: Any, loggers: Any) -> None:
+    def tell(self, spans: Any, records: Any) -> None:
         for number in range(self.wanted):
-            tracers.get_tracer("loopwatch").start_span(f"span {number}").end()
+            spans(lambda tracer, number=number: tracer.start_span(f"span {number}").end())
         self.wanted = 0
 
 
@@ -90,10 +91,30 @@ def test_no_key_is_in_the_line(
     pipeline = pipeline_of(lambda: snapshot_of(BLOCKED))
     pipeline.round(flush=True)
     pipeline.end()
-    (line,) = lines(caplog)
+    *of_settings, line = lines(caplog)
     assert "does not arrive (metrics): " in line
-    assert "no reason was given" not in line
-    assert "HUSH" not in line
+    assert ("refused" in line) == (headers != "authorization=Bearer%0AHUSH")  # which cannot even be tried
+    assert "HUSH" not in "".join([*of_settings, line])
+
+
+def test_a_setting_that_is_wrong_is_told_by_itself_and_once(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where all arrives, and beside the reason where it does not: it is none."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "Authorization: Bearer HUSH==")
+    spans = Spans()
+    spans.wanted = 1
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED), spans)
+    pipeline.round(flush=True)
+    (line,) = lines(caplog)
+    assert line.startswith("loopwatch: of the export by OTLP: Header format invalid!")
+    sink.status = 401
+    pipeline.disconnect()  # so that the exporters are made anew
+    pipeline.round(flush=True)
+    pipeline.end()
+    _, line = lines(caplog)
+    assert "does not arrive (metrics): " in line
+    assert "401" in line
 
 
 def test_loggers_of_the_program_say_what_they_did(sink: Sink, caplog: pytest.LogCaptureFixture) -> None:
@@ -140,12 +161,44 @@ def test_no_more_wait_than_may(sink: Sink) -> None:
     assert len(spans_in(sink)) == MOST_WAITING
 
 
+def test_one_that_cannot_be_made_is_counted_and_costs_no_other(sink: Sink) -> None:
+    class Fails(Spans):
+        def tell(self, spans: Any, records: Any) -> None:
+            self.wanted = 1
+            super().tell(spans, records)
+            spans(lambda tracer: 1 / 0)
+            self.wanted = 1
+            super().tell(spans, records)
+
+    journal = Journal()
+    pipeline = pipeline_of(lambda: snapshot_of({}), Fails(), journal=journal)
+    pipeline.round()
+    pipeline.end()
+    assert spans_in(sink) == ["span 0", "span 0"]
+    assert (journal.failures(), pipeline.dropped) == ({"otlp": 1}, 0)
+
+
+def test_after_an_outage_all_arrive_once_and_in_order_by_batches(sink: Sink) -> None:
+    clock, spans = FakeClock(), Spans()
+    pipeline = pipeline_of(lambda: snapshot_of({}), spans, clock=clock)
+    sink.status = 400
+    spans.wanted = 50
+    pipeline.round()
+    clock.advance(10.0)
+    sink.status = 200
+    pipeline.round()
+    pipeline.end()
+    assert spans_in(sink) == [f"span {number}" for number in range(50)]
+    assert [len(spans_of(request)) for request in sink.received["/v1/traces"]] == [16, 16, 16, 2]
+    assert pipeline.dropped == 0
+
+
 def test_what_the_collector_refuses_is_given_up(sink: Sink) -> None:
     clock, spans = FakeClock(), Spans()
     pipeline = pipeline_of(lambda: snapshot_of({}), spans, clock=clock)
     sink.status = 400
     spans.wanted = 1
-    for _ in range(40):
+    for _ in range(ATTEMPTS + 10):
         pipeline.round()
         clock.advance(10.0)
     assert pipeline.dropped == 1
@@ -182,8 +235,8 @@ class Service:
 
     suppressed = 0
 
-    def tell(self, tracers: Any, loggers: Any) -> None:
-        self.spans.tell(tracers, loggers)
+    def tell(self, spans: Any, records: Any) -> None:
+        self.spans.tell(spans, records)
         self.rounds.release()
 
 
@@ -316,3 +369,81 @@ def fork(service: Service) -> None:
     service.otel.before_fork()
     assert ending is not None
     ending.join(TIMEOUT)
+
+
+class InThread:
+    """A round in a thread of its own, which hangs at the Collector."""
+
+    def __init__(self, pipeline: Any) -> None:
+        self._thread = threading.Thread(target=pipeline.round, kwargs={"flush": True}, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._thread.join(IN_TIME)
+        assert not self._thread.is_alive()
+
+
+def test_what_a_fork_interrupts_is_sent_again_soon_and_told_of_by_no_line(
+    sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither spans nor metrics wait for their next turn, and no attempt is taken as failed."""
+    clock, spans = FakeClock(), Spans()
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED), spans, clock=clock)
+    sink.answers.clear()
+    spans.wanted = 2
+    hanging = InThread(pipeline)
+    sink.wait(lambda: sink.received["/v1/traces"])
+    pipeline.interrupt()  # the answer may come any moment
+    assert sink.connected == 1
+    clock.advance(USUAL + 0.1)
+    pipeline.interrupt()
+    hanging.end()
+    assert (len(sink.received["/v1/traces"]), sink.metrics) == (1, [])
+    sink.answers.set()
+    pipeline.round()
+    assert len(sink.received["/v1/traces"]) == 1  # there may be another fork
+    clock.advance(SOON)
+    pipeline.round()
+    assert [len(spans_of(request)) for request in sink.received["/v1/traces"]] == [2, 2]
+    pipeline.end()
+    assert pipeline.dropped == 0
+    assert lines(caplog) == []
+
+
+def test_metrics_that_a_fork_interrupts_are_sent_again_soon(sink: Sink) -> None:
+    clock = FakeClock()
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED), clock=clock)
+    sink.answers.clear()
+    hanging = InThread(pipeline)
+    sink.wait(lambda: sink.metrics)
+    clock.advance(USUAL + 0.1)
+    pipeline.interrupt()
+    hanging.end()
+    sink.answers.set()
+    clock.advance(SOON)
+    pipeline.round()
+    pipeline.end()
+    assert len(sink.metrics) == 2
+
+
+def test_an_outage_is_told_of_though_forks_interrupt_each_attempt(
+    silent: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", str(int(TIMEOUT)))
+    clock = FakeClock()
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED), clock=clock)
+    silent.settimeout(TIMEOUT)
+    for _ in range(3):
+        assert lines(caplog) == []
+        hanging = InThread(pipeline)
+        connection, _ = silent.accept()
+        with connection:
+            assert connection.recv(1)
+            clock.advance(LONG * 0.4)
+            pipeline.interrupt()
+            hanging.end()
+    pipeline.end()
+    (line,) = lines(caplog)
+    assert "does not arrive (metrics): no answer in 12 s" in line

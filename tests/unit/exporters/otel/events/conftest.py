@@ -20,6 +20,7 @@ from loopwatch._events import Event
 from loopwatch._journal import Journal
 from loopwatch._records import Frame, Lost, Pool, Stall, Task, Victim
 from loopwatch.exporters.otel.events import Events
+from loopwatch.exporters.otel.providers import logger_of, tracer_of
 from loopwatch.testing import FakeClock
 
 InMemoryLogs: Any = getattr(export, "InMemoryLogRecordExporter", None) or export.InMemoryLogExporter
@@ -161,7 +162,8 @@ class Desk:
 
     def tell(self, *events: Event) -> None:
         self.waiting.extend(events)
-        self.events.tell(self.tracers, self.loggers)
+        tracer, logger = tracer_of(self.tracers), logger_of(self.loggers)
+        self.events.tell(lambda make: make(tracer), lambda make: make(logger))
 
     def spans(self) -> list[ReadableSpan]:
         found = list(self._spans.get_finished_spans())

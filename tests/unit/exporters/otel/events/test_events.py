@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
@@ -23,40 +22,6 @@ def test_a_stall_is_a_span_a_loss_a_record_and_a_drain_both(desk: Desk) -> None:
     assert [told.name for told in desk.logs()] == ["asyncio.task.lost", "loopwatch.drain"]
     desk.tell()
     assert (desk.spans(), desk.logs()) == ([], [])
-
-
-def test_a_signal_that_is_not_exported_costs_no_other(desk: Desk) -> None:
-    desk.waiting.extend([STALL, DRAINED, LOST])
-    desk.events.tell(desk.tracers, None)
-    assert (len(desk.spans()), desk.logs()) == (2, [])
-    desk.waiting.extend([STALL, DRAINED, LOST])
-    desk.events.tell(None, desk.loggers)
-    assert (desk.spans(), len(desk.logs())) == ([], 2)
-    desk.waiting.extend([STALL, DRAINED, LOST])
-    desk.events.tell(None, None)
-    assert list(desk.waiting) == []
-
-
-def test_one_that_cannot_be_told_costs_no_other(desk: Desk) -> None:
-    tracer = desk.tracers.get_tracer("loopwatch")
-    told: list[str] = []
-
-    class Fails:
-        def start_span(self, name: str, **options: Any) -> Any:
-            told.append(name)
-            if len(told) == 1:
-                raise RuntimeError("a sampler of the program's")
-            return tracer.start_span(name, **options)
-
-    class Provider:
-        def get_tracer(self, *_: object, **__: object) -> Any:
-            return Fails()
-
-    desk.waiting.extend([STALL, DRAINED])
-    desk.events.tell(Provider(), desk.loggers)  # type: ignore[arg-type]
-    assert told == ["asyncio.eventloop.block", "loopwatch.drain"]
-    assert [span.name for span in desk.spans()] == ["loopwatch.drain"]
-    assert desk.journal.failures() == {"otlp": 1}
 
 
 def test_names_that_utf8_cannot_hold_are_spelled_out(desk: Desk) -> None:
@@ -91,9 +56,3 @@ def test_a_flood_of_stalls_keeps_no_loss_back_nor_a_drain(desk: Desk) -> None:
     desk.tell(*[STALL] * 200, LOST, *[DRAINED] * 100)
     assert len(desk.spans()) == A_MINUTE + 100
     assert [told.name for told in desk.logs()] == ["asyncio.task.lost"] + ["loopwatch.drain"] * 100
-
-
-def test_nothing_is_asked_of_a_provider_when_nothing_waits(desk: Desk) -> None:
-    provider: Any = object()
-    desk.events.tell(provider, provider)
-    assert desk.journal.failures() == {}

@@ -1,0 +1,185 @@
+"""The connections of an export over HTTP, known one by one: to break one off, and to leave none to a child.
+
+``requests`` can close those that wait for work. The one that a request stands on is out of its reach. That is
+the one which hangs when a Collector does not answer, and which a forked child would share.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import traceback
+import weakref
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import connectionpool
+from urllib3.connection import HTTPConnection as PlainConnection
+from urllib3.connection import HTTPSConnection as TlsConnection
+
+_closing = threading.Lock()
+"""Held while a twin is closed, or shut down: else its number might be that of another file by then."""
+
+
+class _Known:
+    """What our connections have in common; mixed into those of urllib3.
+
+    Each has a twin of its socket, since that of TLS is out of reach before the handshake is over.
+    """
+
+    _sock: Any = None
+    _twin: socket.socket | None = None
+    _number = -1
+    """Of the socket as a file of this process, also when it was wrapped."""
+
+    def __init__(self, *args: Any, known: _References, **options: Any) -> None:
+        super().__init__(*args, **options)
+        known[:] = [*(each for each in known if each() is not None), weakref.ref(self)]
+
+    @property
+    def sock(self) -> Any:
+        """The socket, as http.client and urllib3 know it."""
+        return self._sock
+
+    @sock.setter
+    def sock(self, sock: Any) -> None:
+        self._sock = sock
+        if sock is None and self._twin is not None:
+            with _closing:
+                self._twin.close()
+                self._twin = None
+        elif isinstance(sock, socket.socket) and self._twin is None:
+            self._number = sock.fileno()
+            self._twin = socket.socket(fileno=os.dup(self._number))
+
+    def break_off(self) -> None:
+        """Have who waits for the other end see that it has gone. Any thread."""
+        with _closing, contextlib.suppress(OSError):  # which says that it is not connected any more
+            if self._twin is not None:
+                self._twin.shutdown(socket.SHUT_RDWR)
+
+    def leave_to_parent(self) -> None:
+        """Close it here, in a forked child, where nobody uses it; in the parent it stays open."""
+        twin, self._twin = self._twin, None
+        if twin is None:
+            return
+        with contextlib.suppress(OSError):  # it was closed by then
+            if os.path.sameopenfile(self._number, twin.fileno()):
+                os.close(self._number)
+        twin.close()
+        if isinstance(self._sock, socket.socket):
+            self._sock.detach()  # or it would close what has that number next
+
+
+class HTTPConnection(_Known, PlainConnection):
+    """As errors call it."""
+
+
+class HTTPSConnection(_Known, TlsConnection):
+    """As errors call it."""
+
+
+class HTTPConnectionPool(connectionpool.HTTPConnectionPool):
+    """As errors call it."""
+
+    ConnectionCls = HTTPConnection
+
+
+class HTTPSConnectionPool(connectionpool.HTTPSConnectionPool):
+    """As errors call it."""
+
+    ConnectionCls = HTTPSConnection
+
+
+_References = list[weakref.ref[_Known]]
+
+
+class _Adapter(HTTPAdapter):
+    """Has all connections made of these classes, those to a proxy included."""
+
+    def __init__(self, known: _References) -> None:
+        self._pools: Any = {
+            "http": partial(HTTPConnectionPool, known=known),
+            "https": partial(HTTPSConnectionPool, known=known),
+        }
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **options: Any) -> None:
+        super().init_poolmanager(*args, **options)
+        self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **options)
+        manager.pool_classes_by_scheme = self._pools
+        return manager
+
+
+class Session(requests.Session):
+    """What an exporter of the SDK's sends with. Once closed, it sends nothing any more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._closed = False
+        self._errors: list[Exception] = []
+        self._known: _References = []  # no set: it is gone through while another thread adds to it
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _Adapter(self._known))
+        _sessions.add(self)
+
+    def send(self, *args: Any, **options: Any) -> requests.Response:
+        """Send, if it is not closed: an exporter that was broken off tries again at once."""
+        try:
+            if self._closed:
+                raise requests.exceptions.ConnectionError("broken off")
+            return super().send(*args, **options)
+        except Exception as error:
+            self._errors.append(error)
+            raise
+
+    def forget_errors(self) -> str | None:
+        """Return what the first error said since the last call, and take the frames from all of them.
+
+        They hold each other, and all that was sent, until a full collection finds them. That may take hours.
+        """
+        first = str(self._errors[0]) if self._errors else None
+        known: set[int] = set()
+        while self._errors:
+            error = self._errors.pop()
+            if id(error) not in known:
+                known.add(id(error))
+                traceback.clear_frames(error.__traceback__)
+                error.__traceback__ = None
+                near = (error.__cause__, error.__context__, getattr(error, "reason", None), *error.args)
+                self._errors.extend(each for each in near if isinstance(each, Exception))
+        return first
+
+    def close(self) -> None:
+        """Close all connections, whatever is under way on them. Any thread."""
+        self._closed = True
+        super().close()
+        for connection in self.connections():
+            connection.break_off()
+
+    def connections(self) -> list[_Known]:
+        """Return those there are. Any thread."""
+        return [each for reference in tuple(self._known) if (each := reference()) is not None]
+
+
+_sessions: WeakSet[Session] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    global _closing
+    _closing = threading.Lock()
+    for session in list(_sessions):
+        for each in session.connections():
+            each.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)  # also for what outlives an uninstall()
