@@ -113,8 +113,9 @@ class TestSaturated:
     def test_waits_longer_than_the_histogram_tells(self) -> None:
         points = {("pool_wait", *HTTP): waits(*[60.0] * 60)}
         found = one(seen(full(oldest_wait=55.0), points=points), "LW301")
-        assert "p99 over 10 s" in found.summary
+        assert "the oldest for 55 s" in found.summary  # who waits still has waited for longer
         assert found.severity == "critical"
+        assert "p99 over 10 s" in one(seen(full(oldest_wait=9.0), points=points), "LW301").summary
 
     def test_a_library_read_without_its_waits(self) -> None:
         unknown = {"oldest_wait": None, "wait_count": None, "wait_sum": None, "timeouts": None}
@@ -215,6 +216,8 @@ class TestRefusals:
     def test_a_full_pool_is_the_reason(self) -> None:
         both = seen(full(), points={("pool_timeouts", *HTTP): 12})
         assert [(one.rule, one.because) for one in both] == [("LW301", None), ("LW302", "LW301")]
+        full_again = pool(used=10)  # all who waited have given up
+        assert one(seen(full_again, points={("pool_timeouts", *HTTP): 12}), "LW302").because == "LW301"
         blocked = seen(pool(), points={("pool_timeouts", *HTTP): 1}, stalls=(stall(2.0, "blocking"),))
         assert one(blocked, "LW302").because == "LW102"
 
