@@ -89,7 +89,7 @@ class Rule:
 
 
 BY_FUNCTION = frozenset(("task_created", "task_finished", "task_duration", "task_site_count"))
-"""Facts that are not in every snapshot that rules look at: these cost the more, the more functions there are."""
+"""Facts about each function: not in every snapshot that rules look at."""
 
 
 def _numbers(snapshot: Snapshot, stem: str) -> dict[tuple[str, ...], float]:

@@ -209,7 +209,7 @@ def test_a_glance_has_all_but_what_is_told_apart_by_function(desk: Desk) -> None
 def test_who_glances_leaves_it_open_which_functions_are_the_largest(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first who reads finds the largest: if that were the rules at the start, these would be the first."""
+    """The first who reads finds the largest: at the start, they would be the first."""
     desk.claim()
     monkeypatch.setattr(TaskCensus, "_count", None)
     assert "task_count" in desk.reader.glance().points
