@@ -152,7 +152,7 @@ class Engine(Parts):
             self._done(component, start)
 
     def _flush(self) -> None:
-        self._done("rules", self.reader.snapshot)  # of a drain that left work there may be no later look
+        self._done("rules", self.reader.glance)  # of a drain that left work there may be no later look
         self._journal.flush(WRITTEN)
         self.otel.flush()
 

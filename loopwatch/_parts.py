@@ -141,7 +141,7 @@ class Parts:
                 overdue.look,
                 self._saturation.look,
                 self.pressure.look,
-                lambda: self._findings.look(self.reader.snapshot),
+                lambda: self._findings.look(self.reader.glance),
                 self._refresh_exports,
             ),
         )
