@@ -13,6 +13,7 @@ from .words import period, times
 
 
 def timeouts(view: View) -> Iterator[Symptom]:
+    """Tell of callers that waited for as long as the pool lets them."""
     short = {(one.pool.kind, one.pool.label) for one in short_pools(view)}
     ended = Waits(view)
     for pool, count in counted(view, "pool_timeouts", "database_timeouts"):
@@ -44,6 +45,7 @@ def timeouts(view: View) -> Iterator[Symptom]:
 
 
 def rejections(view: View) -> Iterator[Symptom]:
+    """Tell of callers that were not even let wait."""
     for pool, count in counted(view, "pool_rejected"):
         library = library_of(pool.kind)
         limit = f"raise {library.limit}{f' above {pool.max}' if pool.max and pool.instances == 1 else ''}"
