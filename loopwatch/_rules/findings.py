@@ -81,11 +81,13 @@ class Findings:
     def seen_in(self, snapshot: Snapshot) -> Snapshot:
         """Look at ``snapshot``, and return it with what is wrong.
 
-        While another thread looks, that is what it saw last: nobody waits here.
+        While another thread looks, that is what it saw last: nobody waits here. Raises nothing.
         """
         if self._looking.acquire(blocking=False):
             try:
                 self._look(snapshot)
+            except Exception as error:  # noqa: BLE001 - counted; the snapshot itself is as good as ever
+                self._journal.failure(COMPONENT, error)
             finally:
                 self._looking.release()
         held = self._held

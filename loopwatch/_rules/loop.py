@@ -9,7 +9,8 @@ from loopwatch._records import Stall
 
 from .roots import OF_STALLS, blocked_by, starved_for
 from .rule import WINDOW, Rule, Symptom, View
-from .stalls import BAD, Group, groups, loop_of, starved
+from .stall_groups import BAD, Group, by_loop, groups
+from .stalls import loop_of, starved
 from .words import period, span, times
 
 SATURATED = 0.9
@@ -59,7 +60,7 @@ def _saturated(view: View) -> Iterator[Symptom]:
 
 def _collecting(view: View) -> Iterator[Symptom]:
     """Collections stop all loops alike: that of the loop which lost most is told."""
-    stalls = dict(groups(view, lambda stall: (stall.loop_name,), _by_itself))
+    stalls = dict(groups(view, by_loop, _by_itself))
     pauses = view.distributions("gc_pause")
     names = {name for name, _ in pauses} | {name for (name,) in stalls}
     without_a_cpu = starved_for(view)  # which makes pauses longer: that part is not the collector's

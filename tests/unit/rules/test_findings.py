@@ -284,6 +284,16 @@ def test_a_rule_that_fails_is_switched_off_and_the_others_go_on(caplog: pytest.L
     assert "loopwatch: rule LW201 (Breaks) is switched off, it failed: ZeroDivisionError()" in caplog.messages
 
 
+def test_whatever_fails_there_is_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(("LW101", 1))
+    held = table.look(symptom())
+    monkeypatch.setattr(table.findings._telling, "tell", None)  # no function: a fault of ours
+    table.fake.advance(CALM)
+    assert table.look() == ()
+    assert table.journal.failures() == {COMPONENT: 1}
+    assert len(held) == 1
+
+
 def test_what_a_failed_rule_had_found_is_no_longer_held() -> None:
     table = Table(("LW101", 1))
     table.look(symptom())

@@ -11,7 +11,8 @@ from loopwatch import Cause, Frame, Stall
 from loopwatch._rules.loop import LOOP
 from loopwatch._rules.roots import OF_STALLS
 from loopwatch._rules.rule import Symptom
-from loopwatch._rules.stalls import KEPT, LONG, MANY, STALLS, YOUNG
+from loopwatch._rules.stall_groups import KEPT, LONG, MANY, YOUNG
+from loopwatch._rules.stalls import STALLS
 from loopwatch._store.stall_log import StallLog
 from loopwatch.facts import NOBODY
 from tests.looks import NOW, empty, snapshot
@@ -196,8 +197,9 @@ class TestComputedOnABusyMachine:
             {"culprit": None},
             {"evidence": {"cpu_s": 0.4, "samples_of_new_callbacks": 4.0}},
             {"in_progress": True, "ago": 0.0},
+            {"evidence": {"cpu_s": 0.4, "importing": 1.0}},
         ],
-        ids=["little", "not seen", "many callbacks", "not over"],
+        ids=["little", "not seen", "many callbacks", "not over", "import"],
     )
     def test_but_not_on_less_evidence(self, changes: dict[str, Any]) -> None:
         stalls = [stall("starved", 0.9, **({"evidence": {"cpu_s": 0.4}} | changes))] * 3
