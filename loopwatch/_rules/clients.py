@@ -20,6 +20,7 @@ CHEAP = JOB_RUNNERS | {"anyio"}
 
 
 def clients(view: View) -> Iterator[Symptom]:
+    """Tell of those made by the dozen and hardly used."""
     earlier = {point.labels: point.value for point in view.before.points.get("pool_created", ())}
     ended = Waits(view)
     for pool, created in counted(view, "pool_created"):

@@ -40,7 +40,7 @@ def _symptom(function: str, known: Sequence[Lost], told: Sequence[Lost], count: 
     further = "" if not others else f"; so do {others} other places" if others > 1 else "; so does one other"
     return Symptom(
         rule="LW401",
-        key=(function, last.coroutine),
+        key=(function,),  # not the places, which are other ones in another minute
         severity="warning",
         summary=f"{seen} runs without {' and '.join(missing)}, which "
         f"{place(last.site)} had as it handed that over: {times(count)} {when}"

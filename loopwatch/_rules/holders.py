@@ -16,6 +16,7 @@ FORGOTTEN = 10.0
 
 
 def held_too_long(view: View) -> Iterator[Symptom]:
+    """Tell of what tasks have for longer than ``hold_threshold``."""
     for pool, coroutine, held in _held(
         view, (one for one in _borrowed(view) if not one[1].gone and one[1].overdue)
     ):
@@ -36,6 +37,7 @@ def held_too_long(view: View) -> Iterator[Symptom]:
 
 
 def held_by_nobody(view: View) -> Iterator[Symptom]:
+    """Tell of what tasks took along to their end."""
     short = {(one.pool.kind, one.pool.label) for one in short_pools(view)}
     missed = (
         (pool, one)

@@ -8,7 +8,7 @@ from loopwatch._records import Borrower, Pool
 
 from .clients import clients
 from .holders import deadlocked, held_by_nobody, held_too_long
-from .libraries import library_of
+from .libraries import higher, library_of
 from .refusals import rejections, timeouts
 from .roots import blocked_by
 from .rule import Rule, Symptom, View
@@ -68,16 +68,10 @@ def _of_holder(short: Shortage, nested: Sequence[Borrower]) -> str:
 
 def _more(short: Shortage) -> str:
     """Write how to have more connections, or fewer callers."""
-    pool, library = short.pool, library_of(short.pool.kind)
-    each = "" if pool.instances <= 1 else f" in each of the {pool.instances} pools"
-    size = pool.max // max(1, pool.instances) if pool.max is not None else None
-    limit = library.limit if is_full(pool) or pool.kind != "aiohttp" else "limit_per_host"
-    above = f" above {size}" if size is not None and limit == library.limit else ""
-    written = f" ({library.written})" if library.written else ""
-    return (
-        f"raise {limit}{above}{each}{written}, or bound the jobs that want a connection at once: "
-        f"{short.pending} wait, {short.waited}"
-    )
+    pool = short.pool
+    limit = None if is_full(pool) or pool.kind != "aiohttp" else "limit_per_host"
+    bound = f"bound the jobs that want a connection at once: {short.pending} wait, {short.waited}"
+    return f"{higher(pool, limit)}, or {bound}"
 
 
 def _hand_down(pool: Pool) -> str:

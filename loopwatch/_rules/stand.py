@@ -26,7 +26,7 @@ def own_frame(stack: Sequence[Frame]) -> Frame | None:
 def stands(stack: Sequence[Frame], waiting_on: str | None) -> str:
     """Write where a task stands and what it waits for, as ``at `f` (app.py:42), waiting for Event.wait``."""
     frame = own_frame(stack)
-    where = "where it stood was not seen" if frame is None else f"at {place(frame)}"
+    where = "at a place that was not seen" if frame is None else f"at {place(frame)}"
     return f"{where}, waiting for {waiting_on}" if waiting_on else where
 
 

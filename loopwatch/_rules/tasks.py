@@ -81,19 +81,13 @@ def _destroyed(view: View) -> Iterator[Symptom]:
             key=kind,
             severity="warning",
             summary=f"{_tasks(losses, count)}, {was} garbage-collected while pending {_lately(view)}: "
-            f"{_last_stood(last)}",
+            f"the last one stood {stands(last.await_stack, last.waiting_on)}",
             evidence={"destroyed": count, "age_s": last.age},
             fix="hold the task until it is done: start it with loopwatch.spawn() or in an asyncio.TaskGroup, "
             "or keep it in a set of your own; asyncio holds tasks only weakly",
             count=count,
             because="LW204" if kind in unheld else None,
         )
-
-
-def _last_stood(last: Lost) -> str:
-    if not last.await_stack:
-        return "where it stood was not seen"
-    return f"the last one stood {stands(last.await_stack, last.waiting_on)}"
 
 
 def _unretrieved(view: View) -> Iterator[Symptom]:
@@ -148,7 +142,8 @@ def _unreferenced(view: View) -> Iterator[Symptom]:
 
 
 def _it_stands(last: Lost) -> str:
-    return f"{last.task_name!r} stands {stands(last.await_stack, last.waiting_on)}"
+    name = repr(last.task_name) if last.task_name else "one of them"
+    return f"{name} stands {stands(last.await_stack, last.waiting_on)}"
 
 
 def _oldest(view: View, losses: Iterable[Lost]) -> dict[str, float]:
@@ -249,23 +244,22 @@ def _stuck(view: View) -> Iterator[Symptom]:
         )
 
 
-_WAKERS = (
-    ("Event", "call set() on the event"),
-    ("Queue.get", "put something into the queue, or shut it down at the end"),
-    ("Queue.put", "keep a consumer at the queue"),
-    ("Lock", "release the lock on every way out: `async with lock:`"),
-    ("Semaphore", "release the semaphore on every way out: `async with semaphore:`"),
-    ("Condition", "call notify() on the condition"),
-    ("future", "set the result of the future on every way out, failures included"),
-)
-"""By how the wait is called: what would end it."""
+_WAKERS = {
+    "Event.": "call set() on the event",
+    "Queue.get": "put something into the queue, or shut it down at the end",
+    "Queue.put": "keep a consumer at the queue",
+    "Lock.": "release the lock on every way out: `async with lock:`",
+    "Semaphore.": "release the semaphore on every way out: `async with semaphore:`",
+    "Condition.": "call notify() on the condition",
+    "future": "set the result of the future on every way out, failures included",
+}
+"""By how ``waiting_on`` begins: what would end the wait."""
 
 
 def _wake(lost: Lost, otherwise: str) -> str:
     """Write what would wake a task, and what to do where that cannot be."""
-    waits = (lost.waiting_on or "").lower()
-    found = (remedy for wait, remedy in _WAKERS if wait.lower() in waits)
-    remedy = next(found, None)
+    waits = (lost.waiting_on or "").removeprefix("Bounded")
+    remedy = next((remedy for wait, remedy in _WAKERS.items() if waits.startswith(wait)), None)
     return f"{remedy}; or {otherwise}" if remedy else otherwise
 
 

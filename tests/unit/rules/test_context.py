@@ -34,7 +34,7 @@ def test_it_names_the_variables_and_both_functions() -> None:
         "12 times in the last minute"
     )
     assert found.evidence == {"works": 12, "variables": 1, "places": 1}
-    assert (found.key, found.count) == (("app.handle", "charge"), 12)
+    assert (found.key, found.count) == (("app.handle",), 12)
     assert "contextvars.copy_context().run" in found.fix
 
 

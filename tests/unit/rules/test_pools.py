@@ -221,6 +221,11 @@ class TestRefusals:
         blocked = seen(pool(), points={("pool_timeouts", *HTTP): 1}, stalls=(stall(2.0, "blocking"),))
         assert one(blocked, "LW302").because == "LW102"
 
+    def test_in_plain_words_of_a_reader_that_is_not_ours(self) -> None:
+        points = {("pool_rejected", "x", "oracle"): 1, ("pool_timeouts", "x", "oracle"): 1}
+        for found in seen(pool("oracle", "x"), points=points):
+            assert found.fix.startswith("raise its limit above 10, bound the jobs")
+
     def test_callers_turned_away(self) -> None:
         redis = pool("redis", "cache:6379/0", max=100, used=100)
         found = one(seen(redis, points={("pool_rejected", "cache:6379/0", "redis"): 4}), "LW303")

@@ -170,10 +170,27 @@ def test_a_deadlock_of_which_a_part_was_told_before() -> None:
 
 def test_where_it_stood_was_not_seen() -> None:
     [found] = symptoms(snapshot(lost=(lost("destroyed_pending", await_stack=()),)))
-    assert found.summary.endswith("where it stood was not seen")
+    assert found.summary.endswith("the last one stood at a place that was not seen")
 
 
 def test_what_is_over_is_remembered_longer_than_it_lies_in_the_window() -> None:
     calm = {rule.id: rule.calm for rule in TASKS}
     assert calm["LW201"] == calm["LW202"] == calm["LW203"] == REMEMBERED > WINDOW
     assert {rule.looks for rule in TASKS} == {1}
+
+
+@pytest.mark.parametrize(
+    ("waiting_on", "remedy"),
+    [
+        ("Event.wait", "call set() on the event; or "),
+        ("BoundedSemaphore.acquire", "release the semaphore"),
+        ("Lock.acquire, held by task 'x' (y)", "release the lock"),
+        ("task 'Event' (locks)", "bound the wait"),
+        (None, "bound the wait"),
+    ],
+)
+def test_what_would_wake_it(waiting_on: str | None, remedy: str) -> None:
+    stuck = lost("leaked", leak="never_wakes", waiting_on=waiting_on, task_name=None)
+    [found] = symptoms(snapshot(lost=(stuck,), points=alive(never_wakes=1)))
+    assert found.fix.startswith(remedy)
+    assert "one of them stands at `poll`" in found.summary
