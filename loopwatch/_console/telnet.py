@@ -266,11 +266,7 @@ class _Opened:
         """Have nothing go on when this is forgotten."""
         self._over = True
         self.loop.set_exception_handler(self._failed)  # the line editor has its own
-        if self._server is not None:
-            self._server.drop()
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the thread that forked was not waited for: it runs, here for ever
+        with contextlib.suppress(RuntimeError):  # a fork did not wait for its thread: here it runs for ever
             self.loop.close()
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

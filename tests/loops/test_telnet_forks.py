@@ -26,13 +26,14 @@ _threads.WITHIN = 30.0  # however slow the machine is
 install()
 
 def tcp():
-    files = [int(name) for name in os.listdir("/proc/self/fd")]
-    names = {file: os.readlink(f"/proc/self/fd/{file}") for file in files if os.path.exists(f"/proc/self/fd/{file}")}
-    sockets = [socket.socket(fileno=os.dup(file)) for file, name in names.items() if name.startswith("socket:")]
-    families = [each.family for each in sockets]
-    for each in sockets:
-        each.close()
-    return families.count(socket.AF_INET)
+    found = 0
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            with socket.socket(fileno=os.dup(int(name))) as one:
+                found += one.family == socket.AF_INET
+        except OSError:
+            pass  # it is none
+    return found
 
 def fork():
     pid = os.fork()
