@@ -88,11 +88,12 @@ class TelnetConsole:
         return self._settings.console is not False
 
     def prepare(self) -> None:
-        """Import what it takes, while no loop runs here: half a second in which one would run unevenly.
+        """Import what it takes, unless a loop runs here: it would stand still for half a second.
 
-        Not in a program under ``loopwatch run``, most of whose processes may never run one.
+        Not in a program under ``loopwatch run``, most of whose processes may never run one. They import it as
+        the first loop is about to run.
         """
-        if _settings.RUN not in os.environ:
+        if _settings.RUN not in os.environ and not _loop_runs_here():
             self._import()
 
     def _import(self) -> None:
@@ -105,6 +106,8 @@ class TelnetConsole:
         """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
         if self.wanted and not self.thread.started:
             self._stopping = False
+            if not _loop_runs_here():  # else the thread does it, beside the loop
+                self._import()
             self.thread.start()
 
     def stop(self) -> None:
@@ -207,6 +210,14 @@ class TelnetConsole:
 
     def _count_cost(self) -> None:
         self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
+
+
+def _loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 class _Opened:
