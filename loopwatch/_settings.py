@@ -126,7 +126,9 @@ def _prometheus_port(name: str, value: object) -> int | None:
 def _console(name: str, value: object) -> bool | int | str:
     instead = f"Give True, False, a port from 0 to 65535 (0: any free one), or {REPL!r}."
     if not isinstance(value, bool | int) and value != REPL:
-        raise _fail(name, value, f"got {type(value).__name__}, which says neither whether nor where", instead)
+        raise _fail(
+            name, value, f"got {type(value).__name__}, neither True, False, a port nor {REPL!r}", instead
+        )
     if isinstance(value, int) and not 0 <= value <= 65535:
         raise _fail(name, value, "no such port", instead)
     if value is not False and importlib.util.find_spec("aiomonitor") is None:

@@ -88,11 +88,12 @@ class TelnetConsole:
         return self._settings.console is not False
 
     def prepare(self) -> None:
-        """Import what it takes, while no loop runs here: half a second in which one would run unevenly.
+        """Import what it takes, unless a loop runs here: it would stand still for half a second.
 
-        Not in a program under ``loopwatch run``, most of whose processes may never run one.
+        Not in a program under ``loopwatch run``, most of whose processes may never run one. They import it as
+        the first loop is about to run.
         """
-        if _settings.RUN not in os.environ:
+        if _settings.RUN not in os.environ and not _loop_runs_here():
             self._import()
 
     def _import(self) -> None:
@@ -105,6 +106,8 @@ class TelnetConsole:
         """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
         if self.wanted and not self.thread.started:
             self._stopping = False
+            if not _loop_runs_here():  # else the thread does it, beside the loop
+                self._import()
             self.thread.start()
 
     def stop(self) -> None:
@@ -209,6 +212,14 @@ class TelnetConsole:
         self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
 
 
+def _loop_runs_here() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 class _Opened:
     """What is open: a loop, and a server in it. It outlives the thread that runs it, for a fork.
 
@@ -266,11 +277,7 @@ class _Opened:
         """Have nothing go on when this is forgotten."""
         self._over = True
         self.loop.set_exception_handler(self._failed)  # the line editor has its own
-        if self._server is not None:
-            self._server.drop()
-        with contextlib.suppress(
-            RuntimeError
-        ):  # the thread that forked was not waited for: it runs, here for ever
+        with contextlib.suppress(RuntimeError):  # a fork did not wait for its thread: here it runs for ever
             self.loop.close()
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

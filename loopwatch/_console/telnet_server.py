@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from itertools import islice
 
 from prompt_toolkit.input import create_pipe_input
@@ -27,8 +27,6 @@ UNKNOWN = 16
 """...and clients that have not yet said what they are: of more, the oldest is let go."""
 AGAIN = 1.0
 """Seconds until connections are taken again, when the process has no file descriptor left for one."""
-STEPS = 20
-"""Places where a session may want to wait on its way out."""
 LAST_WORD = 0.5
 """Seconds that sessions have to end in."""
 
@@ -75,10 +73,10 @@ class TelnetServer:
         self._journal = journal
         self._costs = costs
         self._loop = asyncio.get_running_loop()
-        self._tasks: dict[asyncio.Task[None], Coroutine[None, None, None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._clients: dict[Client, None] = {}
         """In the order in which they came."""
-        self._dropped = False
+        self._over = False
         self._open()
 
     async def close(self) -> None:
@@ -94,21 +92,14 @@ class TelnetServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD):
                 await self._loop.shutdown_asyncgens()
+        self._over = True
 
     def abandon(self) -> None:
         """Close the sockets alone: in a forked child, where neither they nor the loop are ours."""
+        self._over = True
         self._listener.close()
         for client in self._clients:
             client.abandon()
-
-    def drop(self) -> None:
-        """End what is left of the sessions where it stands, when the loop does not run any more."""
-        self._dropped = True
-        for serving in self._tasks.values():
-            for _ in range(STEPS):
-                with contextlib.suppress(BaseException):  # it waits on its way out, which it cannot here
-                    serving.close()
-                    break
 
     def _open(self) -> None:
         if self._listener.fileno() >= 0:
@@ -132,10 +123,9 @@ class TelnetServer:
             return
         for client in islice(unknown, max(0, len(unknown) - UNKNOWN + 1)):
             client.dismiss(OVERRUN)
-        serving = self._serve(conn)
-        task = self._loop.create_task(serving)
-        self._tasks[task] = serving
-        task.add_done_callback(self._tasks.pop)
+        task = self._loop.create_task(self._serve(conn))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, conn: socket.socket) -> None:
         client = None
@@ -147,7 +137,7 @@ class TelnetServer:
         except (asyncio.CancelledError, EOFError, OSError):
             pass  # it was dismissed, or has gone away
         except Exception as error:  # noqa: BLE001 - counted, and the others are served
-            if not self._dropped:
+            if not self._over:  # else it is torn down where it stood
                 self._journal.failure(COMPONENT, error)
         finally:
             if client is not None:

@@ -366,7 +366,7 @@ loopwatch.uninstall()
 
 NO_WARNING = """
 warnings.resetwarnings()
-warnings.simplefilter("error")
+warnings.simplefilter("always")
 from loopwatch import _threads
 _threads.WITHIN = 30.0  # however slow the machine is
 

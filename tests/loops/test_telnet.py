@@ -440,3 +440,84 @@ def test_a_loop_that_is_blocked_is_no_reason_to_wait(
     took = time.monotonic() - began
     assert f"in {kind}" in seen or f"{kind} " in seen
     assert took < 5  # and so while it lasted
+
+
+EVENTFUL = """
+install(service_name="eventful")
+
+def parse():
+    time.sleep(0.3)
+
+async def analyse():
+    parse()
+
+async def wait_for(lock):
+    async with lock:
+        pass
+
+async def owner(lock):
+    async with lock:
+        await forever()
+
+async def wait_too(task):
+    await task
+
+def drop():
+    future = asyncio.get_running_loop().create_future()
+
+    async def orphan():
+        await future
+
+    loopwatch.spawn(analyse(), name="job-1")
+    asyncio.create_task(orphan(), name="dropped")
+
+async def main():
+    await up()
+    lock = asyncio.Lock()
+    tasks = [asyncio.create_task(owner(lock), name="the-owner")]
+    await asyncio.sleep(0)
+    tasks += [asyncio.create_task(wait_for(lock), name="the-waiter")]
+    tasks += [asyncio.create_task(wait_too(tasks[1]), name="the-parent")]
+    tasks += [asyncio.create_task(asyncio.to_thread(time.sleep, 60), name="in-thread")]
+    loopwatch.spawn(forever(), name="the-job")
+    drop()
+    while not agent.stalls() or not agent.lost():
+        await asyncio.sleep(0.1)
+    say("eventful")
+    await forever()
+
+run(main())
+"""
+
+
+def test_the_answer_of_every_command(start: Start, connect: Connect) -> None:
+    child = start(EVENTFUL)
+    telnet = connect(url_of(child))
+    child.until("eventful")
+    shown = {
+        "loop": r"\bmain +asyncio|\bmain +uvloop",
+        "stalls": r"__main__\.parse",
+        "stall 1": r"(?s)blocking: __main__.parse in time.sleep.*stack",
+        "tasks": r"the-owner",
+        "tasks by=site": r"__main__.main",
+        "task the-waiter": r"(?s)the-waiter, waits.*Lock.acquire",
+        "tree": r"(?s)wait_too.*\n +wait_for",
+        "waits": r"Lock",
+        "leaks": r"orphan",
+        "leaks 1": r"(?s)orphan",
+        "pools": r"thread",
+        "pool 1": r"thread",
+        "findings": r".",
+        "top": r"main",
+        "jobs": r"the-job",
+        "drain": r"drain",
+        "help": r"(?s)stalls.*tasks.*pools",
+    }
+    for command, pattern in shown.items():
+        answer = telnet.ask(f"lw {command}")
+        assert re.search(pattern, answer), (command, answer)
+        assert "Traceback" not in answer
+        assert max(map(len, answer.splitlines())) <= 120, command
+    listed = re.findall(r"^(\w+)", telnet.ask("lw help"), re.MULTILINE)
+    assert set(listed) == {command.split()[0] for command in shown}
+    assert "failed" not in child.text

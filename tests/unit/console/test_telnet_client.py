@@ -1,0 +1,59 @@
+"""A telnet client may cost so much of a core, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from itertools import pairwise
+
+import pytest
+from prompt_toolkit.input import create_pipe_input
+
+from loopwatch._clock import SYSTEM, Clock
+from loopwatch._console import client
+from loopwatch._console.client import Client
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a pair of UNIX sockets")
+
+
+def test_reading_rests_for_four_times_what_it_cost() -> None:
+    """Each read costs 50 ms here, so that one may come every 200 ms."""
+    spent = 0.0
+    costs = []
+
+    def cost() -> float:
+        nonlocal spent
+        spent += 0.025  # asked at the beginning and at the end of each read
+        return spent
+
+    async def nothing(connected: Client) -> None:
+        raise AssertionError("no terminal was named")
+
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        arrived: list[float] = []
+        with ours, theirs, create_pipe_input() as keys:
+            clock = Clock(monotonic=SYSTEM.monotonic, thread_cpu=cost)
+            served = Client(ours, keys, nothing, clock, lambda: costs.append(loop.time()))
+            taken = served.feed
+
+            def feed(data: bytes) -> None:
+                arrived.append(loop.time())
+                taken(data)
+
+            served.feed = feed  # type: ignore[method-assign]
+            running = asyncio.create_task(served.run_application())
+            theirs.sendall(b"\0" * client.READ * 4)
+            while len(arrived) < 4:
+                await asyncio.sleep(0.01)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        return arrived
+
+    arrived = asyncio.run(main())
+    apart = [later - earlier for earlier, later in pairwise(arrived)]
+    assert min(apart) > 0.025 * client.REST - 0.01
+    assert len(costs) >= 3
