@@ -8,16 +8,20 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from . import _user_directory
+from ._clock import SYSTEM
 from ._user_directory import Directory
 from ._words import clean
 
 PROMPT = "loopwatch> "
 """Stands at the beginning of a line when the answer is complete, and nothing after it. No answer has it."""
-BACKLOG = 16
+BACKLOG = 64
+AGAIN = 0.01
+"""Seconds until one tries again to connect to a process that has so many to answer."""
 LOOKED_AT = 1024
 """Names in the directory that are looked at."""
 
@@ -110,7 +114,7 @@ def connect(path: str, timeout: float) -> socket.socket:
         if os.path.isdir("/proc/self/fd"):  # where there is a way round the limit on a socket's path
             file = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
             path = f"/proc/self/fd/{file}/{name}"
-        connection.connect(path)
+        _connect(connection, path, SYSTEM.monotonic() + timeout)
     except OSError:
         connection.close()
         raise
@@ -118,6 +122,17 @@ def connect(path: str, timeout: float) -> socket.socket:
         if file is not None:
             os.close(file)
     return connection
+
+
+def _connect(connection: socket.socket, path: str, until: float) -> None:
+    never = threading.Event()  # its timeout is the pause between two tries
+    while True:
+        try:
+            return connection.connect(path)
+        except BlockingIOError:
+            if SYSTEM.monotonic() >= until:
+                raise TimeoutError("timed out") from None
+        never.wait(AGAIN)
 
 
 def _tidy(directory: Directory) -> None:

@@ -27,7 +27,7 @@ def span(seconds: float | None) -> str:
         return f"{seconds * 1000:.1f} ms" if seconds else "0"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 99.995:
+    if seconds < 59.995:
         return f"{seconds:.2f} s"
     minutes, seconds = divmod(round(seconds), 60)
     if minutes < 60:

@@ -25,7 +25,10 @@ from loopwatch._words import clean
 
 COMPONENT = "console"
 MOST_CLIENTS = 16
-"""Beyond these, the one that has said nothing for longest has to go; first those that never have."""
+"""Beyond these, the one that has said nothing for longest has to go."""
+UNHEARD = 60.0
+"""Seconds by which one that has not said a command yet counts as silent for longer than it has been here: of
+those that only connect, however many, none takes the place of a person at work."""
 LONGEST_LINE = 4096
 AT_ONCE = 64 * 1024
 """Bytes read at a time."""
@@ -123,7 +126,7 @@ class LineConsole:
 
     def _talk(self, connection: socket.socket) -> Conversation:
         session = Session(self._commands)
-        claim = 0.0  # of those that have never said a command
+        claim = self._clock.monotonic() - UNHEARD
         yield from self._send(connection, self._greeting(), claim)
         self._commands.look()
         while not session.over:

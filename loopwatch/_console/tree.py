@@ -24,7 +24,8 @@ class _Node:
     """Tasks that are alike, in one place of the tree."""
 
     text: str
-    tasks: list[Task] = field(default_factory=list)
+    tasks: dict[int, Task] = field(default_factory=dict)
+    """By their ids."""
     below: dict[object, _Node] = field(default_factory=dict)
     mark: str = ""
 
@@ -37,8 +38,9 @@ def awaiting_lines(tasks: Sequence[Task], words: Options, question: Question) ->
     reached = _reached(tops, by_id)
     tops += _one_of_each_cycle([task for task in tasks if task.awaits and task.id not in reached], by_id)
     root = _Node("")
+    expanded: set[int] = set()
     for task in tops:
-        _add_awaiting(root, task, by_id, ())
+        _add_awaiting(root, task, by_id, (), expanded)
     lines = [line for node in _ranked(root) if _keeps(node, words) for line in _lines(node, question, 0)]
     yield from _bounded(lines, words)
     alone = sum(not task.awaits and task.id not in awaited for task in tasks)
@@ -47,20 +49,25 @@ def awaiting_lines(tasks: Sequence[Task], words: Options, question: Question) ->
     yield f"{number(alone)} tasks await no task and are awaited by none: see `tasks`, `waits`."
 
 
-def _add_awaiting(above: _Node, task: Task, by_id: dict[int, Task], path: tuple[int, ...]) -> None:
+def _add_awaiting(
+    above: _Node, task: Task, by_id: dict[int, Task], path: tuple[int, ...], expanded: set[int]
+) -> None:
+    """Add a task to what is below a node; what that awaits stands below it where it comes first."""
     waits = task.waiting_on or "runs"
-    cycle = task.id in path
-    known = [by_id[key] for key in task.awaits if key in by_id]
-    kind = (task.coroutine, task.site, waits.partition(" '")[0], cycle)
-    if kind not in above.below:
-        above.below[kind] = _Node(f"{task.coroutine}  {waits}")
-    node = above.below[kind]
-    node.tasks.append(task)
-    if cycle:
+    kind = (task.coroutine, task.site, waits.partition(" '")[0], task.id in path)
+    node = above.below.setdefault(kind, _Node(f"{task.coroutine}  {waits}"))
+    if task.id in node.tasks:
+        return
+    node.tasks[task.id] = task
+    if task.id in path:
         node.mark = "  <- a cycle: it waits for itself"
+    elif task.awaits and task.id in expanded:
+        node.mark = "  (as above)"
     elif len(path) < DEEPEST:
-        for other in known:
-            _add_awaiting(node, other, by_id, (*path, task.id))
+        expanded.add(task.id)
+        for key in task.awaits:
+            if key in by_id:
+                _add_awaiting(node, by_id[key], by_id, (*path, task.id), expanded)
 
 
 def _reached(tops: Sequence[Task], by_id: dict[int, Task]) -> set[int]:
@@ -95,7 +102,7 @@ def creating_lines(tasks: Sequence[Task], words: Options, question: Question) ->
             name = "code outside of tasks" if parent is None else f"{parent}  (ended)"
             node = root.below[parent] = _Node(name)
             _add_created(node, by_parent[parent], by_parent, ())
-    for parent in by_parent.keys() - _shown(root) - {None}:  # a coroutine that only itself created
+    for parent in by_parent.keys() - _shown(root) - root.below.keys():  # a coroutine that only itself created
         node = root.below[parent] = _Node(f"{parent}")
         _add_created(node, by_parent[parent], by_parent, (parent or "",))
     lines = [line for node in _ranked(root) if _keeps(node, words) for line in _lines(node, question, 0)]
@@ -111,9 +118,9 @@ def _add_created(
         kind = (task.coroutine, task.site)
         if kind not in above.below:
             above.below[kind] = _Node(f"{task.coroutine}  created by {task.site.function}:{task.site.line}")
-        above.below[kind].tasks.append(task)
+        above.below[kind].tasks[task.id] = task
     for node in above.below.values():
-        coroutine = node.tasks[0].coroutine
+        coroutine = next(iter(node.tasks.values())).coroutine
         if coroutine in path:
             node.mark = "  (as above)"
         elif len(path) < DEEPEST:
@@ -122,12 +129,12 @@ def _add_created(
 
 def _shown(node: _Node) -> set[str | None]:
     """Return the coroutines somewhere below."""
-    found: set[str | None] = {task.coroutine for task in node.tasks}
+    found: set[str | None] = {task.coroutine for task in node.tasks.values()}
     return found.union(*(_shown(below) for below in node.below.values()))
 
 
 def _keeps(node: _Node, words: Options) -> bool:
-    texts = (text for task in node.tasks for text in (task.name, task.coroutine, task.site.name))
+    texts = (text for task in node.tasks.values() for text in (task.name, task.coroutine, task.site.name))
     return words.keeps(node.text, *texts) or any(_keeps(below, words) for below in node.below.values())
 
 
@@ -138,7 +145,7 @@ def _ranked(node: _Node) -> list[_Node]:
 def _lines(node: _Node, question: Question, depth: int) -> Iterator[str]:
     indent = "  " * depth
     count = f"{number(len(node.tasks))} x " if len(node.tasks) > 1 else ""
-    oldest = max(node.tasks, key=lambda task: task.age, default=None)
+    oldest = max(node.tasks.values(), key=lambda task: task.age, default=None)
     which = ""
     if oldest is not None:
         e_g = "e.g. " if len(node.tasks) > 1 else ""
