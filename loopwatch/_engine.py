@@ -153,7 +153,7 @@ class Engine:
                 leaks.look,
                 overdue.look,
                 self._saturation.look,
-                lambda: self._findings.look(self.reader.snapshot),
+                lambda: self._findings.look(self.reader.glance),
                 self._refresh_exports,
             ),
         )
@@ -254,9 +254,8 @@ class Engine:
             self._done("watchdog", self._watchdog.stop)
         self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
         self._done("watchdog", self._lost_tasks.collect)
-        self._done("rules", lambda: self._findings.end(self.reader.snapshot))
-        self._report.end()
-        self._losses.end()
+        for told in (self._report, self._losses, self._findings):
+            told.end()
         self._done("otlp", self._stop_export)
         self._journal.stop(timeout=1.0)
 
@@ -334,6 +333,7 @@ class Engine:
         self._report.tell(stall)
 
     def _flush(self) -> None:
+        self._done("rules", self.reader.glance)  # of a drain that left work there may be no later look
         self._journal.flush(WRITTEN)
         self.otel.flush()
 

@@ -78,7 +78,15 @@ class Reader:
 
     def snapshot(self) -> Snapshot:
         """Return everything known now, and what is wrong with it."""
-        return self._snapshot(all_people=False)
+        return self._snapshot(self._tasks.measures)
+
+    def glance(self) -> Snapshot:
+        """Return the same without what became of the tasks of each function, which no rule asks for.
+
+        However many functions there are, it is cheap; and of those that are told apart the first reading has
+        the largest, so that is left to those who want to see them.
+        """
+        return self._snapshot(self._tasks.totals)
 
     def document(self, *, brief: bool = False) -> Document:
         """Return everything known now, with tasks and waits: what ``loopwatch top`` shows.
@@ -95,7 +103,7 @@ class Reader:
             return Document(process, snapshot, sites=(), tasks=(), waits=())
         return Document(
             process,
-            self._snapshot(all_people=True),
+            self._snapshot(self._tasks.measures, all_people=True),
             sites=self._said(self._tasks.sites, now),
             tasks=self._said(self._tasks.sample, TASKS_SHOWN, TASKS_OF_SITE),
             waits=self._recent_waits(now),
@@ -109,11 +117,12 @@ class Reader:
             self._kept_waits = now, os.getpid(), found
         return found
 
-    def _snapshot(self, *, all_people: bool) -> Snapshot:
+    def _snapshot(self, tasks: Callable[[float], Iterable[Measure]], *, all_people: bool = False) -> Snapshot:
         now = self._clock.monotonic()
         points: dict[str, list[Point]] = {}
         for source in self._sources:
-            for stem, labels, value in self._said(source.measures, now):
+            asked = tasks if source is self._tasks else source.measures
+            for stem, labels, value in self._said(asked, now):
                 points.setdefault(stem, []).append(Point(labels, value))
         snapshot = Snapshot(
             taken_at=self._clock.wall(),

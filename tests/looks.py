@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from loopwatch import Agent
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import Borrower, Frame, Lost, LostReason, Pool, PoolWaiter, Severity, Snapshot
+from loopwatch._records import Borrower, Frame, Lost, LostReason, Pool, PoolWaiter, Severity, Snapshot, Stall
 from loopwatch._rules.context import CONTEXT
 from loopwatch._rules.executors import EXECUTORS
 from loopwatch._rules.pools import POOLS
@@ -120,6 +120,28 @@ def _user(coroutine: str | None, **more: Any) -> dict[str, Any]:
         "waiting_on": "StreamReader.read" if coroutine else None,
         **more,
     }
+
+
+def stall(seconds: float, cause: Any = "cpu") -> Stall:
+    """Return a stall that has just ended."""
+    return Stall(
+        duration=seconds,
+        started_at=NOW - seconds,
+        cause=cause,
+        culprit=frame("parse"),
+        call=None,
+        stack=(),
+        task_name=None,
+        coroutine=None,
+        context={},
+        trace_id=None,
+        span_id=None,
+        victims=(),
+        evidence={},
+        in_progress=False,
+        samples=1,
+        loop_name="main",
+    )
 
 
 def waits(*seconds: float) -> Distribution:

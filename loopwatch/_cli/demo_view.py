@@ -134,7 +134,8 @@ class View:
                 self._print(Text("  ") + line)
         if not self._agent.loops():
             self._print("  nothing: it watches no event loop")
-        elif not self._culprits and not self._lost:
+            return
+        if not self._culprits and not self._lost:
             self._print("\n  no stall, and nothing was lost")
         self._tell_what_is_wrong()
 

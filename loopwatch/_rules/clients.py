@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from loopwatch.facts import OTHER
 
 from .counts import counted, known
-from .libraries import JOB_RUNNERS, library_of, waits_of
+from .libraries import JOB_RUNNERS, Waits, library_of
 from .rule import Symptom, View
 from .words import period
 
@@ -21,19 +21,21 @@ CHEAP = JOB_RUNNERS | {"anyio"}
 
 def clients(view: View) -> Iterator[Symptom]:
     earlier = {point.labels: point.value for point in view.before.points.get("pool_created", ())}
+    ended = Waits(view)
     for pool, created in counted(view, "pool_created"):
         labels = (pool.label, pool.kind)
-        waits = waits_of(view, pool)
-        acquires = None if pool.wait_count is None else waits.count if waits is not None else 0
-        stay = 2 * pool.instances > pool.created
         if (
             created < DOZENS
             or pool.kind in CHEAP
             or labels == ("default", "thread_pool")
             or pool.label == OTHER
-            or (acquires is not None and acquires > USES * created)
-            or (stay and not earlier.get(labels))  # at start-up: these may be all that there will be
         ):
+            continue
+        waits = ended.of(pool)
+        acquires = None if pool.wait_count is None else waits.count if waits is not None else 0
+        stay = 2 * pool.instances > pool.created
+        at_the_start = stay and not earlier.get(labels)  # these may be all that there will be
+        if at_the_start or (acquires is not None and acquires > USES * created):
             continue
         client = library_of(pool.kind).client
         uses = "" if acquires is None else f", for {acquires} uses of them"

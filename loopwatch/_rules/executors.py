@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from loopwatch._records import Cause
+
+from .roots import OF_STALLS, blocked_by, starved_for
 from .rule import Rule, Symptom, View
 from .shortage import EXECUTORS as KINDS
-from .shortage import Shortage, holder, is_full, shortages
+from .shortage import LONG, Shortage, holder, is_full, shortages
 
+OF_PROCESSES: tuple[Cause, ...] = ("starved", "suspended")
+OF_THREADS: tuple[Cause, ...] = (*OF_PROCESSES, "cpu", "gil")
+"""What stalls a loop and slows down workers as well: no CPU, or for threads no GIL."""
 CRITICAL = 5.0
 """Seconds of a look-up in the DNS after which clients give up."""
 
@@ -29,7 +35,17 @@ def _starved(view: View) -> Iterator[Symptom]:
             evidence=short.evidence,
             fix=_remedy(short, is_default),
             count=max(1, short.slow),
+            because=_root(view, short),
         )
+
+
+def _root(view: View, short: Shortage) -> str | None:
+    """Return the rule that names why workers are slow, if a loop of this process suffers from the same."""
+    computes = short.pool.kind == "process_pool"
+    found = blocked_by(view, max(short.oldest_wait, short.wait_p99 or 0.0, LONG))
+    if found in map(OF_STALLS.get, OF_PROCESSES if computes else OF_THREADS):
+        return found
+    return OF_STALLS["starved"] if computes and starved_for(view) else None
 
 
 def _workers(short: Shortage) -> str:

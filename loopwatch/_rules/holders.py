@@ -20,6 +20,7 @@ def held_too_long(view: View) -> Iterator[Symptom]:
         view, (one for one in _borrowed(view) if not one[1].gone and one[1].overdue)
     ):
         longest = held[0]
+        is_stuck = (longest.task_name, longest.coroutine) in deadlocked(view)
         yield Symptom(
             rule="LW304",
             key=(pool.kind, pool.label, coroutine),
@@ -30,7 +31,7 @@ def held_too_long(view: View) -> Iterator[Symptom]:
             fix="give the connection back before waiting for something else: leave its `async with` block "
             "first. If it is meant to be held, install(hold_threshold=...) says for how long it may",
             count=len(held),
-            because="LW205" if in_deadlock(view, longest) else blocked_by(view, min(longest.held, WINDOW)),
+            because="LW205" if is_stuck else blocked_by(view, min(longest.held, WINDOW)),
         )
 
 
@@ -86,9 +87,7 @@ def _held(
         yield pool, coroutine, held
 
 
-def in_deadlock(view: View, borrower: Borrower) -> bool:
-    """Whether who has a connection is known to be in a deadlock."""
-    return borrower.task_name is not None and any(
-        one.leak == "deadlock" and (one.task_name, one.coroutine) == (borrower.task_name, borrower.coroutine)
-        for one in view.now.lost
-    )
+def deadlocked(view: View) -> frozenset[tuple[str | None, str | None]]:
+    """Return the tasks that are known to be in a deadlock: their names and coroutines."""
+    found = ((one.task_name, one.coroutine) for one in view.now.lost if one.leak == "deadlock")
+    return frozenset((name, coroutine) for name, coroutine in found if name is not None)

@@ -103,8 +103,16 @@ def library_of(kind: str) -> Library:
     return LIBRARIES.get(kind) or Library(kind, "its limit", "", f"{kind} pool", "pool")
 
 
-def waits_of(view: View, pool: Pool) -> Distribution | None:
-    """Return the waits for a pool that ended in the window; None if none did, or they are not known."""
-    facts = library_of(pool.kind).facts
-    labels = (pool.label, pool.kind) if facts == "pool" else (pool.label,)
-    return view.distributions(f"{facts}_wait").get(labels)
+class Waits:
+    """The waits that ended in the window."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._found: dict[str, Mapping[tuple[str, ...], Distribution]] = {}
+
+    def of(self, pool: Pool) -> Distribution | None:
+        """Return those for a pool; None if there were none, or they are not known."""
+        facts = library_of(pool.kind).facts
+        if facts not in self._found:
+            self._found[facts] = self._view.distributions(f"{facts}_wait")
+        return self._found[facts].get((pool.label, pool.kind) if facts == "pool" else (pool.label,))

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from loopwatch._measures import Distribution
+from loopwatch._records import Stall
 
-from .roots import blocked_by
+from .roots import OF_STALLS, blocked_by, starved_for
 from .rule import WINDOW, Rule, Symptom, View
-from .stalls import BAD, Group, groups, loop_of
+from .stall_groups import BAD, Group, by_loop, groups
+from .stalls import loop_of, starved
 from .words import period, span, times
 
 SATURATED = 0.9
@@ -32,6 +34,8 @@ def _saturated(view: View) -> Iterator[Symptom]:
         if active + idle < ENOUGH or active < SATURATED * (active + idle):
             continue
         utilization = active / (active + idle)
+        without_a_cpu = starved_for(view).get(name, 0.0)
+        only_starved = active - without_a_cpu < SATURATED * (active + idle)
         delay = (delays[name,].quantile(0.99) if (name,) in delays else None) or 0.0
         yield Symptom(
             rule="LW103",
@@ -48,16 +52,19 @@ def _saturated(view: View) -> Iterator[Symptom]:
             },
             fix="give it less to do: more worker processes, heavy work in a process pool, fewer requests at "
             "once; agent.tasks() and a profile show what there is most of",
-            because=blocked_by(view, min(view.seconds, WINDOW), name),
+            because=OF_STALLS["starved"]
+            if without_a_cpu and only_starved
+            else blocked_by(view, min(view.seconds, WINDOW), name),
         )
 
 
 def _collecting(view: View) -> Iterator[Symptom]:
     """Collections stop all loops alike: that of the loop which lost most is told."""
-    stalls = dict(groups(view, lambda stall: (stall.loop_name,), lambda stall: stall.cause == "gc"))
+    stalls = dict(groups(view, by_loop, _by_itself))
     pauses = view.distributions("gc_pause")
     names = {name for name, _ in pauses} | {name for (name,) in stalls}
-    lost = {name: _paused(pauses, name) for name in names}
+    without_a_cpu = starved_for(view)  # which makes pauses longer: that part is not the collector's
+    lost = {name: max(0.0, _paused(pauses, name) - without_a_cpu.get(name, 0.0)) for name in names}
     if not lost:
         return
     name = max(lost, key=lambda name: (lost[name], (name,) in stalls))
@@ -83,6 +90,10 @@ def _collecting(view: View) -> Iterator[Symptom]:
         "fewer objects for long: a full collection looks at each of them",
         count=group.count if group else runs,
     )
+
+
+def _by_itself(stall: Stall) -> Stall | None:
+    return stall if stall.cause == "gc" and starved(stall) is None else None
 
 
 def _paused(pauses: Mapping[tuple[str, ...], Distribution], name: str) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from loopwatch._records import Borrower, Pool
 
 from .clients import clients
-from .holders import held_by_nobody, held_too_long, in_deadlock
+from .holders import deadlocked, held_by_nobody, held_too_long
 from .libraries import library_of
 from .refusals import rejections, timeouts
 from .roots import blocked_by
@@ -105,7 +105,8 @@ def _root(view: View, short: Shortage) -> str | None:
     most = min(short.used, len(borrowers)) / 2
     if most and sum(one.gone for one in borrowers) >= most:
         return "LW305"
-    if most and sum(in_deadlock(view, one) for one in borrowers) >= most:
+    stuck = deadlocked(view)
+    if most and sum((one.task_name, one.coroutine) in stuck for one in borrowers) >= most:
         return "LW205"
     blocked = blocked_by(view, max(short.oldest_wait, short.wait_p99 or 0.0, LONG))
     if blocked is not None:

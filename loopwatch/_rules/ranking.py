@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from loopwatch._records import Finding
@@ -13,27 +13,38 @@ from .course import weight
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Return ``findings``, the most severe first, each followed by what follows from it.
 
-    A cause that is no finding itself is no longer named.
+    A cause weighs as much as the worst that follows from it. One that is no finding itself is not named.
     """
-    waiting = sorted(findings, key=lambda one: (-weight(one.severity), one.rule, -one.count, one.first_seen))
+    waiting = sorted(findings, key=_key)
     there = {one.rule for one in waiting}
-    told: list[Finding] = []
+    trees: list[list[Finding]] = []
     for one in waiting:
         if one.because not in there or one.because == one.rule:
-            _tell(replace(one, because=None), waiting, told)
+            trees.append(_grown(one, waiting, trees))
     for one in waiting:  # of several that name each other the most severe is the cause
-        if not any(_same(one, other) for other in told):
-            _tell(replace(one, because=None), waiting, told)
-    return tuple(told)
+        if not _told(one, trees):
+            trees.append(_grown(one, waiting, trees))
+    trees.sort(key=lambda tree: max(weight(one.severity) for one in tree), reverse=True)
+    return tuple(one for tree in trees for one in tree)
 
 
-def _tell(one: Finding, waiting: Iterable[Finding], told: list[Finding]) -> None:
-    """Add a finding, and below the first one of its rule what follows from that."""
-    told.append(one)
-    for other in waiting:
-        if other.because == one.rule != other.rule and not any(_same(other, known) for known in told):
-            _tell(other, waiting, told)
+def _key(one: Finding) -> tuple[object, ...]:
+    return (-weight(one.severity), one.rule, -one.count, one.first_seen)
 
 
-def _same(one: Finding, other: Finding) -> bool:
-    return (one.rule, one.key) == (other.rule, other.key)
+def _grown(root: Finding, waiting: Sequence[Finding], trees: Sequence[Sequence[Finding]]) -> list[Finding]:
+    """Return a cause and, below the first of its rule, what follows from it."""
+    tree = [replace(root, because=None)]
+    place = 0
+    while place < len(tree):
+        rule = tree[place].rule
+        followers = [
+            one for one in waiting if one.because == rule != one.rule and not _told(one, [*trees, tree])
+        ]
+        tree[place + 1 : place + 1] = followers
+        place += 1
+    return tree
+
+
+def _told(one: Finding, trees: Iterable[Iterable[Finding]]) -> bool:
+    return any((one.rule, one.key) == (other.rule, other.key) for tree in trees for other in tree)

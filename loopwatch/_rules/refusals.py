@@ -5,27 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from .counts import counted, known
-from .libraries import library_of, waits_of
+from .libraries import Waits, library_of
 from .roots import blocked_by
 from .rule import Symptom, View
-from .shortage import LONG, callers, named, short_pools
-from .words import period, span, times
+from .shortage import LONG, callers, is_full, named, p99_of, short_pools
+from .words import period, times
 
 
 def timeouts(view: View) -> Iterator[Symptom]:
     short = {(one.pool.kind, one.pool.label) for one in short_pools(view)}
+    ended = Waits(view)
     for pool, count in counted(view, "pool_timeouts", "database_timeouts"):
         library = library_of(pool.kind)
-        waits = waits_of(view, pool)
+        waits = ended.of(pool)
         p99 = waits.quantile(0.99) if waits is not None else None
-        is_short = (pool.kind, pool.label) in short
+        is_short = is_full(pool) or (pool.kind, pool.label) in short
         yield Symptom(
             rule="LW302",
             key=(pool.kind, pool.label),
             severity="critical",
             summary=f"{callers(count)} of {named(pool)} gave up waiting for a connection "
             f"{period(view.seconds)}"
-            f"{f'; p99 of the waits {span(p99)}' if p99 else ''}",
+            f"{f'; their waits: {p99_of(p99)}' if p99 else ''}",
             evidence=known(
                 timeouts=count,
                 waits=None if waits is None else waits.count,

@@ -23,6 +23,18 @@ OF_STALLS: Mapping[Cause, str] = {
 MOST = 0.5
 """Share of a time for which a loop has to have stood still, for what went wrong then to follow from it."""
 
+QUEUED = 0.1
+"""Share of the time for which a loop's thread had no CPU, from which on the machine is too busy."""
+YOUNG = 30.0
+"""Seconds of which it has to be a share in a process that is younger than that."""
+
+
+def starved_for(view: View) -> dict[str, float]:
+    """Return for how many seconds of the window loops were ready but had no CPU, by loop, where too many."""
+    least = QUEUED * max(view.seconds, YOUNG)
+    queued = view.increases("runqueue_time").items()
+    return {name: seconds for (name,), seconds in queued if seconds >= least}
+
 
 def stalled_for(view: View, seconds: float, loop_name: str | None = None) -> dict[Cause, float]:
     """Return the seconds of the last ``seconds`` for which a loop stood still, by cause.

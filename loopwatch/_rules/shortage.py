@@ -9,7 +9,7 @@ from loopwatch._measures import Distribution
 from loopwatch._records import Borrower, Pool
 from loopwatch.facts import BUCKETS, NOBODY, OTHER
 
-from .libraries import JOB_RUNNERS, library_of, waits_of
+from .libraries import JOB_RUNNERS, Waits, library_of
 from .rule import View
 from .stand import stands
 from .words import place, span
@@ -61,15 +61,12 @@ class Shortage:
 
     @property
     def waited(self) -> str:
-        """How long callers wait, in words: ``p99 4.2 s``."""
-        if self.wait_p99 is not None and self.wait_p99 >= SLOW:
-            over = "over " if self.wait_p99 >= BUCKETS[-1] else ""
-            return f"p99 {over}{span(self.wait_p99)}"
-        return (
-            f"the oldest for {span(self.oldest_wait)}"
-            if self.pool.oldest_wait
-            else "for how long is not known"
-        )
+        """How long callers wait, in words: ``p99 4.2 s``; of one who still waits for longer, how long."""
+        if self.wait_p99 is not None and self.wait_p99 >= max(SLOW, self.oldest_wait):
+            return p99_of(self.wait_p99)
+        if self.pool.oldest_wait is None:
+            return "for how long is not known"
+        return f"the oldest for {span(self.oldest_wait)}"
 
     @property
     def longest(self) -> Borrower | None:
@@ -82,9 +79,10 @@ def shortages(view: View) -> Iterator[Shortage]:
 
     Not of those beyond the labels told apart, whose numbers are added up over different pools.
     """
+    ended = Waits(view)
     for pool in view.now.pools:
         if pool.kind not in JOB_RUNNERS and pool.label != OTHER and pool.pending and pool.used is not None:
-            waits = waits_of(view, pool)
+            waits = ended.of(pool)
             slow = _slower(waits, SLOW)
             often = waits is not None and slow >= max(MANY, SHARE * waits.count)
             # Of a library that is read without its waits, the length of the queue has to do.
@@ -110,6 +108,11 @@ def named(pool: Pool) -> str:
     if pool.label in (NOBODY, OTHER):
         return f"a {name} pool that is {'not known by name' if pool.label == NOBODY else 'one of very many'}"
     return f"the {name} pool `{pool.label}`"
+
+
+def p99_of(waits: float) -> str:
+    """Write a 99th percentile of waits, which a histogram tells up to its highest bound."""
+    return f"p99 {'over ' if waits >= BUCKETS[-1] else ''}{span(waits)}"
 
 
 def callers(count: int) -> str:

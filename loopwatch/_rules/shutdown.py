@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from loopwatch._records import DrainReport, Task
+from loopwatch._records import DrainReport, Lost, LostReason, Task
 
 from .roots import blocked_by
 from .rule import Rule, Symptom, View
+from .tasks import REMEMBERED
 from .words import place, span
 
 NAMED = 3
 """Kinds of work that are named; of further ones there is the number."""
+UNATTENDED: tuple[tuple[str, LostReason], ...] = (
+    ("LW204", "unreferenced"),
+    ("LW201", "destroyed_pending"),
+    ("LW202", "unretrieved_exception"),
+)
+"""Rules of tasks that nobody waits for, by what was lost."""
 SLOW = 5.0
 """Seconds of a drain from which on somebody may wonder what it waits for."""
 
@@ -38,7 +45,29 @@ def _incomplete(view: View) -> Iterator[Symptom]:
         },
         fix=_fix(left),
         count=cancelled + abandoned,
+        because=_unattended(view, left),
     )
+
+
+def _unattended(view: View, report: DrainReport) -> str | None:
+    """Return the rule of the tasks that nobody holds or asks for, if those left are mostly of their sites.
+
+    Or made by such: nobody waits for them at a shutdown either.
+    """
+    left = (*report.cancelled, *report.abandoned)
+    for rule, reason in UNATTENDED:
+        sites = {one.site for one in view.now.lost if one.reason == reason and _lives_on(view, one)}
+        parents = {task.coroutine for task in left if task.site in sites}
+        if sum(task.site in sites or task.parent in parents for task in left) > len(left) / 2:
+            return rule
+    return None
+
+
+def _lives_on(view: View, lost: Lost) -> bool:
+    """Whether there is still a finding of such a loss."""
+    if lost.reason == "unreferenced":
+        return view.values("task_leaked").get(("unreferenced",), 0.0) > 0
+    return view.now.taken_at - lost.lost_at < REMEMBERED
 
 
 def _counted(report: DrainReport) -> str:

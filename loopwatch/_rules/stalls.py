@@ -3,151 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 
-from loopwatch._records import Cause, Severity, Stall
-from loopwatch.facts import NOBODY
+from loopwatch._records import Cause, Stall
 
 from .remedies import remedy
-from .rule import WINDOW, Rule, Symptom, View
-from .words import period, place, span, times
+from .roots import starved_for
+from .rule import Rule, Symptom, View
+from .stall_groups import HELD, LONG, by_culprit, by_loop, groups
+from .words import period, place, span
 
-MANY = 3
-"""Stalls of one kind in the window, from which on they are no accident..."""
-LONG = 1.0
-"""...or seconds of stalls of one kind in the window."""
-BAD = 0.1
-"""Share of the window from which on users notice: as many of their requests have to wait."""
-YOUNG = 20.0
-"""Seconds of which it has to be a share in a process that is younger than that."""
-QUEUED = 0.1
-"""Share of the time for which a loop's thread had no CPU, from which on that is told without a stall, too."""
-HELD = 0.5
-"""Share of the stalls for which the watchdog must have waited for the GIL, to say that they held it."""
-
-KEPT = 256
-"""Stalls that a snapshot has at most."""
-
-Key = tuple[str, ...]
+COMPUTED = 0.1
+"""Seconds of CPU time in one stall that would have made it one alone, by the default threshold."""
+FEW = 0.5
+"""Share of the samples that may show another callback than before, for one function to have computed most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Stalls that have something in common, oldest first."""
-
-    stalls: tuple[Stall, ...]
-    seconds: float
-    """Over which they were counted."""
-
-    @property
-    def last(self) -> Stall:
-        """The newest, maybe in progress."""
-        return self.stalls[-1]
-
-    @property
-    def count(self) -> int:
-        """How many."""
-        return len(self.stalls)
-
-    @property
-    def total(self) -> float:
-        """Seconds of all."""
-        return sum(stall.duration for stall in self.stalls)
-
-    @property
-    def worst(self) -> float:
-        """Seconds of the longest."""
-        return max(stall.duration for stall in self.stalls)
-
-    def sum(self, evidence: str) -> float:
-        """Add up a number of the stalls' evidence."""
-        return sum(stall.evidence.get(evidence, 0.0) for stall in self.stalls)
-
-    @property
-    def told(self) -> bool:
-        """Whether there is enough of them to say so."""
-        return self.count >= MANY or self.total >= LONG
-
-    @property
-    def bad(self) -> bool:
-        """Whether much time is lost, again and again."""
-        return self.count >= MANY and self.total >= BAD * max(self.seconds, YOUNG)
-
-    @property
-    def severity(self) -> Severity:
-        """Critical when users notice: much time is lost, again and again, or right now."""
-        going_on = self.last.in_progress and self.last.duration >= LONG
-        return "critical" if going_on or self.bad else "warning"
-
-    @property
-    def held_the_gil(self) -> bool:
-        """Whether other threads, the watchdog for one, waited for the GIL for most of the time."""
-        late = self.sum("watchdog_late_s") - self.sum("watchdog_runqueue_s")
-        return late >= HELD * self.total
-
-    @property
-    def evidence(self) -> dict[str, float]:
-        """The numbers that a finding rests on."""
-        numbers = {
-            "stalls": self.count,
-            "total_s": self.total,
-            "worst_s": self.worst,
-            "window_s": self.seconds,
-            **({"in_progress_s": self.last.duration} if self.last.in_progress else {}),
-        }
-        for name in ("cpu_s", "gc_s", "runqueue_s", "throttled_s", "asleep_s"):
-            numbers[name] = self.sum(name)
-        return {name: round(value, 3) for name, value in numbers.items()}
-
-    @property
-    def how_often(self) -> str:
-        """Write how often, and how long."""
-        going_on = f", and does so right now, for {span(self.last.duration)} so far"
-        if self.count == 1 and self.last.in_progress:
-            return f"since {span(self.last.duration)} ago, and does so still"
-        how_long = f"for {span(self.worst)}" if self.count == 1 else f"worst {span(self.worst)}"
-        how_often = f"{times(self.count)} {period(self.seconds)}, {how_long}"
-        return how_often + (going_on if self.last.in_progress else "")
-
-
-def groups(
-    view: View, key: Callable[[Stall], Key], counts: Callable[[Stall], bool]
-) -> Iterator[tuple[Key, Group]]:
-    """Yield the stalls of the window that ``counts`` says are to be told, if enough of them, worst first.
-
-    Where more stalls were seen than are kept, the window is as long as those that are reach back.
-    """
-    now, kept = view.now.taken_at, view.now.stalls
-    found: dict[Key, list[Stall]] = {}
-    for stall in kept:
-        if stall.started_at + stall.duration > now - WINDOW and counts(stall):
-            found.setdefault(key(stall), []).append(stall)
-    reaches = now - kept[0].started_at if len(kept) >= KEPT else WINDOW
-    seconds = min(WINDOW, view.seconds, reaches)
-    made = [(named, Group(tuple(stalls), seconds)) for named, stalls in found.items()]
-    for named, group in sorted(made, key=lambda one: -one[1].total):
-        if group.told:
-            yield named, group
-
-
-def _because_of(*causes: Cause) -> Callable[[Stall], bool]:
+def _because_of(cause: Cause) -> Callable[[Stall], Stall | None]:
     """Tell the stalls of a cause from others; imports, which happen once, are a rule of their own."""
-    return lambda stall: stall.cause in causes and not _imports(stall)
+    return lambda stall: stall if stall.cause == cause and _imported(stall) is None else None
 
 
-def _imports(stall: Stall) -> bool:
+def _imported(stall: Stall) -> Stall | None:
     importing = bool(stall.evidence.get("importing"))
-    return importing and stall.cause in ("cpu", "blocking", "unknown")
+    return stall if importing and stall.cause in ("cpu", "blocking", "unknown") else None
 
 
-def _by_culprit(stall: Stall) -> Key:
-    if stall.culprit is None:
-        return (NOBODY,)
-    return (stall.culprit.name, stall.call) if stall.call else (stall.culprit.name,)
+def _computed(stall: Stall) -> Stall | None:
+    """Return what of a stall one function computed: of one that was longer for want of a CPU, that part.
+
+    That alone would have been a stall on a machine with nothing else to do, and takes the CPU from others.
+    """
+    if stall.cause not in ("starved", "unknown") or stall.culprit is None or stall.in_progress:
+        return _because_of("cpu")(stall)
+    computed = stall.evidence.get("cpu_s", 0.0)
+    one_callback = stall.evidence.get("samples_of_new_callbacks", 0.0) < FEW * stall.samples
+    if computed >= COMPUTED and one_callback and not stall.evidence.get("importing"):
+        return replace(stall, duration=min(computed, stall.duration))
+    return None
 
 
-def _by_loop(stall: Stall) -> Key:
-    return (stall.loop_name,)
+def starved(stall: Stall) -> Stall | None:
+    """Tell what was for want of a CPU: also a collection that was as long as it was for that alone."""
+    queued = stall.evidence.get("runqueue_s", 0.0) >= HELD * stall.duration
+    return stall if stall.cause == "starved" or (stall.cause == "gc" and queued) else None
 
 
 def _who(stall: Stall) -> str:
@@ -164,7 +63,7 @@ def loop_of(name: str) -> str:
 
 
 def _computing(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, _by_culprit, _because_of("cpu")):
+    for key, group in groups(view, by_culprit, _computed):
         held = group.held_the_gil
         yield Symptom(
             rule="LW101",
@@ -182,7 +81,7 @@ def _computing(view: View) -> Iterator[Symptom]:
 
 
 def _waiting(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, _by_culprit, _because_of("blocking")):
+    for key, group in groups(view, by_culprit, _because_of("blocking")):
         held = group.held_the_gil
         yield Symptom(
             rule="LW102",
@@ -199,7 +98,7 @@ def _waiting(view: View) -> Iterator[Symptom]:
 
 
 def _flooded(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, _by_loop, _because_of("flood")):
+    for key, group in groups(view, by_loop, _because_of("flood")):
         ready = max(stall.evidence.get("ready_callbacks", 0.0) for stall in group.stalls)
         at_once = f", up to {ready:.0f} ready at once" if ready else ""
         seen = f"; seen most: {place(group.last.culprit)}" if group.last.culprit else ""
@@ -217,7 +116,7 @@ def _flooded(view: View) -> Iterator[Symptom]:
 
 
 def _gil(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, _by_culprit, _because_of("gil")):
+    for key, group in groups(view, by_culprit, _because_of("gil")):
         yield Symptom(
             rule="LW106",
             key=key,
@@ -231,9 +130,8 @@ def _gil(view: View) -> Iterator[Symptom]:
 
 
 def _starved(view: View) -> Iterator[Symptom]:
-    queued = view.increases("runqueue_time")
     told = set()
-    for key, group in groups(view, _by_loop, _because_of("starved")):
+    for key, group in groups(view, by_loop, starved):
         told.add(key)
         throttled = group.sum("throttled_s") >= HELD * group.total
         yield Symptom(
@@ -246,13 +144,13 @@ def _starved(view: View) -> Iterator[Symptom]:
             fix=_more_cpu(throttled),
             count=group.count,
         )
-    for key, seconds in queued.items():
-        if key not in told and seconds >= QUEUED * max(view.seconds, WINDOW / 2):
+    for name, seconds in starved_for(view).items():
+        if (name,) not in told:
             yield Symptom(
                 rule="LW107",
-                key=key,
+                key=(name,),
                 severity="warning",
-                summary=f"{loop_of(*key)} was ready but had no CPU for {span(seconds)} "
+                summary=f"{loop_of(name)} was ready but had no CPU for {span(seconds)} "
                 f"{period(view.seconds)}, in pieces too short to be stalls",
                 evidence={"runqueue_s": round(seconds, 3), "window_s": round(view.seconds, 3)},
                 fix=_more_cpu(throttled=False),
@@ -273,7 +171,7 @@ def _more_cpu(throttled: bool) -> str:
 
 
 def _suspended(view: View) -> Iterator[Symptom]:
-    found = list(groups(view, _by_loop, _because_of("suspended")))
+    found = list(groups(view, by_loop, _because_of("suspended")))
     for _, group in found[:1]:  # it stops the whole process: the other loops say the same
         yield Symptom(
             rule="LW108",
@@ -288,8 +186,7 @@ def _suspended(view: View) -> Iterator[Symptom]:
 
 
 def _unexplained(view: View) -> Iterator[Symptom]:
-    unknown = _because_of("unknown")
-    for key, group in groups(view, _by_loop, lambda stall: unknown(stall) and not stall.in_progress):
+    for key, group in groups(view, by_loop, _unknown):
         yield Symptom(
             rule="LW109",
             key=key,
@@ -302,8 +199,15 @@ def _unexplained(view: View) -> Iterator[Symptom]:
         )
 
 
+def _unknown(stall: Stall) -> Stall | None:
+    told = stall.in_progress or _computed(stall) is not None
+    return None if told else _because_of("unknown")(stall)
+
+
 def _importing(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, _by_loop, _imports):
+    for key, group in groups(view, by_loop, _imported):
+        if group.total < LONG:
+            continue  # some libraries import a little again and again
         worst = max(group.stalls, key=lambda stall: stall.duration)
         yield Symptom(
             rule="LW110",

@@ -17,7 +17,14 @@ TIMEOUT = 240.0
 class Program:
     """A running ``python -m MODULE``, and what it prints. Ends with ``opened`` at the latest."""
 
-    def __init__(self, opened: ExitStack, directory: Path, *words: str, **environ: str) -> None:
+    def __init__(
+        self,
+        opened: ExitStack,
+        directory: Path,
+        *words: str,
+        timeout: float = TIMEOUT,
+        **environ: str,
+    ) -> None:
         path = os.pathsep.join(filter(None, sys.path))
         self._process = opened.enter_context(
             subprocess.Popen(
@@ -32,7 +39,8 @@ class Program:
             )
         )
         opened.callback(self._kill)
-        overdue = threading.Timer(TIMEOUT, self._kill)
+        self._timeout = timeout
+        overdue = threading.Timer(timeout, self._kill)
         overdue.daemon = True
         overdue.start()
         opened.callback(overdue.cancel)
@@ -69,10 +77,10 @@ class Program:
             self._process.send_signal(number)
         # Not communicate(): it would miss what line() has buffered but not read. The timer ends a wait.
         rest = self._process.stdout.read()
-        self._process.wait(TIMEOUT)
+        self._process.wait(self._timeout)
         return rest
 
     @property
     def status(self) -> int:
         """Its exit status, once it has ended."""
-        return self._process.wait(TIMEOUT)
+        return self._process.wait(self._timeout)

@@ -69,9 +69,11 @@ class CpuWaits:
 def but_stalls(text: str) -> list[str]:
     """Return the lines a program wrote without what was said of stalls: a busy machine has some of its own.
 
-    That is written by a thread, so it may begin within a line of the program's, after a part of it.
+    Nor what was found of them. That is written by a thread, so it may begin within a line of the program's,
+    after a part of it.
     """
-    return re.sub(r"loopwatch: (event loop|\d+ more stalls not logged).*\n?", "", text).splitlines()
+    said = r"loopwatch: (event loop|LW1\d\d |\d+ more (stalls|findings) not logged).*\n?"
+    return re.sub(said, "", text).splitlines()
 
 
 def told_of(

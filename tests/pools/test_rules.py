@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ import loopwatch
 from loopwatch import Agent
 from loopwatch._rules.rule import Symptom
 from loopwatch._rules.shortage import LONG
-from tests.looks import look, until_seen
+from tests.looks import look, symptoms, until_seen
 
 httpx = pytest.importorskip("httpx", reason="needs: httpx")
 
@@ -234,6 +235,89 @@ def test_holders_that_wait_for_a_second_connection(agent: Agent, engine: Any) ->
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_a_pool_is_full_because_the_loop_stands_still(agent: Agent, engine: Any) -> None:
+    async def report() -> None:
+        async with engine.connect():
+            time.sleep(0.4)
+
+    async def main() -> None:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(12):
+                group.create_task(report())
+        await engine.dispose()
+
+    seen: list[Symptom] = []
+
+    def watch() -> None:
+        while not any(one.rule == "LW301" for one in seen) and running.is_alive():
+            seen.extend(symptoms(agent.snapshot()))
+            ended.wait(0.05)
+
+    ended = Event()
+    running = Thread(target=asyncio.run, args=(main(),))
+    watching = Thread(target=watch)
+    running.start()
+    watching.start()
+    running.join()
+    ended.set()
+    watching.join()
+    symptom = next(one for one in seen if one.rule == "LW301")
+    assert symptom.because in ("LW102", "LW107"), (symptom, agent.stalls())  # or there is no CPU to go on
+    assert symptom.evidence["oldest_wait_s"] >= LONG
+
+
+@pytest.mark.parametrize(
+    ("limits", "words", "remedy"),
+    [
+        ({"limit": 2}, "is full: 2 of 2 connections are in use", "raise limit above 2 "),
+        (
+            {"limit": 100, "limit_per_host": 2},
+            "has 2 of 100 connections in use, yet the limit for one host is full",
+            "raise limit_per_host (",
+        ),
+    ],
+)
+def test_an_aiohttp_connector(agent: Agent, limits: dict[str, int], words: str, remedy: str) -> None:
+    aiohttp = pytest.importorskip("aiohttp", reason="needs: aiohttp")
+
+    async def main() -> None:
+        async with (
+            server() as remote,
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(**limits)) as session,
+        ):
+
+            async def fetch() -> None:
+                async with session.get(remote.url) as response:
+                    await response.read()
+
+            tasks = [asyncio.create_task(fetch()) for _ in range(6)]
+            symptom = one(await until_seen(agent, "LW301"), "LW301")
+            assert words in symptom.summary
+            assert "and 4 callers wait" in symptom.summary
+            assert symptom.fix.startswith(remedy)
+            remote.may.set()
+            await asyncio.gather(*tasks)
+
+    asyncio.run(main())
+
+
+def test_the_limit_of_synchronous_endpoints(agent: Agent) -> None:
+    to_thread = pytest.importorskip("anyio.to_thread", reason="needs: anyio")
+    leave = Event()
+
+    async def main() -> None:
+        to_thread.current_default_thread_limiter().total_tokens = 2
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(to_thread.run_sync(leave.wait, 30))
+            symptom = one(await until_seen(agent, "LW306"), "LW306")
+            leave.set()
+        assert "all 2 threads of the anyio limiter `default` are at work and 3 calls wait" in symptom.summary
+        assert "raise total_tokens above 2" in symptom.fix
 
     asyncio.run(main())
 

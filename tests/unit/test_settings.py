@@ -25,6 +25,8 @@ NAMES = (
     "hold_dump",
     "hold_threshold",
     "console_socket",
+    "ignore",
+    "allow",
 )
 
 
@@ -72,6 +74,10 @@ def test_every_field_can_be_given_as_argument_and_as_variable() -> None:
         ("hold_threshold", 1, "1", 1.0),
         ("hold_threshold", 86400, "86400", 86400.0),
         ("hold_threshold", None, "none", None),
+        ("ignore", ("LW104",), "LW104", ("LW104",)),
+        ("ignore", ["LW104", "LW101:shop.*"], " LW104, LW101:shop.* ,", ("LW104", "LW101:shop.*")),
+        ("ignore", ("LW301:db:5432/shop",), "LW301:db:5432/shop", ("LW301:db:5432/shop",)),
+        ("allow", ["shop.startup.*", "main"], "shop.startup.*,main", ("shop.startup.*", "main")),
     ],
 )
 def test_argument_and_variable_mean_the_same(
@@ -133,6 +139,18 @@ def test_argument_and_variable_mean_the_same(
         ("hold_dump", "/no/such/place/hold.dump", "/no/such/place"),
         ("hold_dump", "/", "file"),
         ("hold_dump", "a\0b", "null character"),
+        ("ignore", "LW104", "not a sequence of texts"),
+        ("ignore", 104, "ignore=('LW104'"),
+        ("ignore", (104,), "104"),
+        ("ignore", ("LW999",), "there is no rule 'LW999'"),
+        ("ignore", ("lw104",), "did you mean LW104?"),
+        ("ignore", ("LW104", "app.startup.*"), "there is no rule 'app.startup.*'"),
+        ("ignore", ("LW101:",), "no pattern after its colon"),
+        ("allow", "app.startup.*", "not a sequence of texts"),
+        ("allow", None, "not a sequence of texts"),
+        ("allow", ("",), "not a text with something in it"),
+        ("allow", ("*",), "allows everything"),
+        ("allow", ("LW101:app.*",), "Write ignore=('LW101:app.*',)."),
     ],
 )
 def test_a_wrong_argument_is_named_with_its_value_and_what_to_write(
@@ -160,6 +178,8 @@ def test_a_wrong_argument_is_named_with_its_value_and_what_to_write(
         ("hold_threshold", "0", "1 to 86400"),
         ("app_packages", "shop;jobs", "module names"),
         ("hold_dump", "/no/such/place/hold.dump", "/no/such/place"),
+        ("ignore", "LWX104", "did you mean LW104?"),
+        ("allow", "*", "allows everything"),
     ],
 )
 def test_a_wrong_variable_is_named_with_its_value_and_what_to_write(name: str, text: str, says: str) -> None:
@@ -229,7 +249,7 @@ def test_the_program_names_the_service_otherwise(
     [
         ("LOOPWATCH_STALL_TRESHOLD", "did you mean LOOPWATCH_STALL_THRESHOLD?"),
         ("LOOPWATCH_THRESHOLD", "did you mean LOOPWATCH_HOLD_THRESHOLD?"),
-        ("LOOPWATCH_PORT", "known are LOOPWATCH_APP_PACKAGES, LOOPWATCH_"),
+        ("LOOPWATCH_PORT", "known are LOOPWATCH_ALLOW, LOOPWATCH_APP_PACKAGES, LOOPWATCH_DISABLED, "),
         ("LOOPWATCH_DISABLE", "did you mean LOOPWATCH_DISABLED?"),
     ],
 )

@@ -15,6 +15,7 @@ from loopwatch._measures import Distribution, Point
 from loopwatch._records import (
     Borrower,
     DrainReport,
+    Finding,
     Frame,
     Loop,
     Lost,
@@ -149,6 +150,7 @@ class ScriptedAgent:
         self.drained: list[DrainReport] = []
         self.pooled: list[Pool] = []
         self.points: dict[str, tuple[Point, ...]] = {}
+        self.found: list[Finding] = []
 
     def loops(self) -> list[Loop]:
         return self.watched
@@ -167,7 +169,13 @@ class ScriptedAgent:
 
     def snapshot(self) -> Snapshot:
         return Snapshot(
-            0.0, "shop", self.points, tuple(self.watched), tuple(self.said), tuple(self.told_lost)
+            0.0,
+            "shop",
+            self.points,
+            tuple(self.watched),
+            tuple(self.said),
+            tuple(self.told_lost),
+            findings=tuple(self.found),
         )
 
 
@@ -365,9 +373,59 @@ def test_summary_of_a_good_run_and_of_no_agent(screen: Screen) -> None:
     """Nothing found differs from nothing watched."""
     screen.view.summary()
     assert "no stall, and nothing was lost" in screen.text
+    assert screen.text.endswith("What is wrong, and what to do:\n  nothing was found\n")
     screen.agent.watched = []
     screen.view.summary()
-    assert "watches no event loop" in screen.text
+    assert screen.text.endswith("watches no event loop\n")
+
+
+FOUND = Finding(
+    rule="LW101",
+    severity="critical",
+    summary="`json.loads` in `parse` blocked the event loop 14 times",
+    evidence={"stalls": 14.0, "worst_s": 0.612, "gc_s": 0.0},
+    fix="move it to a process pool",
+    first_seen=1.0,
+    last_seen=2.0,
+    count=14,
+    docs_url="docs/rules/LW101.md",
+    key=("shop.answers.parse", "json.loads"),
+)
+POOL_FOUND = dataclasses.replace(
+    FOUND, rule="LW301", severity="warning", summary="the pool is full", key=("httpx",), because="LW101"
+)
+LOST_FOUND = dataclasses.replace(POOL_FOUND, rule="LW201", summary="a task was lost", because=None, more=2)
+
+
+def test_a_finding_is_told_once_as_it_begins(screen: Screen) -> None:
+    screen.now = 6.0
+    screen.agent.found = [FOUND]
+    screen.view.step()
+    assert (
+        "   6.0 s  LW101 critical  `json.loads` in `parse` blocked the event loop 14 times\n" in screen.text
+    )
+    before = screen.text
+    screen.now = 12.0
+    screen.agent.found = [dataclasses.replace(FOUND, count=20), POOL_FOUND]
+    screen.view.step()
+    told = [line for line in screen.text.removeprefix(before).splitlines() if "LW" in line]
+    assert told == ["  12.0 s  LW301 warning  the pool is full"]
+
+
+def test_the_summary_ends_with_what_is_wrong_in_order(screen: Screen) -> None:
+    screen.agent.found = [FOUND, POOL_FOUND, LOST_FOUND]
+    screen.view.summary()
+    assert screen.text.partition("What is wrong, and what to do:\n")[2].splitlines() == [
+        "   1. LW101 critical  `json.loads` in `parse` blocked the event loop 14 times",
+        "      stalls 14, worst 612 ms",
+        "      what to do: move it to a process pool (docs/rules/LW101.md)",
+        "      because of that: LW301 warning  the pool is full",
+        "      stalls 14, worst 612 ms",
+        "      what to do: move it to a process pool (docs/rules/LW101.md)",
+        "   2. LW201 warning  a task was lost (and 2 more like it)",
+        "      stalls 14, worst 612 ms",
+        "      what to do: move it to a process pool (docs/rules/LW101.md)",
+    ]
 
 
 def test_terminal_gets_a_live_table() -> None:

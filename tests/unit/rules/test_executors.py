@@ -7,12 +7,14 @@ from typing import Any
 import pytest
 
 from loopwatch._rules.rule import Symptom
-from tests.looks import borrower, pool, snapshot, symptoms, waits
+from tests.looks import borrower, pool, snapshot, stall, symptoms, waits
 
 
-def look(kind: str = "thread_pool", label: str = "default", points: Any = None, **more: Any) -> list[Symptom]:
+def look(
+    kind: str = "thread_pool", label: str = "default", points: Any = None, stalls: Any = (), **more: Any
+) -> list[Symptom]:
     given = {"max": 8, "used": 8, "pending": 23, "oldest_wait": 4.2, "borrowers": (borrower(held=12.0),)}
-    return symptoms(snapshot(pools=(pool(kind, label, **{**given, **more}),), points=points))
+    return symptoms(snapshot(pools=(pool(kind, label, **{**given, **more}),), points=points, stalls=stalls))
 
 
 def test_the_default_executor_holds_up_the_dns() -> None:
@@ -66,3 +68,21 @@ def test_the_words_for_each_kind(kind: str, words: str, remedy: str) -> None:
     assert words in found.summary
     assert "DNS" not in found.summary
     assert remedy in found.fix
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause", "because"),
+    [
+        ("process_pool", "starved", "LW107"),
+        ("process_pool", "gil", None),
+        ("thread_pool", "starved", "LW107"),
+        ("thread_pool", "gil", "LW106"),
+        ("thread_pool", "cpu", "LW101"),
+        ("thread_pool", "blocking", None),  # of the loop's own thread alone
+    ],
+)
+def test_workers_that_get_no_cpu_or_no_gil(kind: str, cause: Any, because: str | None) -> None:
+    [found] = look(kind, "resize", stalls=(stall(4.0, cause),))
+    assert found.because == because
+    [found] = look(kind, "resize", stalls=(stall(2.0, cause),))  # of the 4.2 s waited
+    assert found.because is None

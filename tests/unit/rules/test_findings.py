@@ -19,7 +19,7 @@ from loopwatch._pace import BURST
 from loopwatch._rules.course import APART, EVERY
 from loopwatch._rules.findings import COMPONENT, SHARE, Findings
 from loopwatch._rules.history import STEP
-from loopwatch._rules.rule import WINDOW, Rule, Symptom, View
+from loopwatch._rules.rule import BY_FUNCTION, WINDOW, Rule, Symptom, View
 from loopwatch._rules.sightings import NAMED
 from loopwatch._settings import Settings
 from loopwatch._store.outbox import Outbox
@@ -171,6 +171,14 @@ def test_the_most_severe_comes_first_and_below_it_what_follows_from_it() -> None
     ]
 
 
+def test_a_cause_weighs_as_much_as_what_follows_from_it() -> None:
+    table = Table(*((f"LW{number}", 1) for number in (101, 204, 501)))
+    found = table.look(
+        symptom("LW101"), symptom("LW204"), symptom("LW501", severity="critical", because="LW204")
+    )
+    assert [one.rule for one in found] == ["LW204", "LW501", "LW101"]
+
+
 def test_a_cause_that_is_not_found_is_not_named() -> None:
     table = Table(("LW101", 2), ("LW301", 1))
     [pool] = table.look(symptom("LW301", "httpx", because="LW101"), symptom("LW101"))
@@ -217,7 +225,7 @@ def test_the_log_is_kept_from_a_flood(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.messages) == BURST
     assert table.findings.log_suppressed == 20 - BURST
     assert len(table.told()) == 20
-    table.findings.end(lambda: None)
+    table.findings.end()
     assert caplog.messages[BURST:] == ["loopwatch: 10 more findings not logged"]
 
 
@@ -274,6 +282,16 @@ def test_a_rule_that_fails_is_switched_off_and_the_others_go_on(caplog: pytest.L
     assert asked == 1
     assert table.journal.failures() == {COMPONENT: 1}
     assert "loopwatch: rule LW201 (Breaks) is switched off, it failed: ZeroDivisionError()" in caplog.messages
+
+
+def test_whatever_fails_there_is_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Table(("LW101", 1))
+    held = table.look(symptom())
+    monkeypatch.setattr(table.findings._telling, "tell", None)  # no function: a fault of ours
+    table.fake.advance(CALM)
+    assert table.look() == ()
+    assert table.journal.failures() == {COMPONENT: 1}
+    assert len(held) == 1
 
 
 def test_what_a_failed_rule_had_found_is_no_longer_held() -> None:
@@ -374,6 +392,14 @@ class TestTheWatchdogsLooks:
             table.findings.look(look)
             table.fake.advance(1.0)
         assert 0 < spent <= SHARE * seconds + costs
+
+
+@pytest.mark.parametrize("stem", sorted(BY_FUNCTION))
+def test_a_rule_that_asks_for_what_is_not_in_each_snapshot_is_told_so(stem: str) -> None:
+    view = View(snapshot(), snapshot())
+    for ask in (view.values, view.increases, view.distributions):
+        with pytest.raises(ValueError, match=stem):
+            ask(stem)
 
 
 class TestTheMinuteBefore:

@@ -84,6 +84,32 @@ def test_a_pause_that_stops_two_loops_is_told_once() -> None:
     assert found.evidence["gc_s"] == pytest.approx(8.0)
 
 
+@pytest.mark.parametrize(("queued", "severity"), [(0.0, ["critical"]), (4.0, ["critical"]), (6.4, [])])
+def test_what_a_pause_lasted_for_want_of_a_cpu_is_not_the_collectors(
+    queued: float, severity: list[str]
+) -> None:
+    found = symptoms(collected(*[0.2] * 40) | {("runqueue_time", "main"): queued})
+    assert [one.severity for one in found] == severity
+
+
+def test_nor_is_a_stall_that_was_as_long_for_that_alone() -> None:
+    stalls = [stall("gc", 0.5, evidence={"runqueue_s": 0.3})] * 3
+    assert symptoms({}, stalls=stalls) == []
+    assert [
+        one.rule for one in symptoms({}, stalls=[stall("gc", 0.5, evidence={"runqueue_s": 0.2})] * 3)
+    ] == ["LW105"]
+
+
+@pytest.mark.parametrize(
+    ("active", "queued", "because"), [(58.0, 5.9, None), (58.0, 20.0, "LW107"), (59.9, 7.0, "LW107")]
+)
+def test_a_loop_that_waits_for_a_cpu_is_busy_for_that(
+    active: float, queued: float, because: str | None
+) -> None:
+    points = busy(active, 60.0 - active) | {("runqueue_time", "main"): queued}
+    assert [one.because for one in symptoms(points)] == [because]
+
+
 def test_collections_that_stall_the_loop_are_told_though_they_are_few() -> None:
     stalls = [stall("gc", 0.5, ago=10.0 * number) for number in range(3)]
     [found] = symptoms(collected(*[0.5] * 3), stalls=stalls)

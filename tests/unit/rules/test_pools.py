@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from loopwatch._collectors.pools.catalogue import READERS
-from loopwatch._records import Borrower, Pool, Stall
+from loopwatch._records import Borrower, Pool
 from loopwatch._rules.libraries import JOB_RUNNERS, LIBRARIES
 from loopwatch._rules.rule import Symptom
 from loopwatch.facts import NOBODY, OTHER
-from tests.looks import NOW, borrower, frame, lost, pool, snapshot, symptoms, waiter, waits
+from tests.looks import NOW, borrower, frame, lost, pool, snapshot, stall, symptoms, waiter, waits
 
 HTTP = ("app.clients:42", "httpcore")
 
@@ -33,27 +33,6 @@ def seen(
 def one(found: list[Symptom], rule: str) -> Symptom:
     assert [symptom.rule for symptom in found] == [rule], found
     return found[0]
-
-
-def stall(seconds: float, cause: Any = "cpu") -> Stall:
-    return Stall(
-        duration=seconds,
-        started_at=NOW - seconds,
-        cause=cause,
-        culprit=frame("parse"),
-        call=None,
-        stack=(),
-        task_name=None,
-        coroutine=None,
-        context={},
-        trace_id=None,
-        span_id=None,
-        victims=(),
-        evidence={},
-        in_progress=False,
-        samples=1,
-        loop_name="main",
-    )
 
 
 class TestSaturated:
@@ -134,8 +113,9 @@ class TestSaturated:
     def test_waits_longer_than_the_histogram_tells(self) -> None:
         points = {("pool_wait", *HTTP): waits(*[60.0] * 60)}
         found = one(seen(full(oldest_wait=55.0), points=points), "LW301")
-        assert "p99 over 10 s" in found.summary
+        assert "the oldest for 55 s" in found.summary  # who waits still has waited for longer
         assert found.severity == "critical"
+        assert "p99 over 10 s" in one(seen(full(oldest_wait=9.0), points=points), "LW301").summary
 
     def test_a_library_read_without_its_waits(self) -> None:
         unknown = {"oldest_wait": None, "wait_count": None, "wait_sum": None, "timeouts": None}
@@ -236,6 +216,8 @@ class TestRefusals:
     def test_a_full_pool_is_the_reason(self) -> None:
         both = seen(full(), points={("pool_timeouts", *HTTP): 12})
         assert [(one.rule, one.because) for one in both] == [("LW301", None), ("LW302", "LW301")]
+        full_again = pool(used=10)  # all who waited have given up
+        assert one(seen(full_again, points={("pool_timeouts", *HTTP): 12}), "LW302").because == "LW301"
         blocked = seen(pool(), points={("pool_timeouts", *HTTP): 1}, stalls=(stall(2.0, "blocking"),))
         assert one(blocked, "LW302").because == "LW102"
 

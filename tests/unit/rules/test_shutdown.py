@@ -9,15 +9,23 @@ import pytest
 from loopwatch import DrainReport, Task
 from loopwatch._rules.rule import Symptom
 from loopwatch._rules.shutdown import SHUTDOWN, SLOW
-from tests.looks import NOW, empty, frame, snapshot
+from tests.looks import NOW, empty, frame, lost, snapshot
 from tests.looks import symptoms as symptoms_of
 
 from .test_stalls import stall
 
 
-def task(coroutine: str = "send_mail", site: str = "work", age: float = 3.0) -> Task:
+def task(
+    coroutine: str = "send_mail", site: str = "work", age: float = 3.0, parent: str | None = None
+) -> Task:
     given: dict[str, Any] = dict.fromkeys(Task.__dataclass_fields__)
-    given |= {"coroutine": coroutine, "site": frame(site, 12), "age": age, "await_stack": ()}
+    given |= {
+        "coroutine": coroutine,
+        "parent": parent,
+        "site": frame(site, 12),
+        "age": age,
+        "await_stack": (),
+    }
     return Task(**given)
 
 
@@ -67,6 +75,41 @@ def test_what_was_cut_short_is_named_most_first() -> None:
 def test_the_advice_depends_on_what_became_of_it(fate: str, advice: str) -> None:
     [found] = symptoms(report(**{fate: [task()]}))  # type: ignore[arg-type]
     assert advice in found.fix
+
+
+@pytest.mark.parametrize(
+    ("reason", "because"),
+    [
+        ("unreferenced", "LW204"),
+        ("destroyed_pending", "LW201"),
+        ("unretrieved_exception", "LW202"),
+        ("never_awaited", None),
+    ],
+)
+def test_nobody_waits_for_what_nobody_holds(reason: Any, because: str | None) -> None:
+    losses = (lost(reason, site=frame("work", 12)),)
+    alive = {("task_leaked", "unreferenced"): 1.0}
+    mostly, hardly = [task(), task(), task(site="start")], [task(), task(site="start")]
+    [found] = symptoms(report(abandoned=mostly), lost=losses, points=alive)
+    assert found.because == because
+    [found] = symptoms(report(abandoned=hardly), lost=losses, points=alive)
+    assert found.because is None
+
+
+def test_nor_for_what_those_have_made() -> None:
+    left = [task("run"), *(task("ask", site="run", parent="run") for _ in range(5))]
+    losses = (lost("unretrieved_exception", site=frame("work", 12)),)
+    [found] = symptoms(report(abandoned=left), lost=losses)
+    assert found.because == "LW202"
+    long_ago = (lost("unretrieved_exception", site=frame("work", 12), ago=400.0),)
+    [found] = symptoms(report(abandoned=left), lost=long_ago)
+    assert found.because is None
+
+
+def test_what_nobody_held_and_is_gone_may_be_the_cause_too() -> None:
+    losses = tuple(lost(reason, site=frame("work", 12)) for reason in ("unreferenced", "destroyed_pending"))
+    [found] = symptoms(report(abandoned=[task()]), lost=losses, points={("task_leaked", "unreferenced"): 0.0})
+    assert found.because == "LW201"
 
 
 def test_many_kinds_are_counted() -> None:

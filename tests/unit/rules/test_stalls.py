@@ -11,7 +11,8 @@ from loopwatch import Cause, Frame, Stall
 from loopwatch._rules.loop import LOOP
 from loopwatch._rules.roots import OF_STALLS
 from loopwatch._rules.rule import Symptom
-from loopwatch._rules.stalls import KEPT, LONG, MANY, STALLS, YOUNG
+from loopwatch._rules.stall_groups import KEPT, LONG, MANY, YOUNG
+from loopwatch._rules.stalls import STALLS
 from loopwatch._store.stall_log import StallLog
 from loopwatch.facts import NOBODY
 from tests.looks import NOW, empty, snapshot
@@ -178,6 +179,33 @@ def test_a_thread_is_advised_only_where_it_helps(cause: Cause, held: bool, advic
     assert ("while holding the GIL" in found.summary) is held
 
 
+class TestComputedOnABusyMachine:
+    """Half computing, half waiting for a CPU: the half that computes is enough for a stall."""
+
+    @pytest.mark.parametrize("cause", ["starved", "unknown"])
+    def test_who_computes_is_named_with_the_part_that_is_his(self, cause: Cause) -> None:
+        stalls = [stall(cause, 0.9, evidence={"cpu_s": 0.4, "runqueue_s": 0.5})] * 4
+        found = symptoms(*stalls)
+        assert [one.rule for one in found] == ["LW101"] + ["LW107"] * (cause == "starved")
+        assert found[0].evidence["total_s"] == pytest.approx(1.6)
+        assert "4 times in the last minute, worst 400 ms" in found[0].summary
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"evidence": {"cpu_s": 0.09}},
+            {"culprit": None},
+            {"evidence": {"cpu_s": 0.4, "samples_of_new_callbacks": 4.0}},
+            {"in_progress": True, "ago": 0.0},
+            {"evidence": {"cpu_s": 0.4, "importing": 1.0}},
+        ],
+        ids=["little", "not seen", "many callbacks", "not over", "import"],
+    )
+    def test_but_not_on_less_evidence(self, changes: dict[str, Any]) -> None:
+        stalls = [stall("starved", 0.9, **({"evidence": {"cpu_s": 0.4}} | changes))] * 3
+        assert [one.rule for one in symptoms(*stalls)] == ["LW107"]
+
+
 def test_a_watchdog_without_a_cpu_says_nothing_about_the_gil() -> None:
     late = {"watchdog_late_s": 0.18, "watchdog_runqueue_s": 0.17}
     [found] = symptoms(*[stall(evidence=late)] * 3)
@@ -237,6 +265,10 @@ class TestStarved:
         found = symptoms(points={("runqueue_time", "main"): seconds}, lived=60.0)
         assert [one.rule for one in found] == ["LW107"] * told
 
+    def test_a_collection_that_waited_for_a_cpu(self) -> None:
+        [found] = symptoms(*[stall("gc", evidence={"runqueue_s": 0.15})] * 3)
+        assert found.rule == "LW107"
+
     def test_both_are_told_once(self) -> None:
         found = symptoms(*[stall("starved")] * 3, points={("runqueue_time", "main"): 30.0})
         assert len(found) == 1
@@ -246,6 +278,10 @@ def test_a_stopped_process_is_told_once_for_all_its_loops() -> None:
     stalls = [stall("suspended", 3.0, loop_name=name, culprit=None) for name in ("main", "worker")]
     [found] = symptoms(*stalls)
     assert (found.key, found.severity) == ((), "warning")
+
+
+def test_short_imports_are_no_finding() -> None:
+    assert symptoms(*[stall(evidence={"importing": 1.0})] * 4) == []
 
 
 @pytest.mark.parametrize("cause", ["cpu", "blocking", "unknown"])

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from loopwatch._events import Drained, Event, HeldTooLong, JobEnded, Saturated
+from loopwatch._events import Drained, Event, Found, HeldTooLong, JobEnded, Saturated
 from loopwatch._records import Borrower, DrainReport
 from loopwatch._store.outbox import LIMIT, Outbox
 
@@ -109,6 +109,6 @@ def test_what_several_threads_put_is_all_there(outbox: Outbox) -> None:
 
 
 def test_every_kind_of_event_has_its_place(outbox: Outbox) -> None:
-    kinds = {type(event) for event in (HELD, drained(1.0))} | {Saturated, JobEnded}
+    kinds = {type(event) for event in (HELD, drained(1.0))} | {Saturated, JobEnded, Found}
     assert kinds < set(outbox._waiting)
-    assert len(outbox._waiting) == 6
+    assert len(outbox._waiting) == 7

@@ -8,8 +8,8 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
-from loopwatch._events import Drained, HeldTooLong, Saturated
-from loopwatch._records import Borrower, DrainReport, LostReason, PoolWaiter
+from loopwatch._events import Drained, FindingChange, Found, HeldTooLong, Saturated
+from loopwatch._records import Borrower, DrainReport, Finding, LostReason, PoolWaiter, Severity
 
 from .conftest import LOST, POOL, SITE, STOOD, TASK, Desk, ids
 
@@ -168,3 +168,56 @@ class TestPool:
         assert told.record.body == (
             "a connection of the redis pool cache:6379/0 has been held for 62 s by task make_report"
         )
+
+
+class TestFinding:
+    FINDING = Finding(
+        rule="LW101",
+        severity="critical",
+        summary="`json.loads` in `parse` (answers.py:42) blocked the event loop 14 times",
+        evidence={"stalls": 14, "worst_s": 0.612},
+        fix="move it to a process pool",
+        first_seen=1_700_000_000.0,
+        last_seen=1_700_000_100.0,
+        count=14,
+        docs_url="docs/rules/LW101.md",
+        key=("shop.answers.parse", "json.loads"),
+    )
+
+    def test_it_says_what_is_wrong_and_what_to_do(self, desk: Desk) -> None:
+        told = desk.log(Found(self.FINDING, "began", at=1_700_000_100.5))
+        assert (told.name, told.severity, told.ids) == ("loopwatch.finding", ERROR, NO_TRACE)
+        assert told.record.timestamp == 1_700_000_100_500_000_000
+        assert told.record.body == self.FINDING.summary
+        assert told.attributes == {
+            "loopwatch.rule": "LW101",
+            "loopwatch.severity": "critical",
+            "loopwatch.finding.change": "began",
+            "loopwatch.finding.fix": "move it to a process pool",
+            "loopwatch.finding.count": 14,
+            "loopwatch.finding.first_seen": 1_700_000_000.0,
+            "loopwatch.finding.docs": "docs/rules/LW101.md",
+            "loopwatch.finding.key": ("shop.answers.parse", "json.loads"),
+            "loopwatch.finding.evidence.stalls": 14,
+            "loopwatch.finding.evidence.worst_s": 0.612,
+        }
+
+    def test_it_names_its_cause_and_how_many_more_there_are(self, desk: Desk) -> None:
+        told = desk.log(Found(replace(self.FINDING, because="LW107", more=3), "rose", at=0.0))
+        assert told.attributes["loopwatch.finding.because"] == "LW107"
+        assert told.attributes["loopwatch.finding.more"] == 3
+
+    @pytest.mark.parametrize(
+        ("severity", "change", "told_as"),
+        [
+            ("info", "began", INFO),
+            ("warning", "fell", WARN),
+            ("critical", "rose", ERROR),
+            ("critical", "over", INFO),
+        ],
+    )
+    def test_the_record_is_as_severe_as_it_is(
+        self, desk: Desk, severity: Severity, change: FindingChange, told_as: tuple[int, str]
+    ) -> None:
+        told = desk.log(Found(replace(self.FINDING, severity=severity), change, at=0.0))
+        assert told.severity == told_as

@@ -1,0 +1,138 @@
+"""Stalls that have something in common: how many, how long, and whether that is enough to speak of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from loopwatch._records import Severity, Stall
+from loopwatch.facts import NOBODY
+
+from .rule import WINDOW, View
+from .words import period, span, times
+
+MANY = 3
+"""Stalls of one kind in the window, from which on they are no accident..."""
+LONG = 1.0
+"""...or seconds of stalls of one kind in the window."""
+BAD = 0.1
+"""Share of the window from which on users notice: as many of their requests have to wait."""
+YOUNG = 20.0
+"""Seconds of which it has to be a share in a process that is younger than that."""
+HELD = 0.5
+"""Share of stalls from which on something explains them: other threads waited for the GIL, so it was held;
+the quota was used up; there was no CPU."""
+
+KEPT = 256
+"""Stalls that a snapshot has at most."""
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Stalls that have something in common, oldest first."""
+
+    stalls: tuple[Stall, ...]
+    seconds: float
+    """Over which they were counted."""
+
+    @property
+    def last(self) -> Stall:
+        """The newest, maybe in progress."""
+        return self.stalls[-1]
+
+    @property
+    def count(self) -> int:
+        """How many."""
+        return len(self.stalls)
+
+    @property
+    def total(self) -> float:
+        """Seconds of all."""
+        return sum(stall.duration for stall in self.stalls)
+
+    @property
+    def worst(self) -> float:
+        """Seconds of the longest."""
+        return max(stall.duration for stall in self.stalls)
+
+    def sum(self, evidence: str) -> float:
+        """Add up a number of the stalls' evidence."""
+        return sum(stall.evidence.get(evidence, 0.0) for stall in self.stalls)
+
+    @property
+    def told(self) -> bool:
+        """Whether there is enough of them to say so."""
+        return self.count >= MANY or self.total >= LONG
+
+    @property
+    def bad(self) -> bool:
+        """Whether much time is lost, again and again."""
+        return self.count >= MANY and self.total >= BAD * max(self.seconds, YOUNG)
+
+    @property
+    def severity(self) -> Severity:
+        """Critical when users notice: much time is lost, again and again, or right now."""
+        going_on = self.last.in_progress and self.last.duration >= LONG
+        return "critical" if going_on or self.bad else "warning"
+
+    @property
+    def held_the_gil(self) -> bool:
+        """Whether other threads, the watchdog for one, waited for the GIL for most of the time."""
+        late = self.sum("watchdog_late_s") - self.sum("watchdog_runqueue_s")
+        return late >= HELD * self.total
+
+    @property
+    def evidence(self) -> dict[str, float]:
+        """The numbers that a finding rests on."""
+        numbers = {
+            "stalls": self.count,
+            "total_s": self.total,
+            "worst_s": self.worst,
+            "window_s": self.seconds,
+            **({"in_progress_s": self.last.duration} if self.last.in_progress else {}),
+        }
+        for name in ("cpu_s", "gc_s", "runqueue_s", "throttled_s", "asleep_s"):
+            numbers[name] = self.sum(name)
+        return {name: round(value, 3) for name, value in numbers.items()}
+
+    @property
+    def how_often(self) -> str:
+        """Write how often, and how long."""
+        going_on = f", and does so right now, for {span(self.last.duration)} so far"
+        if self.count == 1 and self.last.in_progress:
+            return f"since {span(self.last.duration)} ago, and does so still"
+        how_long = f"for {span(self.worst)}" if self.count == 1 else f"worst {span(self.worst)}"
+        how_often = f"{times(self.count)} {period(self.seconds)}, {how_long}"
+        return how_often + (going_on if self.last.in_progress else "")
+
+
+def groups(
+    view: View, key: Callable[[Stall], Key], part: Callable[[Stall], Stall | None]
+) -> Iterator[tuple[Key, Group]]:
+    """Yield what ``part`` leaves of the stalls of the window, if there is enough of it, worst first.
+
+    Where more stalls were seen than are kept, the window is as long as those that are reach back.
+    """
+    now, kept = view.now.taken_at, view.now.stalls
+    found: dict[Key, list[Stall]] = {}
+    for stall in kept:
+        if stall.started_at + stall.duration > now - WINDOW and (counts := part(stall)) is not None:
+            found.setdefault(key(stall), []).append(counts)
+    reaches = now - kept[0].started_at if len(kept) >= KEPT else WINDOW
+    seconds = min(WINDOW, view.seconds, reaches)
+    made = [(named, Group(tuple(stalls), seconds)) for named, stalls in found.items()]
+    for named, group in sorted(made, key=lambda one: -one[1].total):
+        if group.told:
+            yield named, group
+
+
+def by_culprit(stall: Stall) -> Key:
+    if stall.culprit is None:
+        return (NOBODY,)
+    return (stall.culprit.name, stall.call) if stall.call else (stall.culprit.name,)
+
+
+def by_loop(stall: Stall) -> Key:
+    return (stall.loop_name,)
