@@ -78,7 +78,7 @@ class Reader:
 
     def snapshot(self) -> Snapshot:
         """Return everything known now, and what is wrong with it."""
-        return self._snapshot(self._tasks.measures, all_people=False)
+        return self._snapshot(self._tasks.measures)
 
     def glance(self) -> Snapshot:
         """Return the same without what became of the tasks of each function, which no rule asks for.
@@ -86,7 +86,7 @@ class Reader:
         However many functions there are, it is cheap; and of those that are told apart the first reading has
         the largest, so that is left to those who want to see them.
         """
-        return self._snapshot(self._tasks.totals, all_people=False)
+        return self._snapshot(self._tasks.totals)
 
     def document(self, *, brief: bool = False) -> Document:
         """Return everything known now, with tasks and waits: what ``loopwatch top`` shows.
@@ -117,7 +117,7 @@ class Reader:
             self._kept_waits = now, os.getpid(), found
         return found
 
-    def _snapshot(self, tasks: Callable[[float], Iterable[Measure]], *, all_people: bool) -> Snapshot:
+    def _snapshot(self, tasks: Callable[[float], Iterable[Measure]], *, all_people: bool = False) -> Snapshot:
         now = self._clock.monotonic()
         points: dict[str, list[Point]] = {}
         for source in self._sources:

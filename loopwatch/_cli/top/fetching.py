@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loopwatch._cli.target import NoAnswerError, Target
 from loopwatch._clock import SYSTEM, Clock
@@ -60,21 +60,26 @@ class Fetching:
             due = self._clock.monotonic() + self._every
             self.latest = self._fetch()
             self._arrived()
-            while not self._now.wait(max(0.0, min(GLANCE, due - self._clock.monotonic()))):
-                if self._clock.monotonic() >= due or self._stall_began():
-                    break
+            while (left := due - self._clock.monotonic()) > 0 and not self._now.wait(min(GLANCE, left)):
+                self._glance()
             self._now.clear()
 
-    def _stall_began(self) -> bool:
-        """Glance whether a stall goes on that did not at the last look."""
+    def _glance(self) -> None:
+        """Look whether a stall goes on that did not at the last look. That alone is new then."""
         if self.latest is None or self.latest.document is None:
-            return False
+            return
+        last = self.latest.document
         try:
             now = self._target.fetch(self.worker, brief=True)
         except NoAnswerError:  # which the next look will say
-            return False
-        known = {(stall.loop_name, stall.id) for stall in self.latest.document.snapshot.stalls}
-        return any((stall.loop_name, stall.id) not in known for stall in now.snapshot.stalls)
+            return
+        known = {(stall.loop_name, stall.id) for stall in last.snapshot.stalls}
+        begun = [stall for stall in now.snapshot.stalls if (stall.loop_name, stall.id) not in known]
+        if begun and now.process == last.process:
+            stalls = (*last.snapshot.stalls, *begun)
+            snapshot = replace(last.snapshot, stalls=stalls, loops=now.snapshot.loops)
+            self.latest = replace(self.latest, document=replace(last, snapshot=snapshot))
+            self._arrived()
 
     def _fetch(self) -> Fetched:
         try:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleDimensions, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.text import Text
 
@@ -66,9 +66,10 @@ class Terminal:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Columns and lines, as they are now."""
-        found = self._console.size
-        return found.width, found.height
+        """Columns and lines, as they are now; what COLUMNS and LINES say is as they were once."""
+        width, height = os.get_terminal_size(sys.stdout.fileno())
+        self._console.size = ConsoleDimensions(width or 80, height or 24)
+        return self._console.size
 
     def wake(self, *_: object) -> None:
         """Have ``wait`` return. Any thread, and a signal's handler."""

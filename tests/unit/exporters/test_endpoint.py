@@ -8,7 +8,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -493,3 +493,90 @@ class TestOwners:
             serving.later(0.0, lambda: None)
             serving._turn()
         assert called == [1, 1]
+
+
+class TestHostile:
+    """Whatever comes in gets a short error or none, and the next client gets its answer."""
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            bytes(range(256)) * 1000,
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\xff" * 512 + b"\r\n\r\n",
+            b"A" * 10_000_000,
+            b"GET /" + b"A" * 10_000_000 + b" HTTP/1.1\r\n\r\n",
+            b"GET /metrics HTTP/1.1\r\nX: " + b"A" * 10_000_000 + b"\r\n\r\n",
+            b"GET /metrics HTTP/1.1\r\n" + b"X: y\r\n" * 1_000_000 + b"\r\n",
+            b"\r\n\r\n",
+            b"GET\r\n\r\n",
+            b"GET /metrics HTTP/9.9\r\n\r\n",
+            b"GET /metrics\r\n\r\n",
+        ],
+        ids=["bytes", "tls", "line", "path", "header", "headers", "empty", "word", "version", "old"],
+    )
+    def test_what_is_no_request_is_told_so_in_a_line_however_long_it_is(
+        self, serve: Serve, sent: bytes
+    ) -> None:
+        serving = serve()
+        head, _, body = serving.ask(sent).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert body == b"This is no HTTP request.\n"
+        assert serving.get()[0].status == 200
+        assert serving.journal.failures() == {}
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/../../../etc/passwd",
+            "/..%2f..%2fetc/passwd",
+            "/metrics/../../etc/passwd",
+            "//etc/passwd",
+            "/\\..\\",
+            "file:///etc/passwd",
+            "http://evil.example/metrics",
+            "/metrics\x00",
+            "/%00",
+            "*",
+            "",
+        ],
+    )
+    def test_no_path_leads_out(self, serve: Serve, path: str) -> None:
+        serving = serve()
+        reply = serving.ask(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert reply.startswith(b"HTTP/1.1 404 ")
+        assert reply.endswith(b"\r\n\r\nNothing here; the metrics at /metrics\n")
+        assert serving.journal.failures() == {}
+
+    def test_a_body_that_goes_with_a_refusal_is_heard_out(self, serve: Serve) -> None:
+        head = b"POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000\r\n\r\n"
+        assert serve().ask(head + b"x" * 5_000_000).startswith(b"HTTP/1.1 405 ")
+
+    def test_one_that_never_ends_is_heard_out_for_so_long(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "MAX_HEARD_OUT", 10 * MAX_REQUEST)
+        serving = serve()
+        with closing(serving.connect()) as endless, pytest.raises(OSError, match=r"reset|[Bb]roken"):
+            endless.sendall(b"x" * 100_000_000)
+        assert serving.get()[0].status == 200
+
+    def test_one_that_only_listens_and_one_that_only_half_closes_cost_nothing(self, serve: Serve) -> None:
+        serving = serve()
+        with closing(serving.connect()), closing(serving.connect()) as half:
+            half.sendall(b"GET /metrics HTT")
+            half.shutdown(socket.SHUT_WR)
+            assert half.recv(1) == b""
+            assert serving.get()[0].status == 200
+        assert serving.journal.failures() == {}
+
+    def test_two_hundred_at_once_leave_room_for_one_more(self, serve: Serve) -> None:
+        serving = serve()
+        with ExitStack() as opened:
+            crowd = [opened.enter_context(closing(serving.connect())) for _ in range(200)]
+            for client in crowd[::2]:
+                with suppress(OSError):  # the first ones have been let go of
+                    client.sendall(b"GET /met")
+            for _ in range(3):
+                assert serving.get()[0].status == 200
+        assert serving.get()[0].status == 200
+        assert serving.journal.failures() == {}
