@@ -151,7 +151,7 @@ class Outlet:
 
     @property
     def interruptible(self) -> bool:
-        """Whether to close it is sure to take no time: an exporter over gRPC has threads to end. Any thread."""
+        """Whether closing it is sure to take no time: one over gRPC has threads to end. Any thread."""
         return self._session is not None
 
     def close(self) -> None:
