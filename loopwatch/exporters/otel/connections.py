@@ -55,7 +55,7 @@ class _Known:
                 self._twin = None
         elif isinstance(sock, socket.socket) and self._twin is None:
             self._number = sock.fileno()
-            self._twin = socket.socket(fileno=os.dup(self._number))
+            self._twin = sock.dup()
 
     def break_off(self) -> None:
         """Have who waits for the other end see that it has gone. Any thread."""

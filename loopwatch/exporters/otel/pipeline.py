@@ -137,10 +137,11 @@ class Pipeline:
 
     def interrupt(self) -> None:
         """Break off what hangs, as far as can be; it is sent again, in a later round. Any thread."""
-        if self._delivery.hangs:
+        outlets = [outlet for outlet in self._outlets.values() if outlet.interruptible]
+        if outlets and self._delivery.hangs:
             self._delivery.interrupted = True
-            for outlet in self._outlets.values():
-                outlet.interrupt()
+            for outlet in outlets:
+                outlet.close()
 
     def give_up(self) -> None:
         """Break off, for good. Any thread."""

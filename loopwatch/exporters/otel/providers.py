@@ -149,10 +149,10 @@ class Outlet:
         self._session = Session()
         return {"session": self._session}
 
-    def interrupt(self) -> None:
-        """Close the connection, if that is sure to take no time: an exporter over gRPC has threads to end."""
-        if self._session is not None:
-            self.close()
+    @property
+    def interruptible(self) -> bool:
+        """Whether closing it is sure to take no time: one over gRPC has threads to end. Any thread."""
+        return self._session is not None
 
     def close(self) -> None:
         """Close the connection; another thread that sends on it gives up. The next batch opens a new one."""

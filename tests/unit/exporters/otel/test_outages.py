@@ -447,3 +447,23 @@ def test_an_outage_is_told_of_though_forks_interrupt_each_attempt(
     pipeline.end()
     (line,) = lines(caplog)
     assert "does not arrive (metrics): no answer in 12 s" in line
+
+
+def test_an_export_over_grpc_is_not_interrupted_and_its_failure_told(
+    silent: socket.socket, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
+    clock = FakeClock()
+    pipeline = pipeline_of(lambda: snapshot_of(BLOCKED), clock=clock)
+    hanging = InThread(pipeline)
+    silent.settimeout(TIMEOUT)
+    connection, _ = silent.accept()
+    with connection:
+        clock.advance(USUAL + 0.1)
+        pipeline.interrupt()
+        hanging.end()
+    pipeline.end()
+    (line,) = lines(caplog)
+    assert "does not arrive (metrics)" in line

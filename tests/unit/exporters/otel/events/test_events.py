@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from loopwatch._events import Drained, Event
+from loopwatch._events import Drained, Event, JobEnded
 from loopwatch._pace import WINDOW
-from loopwatch._records import DrainReport, Frame
+from loopwatch._records import DrainReport, Frame, Task
 from loopwatch.exporters.otel.events import A_MINUTE
 
 from .conftest import LOST, STALL, Desk
@@ -22,6 +22,15 @@ def test_a_stall_is_a_span_a_loss_a_record_and_a_drain_both(desk: Desk) -> None:
     assert [told.name for told in desk.logs()] == ["asyncio.task.lost", "loopwatch.drain"]
     desk.tell()
     assert (desk.spans(), desk.logs()) == ([], [])
+
+
+def test_one_that_cannot_be_read_costs_no_other(desk: Desk) -> None:
+    def record() -> Task:
+        raise RuntimeError("a function of the program's that shows a variable")
+
+    desk.tell(JobEnded(record), DRAINED)
+    assert [span.name for span in desk.spans()] == ["loopwatch.drain"]
+    assert desk.journal.failures() == {"otlp": 1}
 
 
 def test_names_that_utf8_cannot_hold_are_spelled_out(desk: Desk) -> None:
