@@ -158,9 +158,10 @@ _POOLS = (
     Alert(
         "ConnectionPoolSaturated",
         "warning",
-        f"{POOL}:utilization >= 0.95\nand on (@POOL)\n{POOL}:pending > 0",
+        f"max_over_time({POOL}:utilization[1m]) >= 0.95\nand on (@POOL)\n{POOL}:pending > 0",
         "5m",
-        "Full alone is well used; full while callers wait is too small, or held for too long.",
+        "Full alone is well used; full while callers wait is too small, or held for too long. The highest of "
+        "a minute, since a connection that changes hands counts as free for a moment.",
         f"The {_POOL} is full, and callers wait",
         f"{_SHARE} of its connections have been in use for five minutes. Raise the limit, bound the "
         "callers, or find who holds the connections: agent.pools() names them.",

@@ -1,1 +1,1 @@
-"""What the agent sends by OTLP, as a real OpenTelemetry Collector receives it."""
+"""What the agent sends, as a real OpenTelemetry Collector and a real Prometheus receive it."""

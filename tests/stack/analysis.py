@@ -20,7 +20,7 @@ import loopwatch
 async def serve(port: int) -> None:
     """Serve until there is a line. Of two jobs one is done at once, and one has to be cut off."""
     app = loopwatch.drain_lifespan(create_app(), timeout=1.0)
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, access_log=False))
 
     def listen() -> None:
         sys.stdin.readline()
@@ -33,8 +33,8 @@ async def serve(port: int) -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.CRITICAL)  # nobody reads on: a full pipe would hold up the loop
+    logging.getLogger("uvicorn.error").setLevel(logging.INFO)
     loopwatch.watch_var(request_id)
     asyncio.run(serve(int(sys.argv[1])))
     print("ended", flush=True)

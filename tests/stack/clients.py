@@ -1,6 +1,6 @@
 """``python -m clients URL``: the demo's clients, at a pace that a busy machine can keep up with.
 
-200 documents come at once before the last 200 have given up, so that a pool that is too small stays full.
+200 documents come at once before the last 200 are done, so that a pool that is too small stays full.
 """
 
 from __future__ import annotations

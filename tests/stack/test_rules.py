@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "dashboards" / "rules" / "loopwatch.yml"
 
 STEP = 15
-"""Seconds between two scrapes, and two evaluations."""
+"""Seconds between two scrapes, and two evaluations; a minute in cases of hours."""
 KEPT = 5
 """Minutes for which an alert goes on once its condition is gone."""
 SLACK = 1
@@ -52,6 +52,11 @@ class Case:
     """Minutes for which all is well at first."""
     during: float = 40
     """Minutes for which one is ill."""
+
+    @property
+    def step(self) -> int:
+        """Seconds between two scrapes, and two evaluations."""
+        return 60 if self.before > 60 else STEP
 
 
 def beats(late: float) -> Values:
@@ -167,6 +172,7 @@ CASES = (
         {f"@pool_usage{LLM}": 5, f"@pool_limit{LLM}": 5, f"@pool_waiters{LLM}": 0},
         {f"@pool_usage{LLM}": 5, f"@pool_limit{LLM}": 5, f"@pool_waiters{LLM}": 3},
         5,
+        window=1,
     ),
     Case(  # and so is a caller that waits until a connection is open
         "ConnectionPoolSaturated",
@@ -184,6 +190,7 @@ CASES = (
             f"@database_waiters{SHOP}": 1,
         },
         5,
+        window=1,
     ),
     Case(
         "ConnectionPoolWaitHigh",
@@ -279,17 +286,17 @@ def test_it_fires_and_resolves(promtool: str, tmp_path: Path, case: Case) -> Non
     """No earlier than it has lasted, while it lasts, for the one that is ill alone; and then no more."""
     onset, end = case.before, case.before + case.during
     looks = (
-        (onset + case.lasting - STEP / 60, False),
+        (onset + case.lasting - case.step / 60, False),
         (onset + min(case.window, case.during) + case.lasting + SLACK, True),
         (end, True),
-        (end + KEPT - STEP / 60, True),
+        (end + KEPT - case.step / 60, True),
         (end + case.window + KEPT + SLACK, False),
     )
     which = f'alertname="{case.alert}", severity="{case.severity}"'
     firing = f'count by (instance) (ALERTS{{{which}, alertstate="firing"}})'
     samples = [{"labels": '{instance="ill"}', "value": 1}]
     test = {
-        "interval": f"{STEP}s",
+        "interval": f"{case.step}s",
         "input_series": [*series(case, "ill"), *series(case, "well")],
         "promql_expr_test": [
             {"expr": firing, "eval_time": f"{round(minute * 60)}s", "exp_samples": samples if fires else []}
@@ -299,7 +306,7 @@ def test_it_fires_and_resolves(promtool: str, tmp_path: Path, case: Case) -> Non
     file = tmp_path / "test.yml"  # JSON is YAML
     rules = {
         "rule_files": [str(SHIPPED)],
-        "evaluation_interval": f"{STEP}s",
+        "evaluation_interval": f"{case.step}s",
         "group_eval_order": ["loopwatch", *(name for name, _ in ALERTS)],
     }
     file.write_text(json.dumps({**rules, "tests": [test]}))
@@ -313,7 +320,7 @@ def series(case: Case, instance: str) -> Iterator[dict[str, Any]]:
     for name, well in case.well.items():
         ill = case.ill[name] if instance == "ill" else well
         values = _counted if name.partition("{")[0].removeprefix("@") in COUNTED else _constant
-        written = values([(case.before, well), (case.during, ill), (after, well)])
+        written = values([(case.before, well), (case.during, ill), (after, well)], case.step)
         yield {"series": _labelled(name, instance), "values": " ".join(map(_notation, written))}
 
 
@@ -325,17 +332,17 @@ COUNTED = {fact.stem for fact in facts.ALL if fact.kind == "counter"} | {
 }
 
 
-def _constant(phases: list[tuple[float, float | None]]) -> Iterator[float | None]:
+def _constant(phases: list[tuple[float, float | None]], step: int) -> Iterator[float | None]:
     for minutes, value in phases:
-        yield from [value] * round(minutes * 60 / STEP)
+        yield from [value] * round(minutes * 60 / step)
 
 
-def _counted(phases: list[tuple[float, float | None]]) -> Iterator[float | None]:
+def _counted(phases: list[tuple[float, float | None]], step: int) -> Iterator[float | None]:
     count = 0.0 if phases[0][1] is not None else 1.0  # one that begins later begins with its first event
     for minutes, slope in phases:
-        for _ in range(round(minutes * 60 / STEP)):
+        for _ in range(round(minutes * 60 / step)):
             yield None if slope is None else count
-            count += (slope or 0.0) * STEP / 60
+            count += (slope or 0.0) * step / 60
 
 
 def _notation(value: float | None) -> str:
