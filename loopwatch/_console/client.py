@@ -32,9 +32,6 @@ LONGEST_SILENCE = 65536
 NEGOTIATION = 5.0
 """Seconds in which a client has to say what terminal it is. Telnet clients do so at once."""
 
-SMALLEST, LARGEST = 20, 500
-"""Rows and columns of a terminal, whatever it says."""
-
 NOT_TELNET = (
     "loopwatch: this port speaks telnet, and no telnet client has answered. Use `telnet`; "
     "from nc and scripts `loopwatch console` and its socket take plain lines.\n"
@@ -82,7 +79,6 @@ class Client(TelnetConnection):
         self.stdout = cast("TextIO", Output(conn, self._lose))
         self.parser.data_received_callback = self._typed.extend
         self.parser.ttype_received_callback = self._named(self.parser.ttype_received_callback)
-        self.parser.size_received_callback = _within_reason(self.parser.size_received_callback)
         if (pipe := getattr(keys, "pipe", None)) is not None:  # none on Windows
             os.set_blocking(pipe.write_fd, False)  # a full one would stop this thread for ever
 
@@ -210,10 +206,3 @@ class Client(TelnetConnection):
             return
         self._costs()
         self._loop.add_reader(self.conn, self._readable)
-
-
-def _within_reason(original: Callable[[int, int], None]) -> Callable[[int, int], None]:
-    def sized(rows: int, columns: int) -> None:
-        original(min(max(rows, SMALLEST), LARGEST), min(max(columns, SMALLEST), LARGEST))
-
-    return sized

@@ -21,6 +21,8 @@ from .output import Output
 from .repl import changing_commands
 
 PROMPT = FormattedText([("#5fd7ff bold", "loopwatch> ")])
+NARROWEST = 60
+"""Columns that answers are laid out for, though a client may say that it has none."""
 HINT = "`exit` or Ctrl-D ends the session.\n"
 
 
@@ -45,7 +47,7 @@ class Sessions:
         menu = Menu(
             self._lw,
             output.write,
-            lambda: client.size.columns,
+            lambda: max(client.size.columns, NARROWEST),
             changing_commands(self._monitor, self._now) if self._repl else (),
         )
         completer = MenuCompleter(menu, self._lw)

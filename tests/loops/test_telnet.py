@@ -8,12 +8,15 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from .child import Child
+from loopwatch._consoles import Client
+
+from .child import PATIENCE, Child
 from .telnet import HEAD, IDLE, NEGOTIATION, Connect, Telnet, listening, port_of, told, url_of
 
 Start = Callable[[str], Child]
@@ -234,6 +237,10 @@ run(main())
         assert [line.split()[0] for line in told(child)] == ["loopwatch:", "console", "uninstalled", "end"]
 
 
+def socket_of(child: Child) -> str:
+    return next(line.split()[1] for line in child.said if line.startswith("socket "))
+
+
 class TestPorts:
     """Each process has a port of its own, and says which."""
 
@@ -275,7 +282,9 @@ run(main())
         kind = "stock"
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        source = HEAD + IDLE.replace("install()", f"install({port})")
+        source = HEAD + IDLE.replace("install()", f"install({port})").replace(
+            "await up()", 'say("socket", agent.console_path); await up()'
+        )
         (tmp_path / "other").mkdir()
         children = [Child(source, kind, tmp_path), Child(source, kind, tmp_path / "other")]
         try:
@@ -283,6 +292,8 @@ run(main())
             assert len(set(urls)) == 2
             for child, url in zip(children, urls, strict=True):
                 assert f"process {child.pid}." in connect(url).greeting
+                with closing(Client(socket_of(child), PATIENCE)) as line:
+                    assert f": program, {url}, pid {child.pid}." in line.greeting
         finally:
             for child in children:
                 child.close()

@@ -175,8 +175,8 @@ def test_negotiations_that_never_end(watched: Watched, connect: Connect) -> None
 def test_a_size_that_no_terminal_has(watched: Watched, connect: Connect) -> None:
     telnet = connect(watched.url, b"\xff\xfa\x1f\xff\xff\xff\xff\xff\xff\xff\xff\xff\xf0" + NEGOTIATION)
     for size in (b"\0\0\0\0", b"\0\1\0\1", b"\x7f\x7f\x7f\x7f", b"\0\x78\0\x28", b"bad"):
-        telnet.socket.sendall(b"\xff\xfa\x1f" + size + b"\xff\xf0ps\r\n")
-        telnet.until("1 tasks running")
+        telnet.socket.sendall(b"\xff\xfa\x1f" + size + b"\xff\xf0help\r\n")
+        telnet.until("Show task table")
 
 
 def test_a_client_that_reads_nothing_holds_up_nobody(
