@@ -153,7 +153,7 @@ class Engine:
                 leaks.look,
                 overdue.look,
                 self._saturation.look,
-                lambda: self._findings.look(self.reader.snapshot),
+                lambda: self._findings.look(self.reader.glance),
                 self._refresh_exports,
             ),
         )
@@ -336,7 +336,7 @@ class Engine:
         self._report.tell(stall)
 
     def _flush(self) -> None:
-        self._done("rules", self.reader.snapshot)  # of a drain that left work there may be no later look
+        self._done("rules", self.reader.glance)  # of a drain that left work there may be no later look
         self._journal.flush(WRITTEN)
         self.otel.flush()
 

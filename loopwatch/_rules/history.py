@@ -10,7 +10,7 @@ from loopwatch._measures import Point
 from loopwatch._records import Snapshot
 from loopwatch.facts import BY_STEM
 
-from .rule import WINDOW
+from .rule import BY_FUNCTION, WINDOW
 
 STEP = 10.0
 """Seconds between two that are kept: the window is then 60 to 70 s, and there are eight of them at most."""
@@ -53,7 +53,7 @@ def _changes(points: Points, last: Points) -> Points:
     """Return the counters and histograms; of those that did not change, what is kept already."""
     kept = {}
     for stem, new in points.items():
-        if BY_STEM[stem].kind in ("counter", "histogram"):
+        if BY_STEM[stem].kind in ("counter", "histogram") and stem not in BY_FUNCTION:
             old = last.get(stem)
             kept[stem] = old if old is not None and old == new else tuple(map(_bare, new))
     return kept

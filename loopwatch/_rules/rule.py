@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from loopwatch._measures import Distribution
+from loopwatch._measures import Distribution, Point
 from loopwatch._records import Severity, Snapshot
 
 WINDOW = 60.0
@@ -88,14 +88,24 @@ class Rule:
     """Seconds without the symptom after which the finding is over."""
 
 
+BY_FUNCTION = frozenset(("task_created", "task_finished", "task_duration", "task_site_count"))
+"""Facts about each function: not in every snapshot that rules look at."""
+
+
 def _numbers(snapshot: Snapshot, stem: str) -> dict[tuple[str, ...], float]:
-    points = snapshot.points.get(stem, ())
+    points = _points(snapshot, stem)
     return {point.labels: point.value for point in points if not isinstance(point.value, Distribution)}
 
 
 def _histograms(snapshot: Snapshot, stem: str) -> dict[tuple[str, ...], Distribution]:
-    points = snapshot.points.get(stem, ())
+    points = _points(snapshot, stem)
     return {point.labels: point.value for point in points if isinstance(point.value, Distribution)}
+
+
+def _points(snapshot: Snapshot, stem: str) -> tuple[Point, ...]:
+    if stem in BY_FUNCTION:
+        raise ValueError(f"{stem} is not there for rules")
+    return snapshot.points.get(stem, ())
 
 
 def _difference(whole: Distribution, earlier: Distribution) -> Distribution:

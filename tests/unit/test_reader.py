@@ -27,6 +27,7 @@ from loopwatch._journal import Journal
 from loopwatch._probes.tasks import TaskProbe
 from loopwatch._reader import Reader
 from loopwatch._records import DrainReport, Frame, Lost, LostReason, Stall
+from loopwatch._rules.rule import BY_FUNCTION
 from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.lost_log import LostLog
@@ -192,6 +193,29 @@ def test_all_points_have_the_labels_their_fact_declares(desk: Desk, monkeypatch:
     for stem, found in points.items():
         assert {len(point.labels) for point in found} == {len(facts.BY_STEM[stem].labels)}
     desk.loop.run_until_complete(task)
+
+
+def test_a_glance_has_all_but_what_is_told_apart_by_function(desk: Desk) -> None:
+    state = desk.claim()
+    task = create_task(desk, state)
+    glance = desk.reader.glance().points
+    whole = desk.reader.snapshot().points
+    assert whole.keys() - glance.keys() == BY_FUNCTION
+    assert glance["task_count"] == whole["task_count"]
+    assert [point.value for point in glance["task_count"]] == [1]
+    desk.loop.run_until_complete(task)
+
+
+def test_who_glances_leaves_it_open_which_functions_are_the_largest(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first who reads finds the largest: at the start, they would be the first."""
+    desk.claim()
+    monkeypatch.setattr(TaskCensus, "_count", None)
+    assert "task_count" in desk.reader.glance().points
+    assert desk.journal.failures() == {}
+    assert "task_count" not in desk.reader.snapshot().points
+    assert desk.journal.failures() == {"reader": 1}
 
 
 def test_a_running_loop_is_shown_as_it_is_now(desk: Desk) -> None:

@@ -19,7 +19,7 @@ from loopwatch._pace import BURST
 from loopwatch._rules.course import APART, EVERY
 from loopwatch._rules.findings import COMPONENT, SHARE, Findings
 from loopwatch._rules.history import STEP
-from loopwatch._rules.rule import WINDOW, Rule, Symptom, View
+from loopwatch._rules.rule import BY_FUNCTION, WINDOW, Rule, Symptom, View
 from loopwatch._rules.sightings import NAMED
 from loopwatch._settings import Settings
 from loopwatch._store.outbox import Outbox
@@ -392,6 +392,14 @@ class TestTheWatchdogsLooks:
             table.findings.look(look)
             table.fake.advance(1.0)
         assert 0 < spent <= SHARE * seconds + costs
+
+
+@pytest.mark.parametrize("stem", sorted(BY_FUNCTION))
+def test_a_rule_that_asks_for_what_is_not_in_each_snapshot_is_told_so(stem: str) -> None:
+    view = View(snapshot(), snapshot())
+    for ask in (view.values, view.increases, view.distributions):
+        with pytest.raises(ValueError, match=stem):
+            ask(stem)
 
 
 class TestTheMinuteBefore:
