@@ -77,9 +77,9 @@ class Agent:
     def findings(self) -> tuple[Finding, ...]:
         """Return what is wrong now, the most severe first, each followed by what follows from it.
 
-        Takes a snapshot, and looks at that: not to be called in an event loop that has much to do.
+        Looks anew, as every five seconds happens by itself, which takes a millisecond or a few.
         """
-        return self.snapshot().findings
+        return self._engine.reader.glance().findings
 
     def under_pressure(self) -> bool:
         """Whether an event loop has more to do than it can do: for a readiness probe, or to turn work away.
