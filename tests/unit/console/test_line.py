@@ -430,6 +430,15 @@ class TestDirectory:
         assert (console.path, console.thread, os.listdir(runtime)) == (None, None, [])
         console.stop()
 
+    def test_without_such_sockets_there_is_none(self, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As on Windows."""
+        monkeypatch.setattr(_consoles, "POSSIBLE", False)
+        console = LineConsole(Settings(), Echo(), Journal(), SYSTEM)
+        console.start()
+        assert (console.path, console.thread, found(), os.listdir(runtime)) == (None, None, [], [])
+        with pytest.raises(OSError, match="no UNIX sockets"):
+            _consoles.connect("/somewhere", TIMEOUT)
+
     def test_without_a_thread_nothing_is_left(self, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
