@@ -25,6 +25,9 @@ AGAIN = 0.01
 LOOKED_AT = 1024
 """Names in the directory that are looked at."""
 
+POSSIBLE = hasattr(socket, "AF_UNIX")
+"""Whether there can be any. On Windows Python has no such sockets."""
+
 _NAME = "console-"
 
 
@@ -44,7 +47,7 @@ class Listener:
     """The socket of this process. Raises NoConsoleError if it cannot have one."""
 
     def __init__(self) -> None:
-        if not hasattr(socket, "AF_UNIX"):
+        if not POSSIBLE:
             raise NoConsoleError("that takes UNIX sockets")
         try:
             self._directory = _user_directory.enter()
@@ -93,7 +96,7 @@ class Listener:
 def found() -> list[Found]:
     """Return the consoles of this user's processes, by pid; what dead ones left is removed."""
     consoles: dict[int, Found] = {}
-    for directory in _user_directory.existing():
+    for directory in _user_directory.existing() if POSSIBLE else ():
         try:
             _tidy(directory)
             for pid, name in _names(directory):
@@ -106,6 +109,8 @@ def found() -> list[Found]:
 
 def connect(path: str, timeout: float) -> socket.socket:
     """Connect to a console, which may take ``timeout`` seconds each time it is used. Raises OSError."""
+    if not POSSIBLE:
+        raise OSError("this Python has no UNIX sockets")
     parent, name = os.path.split(os.path.abspath(path))
     connection = socket.socket(socket.AF_UNIX)
     connection.settimeout(timeout)

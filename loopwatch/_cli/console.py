@@ -27,7 +27,7 @@ def console(process: str | None, command: tuple[str, ...]) -> None:
     PROCESS is the pid of one that runs under loopwatch, or the path of its socket; it may be left out if
     there is only one. A COMMAND is answered; without one you are asked for some, and `help` lists them.
     """
-    if process is not None and not process.isdigit() and os.sep not in process:
+    if process is not None and not process.isdecimal() and os.sep not in process:
         command, process = (process, *command), None
     path = _path(process)
     try:

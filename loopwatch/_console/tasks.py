@@ -16,7 +16,10 @@ from .tables import Table, columns
 from .tree import TREE_LINES, awaiting_lines, creating_lines
 
 LOOKED_AT = 10_000
-"""Live tasks that a command looks at: a fifth of a second, of which the GIL is held for a part."""
+"""Live tasks that a command looks at: a fifth of a second or more, of which the GIL is held for a part, and
+as many records, which may bring on a garbage collection."""
+FIRST = 1_000
+"""Of these the oldest, where that is enough."""
 
 _STATES = {
     "state": ("live", "ended", "error", "cancelled", "ok", "any"),
@@ -29,7 +32,9 @@ _TREES = {"of": ("awaits", "creators")}
 
 def _tasks(question: Question) -> Iterator[str]:
     words = options(question.words, _STATES)
-    tasks = question.source.tasks(LOOKED_AT)
+    simple = not words.filters and (words.chosen["sort"], words.chosen["by"]) == ("age", "task")
+    looked_at = FIRST if simple else LOOKED_AT
+    tasks = question.source.tasks(looked_at)
     found = [task for task in tasks if _is(task, words.chosen["state"]) and _keeps(words, task)]
     if not found:
         yield "No task is like that." if tasks else "No task has been seen yet."
@@ -58,8 +63,8 @@ def _tasks(question: Question) -> Iterator[str]:
         )
     yield from table.lines(question.width)
     yield from more(words.limit, len(found), "tasks")
-    if sum(task.state == "pending" for task in tasks) >= LOOKED_AT:
-        yield f"Only the {number(LOOKED_AT)} oldest live tasks were looked at."
+    if sum(task.state == "pending" for task in tasks) >= looked_at:
+        yield f"Only the {number(looked_at)} oldest live tasks were looked at."
 
 
 def _groups(question: Question, tasks: Sequence[Task], words: Options) -> Iterator[str]:
@@ -119,20 +124,27 @@ def _asked_for(question: Question) -> tuple[Task, Sequence[Task]]:
     if len(question.words) != 1:
         raise WrongUseError("Which one? task N, with a number that `tasks` shows, or the name of a task.")
     word = question.words[0]
-    tasks = question.source.tasks(LOOKED_AT)
-    if named := [task for task in tasks if task.name == word]:
-        if len(named) > 1:
-            raise WrongUseError(
-                f"{len(named)} tasks are called that. `tasks state=any {word}` tells their numbers."
-            )
-        return named[0], tasks
-    key = question.desk.numbers.key("task", number_of(word, "task"))
-    for task in tasks:
-        if task.id == key:
-            return task, tasks
-    if key is None:
+    for looked_at in (FIRST, LOOKED_AT):
+        tasks = question.source.tasks(looked_at)
+        found = _called(question, word, tasks)
+        if found is not None:
+            return found, tasks
+        if sum(task.state == "pending" for task in tasks) < looked_at:
+            break
+    if question.desk.numbers.key("task", number_of(word, "task")) is None:
         raise WrongUseError(f"No task {word} has been shown. `tasks` lists them.")
     raise WrongUseError(f"Task {word} has ended, and so many others since that it is no longer known.")
+
+
+def _called(question: Question, word: str, tasks: Sequence[Task]) -> Task | None:
+    """Return the task among some that has a name or, if none is called that, a number."""
+    named = [task for task in tasks if task.name == word]
+    if len(named) > 1:
+        raise WrongUseError(
+            f"{len(named)} tasks are called that. `tasks state=any {word}` tells their numbers."
+        )
+    key = question.desk.numbers.key("task", int(word)) if word.isascii() and word.isdigit() else None
+    return named[0] if named else next((task for task in tasks if task.id == key), None)
 
 
 def _named(question: Question, tasks: Sequence[Task], some: Sequence[Task]) -> str:

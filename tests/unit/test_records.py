@@ -65,3 +65,10 @@ def test_a_frame_is_named_with_its_module() -> None:
 def test_records_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         Frame("f", "m", "x.py", 1).line = 2  # type: ignore[misc]
+
+
+def test_what_a_histogram_has_observed_since_an_earlier_reading() -> None:
+    earlier = Distribution(BOUNDS, (3, 1, 4, 1), 5.0)
+    later = Distribution(BOUNDS, (3, 2, 6, 1), 7.5)
+    assert later.since(earlier) == Distribution(BOUNDS, (0, 1, 2, 0), 2.5)
+    assert later.since(None) is later

@@ -168,24 +168,27 @@ class TestTalk:
     def test_a_dialogue(self, served: LineConsole) -> None:
         """On a terminal: with a prompt, completion and a history."""
         controller, terminal = pty.openpty()
-        command = [sys.executable, "-m", "loopwatch", "console"]
+        command = [sys.executable, "-m", "loopwatch", "console", str(os.getpid())]
         env = {**os.environ, "TERM": "dumb"}
         with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=env) as process:
             os.close(terminal)
             screen = Screen(controller)
-            screen.until("lists the commands.\r\nloopwatch> ")
-            for typed, answer in (
-                ("stall\n", "stall in "),
-                ("\x1b[A\n", "stall in "),  # the line before
-                ("stalls\t\n", "stalls in "),
-                ("\x03", ""),  # Ctrl-C: a new line
-            ):
-                os.write(controller, typed.encode())
-                screen.until(answer)
+            try:
+                screen.until("lists the commands.\r\n")
                 screen.until("loopwatch> ")
-            os.write(controller, b"\x04")
-            assert process.wait(TIMEOUT) == 0
-        os.close(controller)
+                for typed, answer in (
+                    ("stall\n", "stall in "),
+                    ("\x1b[A\n", "stall in "),  # the line before
+                    ("stalls\t\n", "stalls in "),
+                ):
+                    os.write(controller, typed.encode())
+                    screen.until(answer)
+                    screen.until("loopwatch> ")
+                os.write(controller, b"\x04")
+                assert process.wait(TIMEOUT) == 0
+            finally:
+                process.kill()
+                os.close(controller)
 
     def test_the_end_of_the_process_is_told(
         self, served: LineConsole, monkeypatch: pytest.MonkeyPatch

@@ -166,7 +166,7 @@ class FakeSource:
 
     def tasks(self, limit: int) -> list[Task]:
         self.asked_for.append(limit)
-        return self.tasks_
+        return self.tasks_[:limit]
 
     def lost(self) -> list[Lost]:
         return self.lost_

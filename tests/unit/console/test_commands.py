@@ -10,7 +10,7 @@ import pytest
 
 from loopwatch._console.looks import APART
 from loopwatch._console.options import MOST
-from loopwatch._console.tasks import LOOKED_AT
+from loopwatch._console.tasks import FIRST, LOOKED_AT
 from loopwatch._measures import Distribution, Point
 from loopwatch._records import Frame
 
@@ -276,7 +276,7 @@ class TestTasks:
         assert [name for row in rows for name in NAMES if f" {name} " in row] == list(NAMES)
         for said in ("1m 40s", "Service.work", "Queue.get", "shop/service.py:42", "Service.handle"):
             assert said in rows[0]
-        assert full.source.asked_for == [LOOKED_AT]
+        assert full.source.asked_for == [FIRST]
 
     def test_tasks_that_ended(self, full: Desk) -> None:
         ended = replace(TASK, state="error", duration=2.0, waiting_on=None, await_stack=(), id=12)
@@ -293,10 +293,11 @@ class TestTasks:
 
     def test_tasks_are_filtered_sorted_and_bounded(self, full: Desk, many: Many) -> None:
         full.source.tasks_ = many(5000)
-        _, *rows, foot = full.rows("tasks")
+        _, *rows, foot, last = full.rows("tasks")
         assert len(rows) == 20
         assert "worker-0 " in rows[0]
-        assert foot == "... and 4980 more tasks; limit=N shows up to N, words filter"
+        assert foot == "... and 980 more tasks; limit=N shows up to N, words filter"
+        assert last == "Only the 1000 oldest live tasks were looked at."
         assert "worker-4999 " in full.rows("tasks sort=new")[1]
         assert len(full.rows("tasks WORKER-49 limit=1000")) == 1 + 111
         assert len(full.rows("tasks worker-1 queue.get r-1 limit=1000")) == 1 + 1000 + 1
@@ -343,6 +344,15 @@ class TestTasks:
             ["asyncio.queues.Queue.get", "asyncio/queues.py:158"],
         ]
         assert "  awaits      #1 worker-1\n" in full.ask("task 2")
+
+    def test_a_task_that_is_not_among_the_oldest_is_found(self, full: Desk, many: Many) -> None:
+        full.source.tasks_ = many(5000)
+        full.ask("tasks worker-4999")
+        del full.source.asked_for[:]
+        assert full.ask("task 1").startswith("task 1: worker-4999,")
+        assert full.source.asked_for == [FIRST, LOOKED_AT]
+        assert full.ask("task worker-3000").startswith("task 2: worker-3000,")
+        assert full.ask("task worker-9999").startswith("worker-9999 is no number:")
 
     def test_a_name_that_several_have_is_no_name(self, full: Desk, many: Many) -> None:
         full.source.tasks_ = [replace(task, name="worker") for task in many(3)]
