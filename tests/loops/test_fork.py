@@ -366,7 +366,9 @@ loopwatch.uninstall()
 
 NO_WARNING = """
 warnings.resetwarnings()
-warnings.simplefilter("always")
+warnings.simplefilter("always")  # to fork beside threads warns, since Python 3.12; as an error that is lost
+if sys.version_info[:2] == (3, 13):  # which counts threads when the hooks have started them again
+    warnings.simplefilter("ignore", DeprecationWarning)
 from loopwatch import _threads
 _threads.WITHIN = 30.0  # however slow the machine is
 
