@@ -249,7 +249,7 @@ def test_the_program_names_the_service_otherwise(
     [
         ("LOOPWATCH_STALL_TRESHOLD", "did you mean LOOPWATCH_STALL_THRESHOLD?"),
         ("LOOPWATCH_THRESHOLD", "did you mean LOOPWATCH_HOLD_THRESHOLD?"),
-        ("LOOPWATCH_PORT", "known are LOOPWATCH_ALLOW, LOOPWATCH_APP_PACKAGES, LOOPWATCH_DISABLED, "),
+        ("LOOPWATCH_PORT", "known are LOOPWATCH_ALLOW, LOOPWATCH_APP_PACKAGES, LOOPWATCH_"),
         ("LOOPWATCH_DISABLE", "did you mean LOOPWATCH_DISABLED?"),
     ],
 )
