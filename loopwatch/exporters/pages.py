@@ -54,7 +54,7 @@ class Pages:
     def _problem(self, request: Request, *, by_any_name: bool) -> str | None:
         """Say why a request is not answered; None if it is."""
         host, origin = (request.headers[name].rstrip(",").strip() for name in ("host", "origin"))
-        if origin and urlsplit(origin).netloc.lower() != host.lower():
+        if origin and origin.lower().rpartition("://")[2] != host.lower():
             return "Scripts of other sites are not answered: the Origin is not this address."
         if host and not by_any_name and not self._is_here(host):
             return (

@@ -10,8 +10,6 @@ from loopwatch._document import Document, TaskSite
 from loopwatch._records import DrainReport, Finding, Frame, Lost, Pool, PoolUser, Stall, Task, Waiting
 from loopwatch._words import ago, number, own_frame, place, span
 
-__all__ = ["whose"]
-
 TASKS_SHOWN = 20
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loopwatch._console.parts import whose
 from loopwatch._document import Document, TaskSite
 from loopwatch._records import DrainReport, Finding, Lost, Pool, Stall, Task, Waiting
 from loopwatch._words import ago, number, place, span
@@ -34,7 +35,7 @@ def _stalls(document: Document) -> Sequence[Column]:
         Column(">call", lambda stall: stall.call or "", lambda stall: stall.call, falling=False),
         Column("~>loop", lambda stall: stall.loop_name, lambda stall: stall.loop_name, falling=False),
         Column("~<task", lambda stall: stall.task_name or "", lambda stall: stall.task_name, falling=False),
-        Column("~>context", details.whose, details.whose, falling=False),
+        Column("~>context", whose, whose, falling=False),
     )
 
 
@@ -62,7 +63,7 @@ def _tasks(document: Document) -> Sequence[Column]:
         Column("<stands at", details.stand, details.stand, falling=False),
         Column("~<created by", lambda task: task.site.name, lambda task: task.site.name, falling=False),
         Column("~>loop", lambda task: task.loop_name, lambda task: task.loop_name, falling=False),
-        Column("~>context", details.whose, details.whose, falling=False),
+        Column("~>context", whose, whose, falling=False),
     )
 
 
@@ -106,7 +107,7 @@ def _lost(document: Document) -> Sequence[Column]:
         Column("<created by", lambda lost: lost.site.name, lambda lost: lost.site.name, falling=False),
         Column("=~age", lambda lost: span(lost.age or None), lambda lost: lost.age),
         Column(">why", details.why_lost, details.why_lost, falling=False),
-        Column("~>context", details.whose, details.whose, falling=False),
+        Column("~>context", whose, whose, falling=False),
     )
 
 

@@ -85,7 +85,7 @@ class Session:
 
     def _sight(self) -> Sight:
         age = self._clock.monotonic() - self._came_at
-        return Sight(self._target, self._document, self._history, age, self._problem, self._supply.worker)
+        return Sight(self._target, self._document, self._history, age, self._problem)
 
     def _press(self, key: str, height: int) -> str | None:
         self._state, wish = press(self._state, key, self._document, height)

@@ -22,5 +22,3 @@ class Sight:
     """Seconds since it came, or since the start if none ever has."""
     problem: str | None = None
     """Why there is no newer one; None while they come."""
-    worker: int | None = None
-    """The pid of the worker that is asked for; None for whichever answers."""

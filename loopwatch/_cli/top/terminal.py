@@ -60,6 +60,7 @@ class Terminal:
             redirect_stdout=False,
             redirect_stderr=False,
         )
+        # Not closed before the process ends: an answer that is due may still come, and wake us.
         self._woken, self._waker = os.pipe()
         for end in (self._woken, self._waker):
             os.set_blocking(end, False)
@@ -98,8 +99,6 @@ class Terminal:
                 termios.tcsetattr(sys.stdin, termios.TCSAFLUSH, before)
             for number, handler in previous.items():
                 signal.signal(number, handler)
-            os.close(self._woken)
-            os.close(self._waker)
 
     def show(self, lines: Sequence[Text]) -> None:
         """Draw a screen."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from loopwatch._console.commands import Commands
+from loopwatch._document import Document, Process
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
 from loopwatch._records import (
@@ -158,6 +159,11 @@ class FakeSource:
             findings=tuple(self.findings_),
         )
 
+    def document(self, *, brief: bool = False) -> Document:
+        process = Process(1, "3.12.1", "0.1.0", 0.1)
+        tasks = () if brief else tuple(self.tasks_)
+        return Document(process, self.snapshot(), sites=(), tasks=tasks, waits=())
+
     def loops(self) -> list[Loop]:
         return self.loops_
 
@@ -192,9 +198,10 @@ class Desk:
         self.commands = Commands(self.source, self.journal, self.time.clock)
 
     def ask(self, line: str, width: int = 100) -> str:
-        """Return the answer, which fits."""
+        """Return the answer, which fits, unless it is for programs."""
         answer = self.commands.run(line, width)
-        assert all(len(each) <= width for each in answer.split("\n")), answer
+        for_programs = answer.startswith('{"version"')
+        assert for_programs or all(len(each) <= width for each in answer.split("\n")), answer
         assert all(each.isprintable() for each in answer.split("\n")), ascii(answer)
         return answer
 

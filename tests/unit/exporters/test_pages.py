@@ -79,7 +79,20 @@ def test_what_is_scraped_by_any_name_is_answered_to_any_name_alone() -> None:
     assert ask(JSON, by_any_name=True, host="shop.example:9464").status is HTTPStatus.FORBIDDEN
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1", "file://", "http://"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil.example",
+        "null",
+        "https://127.0.0.1",
+        "file://",
+        "http://",
+        "http://[::1",
+        "http://evil.example/127.0.0.1:9464",
+        "http://127.0.0.1:9464@evil.example",
+        "http://127.0.0.1:9464.evil.example",
+    ],
+)
 @pytest.mark.parametrize("path", [JSON, METRICS])
 def test_scripts_of_other_sites_are_refused(origin: str, path: str) -> None:
     answer = ask(path, by_any_name=True, host="127.0.0.1:9464", origin=origin)
