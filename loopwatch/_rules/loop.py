@@ -69,7 +69,7 @@ def _collecting(view: View) -> Iterator[Symptom]:
         return
     name = max(lost, key=lambda name: (lost[name], (name,) in stalls))
     group, share = stalls.get((name,)), lost[name] / max(view.seconds, ENOUGH)
-    if group is None and share < COLLECTING:
+    if share < COLLECTING and (group is None or name in without_a_cpu):
         return
     runs = sum(found.count for (of, _), found in pauses.items() if of == name)
     full = sum(found.count for (of, generation), found in pauses.items() if of == name and generation == "2")

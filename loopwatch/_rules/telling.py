@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from loopwatch._clock import Clock
 from loopwatch._events import Found
@@ -38,7 +38,8 @@ class Telling:
     def tell(self, changed: Sequence[Found], over: Iterable[Found]) -> None:
         """Tell of what has changed: each cause with what follows from it, in one record."""
         for root, followers in _together(changed):
-            self._log(_LEVELS[root.finding.severity], "\n  ".join([_line(root), *map(_line, followers)]))
+            level = max(_LEVELS[one.finding.severity] for one in (root, *followers))
+            self._log(level, "\n  ".join(map(_line, (root, *followers))))
         for found in over:
             lasted = span(found.at - found.finding.first_seen)
             self._log(logging.INFO, f"{found.finding.rule} is over after {lasted}: {found.finding.summary}")
@@ -67,8 +68,8 @@ class Telling:
         )
 
 
-def _together(changed: Sequence[Found]) -> Iterator[tuple[Found, list[Found]]]:
-    """Yield each finding with those that began with it and follow from it: these come after it, in order."""
+def _together(changed: Iterable[Found]) -> list[tuple[Found, list[Found]]]:
+    """Return each finding with those that began with it and follow from it: these come after it, in order."""
     groups: list[tuple[Found, list[Found]]] = []
     for found in changed:
         rules = {one.finding.rule for group in groups[-1:] for one in (group[0], *group[1])}
@@ -76,7 +77,7 @@ def _together(changed: Sequence[Found]) -> Iterator[tuple[Found, list[Found]]]:
             groups[-1][1].append(found)
         else:
             groups.append((found, []))
-    yield from groups
+    return groups
 
 
 def _line(found: Found) -> str:

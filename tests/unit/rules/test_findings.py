@@ -204,6 +204,7 @@ def test_a_cause_is_logged_with_what_follows_from_it(caplog: pytest.LogCaptureFi
     table.look(
         symptom("LW101", severity="critical"), symptom("LW301", "httpx", because="LW101"), symptom("LW201")
     )
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     with_pool, alone = caplog.messages
     first, second = with_pool.splitlines()
     assert first.startswith("loopwatch: LW101 critical: app.parse is slow. What to do: be quick. See ")

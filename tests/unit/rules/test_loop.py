@@ -100,6 +100,13 @@ def test_nor_is_a_stall_that_was_as_long_for_that_alone() -> None:
     ] == ["LW105"]
 
 
+def test_nor_are_stalls_on_a_machine_on_which_all_is_longer() -> None:
+    stalls = [stall("gc", 0.9, evidence={"runqueue_s": 0.4})] * 3
+    points = collected(*[0.9] * 3)
+    assert [one.rule for one in symptoms(points, stalls=stalls)] == ["LW105"]
+    assert symptoms(points | {("runqueue_time", "main"): 7.0}, stalls=stalls) == []
+
+
 @pytest.mark.parametrize(
     ("active", "queued", "because"), [(58.0, 5.9, None), (58.0, 20.0, "LW107"), (59.9, 7.0, "LW107")]
 )
