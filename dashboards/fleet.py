@@ -11,6 +11,12 @@ _INSTANCE = link(
     "/d/loopwatch-instance?${datasource:queryparam}&var-job=${__data.fields.job}&var-instance=${__data.fields.instance}&from=${__from}&to=${__to}",
 )
 _RULE = link("What this finding means, and what to do", page("rules/${__data.fields.rule}.md"))
+_FINDING = "@PROCESS, loopwatch_rule, loopwatch_severity"
+_WEIGHT = "\nor\n".join(
+    f'{weight} * (sum by ({_FINDING}) (@finding_count{{loopwatch_severity="{severity}"}}) > bool 0) > 0'
+    for weight, severity in ((3, "critical"), (2, "warning"), (1, "info"))
+)
+"""The most severe first: their names are in no such order."""
 _COST = "how-to/dashboards.md#loopwatchdegraded"
 
 _NOW = (
@@ -123,10 +129,9 @@ _NOW = (
             "sentence, with names and numbers, is in the log and in agent.findings().",
             12,
         ),
-        Column(
-            "findings", "sum by (@PROCESS, loopwatch_rule, loopwatch_severity) (@finding_count) > 0", "short"
-        ),
-        sort="severity",
+        Column("weight", _WEIGHT, "short", (2, 3)),
+        Column("findings", f"sum by ({_FINDING}) (@finding_count) > 0", "short"),
+        sort="weight",
         renamed={"loopwatch_rule": "rule", "loopwatch_severity": "severity"},
         links=[_RULE],
     ),

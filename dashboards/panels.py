@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from grafana_foundation_sdk.builders import (
@@ -241,7 +241,7 @@ class Board:
     rows: Sequence[tuple[str, Sequence[Panel]]]
     processes: bool = False
     """Whether a process may be chosen among several at one address."""
-    since: str = field(default="now-1h")
+    since: str = "now-1h"
 
     def matchers(self, fact: facts.Fact | None) -> str:
         """Return the matchers of the variables that a metric can have; None stands for one that is no "

@@ -57,6 +57,7 @@ MAY_BE_EMPTY = {
     ("fleet", "Dropped and withheld", "B"),
     ("fleet", "Failures of loopwatch", "A"),
     ("fleet", "Findings", "A"),
+    ("fleet", "Findings", "B"),
     ("shutdown", "What became of the work", "A"),
     ("shutdown", "What became of the work", "C"),
 }

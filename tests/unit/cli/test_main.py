@@ -14,7 +14,7 @@ from loopwatch._cli.commands import cli
 def test_help_lists_every_command() -> None:
     shown = CliRunner().invoke(cli, ["--help"])
     assert shown.exit_code == 0
-    assert {"demo", "run"} <= set(shown.output.split())
+    assert {"dashboards", "demo", "run"} <= set(shown.output.split())
 
 
 @pytest.mark.parametrize(("words", "extra"), [(["demo"], "demo"), ([], "cli")])
