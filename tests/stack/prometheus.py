@@ -51,10 +51,16 @@ class Prometheus:
         build = ROOT / "dashboards" / "build.py"
         subprocess.run([sys.executable, build, "--time-scale", str(SCALE), directory], check=True)
         scrapes = [SCRAPE.format(job=job, address=address) for job, address in scraped.items()]
-        self._files = {
-            "prometheus.yml": CONFIGURATION.format(scrapes="".join(scrapes)),
-            "rules.yml": (directory / "loopwatch.yml").read_text(encoding="utf-8"),
-        }
+        self._prepare(
+            {
+                "prometheus.yml": CONFIGURATION.format(scrapes="".join(scrapes)),
+                "rules.yml": (directory / "loopwatch.yml").read_text(encoding="utf-8"),
+            }
+        )
+
+    def _prepare(self, files: Mapping[str, str]) -> None:
+        """Note what it is to start with: ``prometheus.yml``, and what that names."""
+        self._files = dict(files)
         self._port = free_port()
         self._running = ExitStack()
         self.fired: set[tuple[str, str, str]] = set()
