@@ -62,13 +62,10 @@ class View:
     def distributions(self, stem: str) -> dict[tuple[str, ...], Distribution]:
         """Return what a histogram has observed in the window, by labels, where it did."""
         earlier = _histograms(self.before, stem)
-        grown = {}
-        for labels, whole in _histograms(self.now, stem).items():
-            was = earlier.get(labels)
-            part = whole if was is None else _difference(whole, was)
-            if part.count:
-                grown[labels] = part
-        return grown
+        grown = {
+            labels: whole.since(earlier.get(labels)) for labels, whole in _histograms(self.now, stem).items()
+        }
+        return {labels: part for labels, part in grown.items() if part.count}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +103,3 @@ def _points(snapshot: Snapshot, stem: str) -> tuple[Point, ...]:
     if stem in BY_FUNCTION:
         raise ValueError(f"{stem} is not there for rules")
     return snapshot.points.get(stem, ())
-
-
-def _difference(whole: Distribution, earlier: Distribution) -> Distribution:
-    counts = tuple(now - was for now, was in zip(whole.counts, earlier.counts, strict=True))
-    return Distribution(whole.bounds, counts, whole.sum - earlier.sum)
