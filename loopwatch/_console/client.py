@@ -20,9 +20,9 @@ from .output import Output
 
 READ = 64
 """Bytes that are read at once: a word or two, so that what they cost is known before more are read."""
-REST = 4.0
+REST = 9.0
 """Reading rests for so many times the CPU time that this thread took for what was read before: clients have a
-fifth of a core at most, all together, whatever they send..."""
+tenth of a core at most, all together, whatever they send..."""
 SHORTEST_REST, LONGEST_REST = 0.003, 0.5
 """...and these are the bounds of one rest, in seconds. A person waits for the longest after a long answer."""
 LONGEST_LINE = 4096

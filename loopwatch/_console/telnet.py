@@ -114,9 +114,7 @@ class TelnetConsole:
         """End all sessions and the thread, and free the port. Waits for no client, nor for a loop."""
         self._stopping = True
         self.thread.end(JOIN_TIMEOUT)
-        take_back, self._take_back = self._take_back, None
-        if take_back is not None:
-            take_back()
+        self._give_back()
 
     def before_fork(self) -> None:
         """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""
@@ -136,6 +134,11 @@ class TelnetConsole:
         if opened is not None:
             opened.abandon()
 
+    def _give_back(self) -> None:
+        take_back, self._take_back = self._take_back, None
+        if take_back is not None:
+            take_back()
+
     def _wake(self) -> None:
         opened = self._opened
         if opened is not None:
@@ -151,6 +154,8 @@ class TelnetConsole:
             self._journal.failure(COMPONENT, error)
         opened = self._opened
         if opened is None:
+            if self._stopping:  # while it was imported, for longer than that was waited for
+                self._give_back()
             return
         with opened.runs():
             while not is_to_end():
