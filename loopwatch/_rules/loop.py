@@ -29,7 +29,7 @@ def _saturated(view: View) -> Iterator[Symptom]:
     times_spent = view.increases("loop_time")
     delays = view.distributions("delay")
     computed = view.increases("cpu_time")
-    for name in {name for name, _ in times_spent}:
+    for name in sorted({name for name, _ in times_spent}):
         active, idle = times_spent.get((name, "active"), 0.0), times_spent.get((name, "idle"), 0.0)
         if active + idle < ENOUGH or active < SATURATED * (active + idle):
             continue
