@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import sys
 import time
+from pathlib import Path
 
-from . import acquires, crowd, environment, idle, imports, instructions, memory, outage, server
+from . import acquires, crowd, environment, idle, imports, instructions, memory, outage, page, server
 from .report import CannotRunError
 from .sink import serve, variables_for
 
@@ -29,22 +31,34 @@ def main() -> int:
         "sections", nargs="*", metavar="SECTION", help=f"{', '.join(SECTIONS)}; all without any"
     )
     parser.add_argument("--otlp", action="store_true", help="have loopwatch export, to a sink on loopback")
+    parser.add_argument(
+        "--write",
+        type=Path,
+        metavar="PAGE",
+        help="put what was measured into it: docs/explanation/overhead.md",
+    )
     arguments = parser.parse_args()
     chosen = arguments.sections or list(SECTIONS)
     unknown = sorted(set(chosen) - {*SECTIONS, "all"})
     if unknown:
         parser.error(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)} and all")
+    chosen = list(SECTIONS) if "all" in chosen else chosen
     verdicts = []
     try:
+        if arguments.write:
+            page.check(arguments.write, chosen)
         skip = environment.prepare()
         print(environment.describe())
         with contextlib.ExitStack() as stack:
             if arguments.otlp:
                 environment.ON_TOP.update(variables_for(stack.enter_context(serve())))
-            for name in SECTIONS if "all" in chosen else chosen:
+            for name in chosen:
                 began = time.perf_counter()
                 print(f"\n== {name}", flush=True)
-                verdicts += SECTIONS[name](skip)
+                said, judged = page.overheard(functools.partial(SECTIONS[name], skip))
+                verdicts += judged
+                if arguments.write:
+                    page.write(arguments.write, name, said, environment.kind())
                 print(f"({time.perf_counter() - began:.0f} s)", flush=True)
     except CannotRunError as reason:
         print(f"cannot run: {reason}", file=sys.stderr)

@@ -75,3 +75,9 @@ def describe() -> str:
     )
     system = f"{platform.system()} {platform.release()}"
     return f"CPython {platform.python_version()}, {os.cpu_count()} cores ({model}), {system}"
+
+
+def kind() -> str:
+    """Return what kind of machine and interpreter it is, for a page that others read."""
+    machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} CPUs"
+    return f"CPython {platform.python_version()}, {machine}"
