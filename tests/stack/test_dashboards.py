@@ -26,9 +26,9 @@ from .services import HERE, Service
 
 SCRAPED, BY_OTLP = ROUTES = ("scraped", "by-otlp")
 ALL = "everything"
-LLM_SCALE, SERVICE_SCALE = "30", "2"
-"""By how much the LLM is faster than a real one, and by how much the service is more impatient: it waits for
-2.5 s for a connection. Five connections serve 11 requests per second, and 13 come."""
+LLM_SCALE, SERVICE_SCALE = "15", "1"
+"""By how much the LLM is faster than a real one, and the service less patient: it waits for 5 s for a
+connection. Five of them serve six requests per second, and 13 come: callers wait long enough to be seen."""
 
 SHORT_POOL = {"ConnectionPoolSaturated", "ConnectionPoolWaitHigh"}
 """What 200 jobs in a pool of five connections have to raise. Not ConnectionPoolTimeouts: httpx begins to wait
