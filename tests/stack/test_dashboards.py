@@ -27,8 +27,8 @@ from .services import HERE, Service
 SCRAPED, BY_OTLP = ROUTES = ("scraped", "by-otlp")
 ALL = "everything"
 LLM_SCALE, SERVICE_SCALE = "15", "1"
-"""By how much the LLM is faster than a real one, and the service less patient: it waits for 5 s for a connection.
-Five connections serve six requests per second, and 13 come: what waits is never over before it can be seen."""
+"""By how much the LLM is faster than a real one, and the service less patient: it waits for 5 s for a
+connection. Five of them serve six requests per second, and 13 come: callers wait long enough to be seen."""
 
 SHORT_POOL = {"ConnectionPoolSaturated", "ConnectionPoolWaitHigh"}
 """What 200 jobs in a pool of five connections have to raise. Not ConnectionPoolTimeouts: httpx begins to wait
