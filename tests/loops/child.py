@@ -52,7 +52,7 @@ async def forever():
 class Child:
     """The program, with loopwatch and ``PRELUDE`` at hand."""
 
-    def __init__(self, source: str, kind: str, tmp_path: Path) -> None:
+    def __init__(self, source: str, kind: str, tmp_path: Path, patience: float = PATIENCE) -> None:
         program = tmp_path / "program.py"
         program.write_text(PRELUDE + source, encoding="utf-8")
         self._process = subprocess.Popen(
@@ -64,7 +64,7 @@ class Child:
             text=True,
             start_new_session=True,
         )
-        self._impatience = threading.Timer(PATIENCE, self._kill)
+        self._impatience = threading.Timer(patience, self._kill)
         self._impatience.start()
         self.said: list[str] = []
         self._signalled = 0.0

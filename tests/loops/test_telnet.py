@@ -54,7 +54,7 @@ class Idle(NamedTuple):
 @pytest.fixture(scope="module")
 def idle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Idle]:
     kind = request.config.getoption("--loop")
-    child = Child(HEAD + IDLE, kind, tmp_path_factory.mktemp("idle"))
+    child = Child(HEAD + IDLE, kind, tmp_path_factory.mktemp("idle"), 600)
     yield Idle(child, url_of(child))
     child.close()
 

@@ -79,7 +79,7 @@ class Watched(NamedTuple):
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    child = Child(HEAD + DELAYS, "stock", tmp_path_factory.mktemp("watched"))
+    child = Child(HEAD + DELAYS, "stock", tmp_path_factory.mktemp("watched"), 600)
     yield Watched(child, url_of(child))
     child.close()
 
