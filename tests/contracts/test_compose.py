@@ -237,3 +237,22 @@ def test_dashboards_are_provisioned() -> None:
     targets = {str(target) for _, target, _ in mounts(SERVICES["grafana"])}
     for kind in ("datasources", "dashboards"):
         assert f"/etc/grafana/provisioning/{kind}/loopwatch.yml" in targets
+
+
+def test_tempo_keeps_traces_where_it_may_write() -> None:
+    """And listens where it is sent to, asked, and checked on."""
+    settings, service = read(PARTS / "tempo.yml"), SERVICES["tempo"]
+    writable = [target for source, target, mode in mounts(service) if not source.startswith(".") and not mode]
+    trace = settings["storage"]["trace"]
+    assert trace["backend"] == "local"
+    for kind in ("local", "wal"):
+        assert any(target in PurePosixPath(trace[kind]["path"]).parents for target in writable), kind
+    assert settings["distributor"]["receivers"]["otlp"]["protocols"]["grpc"]["endpoint"] == "0.0.0.0:4317"
+    port = settings["server"]["http_listen_port"]
+    assert f"127.0.0.1:{port}/" in service["healthcheck"]["test"][-1]
+    assert {f"http://tempo:{port}"} == {
+        source["url"]
+        for source in read(PARTS / "datasources.yml")["datasources"]
+        if source["type"] == "tempo"
+    }
+    assert settings["usage_report"] == {"reporting_enabled": False}  # a demo tells nobody
