@@ -95,9 +95,9 @@ def test_a_plain_program(here: Here) -> None:
     program = here.start(run)
     (promised,) = re.findall(r"^loopwatch: event loop .*$", PAGE, re.MULTILINE)
     said = program.line(r"LW102 warning: `time\.sleep` in `fetch` \(worker\.py:10\)")
-    for line in (said.splitlines()[0], promised):
+    for text in (said, promised):
         assert re.search(
-            r"blocked for \d+ ms \[\w+\] by time\.sleep in __main__\.fetch \(/.*worker\.py:10\)", line
+            r"blocked for \d+ ms \[\w+\] by time\.sleep in __main__\.fetch \(/.*worker\.py:10\)", text
         )
     assert curl[-1] == "block_time"
     assert re.search(
