@@ -39,11 +39,12 @@ class Commands:
         self._desk = Desk(source, Numbers(), Looks(clock), clock)
         self._journal = journal
         self._commands = {command.name: command for command in (*ALL, self._help())}
+        self._shown = {name: each for name, each in self._commands.items() if not each.for_programs}
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of all commands, in the order in which they are best explained."""
-        return tuple(self._commands)
+        """The names of the commands for people, in the order in which they are best explained."""
+        return tuple(self._shown)
 
     def summary(self, name: str) -> str:
         """Return a few words on a command; KeyError if there is none of that name."""
@@ -92,17 +93,17 @@ class Commands:
         *before, begun = text.split(" ")
         before = [word for word in before if word]
         if not before:
-            return [name for name in self._commands if name.startswith(begun)]
+            return [name for name in self._shown if name.startswith(begun)]
         known: Iterable[str] = ()
         if before[0] == "help":
-            known = self._commands if len(before) == 1 else ()
+            known = self._shown if len(before) == 1 else ()
         elif before[0] in self._commands:
             known = self._commands[before[0]].words
         return [word for word in known if word.startswith(begun)]
 
     def _command(self, name: str) -> Command:
         """Return the command of that name, or the only one that begins with it."""
-        begun = [known for known in self._commands if known.startswith(name)]
+        begun = [known for known in self._shown if known.startswith(name)]
         if name not in self._commands and len(begun) != 1:
             which = f"may be {' or '.join(begun)}" if begun else "is no command"
             echoed = name if len(name) <= ECHOED else f"{name[:ECHOED]}..."
@@ -119,6 +120,6 @@ class Commands:
             yield from paragraph(f"{command.summary}. {command.details}", question.width, "  ", "  ")
             return
         table = Table(columns("", ">"))
-        for command in self._commands.values():
+        for command in self._shown.values():
             table.add(f"{command.name} {command.arguments}", command.summary)
         yield from table.lines(question.width)
