@@ -171,6 +171,9 @@ class Task:
     """Ids of the live tasks it waits for: directly, or by ``gather``, ``wait``, ``shield``, a task group."""
     job: bool = False
     """Whether it is a job of ``spawn()`` that lives."""
+    creator_seen: bool = True
+    """False of a live one that was there before us, or that the loop made by itself, as for a connection. Its
+    site is then where its coroutine begins; one that was there is as old as since it was first seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,6 +199,7 @@ class TaskCensus:
             id=nanoseconds(record.started),
             awaits=self._awaited(state, found),
             job=_is_job(state, task),
+            creator_seen=record.site.creates,
         )
 
     def _awaited(self, state: LoopState, found: Chain) -> tuple[int, ...]:

@@ -80,6 +80,11 @@ class Site:
         return self.code, self.offset, self.module
 
     @property
+    def creates(self) -> bool:
+        """Whether it is a call that creates tasks; else it stands for creators that were not seen."""
+        return self.offset > 0
+
+    @property
     def name(self) -> str:
         """The creating function, module and qualified name."""
         return f"{self.module}.{self.code.co_qualname}" if self.module else self.code.co_qualname

@@ -165,6 +165,7 @@ def _left(agent: loopwatch.Agent, limits: Limits, began: float) -> Iterator[str]
         task
         for task in agent.tasks()
         if task.state == "pending"
+        and task.creator_seen  # else it may be a fixture's: its loop may serve a whole session
         and task.started_at >= began
         and not task.daemon
         and task.coroutine not in OF_THE_FRAMEWORK

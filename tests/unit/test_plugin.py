@@ -216,6 +216,43 @@ def test_a_wrong_marker_is_refused(pytester: Pytester, arguments: str) -> None:
     )
 
 
+def test_what_was_there_before_a_test_is_not_its_own(pytester: Pytester) -> None:
+    result = run(
+        pytester,
+        """
+pytestmark = pytest.mark.loopwatch
+
+@pytest.fixture(scope="module")
+def runner():
+    with asyncio.Runner() as runner:
+        yield runner
+
+@pytest.fixture(scope="module")
+def background(runner):
+    async def begin():
+        return asyncio.create_task(asyncio.sleep(600))
+    return runner.run(begin())
+
+@pytest.mark.parametrize("time", [1, 2])
+def test_clean(runner, background, time):
+    runner.run(clean())
+    assert not background.done()
+
+def test_leaking(runner, background):
+    async def leak():
+        globals()["left"] = asyncio.create_task(asyncio.sleep(600))
+    runner.run(leak())
+
+def test_clean_again(runner, background):
+    runner.run(clean())
+""",
+    )
+    result.assert_outcomes(passed=3, failed=1)
+    told = [line for line in result.stdout.lines if line.startswith("left a task pending")]
+    assert len(told) == 1
+    assert ".test_leaking.<locals>.leak (" in told[0]
+
+
 def test_a_wrong_option_is_refused(pytester: Pytester) -> None:
     pytester.makeini("[pytest]\nloopwatch_stall_threshold = soon")
     result = run(pytester, "def test_it(): pass\n")
