@@ -172,8 +172,8 @@ class Task:
     job: bool = False
     """Whether it is a job of ``spawn()`` that lives."""
     creator_seen: bool = True
-    """False of a live one that was there before us, or that the loop made by itself, as for a connection: its
-    site is then where its coroutine begins, and the age of one that was there counts from when it was seen."""
+    """False of a live one that was there before us, or that the loop made by itself, as for a connection. Its
+    site is then where its coroutine begins; one that was there is as old as since it was first seen."""
 
 
 @dataclass(frozen=True, slots=True)

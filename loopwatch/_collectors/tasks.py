@@ -185,7 +185,7 @@ class TaskCensus:
             state="pending",
             unretrieved=False,
             started_at=zero + record.started,
-            age=now - record.started,
+            age=max(0.0, now - record.started),  # one may be made while these are read
             duration=None,
             exception=None,
             context=context.values,

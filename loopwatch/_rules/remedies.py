@@ -1,6 +1,8 @@
-"""What to write instead of a call that waits in the event loop."""
+"""What to write instead of a call that waits, or computes, in the event loop."""
 
 from __future__ import annotations
+
+from collections.abc import Container, Iterable
 
 from loopwatch._records import Stall
 
@@ -46,17 +48,38 @@ _REMEDIES: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
 )
 """By how the call is written, or in which module the thread stood: what to do."""
 
+_WITHOUT_THE_GIL = (
+    ("hashlib.", "pbkdf2_hmac", "scrypt", "bcrypt.", "hashpw", "checkpw", "zlib.", "bz2.", "lzma.", "gzip."),
+    ("bcrypt", "argon2", "gzip", "bz2", "lzma"),
+)
+"""Computations in C that let other threads run meanwhile, written as above."""
+
 
 def remedy(stall: Stall) -> str:
-    """Return what to do about a call that waits: a thread may do that, unlike a computation."""
-    call = stall.call or ""
-    inner = stall.stack[-3:]
+    """Return what to do about a call that waits: a thread may do that, unlike most computations."""
     for written, modules, instead in _REMEDIES:
-        if any(_is_call(call, one) for one in written):
-            return instead
-        if any(frame.module.partition(".")[0] in modules or frame.module in modules for frame in inner):
+        if _is_one(stall, written, modules):
             return instead
     return f"call its asynchronous version, or {THREAD}"
+
+
+def relief(stall: Stall, held_the_gil: bool) -> str:
+    """Return what to do about a call that computes."""
+    if held_the_gil:
+        return "move it to a process pool: a thread does not help, the GIL is held"
+    if _is_one(stall, *_WITHOUT_THE_GIL):
+        return f"{THREAD}: it computes without the GIL, so the loop runs beside it"
+    return (
+        "move it to a process pool, or do it in pieces with `await asyncio.sleep(0)` between them: "
+        "in a thread it would take turns with the loop at the GIL"
+    )
+
+
+def _is_one(stall: Stall, written: Iterable[str], modules: Container[str]) -> bool:
+    call = stall.call or ""
+    return any(_is_call(call, one) for one in written) or any(
+        frame.module.partition(".")[0] in modules or frame.module in modules for frame in stall.stack[-3:]
+    )
 
 
 def _is_call(call: str, written: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from loopwatch._records import Cause, Stall
 
-from .remedies import remedy
+from .remedies import relief, remedy
 from .roots import starved_for
 from .rule import Rule, Symptom, View
 from .stall_groups import HELD, LONG, by_culprit, by_loop, groups
@@ -72,10 +72,7 @@ def _computing(view: View) -> Iterator[Symptom]:
             summary=f"{_who(group.last)} blocked {loop_of(group.last.loop_name)} {group.how_often}"
             f"{', while holding the GIL' if held else ''}",
             evidence=group.evidence,
-            fix="move it to a process pool: a thread does not help, the GIL is held"
-            if held
-            else "move it to a process pool, or do it in pieces with `await asyncio.sleep(0)` between them: "
-            "in a thread it would take turns with the loop at the GIL",
+            fix=relief(group.last, held),
             count=group.count,
         )
 

@@ -8,14 +8,15 @@ from loopwatch._records import Frame
 
 
 def span(seconds: float) -> str:
-    """Write a span of time with its unit: ``612 ms``, ``4.2 s``, ``3 min``."""
+    """Write a span of time with its unit: ``612 ms``, ``4.2 s``, ``2.5 min``."""
     if seconds < 0.01:
         return f"{seconds * 1000:.1f} ms"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+    count, unit = (seconds / 60, "min") if seconds < 7200 else (seconds / 3600, "h")
+    return f"{count:.0f} {unit}" if count >= 9.95 else f"{count:.1f} {unit}".replace(".0 ", " ")
 
 
 def times(count: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -90,6 +91,25 @@ def test_it_says_who_how_often_and_how_long() -> None:
     )
     assert found.key == ("app.answers.parse", "json.loads")
     assert found.evidence["window_s"] == 60.0
+
+
+@pytest.mark.parametrize(
+    ("call", "module", "remedy"),
+    [
+        ("hashlib.pbkdf2_hmac", "app.users", "await it in a thread"),
+        ("bcrypt.checkpw", "app.users", "await it in a thread"),
+        ("context.verify", "argon2._password_hasher", "await it in a thread"),
+        ("json.loads", "app.users", "move it to a process pool, or do it in pieces"),
+        (None, "app.users", "move it to a process pool, or do it in pieces"),
+    ],
+)
+def test_a_thread_helps_what_computes_without_the_gil(call: str | None, module: str, remedy: str) -> None:
+    inner = Frame("verify", module, "/srv/verify.py", 7)
+    told = [replace(stall(call=call), stack=(inner,))] * 3
+    [found] = symptoms(*told)
+    assert found.fix.startswith(remedy)
+    [held] = symptoms(*[replace(one, evidence={**one.evidence, "watchdog_late_s": 0.2}) for one in told])
+    assert "a thread does not help" in held.fix
 
 
 def test_stalls_of_more_than_a_minute_ago_do_not_count() -> None:
