@@ -11,11 +11,11 @@ SHIPPED = Path(__file__).parents[3] / "dashboards"
 
 
 def files(directory: Path) -> dict[str, str]:
-    """Read all files, by their path."""
+    """Read all dashboards and rules, by their path."""
     return {
         path.relative_to(directory).as_posix(): path.read_text(encoding="utf-8")
-        for path in directory.rglob("*")
-        if path.suffix in (".json", ".yml")
+        for kind in ("grafana/*.json", "rules/*.yml")
+        for path in directory.glob(kind)
     }
 
 
