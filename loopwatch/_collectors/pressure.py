@@ -17,6 +17,8 @@ LOOKS = 5
 """Looks that have to be behind us before anything is said: 5 s, so that one long step is no pressure yet."""
 FULL = 0.98
 """Share of the time that a loop is busy, from which on it counts as full: beyond, queues only grow."""
+FULL_BY_SAMPLES = 0.94
+"""The same of a loop without a selector: its share is told by samples, some of them between two callbacks."""
 RELIEVED = 0.9
 """Share below which a full loop counts as relieved."""
 HELD = 1.0
@@ -35,9 +37,9 @@ class _Look(NamedTuple):
 class Pressure:
     """Looks once a second, on the watchdog's thread; any thread may ask what it saw.
 
-    Under pressure is a loop that was busy for 98 % of the last 5 seconds, or whose callbacks were late by
-    ``threshold`` on average; and is until it is below 90 %, and below half of ``threshold``. So what makes
-    work go away, and comes back with it, does not flap.
+    Under pressure is a loop that was busy for 98 % of the last 5 seconds (by samples, as of uvloop's: 94 %),
+    or whose callbacks were late by ``threshold`` on average; and is until it is below 90 %, and below half of
+    ``threshold``. So what makes work go away, and comes back with it, does not flap.
     """
 
     def __init__(self, states: LoopStates, health: LoopHealth, threshold: float, clock: Clock) -> None:
@@ -81,4 +83,5 @@ class Pressure:
         late = (latest.delay_sum - earlier.delay_sum) / beats if beats else 0.0
         if state in self._pressed:
             return share >= RELIEVED or late >= self._threshold / 2
-        return share >= FULL or late >= self._threshold
+        full = FULL if state.has_selector else FULL_BY_SAMPLES
+        return share >= full or late >= self._threshold

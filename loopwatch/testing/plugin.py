@@ -130,6 +130,7 @@ def _watcher(item: pytest.Item, limits: Limits) -> loopwatch.Agent:
             prometheus_port=None,
             otlp=False,
             hold_dump=False,
+            console=False,  # whatever the environment says: it would take half a second of the first test
         )
     except loopwatch.ConfigurationError as error:
         _refuse(item, str(error))

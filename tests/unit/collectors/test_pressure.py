@@ -16,12 +16,12 @@ THRESHOLD = 0.1
 
 
 class Watched:
-    """One loop with a selector, of which a test says second by second what it did."""
+    """One loop, of which a test says second by second what it did."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, has_selector: bool = True) -> None:
         self.fake = FakeClock()
         states = LoopStates()
-        state = states.claim(loop, "asyncio", True)
+        state = states.claim(loop, "asyncio", has_selector)
         assert state is not None
         self.state: LoopState = state
         self.state.enter(self.fake.monotonic(), 0.0)
@@ -35,6 +35,8 @@ class Watched:
             self.state.delay.observe(late)
         self.fake.advance(1.0)
         self.state.idle_time += 1.0 - busy
+        if not self.state.has_selector:
+            self.state.active_time += busy
         self.state.busy_since = self.fake.monotonic()
         self.pressure.look()
         return self.pressure.is_high()
@@ -56,6 +58,15 @@ def test_a_full_loop_is_under_pressure_after_five_seconds(watched: Watched) -> N
 
 def test_a_busy_loop_that_keeps_up_is_not(watched: Watched) -> None:
     assert not any(watched.seconds(60, busy=0.95, late=0.02))
+
+
+def test_of_a_loop_without_a_selector_some_samples_may_miss_what_it_does() -> None:
+    loop = asyncio.new_event_loop()
+    watched = Watched(loop, has_selector=False)
+    assert not any(watched.seconds(10, busy=0.93))
+    assert watched.seconds(LOOKS, busy=0.95)[-1]
+    assert not watched.seconds(LOOKS, busy=0.5)[-1]
+    loop.close()
 
 
 def test_one_long_step_is_no_pressure(watched: Watched) -> None:
