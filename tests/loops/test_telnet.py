@@ -141,7 +141,7 @@ run(asyncio.sleep(1.5))  # longer than the console of a program with one takes t
 say("imported", {"aiomonitor", "prompt_toolkit", "aiohttp"} & set(sys.modules), agent.console_url)
 """)
         assert child.end() == 0
-        assert child.said == ["imported set() None"]
+        assert told(child) == ["imported set() None"]
 
     def test_it_follows_the_program_to_its_next_loop(self, start: Start, connect: Connect) -> None:
         child = start("""
