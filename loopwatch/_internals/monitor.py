@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 STREAMS = "_default_text_stdout", "_default_text_stderr"
@@ -12,13 +14,29 @@ STREAMS = "_default_text_stdout", "_default_text_stderr"
 process, which write to a session's terminal or else to ``sys.stdout``, for both."""
 MOVED = "split_arg_string"
 """What aiomonitor 0.7.1 takes from ``click.parser``, which warns of that since click 8.2: an error with
-``-W error``. It is lent to that module while aiomonitor is imported."""
+``-W error``. It is lent to that module while aiomonitor is imported..."""
+POLICY = "DefaultEventLoopPolicy"
+"""...as this is to ``asyncio``, which warns since Python 3.14 that it will be gone in 3.16. aioconsole 0.8
+has a subclass of it. Delete each when aiomonitor does without."""
 
 Now = Callable[[], tuple[asyncio.AbstractEventLoop, int]]
 """Returns the loop to look at, and the id of its thread. Raises LookupError if none runs."""
 
 
 _brought_in = False
+
+
+@contextlib.contextmanager
+def _lent(module: ModuleType, name: str, what: object) -> Iterator[None]:
+    """Have a module offer something under a name, unless it does so by itself or there is no such thing."""
+    if what is None or name in vars(module):
+        yield
+        return
+    vars(module)[name] = what
+    try:
+        yield
+    finally:
+        del vars(module)[name]
 
 
 def used_by_program() -> bool:
@@ -41,14 +59,12 @@ def bring_in() -> Callable[[], None]:
     import click.utils
 
     before = {name: getattr(click.utils, name) for name in STREAMS}
-    lent = MOVED not in vars(click.parser)
-    if lent:
-        vars(click.parser)[MOVED] = click.shell_completion.split_arg_string
-    try:
+    platform = sys.modules.get("asyncio.unix_events") or sys.modules["asyncio.windows_events"]
+    with (
+        _lent(click.parser, MOVED, click.shell_completion.split_arg_string),
+        _lent(asyncio, POLICY, getattr(platform, f"_{POLICY}", None)),
+    ):
         from aiomonitor.context import current_stdout  # type: ignore[import-untyped]
-    finally:
-        if lent:
-            del vars(click.parser)[MOVED]
     ours = {name: _outside_of_sessions(current_stdout.get, original) for name, original in before.items()}
     for name, stream in ours.items():
         setattr(click.utils, name, stream)
