@@ -63,8 +63,10 @@ def test_a_pending_task_that_nobody_holds(
 def test_one_that_was_there_before_is_held_too(install: Install, run: Run) -> None:
     async def main() -> None:
         ready: weakref.WeakSet[asyncio.Future[None]] = weakref.WeakSet()
-        task = weakref.ref(asyncio.create_task(held_by_its_own_cycle(ready)))
+        before = asyncio.create_task(held_by_its_own_cycle(ready))
         install(keep_tasks=True)
+        task = weakref.ref(before)
+        del before
         await asyncio.sleep(0)
         gc.collect()
         assert task() is not None

@@ -54,6 +54,8 @@ class Idle(NamedTuple):
 @pytest.fixture(scope="module")
 def idle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Idle]:
     kind = request.config.getoption("--loop")
+    if kind == "eager" and sys.version_info < (3, 12):
+        pytest.skip("eager tasks came with Python 3.12")
     child = Child(HEAD + IDLE, kind, tmp_path_factory.mktemp("idle"), 600)
     yield Idle(child, url_of(child))
     child.close()
@@ -263,7 +265,7 @@ class TestPorts:
             assert port < port_of(url) < port + 32
             assert connect(url).ask("ps").startswith("1 tasks running")
             text = f"loopwatch: the telnet console of process {child.pid} is at 127.0.0.1:{port_of(url)}"
-            assert told(child)[0] == text
+            assert text in told(child)
 
     def test_none_to_be_had_is_told_once_and_the_program_runs(self, start: Start) -> None:
         child = start("""
