@@ -72,7 +72,7 @@ class LoopHealth:
                 yield stem, name, count
 
     def _of_thread(self, state: LoopState) -> Iterator[Measure]:
-        yield "cpu_time", (state.name,), self._cpu_time(state)
+        yield "cpu_time", (state.name,), self.cpu_time(state)
         if state.runqueue_time is not None:
             yield "runqueue_time", (state.name,), state.runqueue_time
         for generation, pauses in sorted(state.gc_pause.copy().items()):
@@ -90,7 +90,8 @@ class LoopHealth:
             return None
         return _never_falling(state, "active", active), _never_falling(state, "idle", idle)
 
-    def _cpu_time(self, state: LoopState) -> float:
+    def cpu_time(self, state: LoopState) -> float:
+        """Return the CPU seconds of the loop's thread while the loop ran."""
         total, read, clock_id = state.cpu_time, self._clock.of_thread, state.cpu_clock
         if state.running and read is not None and clock_id is not None:
             with contextlib.suppress(OSError):  # the thread has just ended

@@ -17,8 +17,9 @@ LOOKS = 5
 """Looks that have to be behind us before anything is said: 5 s, so that one long step is no pressure yet."""
 FULL = 0.98
 """Share of the time that a loop is busy, from which on it counts as full: beyond, queues only grow."""
-FULL_BY_SAMPLES = 0.94
-"""The same of a loop without a selector: its share is told by samples, some of them between two callbacks."""
+FULL_UNSEEN = 0.94
+"""The same of a loop without a selector. Its share is told by samples, of which many fall between two
+callbacks, where it lets go of the GIL; or by the CPU that its thread had or waited for, if that is more."""
 RELIEVED = 0.9
 """Share below which a full loop counts as relieved."""
 HELD = 1.0
@@ -28,8 +29,11 @@ HELD = 1.0
 class _Look(NamedTuple):
     """Totals of one loop at one moment."""
 
+    at: float
     active: float
     idle: float
+    computed: float
+    """Seconds of CPU that the loop's thread had, or was ready for."""
     delays: int
     delay_sum: float
 
@@ -37,9 +41,9 @@ class _Look(NamedTuple):
 class Pressure:
     """Looks once a second, on the watchdog's thread; any thread may ask what it saw.
 
-    Under pressure is a loop that was busy for 98 % of the last 5 seconds (by samples, as of uvloop's: 94 %),
-    or whose callbacks were late by ``threshold`` on average; and is until it is below 90 %, and below half of
-    ``threshold``. So what makes work go away, and comes back with it, does not flap.
+    Under pressure is a loop that was busy for 98 % of the last 5 seconds (uvloop's, which cannot be told as
+    exactly: 94 %), or whose callbacks were late by ``threshold`` on average; and is until it is below 90 %,
+    and below half of ``threshold``. So what makes work go away, and comes back with it, does not flap.
     """
 
     def __init__(self, states: LoopStates, health: LoopHealth, threshold: float, clock: Clock) -> None:
@@ -71,17 +75,20 @@ class Pressure:
         return bool(self._pressed) or any(state.blocked(now) >= HELD for state in self._states.all())
 
     def _is_pressed(self, state: LoopState, now: float) -> bool:
-        times, delay = self._health.times(state, now), state.delay.read()
+        times, delay = self._health.times(state, now) or (0.0, 0.0), state.delay.read()
+        computed = self._health.cpu_time(state) + (state.runqueue_time or 0.0)
         looks = self._looks[state]
-        looks.append(_Look(*(times or (0.0, 0.0)), delay.count, delay.sum))
+        looks.append(_Look(now, *times, computed, delay.count, delay.sum))
         if len(looks) <= LOOKS:
             return False
         earlier, latest = looks[0], looks[-1]
         passed = latest.active - earlier.active + latest.idle - earlier.idle
         share = (latest.active - earlier.active) / passed if passed else 0.0
+        if not state.has_selector:
+            share = max(share, (latest.computed - earlier.computed) / (latest.at - earlier.at))
         beats = latest.delays - earlier.delays
         late = (latest.delay_sum - earlier.delay_sum) / beats if beats else 0.0
         if state in self._pressed:
             return share >= RELIEVED or late >= self._threshold / 2
-        full = FULL if state.has_selector else FULL_BY_SAMPLES
+        full = FULL if state.has_selector else FULL_UNSEEN
         return share >= full or late >= self._threshold

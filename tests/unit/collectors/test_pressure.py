@@ -69,6 +69,19 @@ def test_of_a_loop_without_a_selector_some_samples_may_miss_what_it_does() -> No
     loop.close()
 
 
+def test_of_a_loop_without_a_selector_the_cpu_tells_what_samples_miss() -> None:
+    loop = asyncio.new_event_loop()
+    watched = Watched(loop, has_selector=False)
+    watched.state.cpu_clock = 7
+    said = []
+    for _ in range(LOOKS):  # half of a second on a CPU, half of it ready for one
+        watched.fake.spend(0.5, clock_id=7)
+        watched.state.runqueue_time = (watched.state.runqueue_time or 0.0) + 0.5
+        said.append(watched.second(busy=0.7))
+    assert said == [False] * (LOOKS - 1) + [True]
+    loop.close()
+
+
 def test_one_long_step_is_no_pressure(watched: Watched) -> None:
     watched.seconds(10, busy=0.1)
     assert not watched.second(busy=1.0, late=0.4)
