@@ -30,7 +30,7 @@ COMPONENT = "reader"
 """What failures of the collectors are counted under."""
 
 TASKS_SHOWN, TASKS_OF_SITE = 200, 20
-"""Live tasks in a document, and of them those of one site: some 20 us each."""
+"""Live tasks in a document, and of them those of one site: some 25 us each."""
 WAITS_AMONG = 200
 """Live tasks of each loop among which a document looks for who waits: up to 100 us each."""
 WAITS_KEPT = 3.0

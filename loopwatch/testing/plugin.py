@@ -131,6 +131,7 @@ def _watcher(item: pytest.Item, limits: Limits) -> loopwatch.Agent:
             otlp=False,
             hold_dump=False,
             console=False,  # whatever the environment says: it would take half a second of the first test
+            console_socket=False,
         )
     except loopwatch.ConfigurationError as error:
         _refuse(item, str(error))
