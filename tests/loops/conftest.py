@@ -28,11 +28,23 @@ T = TypeVar("T")
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting for what should come at once: a failure, never a pace."""
 
+_KNOW_THE_KIND = {"new_loop", "blind", "eager"}
+"""Fixtures that depend on ``--loop``: a test that uses none of them is the same whatever it says."""
+
 
 def _eager_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     loop.set_task_factory(asyncio.eager_task_factory)
     return loop
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what another kind of loop does not change, as it is run on the stock one."""
+    if config.getoption("--loop") == "stock":
+        return
+    alike = [item for item in items if _KNOW_THE_KIND.isdisjoint(getattr(item, "fixturenames", ()))]
+    config.hook.pytest_deselected(items=alike)
+    items[:] = [item for item in items if item not in alike]
 
 
 @pytest.fixture

@@ -52,11 +52,8 @@ class Idle(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def idle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Idle]:
-    kind = request.config.getoption("--loop")
-    if kind == "eager" and sys.version_info < (3, 12):
-        pytest.skip("eager tasks came with Python 3.12")
-    child = Child(HEAD + IDLE, kind, tmp_path_factory.mktemp("idle"), 600)
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Idle]:
+    child = Child(HEAD + IDLE, "stock", tmp_path_factory.mktemp("idle"), 600)
     yield Idle(child, url_of(child))
     child.close()
 

@@ -152,12 +152,10 @@ def free_ports(number: int) -> list[int]:
 
 
 @pytest.fixture
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     for name in ("uvicorn", "gunicorn", "uvicorn_worker"):
         if importlib.util.find_spec(name) is None:
             pytest.skip(f"needs: {name}")
-    if request.config.getoption("--loop") != "stock":
-        pytest.skip("the servers choose their loops themselves")
     with ExitStack() as closed:
 
         def start(command: list[str], install: str = INSTALL, **environ: str) -> Server:
