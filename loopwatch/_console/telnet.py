@@ -54,7 +54,7 @@ class TelnetConsole:
     def __init__(
         self,
         settings: Settings,
-        commands: Answering,
+        commands: Callable[[], Answering],
         now: Now,
         unwatched: Callable[[], AbstractContextManager[object]],
         journal: Journal,
@@ -210,7 +210,7 @@ class TelnetConsole:
             "`lw` asks loopwatch, as in `lw stalls`; `help` lists all there is.\n"
         )
         monitor = unstarted_monitor(self._now, host, port)
-        sessions = Sessions(monitor, self._commands, self._now, greeting, self._settings.console == REPL)
+        sessions = Sessions(monitor, self._commands(), self._now, greeting, self._settings.console == REPL)
         return TelnetServer(listener, sessions.interact, self._clock, self._journal, self._count_cost)
 
     def _count_cost(self) -> None:
