@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .health import HEALTH, REASONS
-from .panels import LEGEND, RATE, Board, Column, Look, Query, graph, link, number, page, table
+from .panels import LEGEND, RATE, Board, Column, Look, Query, graph, link, named, number, page, per, table
 from .queries import POOL_UTILIZATION, delay, grown, pool_timeouts, utilization
 
 _INSTANCE = link(
@@ -207,10 +207,7 @@ _TASKS = (
             limits=(1,),
             page="rules/LW206.md",
         ),
-        Query(
-            "sum by (@PROCESS, asyncio_task_leak_reason) (@task_leaked)",
-            f"{LEGEND} {{{{asyncio_task_leak_reason}}}}",
-        ),
+        per("asyncio_task_leak_reason", "@task_leaked"),
     ),
     graph(
         Look(
@@ -222,7 +219,7 @@ _TASKS = (
         ),
         Query(
             grown("@task_lost", "@PROCESS, asyncio_task_lost_reason", RATE),
-            f"{LEGEND} {{{{asyncio_task_lost_reason}}}}",
+            named("asyncio_task_lost_reason"),
         ),
     ),
     graph(
@@ -266,7 +263,7 @@ _ITSELF = (
         ),
         Query(
             f"sum by (@PROCESS, loopwatch_component) (increase(@dropped[{RATE}])) > 0",
-            f"{LEGEND} {{{{loopwatch_component}}}}",
+            named("loopwatch_component"),
         ),
         Query(f"sum by (@PROCESS) (increase(@log_suppressed[{RATE}])) > 0", f"{LEGEND} log lines"),
     ),
@@ -282,7 +279,7 @@ _ITSELF = (
         ),
         Query(
             f"sum by (@PROCESS, loopwatch_component) (increase(@internal_errors[{RATE}])) > 0",
-            f"{LEGEND} {{{{loopwatch_component}}}}",
+            named("loopwatch_component"),
         ),
     ),
     table(

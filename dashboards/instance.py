@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .panels import LEGEND, RATE, Board, Column, Look, Query, graph, heat, number, table
+from .panels import LEGEND, RATE, Board, Column, Look, Query, graph, heat, named, number, per, table
 from .queries import delay, grown, utilization
 
-_LOOP = f"{LEGEND} {{{{asyncio_eventloop_name}}}}"
-_FUNCTION = "{{code_function_name}}"
+_LOOP = named("asyncio_eventloop_name")
+_FUNCTION = "code_function_name"
 
 _MEMORY = """\
 max by (@PROCESS) (@process_resident_memory_bytes)
@@ -162,10 +162,7 @@ _STALLS = (
             "come from outside of the loop.",
             page="explanation/causes.md",
         ),
-        Query(
-            f"sum by (@PROCESS, asyncio_block_cause) (rate(@block_time[{RATE}]))",
-            f"{LEGEND} {{{{asyncio_block_cause}}}}",
-        ),
+        per("asyncio_block_cause", f"rate(@block_time[{RATE}])"),
         stacked=True,
     ),
     graph(
@@ -175,7 +172,7 @@ _STALLS = (
             "Whose code held the loop: begin with the largest. _unknown is where no frame was seen in time.",
             page="rules/LW101.md",
         ),
-        Query(f"sum by (@PROCESS, code_function_name) (rate(@block_time[{RATE}]))", f"{LEGEND} {_FUNCTION}"),
+        per(_FUNCTION, f"rate(@block_time[{RATE}])"),
         stacked=True,
     ),
     graph(
@@ -232,7 +229,7 @@ _TASKS = (
             "What only rises leaks, or is a backlog. _other is what comes beyond the first 20.",
             page="rules/LW206.md",
         ),
-        Query("sum by (@PROCESS, code_function_name) (@task_site_count)", f"{LEGEND} {_FUNCTION}"),
+        per(_FUNCTION, "@task_site_count"),
         stacked=True,
     ),
     graph(
@@ -241,9 +238,7 @@ _TASKS = (
             "ops",
             "Per second, by the function that created them. A steep rise is a flood of small tasks.",
         ),
-        Query(
-            f"sum by (@PROCESS, code_function_name) (rate(@task_created[{RATE}]))", f"{LEGEND} {_FUNCTION}"
-        ),
+        per(_FUNCTION, f"rate(@task_created[{RATE}])"),
         stacked=True,
     ),
     graph(
@@ -252,10 +247,7 @@ _TASKS = (
             "ops",
             "Per second. Errors are failures that somebody asked for; those nobody asked for are below.",
         ),
-        Query(
-            f"sum by (@PROCESS, asyncio_task_outcome) (rate(@task_finished[{RATE}]))",
-            f"{LEGEND} {{{{asyncio_task_outcome}}}}",
-        ),
+        per("asyncio_task_outcome", f"rate(@task_finished[{RATE}])"),
         stacked=True,
     ),
     graph(
@@ -268,7 +260,7 @@ _TASKS = (
         Query(
             "histogram_quantile(0.95, sum by (@PROCESS, code_function_name, le) "
             f"(rate(@task_duration_bucket[{RATE}])))",
-            f"{LEGEND} {_FUNCTION}",
+            named(_FUNCTION),
         ),
     ),
     graph(
@@ -288,10 +280,7 @@ _TASKS = (
             limits=(1,),
             page="rules/LW206.md",
         ),
-        Query(
-            "sum by (@PROCESS, asyncio_task_leak_reason) (@task_leaked)",
-            f"{LEGEND} {{{{asyncio_task_leak_reason}}}}",
-        ),
+        per("asyncio_task_leak_reason", "@task_leaked"),
     ),
     graph(
         Look(
@@ -302,7 +291,7 @@ _TASKS = (
         ),
         Query(
             grown("@task_lost", "@PROCESS, asyncio_task_lost_reason", RATE),
-            f"{LEGEND} {{{{asyncio_task_lost_reason}}}}",
+            named("asyncio_task_lost_reason"),
         ),
     ),
     graph(
@@ -313,7 +302,7 @@ _TASKS = (
             limits=(1,),
             page="rules/LW202.md",
         ),
-        Query(grown("@unretrieved_exceptions", "@PROCESS, error_type", RATE), f"{LEGEND} {{{{error_type}}}}"),
+        Query(grown("@unretrieved_exceptions", "@PROCESS, error_type", RATE), named("error_type")),
     ),
     graph(
         Look(
@@ -323,7 +312,7 @@ _TASKS = (
             "loopwatch.carry() takes it along.",
             page="rules/LW401.md",
         ),
-        Query(grown("@task_context_lost", "@PROCESS, code_function_name", RATE), f"{LEGEND} {_FUNCTION}"),
+        Query(grown("@task_context_lost", "@PROCESS, code_function_name", RATE), named(_FUNCTION)),
     ),
 )
 

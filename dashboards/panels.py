@@ -56,6 +56,16 @@ class Query:
     exemplars: bool = False
 
 
+def named(label: str) -> str:
+    """Return the legend of what a process has several of, which a label tells apart."""
+    return f"{LEGEND} {{{{{label}}}}}"
+
+
+def per(label: str, measured: str) -> Query:
+    """Ask for the sum of each process and each value of a label."""
+    return Query(f"sum by (@PROCESS, {label}) ({measured})", named(label))
+
+
 @dataclass(frozen=True)
 class Column:
     """A column of a table: what is asked at this moment, and how it is shown."""

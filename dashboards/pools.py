@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .panels import LEGEND, RATE, Board, Column, Look, Query, graph, number, table
+from .panels import LEGEND, RATE, Board, Column, Look, Query, graph, named, number, table
 from .queries import (
     POOL_OLDEST_WAIT,
     POOL_UTILIZATION,
@@ -13,7 +13,7 @@ from .queries import (
 )
 
 _POOL = f"{LEGEND} {{{{asyncio_pool_name}}}} ({{{{asyncio_pool_type}}}})"
-_EXECUTOR = f"{LEGEND} {{{{asyncio_executor_name}}}}"
+_EXECUTOR = named("asyncio_executor_name")
 _WHO = "agent.pools() and the log name who has the connections."
 
 _NOW = (

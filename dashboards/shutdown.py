@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .panels import GREEN, LEGEND, RATE, RED, YELLOW, Board, Look, Query, graph, number, timeline
+from .panels import GREEN, LEGEND, RATE, RED, YELLOW, Board, Look, Query, graph, number, per, timeline
 
 _CUT = "The log names each, with where it stood; so does the event loopwatch.drain.task."
 _PHASES = {"1": ("serving", GREEN), "2": ("draining", YELLOW), "3": ("drained", "blue"), "4": ("forced", RED)}
@@ -95,12 +95,7 @@ _JOBS = (
     ),
     graph(
         Look("Jobs ended", "ops", "Per second, by outcome. A failed job has its traceback in the log."),
-        Query(
-            'sum by (@PROCESS, loopwatch_job_state) (rate(@jobs{loopwatch_job_state!="running"}['
-            + RATE
-            + "]))",
-            f"{LEGEND} {{{{loopwatch_job_state}}}}",
-        ),
+        per("loopwatch_job_state", f'rate(@jobs{{loopwatch_job_state!="running"}}[{RATE}])'),
         stacked=True,
     ),
     graph(

@@ -5,7 +5,6 @@ A process has ``console-PID`` in the user's directory. Lines go in, text comes o
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import threading
@@ -60,31 +59,14 @@ class Listener:
             _tidy(self._directory)
             if _answers(self._directory, self._name):
                 raise OSError(f"{self.path} is that of another process: of a container, with the same pid")
-            self.socket = self._listen()
+            self.socket = self._directory.listen(self._name, BACKLOG)
         except OSError as error:
             self._directory.close()
             raise NoConsoleError(str(error)) from None
 
-    def _listen(self) -> socket.socket:
-        """Listen. The name appears once a connection cannot be refused any more."""
-        coming = f".{self._name}"
-        listener = socket.socket(socket.AF_UNIX)
-        try:
-            _unlink(self._directory, coming)
-            listener.bind(self._directory.address(coming))
-            os.chmod(coming, 0o600, dir_fd=self._directory.file)
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
-            file = self._directory.file
-            os.rename(coming, self._name, src_dir_fd=file, dst_dir_fd=file)
-        except OSError:
-            listener.close()
-            raise
-        return listener
-
     def leave(self) -> None:
         """Remove it."""
-        _unlink(self._directory, self._name)
+        self._directory.unlink(self._name)
         self.close()
 
     def close(self) -> None:
@@ -144,7 +126,7 @@ def _tidy(directory: Directory) -> None:
     """Remove what processes left that were killed."""
     for pid, name in _names(directory):
         if not _runs(pid) and not _answers(directory, name):
-            _unlink(directory, name)
+            directory.unlink(name)
 
 
 def _names(directory: Directory) -> Iterator[tuple[int, str]]:
@@ -178,11 +160,6 @@ def _answers(directory: Directory, name: str) -> bool:
     finally:
         connection.close()
     return True
-
-
-def _unlink(directory: Directory, name: str) -> None:
-    with contextlib.suppress(OSError):  # somebody else was first, or tidied up the temporary directory
-        os.unlink(name, dir_fd=directory.file)
 
 
 class Client:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from ._clock import SYSTEM, Clock
 from ._context.backing import Backing, lean_on
 from ._errors import LoopwatchError
+from ._internals.tasks import running_loop
 from ._parts import Parts
 from ._settings import Settings
 from ._store.jobs import JOBS
@@ -41,9 +42,8 @@ class Engine(Parts):
                 self._done(component, probe.remove)
         self._done("hold_dump", self._hold_dump.notice)
         atexit.register(self.uninstall)
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        loop = running_loop()
+        if loop is None:
             self._done("telnet", self.console.prepare)
         else:
             self._done("attach", lambda: self._attach.watch(loop))
@@ -94,11 +94,7 @@ class Engine(Parts):
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Attach to a loop that runs already, here or elsewhere. Raises RuntimeError if it is closed."""
-        try:
-            here = asyncio.get_running_loop() is loop
-        except RuntimeError:
-            here = False
-        if here:
+        if running_loop() is loop:
             self._attach.watch(loop)
         else:
             loop.call_soon_threadsafe(self._attach.watch, loop, True)

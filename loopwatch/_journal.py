@@ -16,6 +16,7 @@ from enum import Enum
 from queue import SimpleQueue
 
 from ._clock import SYSTEM, Clock
+from ._pace import Pace
 from ._threads import IsToEnd, OwnThread
 
 logger = logging.getLogger("loopwatch")
@@ -128,3 +129,38 @@ class Journal:
             logger.log(line.level, line.message, *line.args, exc_info=line.error)
         except BaseException:  # noqa: BLE001 - a user's filter or handler may raise anything, SystemExit too
             self._failed["journal"] += 1
+
+
+class PacedLog:
+    """Lines on what there may be much of, no more of them than its pace admits. One thread at a time."""
+
+    def __init__(self, what: str, clock: Clock, journal: Journal) -> None:
+        self._what = what
+        """What the lines are about, in the plural."""
+        self._pace = Pace(clock)
+        self._journal = journal
+
+    @property
+    def log_suppressed(self) -> int:
+        """Lines withheld since the start."""
+        return self._pace.suppressed
+
+    def clear(self) -> None:
+        """Begin anew: in a forked child."""
+        self._pace.clear()
+
+    def end(self) -> None:
+        """Say at the end of how many no line has told."""
+        if withheld := self._pace.rest():
+            self._journal.say(logging.WARNING, "loopwatch: %d more %s not logged", withheld, self._what)
+
+    def withhold(self) -> None:
+        """Count a line that is not to be logged whatever the pace."""
+        self._pace.withhold()
+
+    def log(self, level: int, text: str) -> None:
+        """Log a line, unless too many were of late; then the next one says how many were not."""
+        withheld = self._pace.admit()
+        if withheld is not None:
+            more = f" ({withheld} more {self._what} not logged)" if withheld else ""
+            self._journal.say(level, "loopwatch: %s%s", text, more)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import socket
 import stat
 import sys
 import tempfile
@@ -26,6 +27,30 @@ class Directory:
     def address(self, name: str) -> str:
         """Return a path to a socket in it: on Linux a short one, however deep the directory lies."""
         return f"/proc/self/fd/{self.file}/{name}" if sys.platform == "linux" else f"{self.path}/{name}"
+
+    def listen(self, name: str, backlog: int) -> socket.socket:
+        """Listen on a socket in it, whose name appears once a connection cannot be refused any more.
+
+        Raises OSError.
+        """
+        coming = f".{name}"
+        listener = socket.socket(socket.AF_UNIX)
+        try:
+            self.unlink(coming)
+            listener.bind(self.address(coming))
+            os.chmod(coming, 0o600, dir_fd=self.file)
+            listener.listen(backlog)
+            listener.setblocking(False)
+            os.rename(coming, name, src_dir_fd=self.file, dst_dir_fd=self.file)
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def unlink(self, name: str) -> None:
+        """Remove a name, if it is there."""
+        with contextlib.suppress(OSError):  # somebody else was first, or tidied up the temporary directory
+            os.unlink(name, dir_fd=self.file)
 
     def close(self) -> None:
         """Close the directory."""

@@ -18,6 +18,8 @@ from loopwatch._rules.rule import Rule, Symptom, View
 from loopwatch._rules.tasks import TASKS
 from loopwatch.facts import BUCKETS, BY_STEM
 
+from . import records
+
 RULES = (*TASKS, *POOLS, *EXECUTORS, *CONTEXT)
 NOW = 1_000_000.0
 SECRET = "hunter2"
@@ -76,47 +78,35 @@ def lost(reason: LostReason, coroutine: str = "poll", *, ago: float = 5.0, **mor
     """Return a loss of ``ago`` seconds before ``NOW``."""
     given = {
         "site": frame("start", 10),
-        "age": 1.0,
-        "exception": None,
         "context": {"user": SECRET},
-        "trace_id": None,
-        "span_id": None,
         "await_stack": (frame("start", 11), frame(coroutine, 20)),
-        "waiting_on": None,
-        "evidence": {},
         "task_name": "Task-7",
     }
-    return Lost(reason=reason, coroutine=coroutine, lost_at=NOW - ago, **{**given, **more})
+    return records.lost(reason, coroutine=coroutine, lost_at=NOW - ago, **{**given, **more})
 
 
 def pool(kind: str = "httpcore", label: str = "app.clients:42", **more: Any) -> Pool:
-    """Return a pool of ten, of which none is in use."""
-    given: dict[str, Any] = dict.fromkeys(Pool.__dataclass_fields__)
-    given |= {"max": 10, "used": 0, "idle": 0, "connecting": 0, "pending": 0, "oldest_wait": 0.0}
-    given |= {"wait_count": 0, "wait_sum": 0.0, "timeouts": 0, "rejected": 0, "cancelled": 0}
-    return Pool(**{**given, "instances": 1, "created": 1, "kind": kind, "label": label, **more})
+    """Return a pool of ten, of which none is in use; who uses it is not known."""
+    return records.pool(kind, label, **{"max": 10, "borrowers": None, "waiters": None, **more})
 
 
 def borrower(coroutine: str | None = "analyse", held: float = 2.0, **more: Any) -> Borrower:
     """Return who has a connection and reads from its socket."""
-    return Borrower(**_user(coroutine, **{"held": held, "gone": False, **more}))
+    return records.borrower(held, **_user(coroutine, **more))
 
 
 def waiter(coroutine: str = "analyse", waited: float = 2.0, **more: Any) -> PoolWaiter:
     """Return who waits for one."""
-    return PoolWaiter(**_user(coroutine, **{"waited": waited, "await_stack": (frame("asks", 90),), **more}))
+    return records.waiter(waited, **_user(coroutine, **{"await_stack": (frame("asks", 90),), **more}))
 
 
 def _user(coroutine: str | None, **more: Any) -> dict[str, Any]:
-    stands = (frame("handle", 30), frame("analyse", 42)) if coroutine else ()
     return {
         "task_name": "Task-9",
         "coroutine": coroutine,
         "site": frame("start", 10),
         "context": {"user": SECRET},
-        "trace_id": None,
-        "span_id": None,
-        "await_stack": stands,
+        "await_stack": (frame("handle", 30), frame("analyse", 42)) if coroutine else (),
         "waiting_on": "StreamReader.read" if coroutine else None,
         **more,
     }
@@ -124,24 +114,7 @@ def _user(coroutine: str | None, **more: Any) -> dict[str, Any]:
 
 def stall(seconds: float, cause: Any = "cpu") -> Stall:
     """Return a stall that has just ended."""
-    return Stall(
-        duration=seconds,
-        started_at=NOW - seconds,
-        cause=cause,
-        culprit=frame("parse"),
-        call=None,
-        stack=(),
-        task_name=None,
-        coroutine=None,
-        context={},
-        trace_id=None,
-        span_id=None,
-        victims=(),
-        evidence={},
-        in_progress=False,
-        samples=1,
-        loop_name="main",
-    )
+    return records.stall(seconds, started_at=NOW - seconds, cause=cause, culprit=frame("parse"))
 
 
 def waits(*seconds: float) -> Distribution:

@@ -7,7 +7,6 @@ makes no one stuck.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -73,10 +72,9 @@ def await_graph(tasks: Iterable[Any], *, beyond: bool = True) -> AwaitGraph:
     waiting = list(tasks)
     for task in waiting:  # which grows
         if id(task) not in readings:
-            with contextlib.suppress(Exception):  # it changed under our eyes: it does wait for nobody
-                reading = readings[id(task)] = _Reading(task, *links(task))
-                needed = _read_needs(reading)
-                waiting += needed if beyond else ()
+            reading = readings[id(task)] = _Reading(task, *links(task))
+            needed = _read_needs(reading)
+            waiting += needed if beyond else ()
     _add_lock_owners(readings.values())
     edges = {key: reading.needs for key, reading in readings.items() if reading.needs}
     any_of = frozenset(key for key, reading in readings.items() if reading.any_of)
@@ -86,11 +84,9 @@ def await_graph(tasks: Iterable[Any], *, beyond: bool = True) -> AwaitGraph:
 
 def may_be_stuck(task: Any) -> bool:
     """Whether a task waits for tasks or for a lock, however long that takes: the others need no look."""
-    with contextlib.suppress(Exception):  # as above
-        reading = _Reading(task, *links(task))
-        _read_needs(reading)
-        return bool(reading.needs) or reading.lock is not None
-    return False
+    reading = _Reading(task, *links(task))
+    _read_needs(reading)
+    return bool(reading.needs) or reading.lock is not None
 
 
 def _read_needs(reading: _Reading) -> tuple[Any, ...]:
@@ -119,12 +115,11 @@ def _add_lock_owners(readings: Collection[_Reading]) -> None:
     if not owners:
         return
     for reading in readings:
-        with contextlib.suppress(Exception):
-            for lock in locks_held(reading.links):
-                owners.get(id(lock), set()).add(id(reading.task))
-            for lock in locks_maybe_held(reading.links):
-                if lock is not reading.lock:
-                    perhaps.get(id(lock), set()).add(id(reading.task))
+        for lock in locks_held(reading.links):
+            owners.get(id(lock), set()).add(id(reading.task))
+        for lock in locks_maybe_held(reading.links):
+            if lock is not reading.lock:
+                perhaps.get(id(lock), set()).add(id(reading.task))
     for reading in waiting:
         recorded = owner_recorded(reading.lock)
         known = owners[id(reading.lock)] if recorded is None else {id(recorded)}

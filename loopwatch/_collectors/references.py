@@ -17,7 +17,6 @@ proof is one only if it comes out the same twice.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import functools
 import gc
 import sys
@@ -82,10 +81,8 @@ class Prover:
 
         The caller must hold no strong reference to the task or to anything of it: it would count.
         """
-        with contextlib.suppress(Exception):
-            proof = self._look(ref) if _counts_are_exact() else _UNKNOWN
-            return proof if False not in proof or proof == self._look(ref) else _UNKNOWN
-        return _UNKNOWN
+        proof = self._look(ref) if _counts_are_exact() else _UNKNOWN
+        return proof if False not in proof or proof == self._look(ref) else _UNKNOWN
 
     def _look(self, ref: ReferenceType[Any]) -> Proof:
         plain = _plain(ref)

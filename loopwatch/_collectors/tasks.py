@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import weakref
 from collections import Counter
@@ -204,15 +203,12 @@ class TaskCensus:
 
     def _awaited(self, state: LoopState, found: Chain) -> tuple[int, ...]:
         """Return the ids of the tasks that one which stands there waits for."""
-        with contextlib.suppress(Exception):  # it went on under our eyes: it waits for none
-            needed = needs(found.links, found.awaited) if found.awaited is not None else None
-            tasks = () if needed is None else needed.tasks
-            begun = [
-                record.started if (record := state.tasks.live.get(id(task))) else self._strays.get(task)
-                for task in tasks
-            ]
-            return tuple(nanoseconds(moment) for moment in begun if moment is not None)
-        return ()
+        needed = needs(found.links, found.awaited) if found.awaited is not None else None
+        begun = [
+            record.started if (record := state.tasks.live.get(id(task))) else self._strays.get(task)
+            for task in (() if needed is None else needed.tasks)
+        ]
+        return tuple(nanoseconds(moment) for moment in begun if moment is not None)
 
     def _stray(self, task: Any, now: float) -> LiveTask | None:
         """Return a record of a task that was not created through the loop: made when it was first seen."""

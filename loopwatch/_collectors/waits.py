@@ -5,7 +5,6 @@ Read on demand from the frames of suspended tasks: primitives are too many, and 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -41,14 +40,12 @@ def waits(tasks: Iterable[Any]) -> tuple[Waiting, ...]:
     waiting: dict[int, int] = {}
     looked_at = list(tasks)
     for task in looked_at:
-        with contextlib.suppress(Exception):  # it went on under our eyes: it does not wait
-            _add(task, groups, wanted, waiting)
+        _add(task, groups, wanted, waiting)
     for task in looked_at if wanted else ():
-        with contextlib.suppress(Exception):  # as above
-            for manager in entered(links(task)[0]):
-                if waiting.get(id(task)) != id(manager):  # which is there already while it is being entered
-                    for group in wanted.get(id(manager), ()):
-                        group.owners[id(task)] = task
+        for manager in entered(links(task)[0]):
+            if waiting.get(id(task)) != id(manager):  # which is there already while it is being entered
+                for group in wanted.get(id(manager), ()):
+                    group.owners[id(task)] = task
     found = [
         Waiting(
             primitive=primitive,

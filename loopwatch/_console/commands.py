@@ -84,10 +84,6 @@ class Commands:
         if self._desk.looks.due():
             self._desk.looks.take(self._desk.source.snapshot())
 
-    def forget(self) -> None:
-        """Begin afresh: in a forked child, where other tasks and stalls get the numbers."""
-        self._desk = Desk(self._desk.source, Numbers(), Looks(self._desk.clock), self._desk.clock)
-
     def complete(self, text: str) -> list[str]:
         """Return what the last word of ``text`` may become, as words, best first."""
         *before, begun = text.split(" ")

@@ -57,12 +57,15 @@ class Commands(Protocol):
 
 
 class LineConsole:
-    """Serves the commands of this process on its socket. ``telnet`` returns where else they are."""
+    """Serves the commands of this process on its socket. ``telnet`` returns where else they are.
+
+    ``commands`` is called for each client, once it is greeted.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        commands: Commands,
+        commands: Callable[[], Commands],
         journal: Journal,
         clock: Clock,
         telnet: Callable[[], str | None] = lambda: None,
@@ -133,10 +136,11 @@ class LineConsole:
         self.cpu_time += seconds
 
     def _talk(self, connection: socket.socket) -> Conversation:
-        session = Session(self._commands)
         claim = self._clock.monotonic() - UNHEARD
         yield from self._send(connection, self._greeting(), claim)
-        self._commands.look()
+        commands = self._commands()
+        commands.look()
+        session = Session(commands)
         while not session.over:
             late = self._clock.monotonic() + PATIENCE
             yield Wait(connection, selectors.EVENT_READ, late if session.skips else math.inf, claim)

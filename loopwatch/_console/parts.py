@@ -1,14 +1,14 @@
-"""Lines that several commands have in common: stacks, whose work it is, how many more there are."""
+"""Lines that several views have in common: stacks, findings, who has a pool, how many more there are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from loopwatch._records import Frame, Lost, PoolUser, Stall, Task
-from loopwatch._words import clean, frames_shown, number, place, span
+from loopwatch._records import Finding, Frame, Lost, Pool, PoolUser, Stall, Task
+from loopwatch._words import ago, clean, frames_shown, number, own_frame, place, span
 
 from .command import Question
-from .tables import Column, Table, cut, paragraph
+from .tables import Column, Table, columns, cut, paragraph
 
 INDENT = "  "
 
@@ -63,6 +63,59 @@ def evidence(numbers: Mapping[str, float]) -> str:
         elif value:
             said.append(f"{name} {number(value)}")
     return ", ".join(said)
+
+
+def finding_lines(one: Finding, now: float, width: int) -> Iterator[str]:
+    """Say all about a finding."""
+    others = f" (and {number(one.more)} more like it)" if one.more else ""
+    yield from paragraph(one.summary + others, width, f"{one.rule} {one.severity}: ", INDENT)
+    yield from field("evidence", evidence(one.evidence), width)
+    yield from field("fix", one.fix, width)
+    yield from field("because of", f"{one.because}, mend that first" if one.because else None, width)
+    seen = f"{number(one.count)} times, first {ago(one.first_seen, now)}, last {ago(one.last_seen, now)}"
+    yield from field("seen", seen, width)
+    yield from field("docs", one.docs_url, width)
+
+
+def use_of(pool: Pool, width: int) -> Iterator[str]:
+    """Say how much of a pool is in use, and how many wait."""
+    limit = "no limit known" if pool.max is None else f"of {number(pool.max)}"
+    opening = f", {number(pool.connecting)} being opened" if pool.connecting else ""
+    yield from field("in use", f"{number(pool.used)} {limit}, {number(pool.idle)} idle{opening}", width)
+    longest = f", the longest for {span(pool.oldest_wait)}" if pool.pending and pool.oldest_wait else ""
+    yield from field("waiting", f"{number(pool.pending)}{longest}", width)
+
+
+def people_of(pool: Pool) -> Iterator[tuple[str, Table]]:
+    """Yield who has connections of a pool, and who waits, as far as there are any."""
+    have = [(one.held, "task has ended" if one.gone else one.waiting_on, one) for one in pool.borrowers or ()]
+    want = [(one.waited, one.waiting_on, one) for one in pool.waiters or ()]
+    if have:
+        yield "who has them, longest first", _table_of(have)
+    if want:
+        yield "who waits, longest first", _table_of(want)
+
+
+def _table_of(people: Iterable[tuple[float, str | None, PoolUser]]) -> Table:
+    table = Table(columns("=for", "<task", "<coroutine", ">waits for", "<stands at", ">context"))
+    for seconds, waits_for, one in people:
+        stands = None if one.site is None else own_frame(one.await_stack, one.site)
+        table.add(
+            span(seconds),
+            one.task_name or "-",
+            one.coroutine or "(outside of tasks)",
+            waits_for or "",
+            place(stands) if stands else "",
+            whose(one),
+        )
+    return table
+
+
+def titled(title: str, table: Table, width: int) -> Iterator[str]:
+    """Yield a table below its title."""
+    yield INDENT + title
+    for line in table.lines(width - len(INDENT)):
+        yield INDENT + line
 
 
 def more(shown: int, there: int, what: str) -> Iterator[str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
-from loopwatch._records import Pool, PoolUser
-from loopwatch._words import number, own_frame, place, span
+from loopwatch._records import Pool
+from loopwatch._words import number, span
 
 from .command import Command, Question, WrongUseError
 from .options import number_of, options
-from .parts import field, heading, more, whose
+from .parts import field, heading, more, people_of, titled, use_of
 from .tables import Table, columns
 
 
@@ -44,15 +44,11 @@ def _pool(question: Question) -> Iterator[str]:
     pool, width = _asked_for(question), question.width
     shown = question.desk.numbers.of("pool", (pool.kind, pool.label))
     yield heading(f"pool {shown}: {pool.kind} {pool.label}", width)
-    limit = "no limit known" if pool.max is None else f"of {number(pool.max)}"
-    opening = f", {number(pool.connecting)} being opened" if pool.connecting else ""
-    yield from field("in use", f"{number(pool.used)} {limit}, {number(pool.idle)} idle{opening}", width)
-    longest = f", the longest for {span(pool.oldest_wait)}" if pool.pending and pool.oldest_wait else ""
-    yield from field("waiting", f"{number(pool.pending)}{longest}", width)
+    yield from use_of(pool, width)
     yield from field("acquires", _acquires(pool), width)
     yield from field("pools", f"{number(pool.instances)} live, {number(pool.created)} created so far", width)
-    yield from _people("who has them, longest first", pool.borrowers, width)
-    yield from _people("who waits, longest first", pool.waiters, width)
+    for title, people in people_of(pool):
+        yield from titled(title, people, width)
 
 
 def _acquires(pool: Pool) -> str | None:
@@ -63,26 +59,6 @@ def _acquires(pool: Pool) -> str | None:
     failed = (("timeouts", pool.timeouts), ("rejected", pool.rejected), ("cancelled", pool.cancelled))
     said = "".join(f", {number(count)} {what}" for what, count in failed if count)
     return f"{number(pool.wait_count)}, {waited}{said}"
-
-
-def _people(title: str, people: Sequence[PoolUser] | None, width: int) -> Iterator[str]:
-    if not people:
-        return
-    yield f"  {title}"
-    table = Table(columns("=for", "<task", "<coroutine", ">waits for", "<stands at", ">context"))
-    for one in people:
-        stands = None if one.site is None else own_frame(one.await_stack, one.site)
-        gone = getattr(one, "gone", False)
-        table.add(
-            span(getattr(one, "held", None) if hasattr(one, "held") else getattr(one, "waited", None)),
-            one.task_name or "-",
-            one.coroutine or "(outside of tasks)",
-            "task has ended" if gone else one.waiting_on or "",
-            place(stands) if stands else "",
-            whose(one),
-        )
-    for line in table.lines(width - 2):
-        yield f"  {line}"
 
 
 def _asked_for(question: Question) -> Pool:

@@ -1,9 +1,15 @@
-"""The console as the engine sees it: the commands, and the ways to reach them."""
+"""The console as the engine sees it: the commands, and the ways to reach them.
+
+The commands are imported by the thread that answers the first client, since most processes have none. They
+take one another and ``unicodedata``: nothing that the program may be in the middle of importing.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
 from loopwatch._clock import Clock
 from loopwatch._internals.monitor import Now
@@ -11,10 +17,12 @@ from loopwatch._journal import Journal
 from loopwatch._settings import Settings
 from loopwatch._threads import OwnThread
 
-from .commands import Commands
 from .line import LineConsole
 from .source import Source
 from .telnet import TelnetConsole
+
+if TYPE_CHECKING:
+    from .commands import Commands
 
 
 class Console:
@@ -33,9 +41,13 @@ class Console:
         journal: Journal,
         clock: Clock,
     ) -> None:
-        self.commands = Commands(source, journal, clock)
-        self._telnet = TelnetConsole(settings, self.commands, now, unwatched, journal, clock)
-        self._line = LineConsole(settings, self.commands, journal, clock, lambda: self._telnet.url)
+        self._source = source
+        self._journal = journal
+        self._clock = clock
+        self._commands: Commands | None = None
+        self._importing = threading.RLock()
+        self._telnet = TelnetConsole(settings, self._answering, now, unwatched, journal, clock)
+        self._line = LineConsole(settings, self._answering, journal, clock, lambda: self._telnet.url)
 
     @property
     def path(self) -> str | None:
@@ -72,15 +84,27 @@ class Console:
         return {"telnet": self._telnet.thread} | ({} if line is None else {"console": line})
 
     def before_fork(self) -> None:
-        """Wait for an import under way."""
+        """Wait for imports under way: a child would wait for ever for what the parent's thread imports."""
+        self._importing.acquire()
         self._telnet.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
         self._telnet.after_fork_in_parent()
+        self._importing.release()
 
     def forget(self) -> None:
         """Be as before the start: in a forked child."""
+        self._importing = threading.RLock()
         self._telnet.forget()
         self._line.forget()
-        self.commands.forget()
+        self._commands = None  # here other tasks and stalls get the numbers
+
+    def _answering(self) -> Commands:
+        """Return the commands. A thread of ours that answers."""
+        with self._importing:
+            if self._commands is None:
+                from .commands import Commands
+
+                self._commands = Commands(self._source, self._journal, self._clock)
+            return self._commands

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from loopwatch import _settings
 from loopwatch._clock import Clock
 from loopwatch._internals.monitor import Now, bring_in, unstarted_monitor, used_by_program
+from loopwatch._internals.tasks import running_loop
 from loopwatch._journal import Journal
 from loopwatch._settings import CONSOLE_PORT, REPL, Settings
 from loopwatch._threads import IsToEnd, OwnThread
@@ -54,7 +55,7 @@ class TelnetConsole:
     def __init__(
         self,
         settings: Settings,
-        commands: Answering,
+        commands: Callable[[], Answering],
         now: Now,
         unwatched: Callable[[], AbstractContextManager[object]],
         journal: Journal,
@@ -93,7 +94,7 @@ class TelnetConsole:
         Not in a program under ``loopwatch run``, most of whose processes may never run one. They import it as
         the first loop is about to run.
         """
-        if _settings.RUN not in os.environ and not _loop_runs_here():
+        if _settings.RUN not in os.environ and running_loop() is None:
             self._import()
 
     def _import(self) -> None:
@@ -106,7 +107,7 @@ class TelnetConsole:
         """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
         if self.wanted and not self.thread.started:
             self._stopping = False
-            if not _loop_runs_here():  # else the thread does it, beside the loop
+            if running_loop() is None:  # else the thread does it, beside the loop
                 self._import()
             self.thread.start()
 
@@ -210,19 +211,11 @@ class TelnetConsole:
             "`lw` asks loopwatch, as in `lw stalls`; `help` lists all there is.\n"
         )
         monitor = unstarted_monitor(self._now, host, port)
-        sessions = Sessions(monitor, self._commands, self._now, greeting, self._settings.console == REPL)
+        sessions = Sessions(monitor, self._commands(), self._now, greeting, self._settings.console == REPL)
         return TelnetServer(listener, sessions.interact, self._clock, self._journal, self._count_cost)
 
     def _count_cost(self) -> None:
         self.cpu_time = self._earlier_cpu + self._clock.thread_cpu()
-
-
-def _loop_runs_here() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 class _Opened:

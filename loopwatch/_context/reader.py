@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopwatch._internals.otel_context import current_span_variable, ids_of
+from loopwatch._internals.tasks import running_loop
 from loopwatch._journal import Journal
 from loopwatch._store.watched import ABSENT, LENGTH, PLAIN, TraceIds, Values, Watch, watches
 
@@ -98,7 +99,7 @@ class ContextReader:
             value = watch.var.get(None)
             if value is None:
                 texts[watch.name] = None
-            elif watch.show is not None and _in_loop():
+            elif watch.show is not None and running_loop() is not None:
                 texts[watch.name] = type(value).__qualname__
             else:
                 texts[watch.name] = self._text(watch, value)
@@ -195,14 +196,6 @@ class ContextReader:
 def _small(value: object) -> bool:
     """Whether a value may be kept as it is, until somebody asks for its text."""
     return type(value) in PLAIN and (type(value) is not str or len(value) <= LENGTH)
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def hexadecimal(trace: TraceIds | None) -> tuple[str | None, str | None]:

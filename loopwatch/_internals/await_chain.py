@@ -8,7 +8,6 @@ future. Names of asyncio's own on CPython 3.11 to 3.15, of uvloop 0.23, of anyio
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -121,13 +120,9 @@ _PRIMITIVES = frozenset(("condition", "event", "future", "lock", "queue", "semap
 
 
 def chain(task_or_coro: Any) -> Chain:
-    """Return where ``task_or_coro`` stands; of a chain that changes meanwhile, what was found so far."""
-    places: list[Place] = []
-    found: list[Link] = []
-    awaited = None
-    with contextlib.suppress(Exception):
-        found, awaited = links(task_or_coro)
-        places.extend(place for one in found if (place := place_of(one)) and not place[2].startswith(_OURS))
+    """Return where ``task_or_coro`` stands; of a chain that changes meanwhile, what is still there."""
+    found, awaited = links(task_or_coro)
+    places = (place for one in found if (place := place_of(one)) and not place[2].startswith(_OURS))
     return Chain(tuple(places), awaited, tuple(found))
 
 
@@ -150,11 +145,9 @@ def wait_of(found: Chain) -> Wait | None:
     """
     if found.awaited is None or (found.links and not found.places):
         return None
-    with contextlib.suppress(Exception):
-        wait = _of_tasks(found) or _of_code(found.places) or _of_future(found.awaited)
-        pool = _pool(found.places) if wait.kind in _PRIMITIVES else None
-        return wait if pool is None else Wait("pool", pool)
-    return Wait("future", "future")
+    wait = _of_tasks(found) or _of_code(found.places) or _of_future(found.awaited)
+    pool = _pool(found.places) if wait.kind in _PRIMITIVES else None
+    return wait if pool is None else Wait("pool", pool)
 
 
 def task_text(task: Any) -> str:

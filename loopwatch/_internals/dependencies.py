@@ -60,7 +60,9 @@ def group_awaited(links: Sequence[Link]) -> Group | None:
     code = code_of(links[-1])
     if code is _WAIT:
         held = variables_of(links[-1])
-        futures = next(found for found in held if type(found) is set or type(found) is frozenset)
+        futures = next((found for found in held if type(found) is set or type(found) is frozenset), None)
+        if futures is None:  # it has just been left, by a task that goes on meanwhile
+            return None
         first = any(type(found) is str and found == asyncio.FIRST_COMPLETED for found in held)
         return Group(list(futures), any_of=first, timed=any(map(is_timer, held)), task_group=False)
     if code.co_qualname in _GROUP_EXITS:

@@ -8,7 +8,6 @@ another's call; from then on the timer is theirs for good. A timer armed before 
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import sys
 import threading
@@ -88,8 +87,7 @@ class FaultTimer:
                 if first and self._armed:
                     self._originals["cancel_dump_traceback_later"]()
             if first:
-                with contextlib.suppress(Exception):  # it may log, and this is the user's call
-                    self._on_other_user()
+                self._on_other_user()  # which raises nothing: this is the user's call
             return original(*args, **kwargs)
 
         function.__name__ = function.__qualname__ = original.__name__

@@ -18,6 +18,7 @@ import weakref
 from types import FrameType
 
 from loopwatch._clock import SYSTEM
+from loopwatch._internals.tasks import running_loop
 from loopwatch._journal import Journal
 from loopwatch._records import DrainReport
 from loopwatch._store.jobs import JOBS
@@ -146,7 +147,7 @@ class DrainSignals:
 
     def _on_signal(self, signum: int, _: FrameType | None = None) -> None:
         """Begin to drain; or hand on at once, if that cannot be, or was begun before."""
-        loop = _running_loop()
+        loop = running_loop()
         ours = signum in self._before and self._pid == os.getpid()  # not in a forked child
         if loop is None or not ours or self._taken is not None or JOBS.of(loop).shut_down:
             self._hand_on(signum)
@@ -195,10 +196,3 @@ class DrainSignals:
 
 def _in_main_thread() -> bool:
     return threading.current_thread() is threading.main_thread()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -60,7 +60,7 @@ def _saturated(view: View) -> Iterator[Symptom]:
 
 def _collecting(view: View) -> Iterator[Symptom]:
     """Collections stop all loops alike: that of the loop which lost most is told."""
-    stalls = dict(groups(view, by_loop, _by_itself))
+    stalls = {group.key: group for group in groups(view, by_loop, _by_itself)}
     pauses = view.distributions("gc_pause")
     names = {name for name, _ in pauses} | {name for (name,) in stalls}
     without_a_cpu = starved_for(view)  # which makes pauses longer: that part is not the collector's

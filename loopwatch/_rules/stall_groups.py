@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from loopwatch._records import Severity, Stall
 from loopwatch.facts import NOBODY
 
-from .rule import WINDOW, View
+from .rule import WINDOW, Symptom, View
 from .words import period, span, times
 
 MANY = 3
@@ -33,6 +33,8 @@ Key = tuple[str, ...]
 class Group:
     """Stalls that have something in common, oldest first."""
 
+    key: Key
+    """What they have in common."""
     stalls: tuple[Stall, ...]
     seconds: float
     """Over which they were counted."""
@@ -107,11 +109,13 @@ class Group:
         how_often = f"{times(self.count)} {period(self.seconds)}, {how_long}"
         return how_often + (going_on if self.last.in_progress else "")
 
+    def symptom(self, rule: str, summary: str, fix: str) -> Symptom:
+        """Make of them what a rule sees."""
+        return Symptom(rule, self.key, self.severity, summary, self.evidence, fix, self.count)
 
-def groups(
-    view: View, key: Callable[[Stall], Key], part: Callable[[Stall], Stall | None]
-) -> Iterator[tuple[Key, Group]]:
-    """Yield what ``part`` leaves of the stalls of the window, if there is enough of it, worst first.
+
+def groups(view: View, key: Callable[[Stall], Key], part: Callable[[Stall], Stall | None]) -> list[Group]:
+    """Return what ``part`` leaves of the stalls of the window, if there is enough of it, worst first.
 
     Where more stalls were seen than are kept, the window is as long as those that are reach back.
     """
@@ -122,10 +126,8 @@ def groups(
             found.setdefault(key(stall), []).append(counts)
     reaches = now - kept[0].started_at if len(kept) >= KEPT else WINDOW
     seconds = min(WINDOW, view.seconds, reaches)
-    made = [(named, Group(tuple(stalls), seconds)) for named, stalls in found.items()]
-    for named, group in sorted(made, key=lambda one: -one[1].total):
-        if group.told:
-            yield named, group
+    made = [Group(named, tuple(stalls), seconds) for named, stalls in found.items()]
+    return [group for group in sorted(made, key=lambda group: -group.total) if group.told]
 
 
 def by_culprit(stall: Stall) -> Key:

@@ -63,83 +63,63 @@ def loop_of(name: str) -> str:
 
 
 def _computing(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, by_culprit, _computed):
+    for group in groups(view, by_culprit, _computed):
         held = group.held_the_gil
-        yield Symptom(
-            rule="LW101",
-            key=key,
-            severity=group.severity,
-            summary=f"{_who(group.last)} blocked {loop_of(group.last.loop_name)} {group.how_often}"
+        yield group.symptom(
+            "LW101",
+            f"{_who(group.last)} blocked {loop_of(group.last.loop_name)} {group.how_often}"
             f"{', while holding the GIL' if held else ''}",
-            evidence=group.evidence,
             fix=relief(group.last, held),
-            count=group.count,
         )
 
 
 def _waiting(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, by_culprit, _because_of("blocking")):
+    for group in groups(view, by_culprit, _because_of("blocking")):
         held = group.held_the_gil
-        yield Symptom(
-            rule="LW102",
-            key=key,
-            severity=group.severity,
-            summary=f"{_who(group.last)} made {loop_of(group.last.loop_name)} wait {group.how_often}"
+        yield group.symptom(
+            "LW102",
+            f"{_who(group.last)} made {loop_of(group.last.loop_name)} wait {group.how_often}"
             f"{', while holding the GIL' if held else ''}",
-            evidence=group.evidence,
             fix="call it in a process pool: a thread does not help, it waits without letting go of the GIL"
             if held
             else remedy(group.last),
-            count=group.count,
         )
 
 
 def _flooded(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, by_loop, _because_of("flood")):
+    for group in groups(view, by_loop, _because_of("flood")):
         ready = max(stall.evidence.get("ready_callbacks", 0.0) for stall in group.stalls)
         at_once = f", up to {ready:.0f} ready at once" if ready else ""
         seen = f"; seen most: {place(group.last.culprit)}" if group.last.culprit else ""
-        yield Symptom(
-            rule="LW104",
-            key=key,
-            severity=group.severity,
-            summary=f"a flood of short callbacks{at_once} kept {loop_of(group.last.loop_name)} from all else "
+        symptom = group.symptom(
+            "LW104",
+            f"a flood of short callbacks{at_once} kept {loop_of(group.last.loop_name)} from all else "
             f"{group.how_often}{seen}",
-            evidence=group.evidence | ({"ready_callbacks": ready} if ready else {}),
             fix="limit how many become ready at once: an asyncio.Semaphore around what they do, a queue with "
             "a few workers, or batches with `await asyncio.sleep(0)` between them",
-            count=group.count,
         )
+        yield replace(symptom, evidence={**symptom.evidence, "ready_callbacks": ready}) if ready else symptom
 
 
 def _gil(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, by_culprit, _because_of("gil")):
-        yield Symptom(
-            rule="LW106",
-            key=key,
-            severity=group.severity,
-            summary=f"{_who(group.last)}, in another thread, held the GIL, and kept "
+    for group in groups(view, by_culprit, _because_of("gil")):
+        yield group.symptom(
+            "LW106",
+            f"{_who(group.last)}, in another thread, held the GIL, and kept "
             f"{loop_of(group.last.loop_name)} from running {group.how_often}",
-            evidence=group.evidence,
             fix="move it to a process pool: in a thread it stops the loop all the same",
-            count=group.count,
         )
 
 
 def _starved(view: View) -> Iterator[Symptom]:
     told = set()
-    for key, group in groups(view, by_loop, starved):
-        told.add(key)
+    for group in groups(view, by_loop, starved):
+        told.add(group.key)
         throttled = group.sum("throttled_s") >= HELD * group.total
-        yield Symptom(
-            rule="LW107",
-            key=key,
-            severity=group.severity,
-            summary=f"{loop_of(group.last.loop_name)} was ready but had no CPU {group.how_often}"
-            f"{_quota(throttled)}",
-            evidence=group.evidence,
+        yield group.symptom(
+            "LW107",
+            f"{loop_of(group.last.loop_name)} was ready but had no CPU {group.how_often}{_quota(throttled)}",
             fix=_more_cpu(throttled),
-            count=group.count,
         )
     for name, seconds in starved_for(view).items():
         if (name,) not in told:
@@ -168,32 +148,25 @@ def _more_cpu(throttled: bool) -> str:
 
 
 def _suspended(view: View) -> Iterator[Symptom]:
-    found = list(groups(view, by_loop, _because_of("suspended")))
-    for _, group in found[:1]:  # it stops the whole process: the other loops say the same
-        yield Symptom(
-            rule="LW108",
-            key=(),
-            severity="warning",
-            summary=f"the whole process was stopped {group.how_often}",
-            evidence=group.evidence,
+    for group in groups(view, by_loop, _because_of("suspended"))[:1]:
+        symptom = group.symptom(
+            "LW108",
+            f"the whole process was stopped {group.how_often}",
             fix="nothing in the program: look for a paused container or virtual machine, a SIGSTOP, a "
             "debugger, a checkpoint, or a machine that slept",
-            count=group.count,
         )
+        yield replace(symptom, key=(), severity="warning")  # all loops were stopped, and say the same
 
 
 def _unexplained(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, by_loop, _unknown):
-        yield Symptom(
-            rule="LW109",
-            key=key,
-            severity="warning" if group.bad else "info",
-            summary=f"{loop_of(group.last.loop_name)} did not serve {group.how_often}, and the numbers do "
+    for group in groups(view, by_loop, _unknown):
+        symptom = group.symptom(
+            "LW109",
+            f"{loop_of(group.last.loop_name)} did not serve {group.how_often}, and the numbers do "
             "not say why: nothing explains most of the time",
-            evidence=group.evidence,
             fix="read stack and evidence in agent.stalls(); who stood there is not to be blamed for it",
-            count=group.count,
         )
+        yield replace(symptom, severity="warning" if group.bad else "info")
 
 
 def _unknown(stall: Stall) -> Stall | None:
@@ -202,19 +175,16 @@ def _unknown(stall: Stall) -> Stall | None:
 
 
 def _importing(view: View) -> Iterator[Symptom]:
-    for key, group in groups(view, by_loop, _imported):
+    for group in groups(view, by_loop, _imported):
         if group.total < LONG:
             continue  # some libraries import a little again and again
         worst = max(group.stalls, key=lambda stall: stall.duration)
-        yield Symptom(
-            rule="LW110",
-            key=key,
-            severity="info",
-            summary=f"imports blocked {loop_of(worst.loop_name)} {group.how_often}: {_who(worst)}",
-            evidence=group.evidence,
+        symptom = group.symptom(
+            "LW110",
+            f"imports blocked {loop_of(worst.loop_name)} {group.how_often}: {_who(worst)}",
             fix="import at the top of the module, before the loop runs: else the first request waits for it",
-            count=group.count,
         )
+        yield replace(symptom, severity="info")
 
 
 STALLS: tuple[Rule, ...] = (  # one look each: the window is a minute long, and a stall is proof

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from loopwatch._records import LeakReason, Lost, LostReason
+from loopwatch._records import Lost
 
+from .loss_groups import Kind, living, oldest, recent
 from .rule import WINDOW, Rule, Symptom, View
 from .stand import own_frame, stands
 from .words import period, place, span, times
@@ -21,134 +22,66 @@ ENDS = 4
 TOGETHER = 1.0
 """Seconds within which the tasks of one deadlock are told of."""
 
-Kind = tuple[str, ...]
-"""What losses have in common that are one symptom: names that users know."""
-Group = tuple[Kind, Sequence[Lost], int]
-"""The losses of a kind that are kept, oldest first, and how many there were."""
-
-
-def _recent(view: View, reason: LostReason) -> list[Group]:
-    """Group what was lost in the window."""
-    since = view.now.taken_at - WINDOW
-    found = [one for one in view.now.lost if one.reason == reason and one.lost_at > since]
-    return _grouped(found, view.increases("task_lost").get((reason,), 0.0))
-
 
 def _lately(view: View) -> str:
     return period(min(WINDOW, view.seconds))
 
 
-def _living(view: View, *leaks: LeakReason) -> list[Group]:
-    """Group the lost tasks that live still. Which ones have ended is not known: those found first."""
-    found: list[Lost] = []
-    alive = view.values("task_leaked")
-    for leak in leaks:
-        count = int(alive.get((leak,), 0))
-        found += [one for one in view.now.lost if one.leak == leak][-count:] if count else ()
-    return _grouped(found, sum(alive.get((leak,), 0.0) for leak in leaks))
-
-
-def _grouped(found: Iterable[Lost], total: float) -> list[Group]:
-    """Group losses. The ``total`` counts those not kept, too: it tells of a kind if there is but one."""
-    groups: dict[Kind, list[Lost]] = {}
-    for one in found:
-        groups.setdefault(_kind(one), []).append(one)
-    alone = len(groups) == 1
-    return [
-        (kind, losses, max(len(losses), round(total)) if alone else len(losses))
-        for kind, losses in groups.items()
-    ]
-
-
-def _kind(lost: Lost) -> Kind:
-    return (lost.site.name, lost.coroutine, *([lost.exception] if lost.exception else []))
-
-
-def _tasks(losses: Sequence[Lost], count: int) -> str:
-    """Name the tasks of a group: how many, of which coroutine, who created them."""
-    last = losses[-1]
-    tasks = "a task" if count == 1 else f"{count} tasks"
-    return f"{tasks} of `{last.coroutine}`, created by {place(last.site)}"
-
-
 def _destroyed(view: View) -> Iterator[Symptom]:
-    unheld = {kind for kind, _, _ in _living(view, "unreferenced")}
-    for kind, losses, count in _recent(view, "destroyed_pending"):
-        last = losses[-1]
-        was = "was" if count == 1 else "were"
-        yield Symptom(
-            rule="LW201",
-            key=kind,
-            severity="warning",
-            summary=f"{_tasks(losses, count)}, {was} garbage-collected while pending {_lately(view)}: "
+    unheld = {group.kind for group in living(view, "unreferenced")}
+    for group in recent(view, "destroyed_pending"):
+        last = group.last
+        was = "was" if group.count == 1 else "were"
+        yield group.symptom(
+            "LW201",
+            f"{group.tasks}, {was} garbage-collected while pending {_lately(view)}: "
             f"the last one stood {stands(last.await_stack, last.waiting_on)}",
-            evidence={"destroyed": count, "age_s": last.age},
             fix="hold the task until it is done: start it with loopwatch.spawn() or in an asyncio.TaskGroup, "
             "or keep it in a set of your own; asyncio holds tasks only weakly",
-            count=count,
-            because="LW204" if kind in unheld else None,
+            evidence={"destroyed": group.count, "age_s": last.age},
+            because="LW204" if group.kind in unheld else None,
         )
 
 
 def _unretrieved(view: View) -> Iterator[Symptom]:
-    for kind, losses, count in _recent(view, "unretrieved_exception"):
-        last = losses[-1]
+    for group in recent(view, "unretrieved_exception"):
+        last = group.last
         raised = own_frame(last.await_stack)
         where = f", raised at {place(raised)}" if raised else ""
-        yield Symptom(
-            rule="LW202",
-            key=kind,
-            severity="warning",
-            summary=f"{_tasks(losses, count)}, died of {last.exception}{where}, and nobody asked for the "
-            f"exception ({times(count)} {_lately(view)})",
-            evidence={"exceptions": count, "age_s": last.age},
+        yield group.symptom(
+            "LW202",
+            f"{group.tasks}, died of {last.exception}{where}, and nobody asked for the "
+            f"exception ({times(group.count)} {_lately(view)})",
             fix="await the task, or start it with loopwatch.spawn(), which logs the failure at once; then "
             f"mend what raises {last.exception}",
-            count=count,
+            evidence={"exceptions": group.count, "age_s": last.age},
         )
 
 
 def _never_awaited(view: View) -> Iterator[Symptom]:
-    for kind, losses, count in _recent(view, "never_awaited"):
-        last = losses[-1]
-        yield Symptom(
-            rule="LW203",
-            key=kind,
-            severity="warning",
-            summary=f"coroutine `{last.coroutine}`, dropped by {place(last.site)}, was never awaited "
-            f"({times(count)} {_lately(view)}): none of its code ran",
-            evidence={"dropped": count},
+    for group in recent(view, "never_awaited"):
+        last = group.last
+        yield group.symptom(
+            "LW203",
+            f"coroutine `{last.coroutine}`, dropped by {place(last.site)}, was never awaited "
+            f"({times(group.count)} {_lately(view)}): none of its code ran",
             fix=f"write `await {last.coroutine.rpartition('.')[2]}(...)`, or start it as a task that "
             "somebody holds: loopwatch.spawn() or an asyncio.TaskGroup",
-            count=count,
+            evidence={"dropped": group.count},
         )
 
 
 def _unreferenced(view: View) -> Iterator[Symptom]:
-    for kind, losses, count in _living(view, "unreferenced"):
-        last = losses[-1]
-        is_are = "is" if count == 1 else "are"
-        yield Symptom(
-            rule="LW204",
-            key=kind,
-            severity="warning",
-            summary=f"{_tasks(losses, count)}, {is_are} held by nothing and may be garbage-collected any "
-            f"time: {_it_stands(last)}",
-            evidence={"tasks": count, **_oldest(view, losses)},
+    for group in living(view, "unreferenced"):
+        is_are = "is" if group.count == 1 else "are"
+        yield group.symptom(
+            "LW204",
+            f"{group.tasks}, {is_are} held by nothing and may be garbage-collected any "
+            f"time: {group.last_stands}",
             fix="hold the task until it is done: start it with loopwatch.spawn() or in an asyncio.TaskGroup, "
             "or keep it in a set of your own",
-            count=count,
+            evidence={"tasks": group.count, **oldest(view, group.losses)},
         )
-
-
-def _it_stands(last: Lost) -> str:
-    name = repr(last.task_name) if last.task_name else "one of them"
-    return f"{name} stands {stands(last.await_stack, last.waiting_on)}"
-
-
-def _oldest(view: View, losses: Iterable[Lost]) -> dict[str, float]:
-    """Return the age of the oldest one, as evidence."""
-    return {"oldest_s": max(view.now.taken_at - one.lost_at + one.age for one in losses)}
 
 
 def _deadlocks(view: View) -> Iterator[Symptom]:
@@ -171,7 +104,7 @@ def _deadlocks(view: View) -> Iterator[Symptom]:
                 "tasks_in_cycle": last[-1].evidence.get("tasks_in_cycle", len(last)),
                 "tasks_behind": behind,
                 "deadlocks": len(cycles),
-                **_oldest(view, last),
+                **oldest(view, last),
             },
             fix="take the locks in the same order everywhere, or hold one lock for both; until then put "
             "`async with asyncio.timeout(...)` around the waits, so that one of them gives up",
@@ -201,46 +134,40 @@ def _end_of_cycle(lost: Lost) -> str:
 
 
 def _leaks(view: View) -> Iterator[Symptom]:
-    for kind, losses, count in _living(view, "cancel_only", "site_growth"):
-        last = losses[-1]
+    for group in living(view, "cancel_only", "site_growth"):
+        last = group.last
         why = "only a cancellation would end them" if last.leak == "cancel_only" else "none of them ends"
-        yield Symptom(
-            rule="LW206",
-            key=kind,
-            severity="warning",
-            summary=f"{_tasks(losses, count)}, leak: more and more live, and {why}; {_it_stands(last)}",
-            evidence={"tasks": count, **_oldest(view, losses), **last.evidence},
+        yield group.symptom(
+            "LW206",
+            f"{group.tasks}, leak: more and more live, and {why}; {group.last_stands}",
             fix=_wake(
                 last,
                 "cancel each one when its work is over, as an asyncio.TaskGroup or "
                 "`asyncio.timeout(...)` does; declare those meant to live with loopwatch.daemon()",
             ),
-            count=count,
+            evidence={"tasks": group.count, **oldest(view, group.losses), **last.evidence},
         )
 
 
 def _stuck(view: View) -> Iterator[Symptom]:
-    for kind, losses, count in _living(view, "never_wakes", "overage"):
-        last = losses[-1]
+    for group in living(view, "never_wakes", "overage"):
+        last = group.last
         usual = last.evidence.get("usual_p99_s")
         why = (
             "nothing can wake it"
             if last.leak == "never_wakes"
             else f"others of its site take no more than {span(usual or 0.0)}"
         )
-        is_are = "is" if count == 1 else "are"
-        yield Symptom(
-            rule="LW207",
-            key=kind,
-            severity="warning",
-            summary=f"{_tasks(losses, count)}, {is_are} stuck: {_it_stands(last)}; {why}",
-            evidence={"tasks": count, **_oldest(view, losses), **last.evidence},
+        is_are = "is" if group.count == 1 else "are"
+        yield group.symptom(
+            "LW207",
+            f"{group.tasks}, {is_are} stuck: {group.last_stands}; {why}",
             fix=_wake(
                 last,
                 "bound the wait with `asyncio.timeout(...)`; declare what is meant to live long "
                 "with loopwatch.daemon()",
             ),
-            count=count,
+            evidence={"tasks": group.count, **oldest(view, group.losses), **last.evidence},
         )
 
 

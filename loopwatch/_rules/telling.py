@@ -7,8 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from loopwatch._clock import Clock
 from loopwatch._events import Found
-from loopwatch._journal import Journal
-from loopwatch._pace import Pace
+from loopwatch._journal import Journal, PacedLog
 from loopwatch._records import Severity
 from loopwatch._store.outbox import Outbox
 
@@ -18,44 +17,24 @@ from .words import span
 _LEVELS: dict[Severity, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
 
 
-class Telling:
+class Telling(PacedLog):
     """Logs on logger ``loopwatch``. One thread at a time."""
 
     def __init__(self, outbox: Outbox, clock: Clock, journal: Journal) -> None:
-        self._outbox = outbox
+        super().__init__("findings", clock, journal)
         self._journal = journal
-        self._pace = Pace(clock)
-
-    @property
-    def log_suppressed(self) -> int:
-        """Lines withheld since the start."""
-        return self._pace.suppressed
-
-    def clear(self) -> None:
-        """Begin anew: in a forked child."""
-        self._pace.clear()
+        self._outbox = outbox
 
     def tell(self, changed: Sequence[Found], over: Iterable[Found]) -> None:
         """Tell of what has changed: each cause with what follows from it, in one record."""
         for root, followers in _together(changed):
             level = max(_LEVELS[one.finding.severity] for one in (root, *followers))
-            self._log(level, "\n  ".join(map(_line, (root, *followers))))
+            self.log(level, "\n  ".join(map(_line, (root, *followers))))
         for found in over:
             lasted = span(found.at - found.finding.first_seen)
-            self._log(logging.INFO, f"{found.finding.rule} is over after {lasted}: {found.finding.summary}")
+            self.log(logging.INFO, f"{found.finding.rule} is over after {lasted}: {found.finding.summary}")
         for found in (*changed, *over):
             self._outbox.put(found)
-
-    def _log(self, level: int, text: str) -> None:
-        withheld = self._pace.admit()
-        if withheld is not None:
-            more = f" ({withheld} more findings not logged)" if withheld else ""
-            self._journal.say(level, "loopwatch: %s%s", text, more)
-
-    def end(self) -> None:
-        """Say at the end how many findings no line has told of."""
-        if withheld := self._pace.rest():
-            self._journal.say(logging.WARNING, "loopwatch: %d more findings not logged", withheld)
 
     def switched_off(self, rule: Rule, error: Exception) -> None:
         """Say that a rule has failed, and is not applied any more. Whatever the pace: once for each."""

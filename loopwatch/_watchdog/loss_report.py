@@ -8,8 +8,7 @@ from collections.abc import Sequence
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
-from loopwatch._journal import Journal
-from loopwatch._pace import Pace
+from loopwatch._journal import Journal, PacedLog
 from loopwatch._places import shape
 from loopwatch._records import Frame, Lost
 from loopwatch._store.lost_log import Loss, LostLog
@@ -36,7 +35,7 @@ SENTENCES = {
 """What is said of a task, by reason; of a leak by how it was found."""
 
 
-class LossReport:
+class LossReport(PacedLog):
     """Keeps each loss, has it exported, and logs a line for the first, second, fourth, eighth ... of a kind.
 
     The watchdog's thread.
@@ -51,29 +50,23 @@ class LossReport:
         clock: Clock,
         journal: Journal,
     ) -> None:
-        self._log = log
+        super().__init__("losses", clock, journal)
+        self._lost_log = log
         self._outbox = outbox
         self._contexts = contexts
         self._owner = owner
         self._clock = clock
-        self._journal = journal
-        self._pace = Pace(clock)
         self._told: Counter[tuple[object, ...]] = Counter()
-
-    @property
-    def log_suppressed(self) -> int:
-        """Lines withheld since the start."""
-        return self._pace.suppressed
 
     def clear(self) -> None:
         """Begin anew: in a forked child."""
-        self._pace.clear()
+        super().clear()
         self._told.clear()
 
     def tell(self, loss: Loss, instead_of: Lost | None = None) -> Lost:
         """Keep and log one loss; ``instead_of`` is what was told before of the same task."""
         lost = self._shaped(loss)
-        self._log.add(lost, instead_of)
+        self._lost_log.add(lost, instead_of)
         self._outbox.put(lost)
         self._say(lost, self._sentence(loss, lost))
         return lost
@@ -82,17 +75,12 @@ class LossReport:
         """Keep the tasks of a deadlock, each before the one that it waits for, and log one line for all."""
         told = [self._shaped(loss) for loss in losses]
         for lost in told:
-            self._log.add(lost)
+            self._lost_log.add(lost)
             self._outbox.put(lost)
         sentences = [self._sentence(loss, lost) for loss, lost in zip(losses, told, strict=True)]
         more = f"; and {len(told) - MEMBERS} more tasks" if len(told) > MEMBERS else ""
         self._say(told[0], "; ".join(sentences[:MEMBERS]) + more)
         return told
-
-    def end(self) -> None:
-        """Say at the end how many losses no line has told of."""
-        if withheld := self._pace.rest():
-            self._journal.say(logging.WARNING, "loopwatch: %d more losses not logged", withheld)
 
     def _say(self, lost: Lost, sentence: str) -> None:
         kind = (lost.reason, lost.site, lost.exception)
@@ -101,15 +89,11 @@ class LossReport:
             self._told[kind] += 1
             number = self._told[kind]
         if number & (number - 1):  # neither 1 nor 2 nor 4 ...
-            self._pace.withhold()
-            return
-        withheld = self._pace.admit()
-        if withheld is None:
+            self.withhold()
             return
         so_far = f"; it is number {number} from there" if number > 1 else ""
-        more = f" ({withheld} more losses not logged)" if withheld else ""
         level = logging.ERROR if lost.reason == "unretrieved_exception" else logging.WARNING
-        self._journal.say(level, "loopwatch: %s%s%s", sentence, so_far, more)
+        self.log(level, sentence + so_far)
 
     def _sentence(self, loss: Loss, lost: Lost) -> str:
         place = find(reversed(loss.stack), self._owner) or (loss.stack[-1] if loss.stack else None)

@@ -5,39 +5,19 @@ from __future__ import annotations
 import logging
 
 from loopwatch._clock import Clock
-from loopwatch._journal import Journal
-from loopwatch._pace import Pace
+from loopwatch._journal import Journal, PacedLog
 from loopwatch._records import Stall
 
 
-class StallReport:
+class StallReport(PacedLog):
     """Logs one line for each stall, as WARNING on logger ``loopwatch``. The watchdog's thread."""
 
     def __init__(self, clock: Clock, journal: Journal) -> None:
-        self._pace = Pace(clock)
-        self._journal = journal
-
-    @property
-    def log_suppressed(self) -> int:
-        """Lines withheld since the start."""
-        return self._pace.suppressed
-
-    def clear(self) -> None:
-        """Begin anew: in a forked child."""
-        self._pace.clear()
+        super().__init__("stalls", clock, journal)
 
     def tell(self, stall: Stall) -> None:
-        """Log ``stall``, unless too many were of late; then the next line says how many were not."""
-        withheld = self._pace.admit()
-        if withheld is None:
-            return
-        more = f" ({withheld} more stalls not logged)" if withheld else ""
-        self._journal.say(logging.WARNING, "loopwatch: %s%s", sentence(stall), more)
-
-    def end(self) -> None:
-        """Say at the end how many stalls no line has told of."""
-        if withheld := self._pace.rest():
-            self._journal.say(logging.WARNING, "loopwatch: %d more stalls not logged", withheld)
+        """Log ``stall``."""
+        self.log(logging.WARNING, sentence(stall))
 
 
 def sentence(stall: Stall) -> str:

@@ -67,12 +67,10 @@ class Meeting:
             raise NoMeetingError("that takes Linux, with /proc")
         self._opened = ExitStack()
         try:
-            directory = _user_directory.enter()
+            self._directory = _user_directory.enter()
         except OSError as error:
             raise NoMeetingError(str(error)) from None
-        self._address = directory.address
-        self._directory = directory.file
-        self._opened.callback(directory.close)
+        self._opened.callback(self._directory.close)
         self._lock: int | None = None
         self.shared = False
         """Whether there has been another one of the group, ever."""
@@ -80,7 +78,7 @@ class Meeting:
             self._group = _group(host, port, service_name)
             self._own = f"{self._group}-{os.getpid()}-{start}"
             self._tidy()
-            self.listener = self._opened.enter_context(self._listen())
+            self.listener = self._opened.enter_context(self._directory.listen(self._own, BACKLOG))
         except OSError as error:
             self._opened.close()
             raise NoMeetingError(str(error)) from None
@@ -103,7 +101,7 @@ class Meeting:
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.setblocking(False)
-            connection.connect(self._address(entry.name))
+            connection.connect(self._directory.address(entry.name))
         except OSError:
             connection.close()
             raise
@@ -111,7 +109,7 @@ class Meeting:
 
     def remove(self, entry: Entry) -> None:
         """Remove an entry that nobody answers for any more."""
-        self._unlink(entry.name)
+        self._directory.unlink(entry.name)
 
     def claim(self) -> bool:
         """Try to be the one that may have the port; if so, it is until ``leave``, or until it dies."""
@@ -131,7 +129,7 @@ class Meeting:
     def claimant(self) -> tuple[int | None, str | None]:
         """Return the pid of who has the claim, and where its metrics are, as far as that is known."""
         with contextlib.suppress(OSError, ValueError):
-            file = os.open(self._group + _LOCK, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._directory)
+            file = os.open(self._group + _LOCK, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._directory.file)
             with open(file, encoding="utf-8") as text:
                 pid, url = text.read(1024).removesuffix("\n").split(" ")
             return int(pid), url or None
@@ -139,9 +137,9 @@ class Meeting:
 
     def leave(self) -> None:
         """Remove what is ours in the directory, and close all."""
-        self._unlink(self._own)
-        if self._lock is not None:
-            self._unlink(self._group + _LOCK)  # while it is locked; who opened it before looks again
+        self._directory.unlink(self._own)
+        if self._lock is not None:  # while it is locked; who opened it before looks again
+            self._directory.unlink(self._group + _LOCK)
         self.close()
 
     def close(self) -> None:
@@ -149,23 +147,8 @@ class Meeting:
         self._lock = None
         self._opened.close()
 
-    def _listen(self) -> socket.socket:
-        """Listen under the name of this process. It appears once a connection cannot be refused any more."""
-        coming = "." + self._own
-        listener = socket.socket(socket.AF_UNIX)
-        try:
-            self._unlink(coming)
-            listener.bind(self._address(coming))
-            listener.listen(BACKLOG)
-            listener.setblocking(False)
-            os.rename(coming, self._own, src_dir_fd=self._directory, dst_dir_fd=self._directory)
-        except OSError:
-            listener.close()
-            raise
-        return listener
-
     def _entries(self) -> Iterator[Entry]:
-        for name in sorted(os.listdir(self._directory))[:LOOKED_AT]:
+        for name in sorted(os.listdir(self._directory.file))[:LOOKED_AT]:
             with contextlib.suppress(ValueError):  # a lock, or none of ours
                 group, pid, start = name.rsplit("-", 2)
                 yield Entry(int(pid), int(start), group, name)
@@ -178,11 +161,11 @@ class Meeting:
                 self.remove(entry)
             else:
                 living.add(entry.group.removeprefix("."))
-        for name in os.listdir(self._directory)[:LOOKED_AT]:
+        for name in os.listdir(self._directory.file)[:LOOKED_AT]:
             if name.endswith(_LOCK) and name.removesuffix(_LOCK) not in living:
                 lock = self._locked(name)
                 if lock is not None:
-                    self._unlink(name)
+                    self._directory.unlink(name)
                     os.close(lock)
 
     def _is_dead(self, entry: Entry) -> bool:
@@ -200,10 +183,10 @@ class Meeting:
     def _locked(self, name: str) -> int | None:
         """Lock a file, made if need be, and return it; None if another process has it locked."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
-        file = os.open(name, flags, 0o600, dir_fd=self._directory)
+        file = os.open(name, flags, 0o600, dir_fd=self._directory.file)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            found = os.stat(name, dir_fd=self._directory, follow_symlinks=False)
+            found = os.stat(name, dir_fd=self._directory.file, follow_symlinks=False)
             if os.path.samestat(found, os.fstat(file)):
                 return file
         except OSError as error:  # locked; or removed, by somebody who tidied up just now
@@ -212,10 +195,6 @@ class Meeting:
                 raise
         os.close(file)
         return None
-
-    def _unlink(self, name: str) -> None:
-        with contextlib.suppress(OSError):  # somebody else was first, or tidied up the temporary directory
-            os.unlink(name, dir_fd=self._directory)
 
 
 def _group(host: str, port: int, service_name: str) -> str:

@@ -148,10 +148,7 @@ class MetricsService:
             self._kept.refresh()
 
     def _pages(self, host: str) -> Pages:
-        """Return what the port has.
-
-        What is scraped is had by any name, except where
-        only this machine can ask."""
+        """Return what the port has: what is scraped by any name, except where only this machine can ask."""
         metrics = Page(self._answer, "the metrics", by_any_name=not is_loopback(host))
         document = Page(self._answer_document, "all else, for loopwatch top,")
         return Pages({METRICS: metrics, PATH: document}, host)

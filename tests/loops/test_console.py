@@ -202,6 +202,43 @@ run(main("child"))
                 assert " main " in other.ask("tasks")
                 assert " sleep " not in other.ask("tasks state=any")
 
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+    def test_the_commands_are_imported_for_the_first_who_asks(
+        self, start_child: Start, tmp_path: Path
+    ) -> None:
+        """By a thread that does not live in a child: a fork waits until it is done."""
+        child = start_child("""
+import sys, threading
+
+class Slow:
+    def find_spec(self, name, path=None, target=None):
+        if name == "loopwatch._console.commands":
+            begun.set()
+            goes_on.wait(20)
+
+begun, goes_on = threading.Event(), threading.Event()
+sys.meta_path.insert(0, Slow())
+agent = loopwatch.install(prometheus_port=None)
+run(asyncio.sleep(0.05))
+say("imported", begun.is_set(), "loopwatch._console.commands" in sys.modules)
+say("pid", os.getpid())
+begun.wait()
+threading.Timer(0.3, goes_on.set).start()  # much later than a fork waits for threads
+if not os.fork():
+    async def main():
+        say("child pid", os.getpid())
+        await forever()
+    run(main())
+run(forever())
+""")
+        child.until("pid")
+        assert child.said[0] == "imported False False"
+        with closing(Client(_path_of(child, tmp_path), TIMEOUT)) as client:
+            assert " sleep " in client.ask("tasks state=any")
+        child.until("child pid")
+        with closing(Client(_path_of(child, tmp_path), TIMEOUT)) as client:
+            assert " main " in client.ask("tasks")
+
 
 class TestHostile:
     """Whoever connects harms neither the loop nor the scrapes."""

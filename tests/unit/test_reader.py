@@ -26,7 +26,7 @@ from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
 from loopwatch._probes.tasks import TaskProbe
 from loopwatch._reader import Reader
-from loopwatch._records import DrainReport, Frame, Lost, LostReason, Stall
+from loopwatch._records import DrainReport, Frame, Stall
 from loopwatch._rules.rule import BY_FUNCTION
 from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import LoopState, LoopStates
@@ -34,6 +34,7 @@ from loopwatch._store.lost_log import LostLog
 from loopwatch._store.pools import Pools
 from loopwatch._store.stall_log import StallLog
 from loopwatch.testing import FakeClock
+from tests import records
 
 
 class Desk:
@@ -84,41 +85,7 @@ def desk() -> Iterator[Desk]:
 
 
 def stall(seconds: float, function: str | None = "parse") -> Stall:
-    return Stall(
-        duration=seconds,
-        started_at=0.0,
-        cause="cpu",
-        culprit=Frame(function, "shop", "shop.py", 1) if function else None,
-        call=None,
-        stack=(),
-        task_name=None,
-        coroutine=None,
-        context={},
-        trace_id=None,
-        span_id=None,
-        victims=(),
-        evidence={},
-        in_progress=False,
-        samples=1,
-        loop_name="main",
-    )
-
-
-def lost(reason: LostReason) -> Lost:
-    return Lost(
-        reason=reason,
-        site=Frame("handle", "shop", "shop.py", 2),
-        coroutine="work",
-        age=1.0,
-        lost_at=0.0,
-        exception="ValueError",
-        context={},
-        trace_id=None,
-        span_id=None,
-        await_stack=(),
-        waiting_on=None,
-        evidence={},
-    )
+    return records.stall(seconds, culprit=Frame(function, "shop", "shop.py", 1) if function else None)
 
 
 def test_without_a_loop_it_tells_of_itself_alone(desk: Desk) -> None:
@@ -181,7 +148,7 @@ def test_all_points_have_the_labels_their_fact_declares(desk: Desk, monkeypatch:
     state = desk.claim()
     task = create_task(desk, state)
     lose_context(desk.lost_contexts)
-    desk.lost_log.add(lost("unretrieved_exception"))
+    desk.lost_log.add(records.lost("unretrieved_exception"))
     monkeypatch.setattr(JOBS, "drain_duration", 1.0)
     state.enter(desk.fake.monotonic(), 0.0)
     state.runqueue_time = 0.5

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from loopwatch._console.parts import evidence, field, stack_lines, whose
+from loopwatch._console.parts import (
+    evidence,
+    field,
+    finding_lines,
+    people_of,
+    stack_lines,
+    titled,
+    use_of,
+    whose,
+)
 from loopwatch._console.tables import Table, columns, paragraph
 from loopwatch._document import Document, TaskSite
-from loopwatch._records import DrainReport, Finding, Frame, Lost, Pool, PoolUser, Stall, Task, Waiting
+from loopwatch._records import DrainReport, Finding, Frame, Lost, Pool, Stall, Task, Waiting
 from loopwatch._words import ago, number, own_frame, place, span
 
 TASKS_SHOWN = 20
@@ -74,20 +83,15 @@ def of_task(task: Task, document: Document, width: int) -> Iterator[str]:
 def of_pool(pool: Pool, document: Document, width: int) -> Iterator[str]:
     """Say all about a pool, with its people."""
     yield from paragraph(f"{pool.kind} {pool.label}", width)
-    limit = "no limit known" if pool.max is None else f"of {number(pool.max)}"
-    opening = f", {number(pool.connecting)} being opened" if pool.connecting else ""
-    yield from field("in use", f"{number(pool.used)} {limit}, {number(pool.idle)} idle{opening}", width)
-    longest = f", the longest for {span(pool.oldest_wait)}" if pool.pending and pool.oldest_wait else ""
-    yield from field("waiting", f"{number(pool.pending)}{longest}", width)
+    yield from use_of(pool, width)
     counts = (pool.wait_count, pool.timeouts, pool.rejected, pool.cancelled)
     words = ("acquires", "timeouts", "rejected", "cancelled")
     said = ", ".join(f"{number(n)} {word}" for n, word in zip(counts, words, strict=True) if n is not None)
     yield from field("so far", f"{said}, wait p99 {span(pool.wait_p99)}", width)
     yield from field("pools", f"{number(pool.instances)} live, {number(pool.created)} created", width)
-    held = [(one.held, one) for one in pool.borrowers or ()]
-    waited = [(one.waited, one) for one in pool.waiters or ()]
-    yield from _people("who has them, longest first", held, width)
-    yield from _people("who waits, longest first", waited, width)
+    for title, people in people_of(pool):
+        yield ""
+        yield from titled(title, people, width)
 
 
 def of_wait(wait: Waiting, document: Document, width: int) -> Iterator[str]:
@@ -118,15 +122,7 @@ def of_lost(lost: Lost, document: Document, width: int) -> Iterator[str]:
 
 def of_finding(one: Finding, document: Document, width: int) -> Iterator[str]:
     """Say all about a finding."""
-    now = document.snapshot.taken_at
-    more = f" (and {number(one.more)} more like it)" if one.more else ""
-    yield from paragraph(one.summary + more, width, f"{one.rule} {one.severity}: ", "  ")
-    yield from field("evidence", evidence(one.evidence), width)
-    yield from field("fix", one.fix, width)
-    yield from field("because of", f"{one.because}, mend that first" if one.because else None, width)
-    seen = f"{number(one.count)} times, first {ago(one.first_seen, now)}, last {ago(one.last_seen, now)}"
-    yield from field("seen", seen, width)
-    yield from field("docs", one.docs_url, width)
+    return finding_lines(one, document.snapshot.taken_at, width)
 
 
 def of_drain(drain: DrainReport, document: Document, width: int) -> Iterator[str]:
@@ -150,34 +146,12 @@ def _stack(stack: Sequence[Frame], marked: Frame | None, width: int, title: str)
 def _tasks(title: str, tasks: Sequence[Task], width: int) -> Iterator[str]:
     if not tasks:
         return
-    yield ""
-    yield f"  {title}"
     table = Table(columns("=age", "<task", "<coroutine", ">waits for", "<stands at", "~>context"))
     for task in tasks[:TASKS_SHOWN]:
         table.add(
             span(task.age), task.name or "", task.coroutine, task.waiting_on or "", stand(task), whose(task)
         )
-    for line in table.lines(width - 2):
-        yield f"  {line}"
+    yield ""
+    yield from titled(title, table, width)
     if len(tasks) > TASKS_SHOWN:
         yield f"  and {len(tasks) - TASKS_SHOWN} more"
-
-
-def _people(title: str, people: Sequence[tuple[float, PoolUser]], width: int) -> Iterator[str]:
-    if not people:
-        return
-    yield ""
-    yield f"  {title}"
-    table = Table(columns("=for", "<task", "<coroutine", ">waits for", "<stands at", ">context"))
-    for seconds, one in people:
-        stands = own_frame(one.await_stack, one.site) if one.site is not None else None
-        table.add(
-            span(seconds),
-            one.task_name or "",
-            one.coroutine or "(outside of tasks)",
-            "(its task has ended)" if getattr(one, "gone", False) else one.waiting_on or "",
-            place(stands) if stands else "",
-            whose(one),
-        )
-    for line in table.lines(width - 2):
-        yield f"  {line}"

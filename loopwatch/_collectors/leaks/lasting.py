@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from collections.abc import Sequence
 from typing import Any
@@ -49,20 +48,18 @@ def may_be_woken(task: Any, now: float, *, in_turn: bool) -> bool:
 
     ``in_turn``: also if that is others who are ahead of it in a line.
     """
-    with contextlib.suppress(Exception):  # it changed under our eyes: then it has not come to rest
-        found = chain(task)
-        until = sleeps_until(found.links)
-        if until is not None:
-            return until - now <= SOON
-        wait = wait_of(found)
-        return (
-            wait is None
-            or wait.kind in AT_WORK
-            or (in_turn and (wait.kind in IN_LINE or wait.text in BACKPRESSURE))
-            or timed(list(found.links))
-            or _listens(found.links[-INNERMOST:])
-        )
-    return True
+    found = chain(task)
+    until = sleeps_until(found.links)
+    if until is not None:
+        return until - now <= SOON
+    wait = wait_of(found)
+    return (
+        wait is None
+        or wait.kind in AT_WORK
+        or (in_turn and (wait.kind in IN_LINE or wait.text in BACKPRESSURE))
+        or timed(list(found.links))
+        or _listens(found.links[-INNERMOST:])
+    )
 
 
 def _listens(links: Sequence[Link]) -> bool:

@@ -60,7 +60,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def served() -> Iterator[LineConsole]:
     """A process with a console: this one."""
-    console = LineConsole(Settings(service_name="shop"), Echo(), Journal(), SYSTEM)
+    console = LineConsole(Settings(service_name="shop"), Echo, Journal(), SYSTEM)
     console.start()
     yield console
     console.stop()

@@ -13,7 +13,6 @@ from loopwatch._cli.demo_view import STATUS_EVERY, View
 from loopwatch._clock import Clock
 from loopwatch._measures import Distribution, Point
 from loopwatch._records import (
-    Borrower,
     DrainReport,
     Finding,
     Frame,
@@ -22,8 +21,8 @@ from loopwatch._records import (
     Pool,
     Snapshot,
     Stall,
-    Task,
 )
+from tests.records import borrower, lost, pool, stall, task
 
 LOOP = Loop(
     name="main",
@@ -43,29 +42,22 @@ WORK = Frame("Service.work", "shop.service", "/srv/shop/service.py", 40)
 PARSE = Frame("parse", "shop.answers", "/srv/shop/answers.py", 12)
 LOADS = Frame("loads", "json", "/usr/lib/python3/json/__init__.py", 346)
 METRICS = "   0.0 s  metrics at http://127.0.0.1:9/metrics\n"
-STALL = Stall(
-    duration=0.312,
+STALL = stall(
+    0.312,
     started_at=1000.0,
-    cause="cpu",
     culprit=PARSE,
     call="json.loads",
     stack=(HANDLE, WORK, PARSE, LOADS),
     task_name="Task-7",
     coroutine="Service.work",
-    context={},
-    trace_id=None,
-    span_id=None,
-    victims=(),
     evidence={"cpu_s": 0.31, "gc_s": 0.0, "late_s": 0.0001},
-    in_progress=False,
     samples=14,
-    loop_name="main",
 )
 
 
 SPAWN = Frame("Service.spawn", "shop.service", "/srv/shop/service.py", 60)
-LOST = Lost(
-    reason="unretrieved_exception",
+LOST = lost(
+    "unretrieved_exception",
     site=SPAWN,
     coroutine="Service.work",
     age=2.5,
@@ -75,66 +67,42 @@ LOST = Lost(
     trace_id="4bf92f",
     span_id="00f067",
     await_stack=(WORK, PARSE, LOADS),
-    waiting_on=None,
-    evidence={},
     task_name="Task-9",
 )
 CONTEXT = dataclasses.replace(
     LOST, reason="context_lost", exception=None, missing=("request_id",), await_stack=(WORK,), task_name=None
 )
-LEFT = Task(
+LEFT = task(
+    12.0,
     site=SPAWN,
     coroutine="Service.work",
     name="Task-11",
-    parent=None,
-    state="pending",
-    unretrieved=False,
     started_at=990.0,
-    age=12.0,
-    duration=None,
-    exception=None,
     context={"request_id": "r-2"},
-    trace_id=None,
-    span_id=None,
     await_stack=(WORK, LOADS),
     waiting_on="Lock.acquire",
-    daemon=False,
-    loop_name="main",
 )
-
-
-POOL = Pool(
-    kind="httpcore",
-    label="shop.llm:7",
+POOL = pool(
+    "httpcore",
+    "shop.llm:7",
     max=5,
     used=5,
-    idle=0,
-    connecting=0,
     pending=87,
     oldest_wait=4.2,
     wait_count=120,
     wait_sum=200.0,
     wait_p99=4.5,
     timeouts=13,
-    rejected=0,
-    cancelled=0,
-    instances=1,
-    created=1,
     borrowers=(
-        Borrower(
+        borrower(
+            12.0,
             task_name="Task-7",
             coroutine="Service.work",
             site=WORK,
             context={"request_id": "r-9"},
-            trace_id=None,
-            span_id=None,
             await_stack=(WORK,),
-            waiting_on=None,
-            held=12.0,
-            gone=False,
         ),
     ),
-    waiters=(),
 )
 
 

@@ -13,30 +13,28 @@ from loopwatch._document import Document, Process
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
 from loopwatch._records import (
-    Borrower,
     DrainReport,
     Finding,
     Frame,
     Loop,
     Lost,
     Pool,
-    PoolWaiter,
     Snapshot,
     Stall,
     Task,
     Waiting,
 )
 from loopwatch.testing import FakeClock
+from tests.records import borrower, lost, pool, stall, task, waiter
 
 HANDLE = Frame("Service.handle", "shop.service", "/srv/shop/service.py", 42)
 PARSE = Frame("parse", "shop.answers", "/srv/shop/answers.py", 7)
 LOADS = Frame("loads", "json", "/usr/lib/python3/json/__init__.py", 346)
 
 LOOP = Loop("main", "asyncio", True, 0.0004, 0.012, 0.35, 0.42, 1234, 0.0, 3, 7)
-STALL = Stall(
-    duration=0.612,
+STALL = stall(
+    0.612,
     started_at=999_990.0,
-    cause="cpu",
     culprit=PARSE,
     call="json.loads",
     stack=(HANDLE, PARSE, LOADS),
@@ -45,43 +43,28 @@ STALL = Stall(
     context={"request_id": "r-9"},
     trace_id="4bf92f",
     span_id="00f067",
-    victims=(),
     evidence={"cpu_s": 0.6, "gc_s": 0.0},
-    in_progress=False,
     samples=60,
-    loop_name="main",
     id=1,
 )
-TASK = Task(
+TASK = task(
+    100.0,
     site=HANDLE,
     coroutine="Service.work",
     name="worker-1",
     parent="Service.handle",
-    state="pending",
-    unretrieved=False,
     started_at=999_900.0,
-    age=100.0,
-    duration=None,
-    exception=None,
     context={"request_id": "r-1"},
-    trace_id=None,
-    span_id=None,
     await_stack=(HANDLE, Frame("Queue.get", "asyncio.queues", "/usr/lib/asyncio/queues.py", 158)),
     waiting_on="Queue.get",
-    daemon=False,
-    loop_name="main",
     id=11,
 )
-LOST = Lost(
-    reason="leaked",
+LOST = lost(
+    "leaked",
     site=HANDLE,
     coroutine="Service.poll",
     age=600.0,
     lost_at=999_999.0,
-    exception=None,
-    context={},
-    trace_id=None,
-    span_id=None,
     await_stack=(HANDLE,),
     waiting_on="Event.wait",
     evidence={"ages_s": 600.0},
@@ -93,30 +76,23 @@ _WHO: dict[str, Any] = {
     "coroutine": "Service.work",
     "site": HANDLE,
     "context": {"request_id": "r-9"},
-    "trace_id": None,
-    "span_id": None,
     "await_stack": (HANDLE,),
     "waiting_on": "sleep",
 }
-POOL = Pool(
-    kind="asyncpg",
-    label="db:5432/shop",
+POOL = pool(
+    "asyncpg",
+    "db:5432/shop",
     max=5,
     used=5,
-    idle=0,
-    connecting=0,
     pending=87,
     oldest_wait=4.2,
     wait_count=2000,
     wait_sum=100.0,
     wait_p99=3.9,
     timeouts=3,
-    rejected=0,
     cancelled=1,
-    instances=1,
-    created=1,
-    borrowers=(Borrower(held=12.0, gone=False, **_WHO), Borrower(held=8.0, gone=True, **_WHO)),
-    waiters=(PoolWaiter(waited=4.2, **_WHO),),
+    borrowers=(borrower(12.0, **_WHO), borrower(8.0, gone=True, **_WHO)),
+    waiters=(waiter(4.2, **_WHO),),
 )
 FINDING = Finding(
     rule="LW101",

@@ -149,12 +149,6 @@ class TestLines:
         known = ["loop", "stalls x", "dr"]
         assert [line for line in (*known, "t", "", "GET / HTTP/1.1") if desk.commands.knows(line)] == known
 
-    def test_a_child_begins_afresh(self, full: Desk) -> None:
-        full.ask("tasks")
-        assert full.ask("task 1").startswith("task 1: worker-1")
-        full.commands.forget()
-        assert full.ask("task 1") == "No task 1 has been shown. `tasks` lists them."
-
 
 def desk_lines(desk: Desk, line: str) -> list[str]:
     return desk.rows(line)

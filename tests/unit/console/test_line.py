@@ -70,7 +70,7 @@ class Serving:
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self.journal = Journal()
         self.echo = Echo()
-        self.console = LineConsole(Settings(service_name="sh\x1bop"), self.echo, self.journal, clock)
+        self.console = LineConsole(Settings(service_name="sh\x1bop"), lambda: self.echo, self.journal, clock)
         self.console.start()
         assert self.console.path is not None
         self.path = self.console.path
@@ -395,7 +395,7 @@ class TestDirectory:
         with socket.socket(socket.AF_UNIX) as other:
             other.bind(f"{_short(place)}/console-{os.getpid()}")
             other.listen()
-            console = LineConsole(Settings(), Echo(), Journal(), SYSTEM)
+            console = LineConsole(Settings(), Echo, Journal(), SYSTEM)
             console.start()
             assert (console.path, console.thread) == (None, None)
             assert os.listdir(place) == [f"console-{os.getpid()}"]
@@ -404,7 +404,7 @@ class TestDirectory:
     def test_a_place_that_others_can_write_to_or_read_is_not_trusted(self, runtime: Path, mode: int) -> None:
         (runtime / "loopwatch").mkdir()
         (runtime / "loopwatch").chmod(mode)
-        console = LineConsole(Settings(), Echo(), Journal(), SYSTEM)
+        console = LineConsole(Settings(), Echo, Journal(), SYSTEM)
         console.start()
         try:
             assert console.path == f"{runtime}/loopwatch-{os.geteuid()}/console-{os.getpid()}"
@@ -418,14 +418,14 @@ class TestDirectory:
         elsewhere.mkdir(mode=0o700)
         for name in ("loopwatch", f"loopwatch-{os.geteuid()}"):
             (runtime / name).symlink_to(elsewhere)
-        console = LineConsole(Settings(), Echo(), Journal(), SYSTEM)
+        console = LineConsole(Settings(), Echo, Journal(), SYSTEM)
         with caplog.at_level("DEBUG", "loopwatch"):
             console.start()
         assert (console.path, os.listdir(elsewhere), found()) == (None, [], [])
         assert "no console socket" in caplog.text
 
     def test_switched_off_there_is_none(self, runtime: Path) -> None:
-        console = LineConsole(Settings(console_socket=False), Echo(), Journal(), SYSTEM)
+        console = LineConsole(Settings(console_socket=False), Echo, Journal(), SYSTEM)
         console.start()
         assert (console.path, console.thread, os.listdir(runtime)) == (None, None, [])
         console.stop()
@@ -433,7 +433,7 @@ class TestDirectory:
     def test_without_such_sockets_there_is_none(self, runtime: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """As on Windows."""
         monkeypatch.setattr(_consoles, "POSSIBLE", False)
-        console = LineConsole(Settings(), Echo(), Journal(), SYSTEM)
+        console = LineConsole(Settings(), Echo, Journal(), SYSTEM)
         console.start()
         assert (console.path, console.thread, found(), os.listdir(runtime)) == (None, None, [], [])
         with pytest.raises(OSError, match="no UNIX sockets"):
@@ -443,7 +443,7 @@ class TestDirectory:
         def refuse(thread: threading.Thread) -> None:
             raise RuntimeError("can't start new thread")
 
-        console = LineConsole(Settings(), Echo(), Journal(), SYSTEM)
+        console = LineConsole(Settings(), Echo, Journal(), SYSTEM)
         monkeypatch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError):
             console.start()

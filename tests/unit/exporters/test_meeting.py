@@ -109,7 +109,7 @@ def dead_entry(meeting: Meeting, pid: int, start: int) -> Path:
     """Leave a socket behind, as a process does that is killed."""
     name = f"{meeting._group}-{pid}-{start}"
     with socket.socket(socket.AF_UNIX) as left:
-        left.bind(f"/proc/self/fd/{meeting._directory}/{name}")
+        left.bind(f"/proc/self/fd/{meeting._directory.file}/{name}")
     return Path(os.environ["XDG_RUNTIME_DIR"], "loopwatch", name)
 
 

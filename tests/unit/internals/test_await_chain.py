@@ -10,6 +10,7 @@ import threading
 import types
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -381,6 +382,13 @@ class TestPlaces:
             await task
 
         assert describe(chain(loop_thread.start(waits)())) == "task 'refresh' (forever)"
+
+    def test_wait_without_its_futures(self) -> None:
+        """A task that goes on while another thread reads it may leave ``wait`` between two looks."""
+        found = chain(left := vars(asyncio.tasks)["_wait"](None, None, None, None))
+        assert functions(found) == ["_wait"]
+        assert describe(replace(found, awaited=object())) == "future"
+        left.close()
 
     def test_collected(self, loop_thread: Any) -> None:
         """As asyncio reports a task that is collected, its coroutine is closed already."""

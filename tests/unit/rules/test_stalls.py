@@ -16,6 +16,7 @@ from loopwatch._rules.stall_groups import KEPT, LONG, MANY, YOUNG
 from loopwatch._rules.stalls import STALLS
 from loopwatch._store.stall_log import StallLog
 from loopwatch.facts import NOBODY
+from tests import records
 from tests.looks import NOW, empty, snapshot
 from tests.looks import symptoms as symptoms_of
 
@@ -30,16 +31,9 @@ def stall(cause: Cause = "cpu", duration: float = 0.2, *, ago: float = 5.0, **mo
         "stack": (Frame("run", "app", "/srv/app/main.py", 7), PARSE),
         "task_name": "Task-1",
         "coroutine": "handle",
-        "context": {},
-        "trace_id": None,
-        "span_id": None,
-        "victims": (),
-        "evidence": {},
-        "in_progress": False,
         "samples": 5,
-        "loop_name": "main",
     }
-    return Stall(duration=duration, started_at=NOW - ago - duration, cause=cause, **{**given, **more})
+    return records.stall(duration, started_at=NOW - ago - duration, cause=cause, **{**given, **more})
 
 
 def symptoms(*stalls: Stall, lived: float = 300.0, points: Any = None) -> list[Symptom]:

@@ -10,6 +10,7 @@ import pytest
 
 from loopwatch._records import Cause, Frame, Stall
 from loopwatch._store.loop_state import ENDED_LIMIT, NEVER, LoopState, LoopStates, base_name
+from tests import records
 
 
 @contextmanager
@@ -28,24 +29,8 @@ def claim(states: LoopStates, loop: asyncio.AbstractEventLoop) -> LoopState:
 
 
 def stall(seconds: float, function: str = "work", cause: Cause = "cpu") -> Stall:
-    return Stall(
-        duration=seconds,
-        started_at=0.0,
-        cause=cause,
-        culprit=Frame(function, "shop", "shop.py", 1) if function else None,
-        call=None,
-        stack=(),
-        task_name=None,
-        coroutine=None,
-        context={},
-        trace_id=None,
-        span_id=None,
-        victims=(),
-        evidence={},
-        in_progress=False,
-        samples=1,
-        loop_name="main",
-    )
+    culprit = Frame(function, "shop", "shop.py", 1) if function else None
+    return records.stall(seconds, cause=cause, culprit=culprit)
 
 
 def in_thread(name: str, states: LoopStates, loop: asyncio.AbstractEventLoop) -> LoopState | None:

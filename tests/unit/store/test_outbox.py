@@ -5,31 +5,16 @@ import threading
 import pytest
 
 from loopwatch._events import Drained, Event, Found, HeldTooLong, JobEnded, Saturated
-from loopwatch._records import Borrower, DrainReport
+from loopwatch._records import DrainReport
 from loopwatch._store.outbox import LIMIT, Outbox
+from tests.records import borrower
 
 
 def drained(number: float) -> Drained:
     return Drained(DrainReport((), (), (), duration=0.0, timeout=number), number, "main")
 
 
-HELD = HeldTooLong(
-    "redis",
-    "cache",
-    Borrower(
-        held=61.0,
-        gone=False,
-        task_name=None,
-        coroutine=None,
-        site=None,
-        context={},
-        trace_id=None,
-        span_id=None,
-        await_stack=(),
-        waiting_on=None,
-    ),
-    at=1.0,
-)
+HELD = HeldTooLong("redis", "cache", borrower(61.0), at=1.0)
 
 
 @pytest.fixture

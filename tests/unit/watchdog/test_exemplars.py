@@ -10,27 +10,10 @@ from loopwatch._store.loop_state import LoopState
 from loopwatch._watchdog.exemplars import Exemplars
 from loopwatch.facts import BUCKETS
 from loopwatch.testing import FakeClock
+from tests.records import stall
 
 TRACE, SPAN = f"{0xABC:032x}", f"{0xDEF:016x}"
-STALL = Stall(
-    duration=0.3,
-    started_at=0.0,
-    cause="cpu",
-    culprit=None,
-    call=None,
-    stack=(),
-    task_name=None,
-    coroutine=None,
-    context={},
-    trace_id=TRACE,
-    span_id=SPAN,
-    victims=(),
-    evidence={},
-    in_progress=False,
-    samples=1,
-    loop_name="main",
-    trace_flags=1,
-)
+STALL = stall(trace_id=TRACE, span_id=SPAN, trace_flags=1)
 
 
 class Scene:

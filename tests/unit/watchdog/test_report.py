@@ -8,29 +8,21 @@ import pytest
 
 from loopwatch._journal import Journal
 from loopwatch._pace import BURST, WINDOW
-from loopwatch._records import Frame, Stall
+from loopwatch._records import Frame
 from loopwatch._watchdog.report import StallReport, sentence
 from loopwatch.testing import FakeClock
+from tests.records import stall
 
 WHERE = "shop.orders.Orders.parse (/srv/shop/orders.py:42)"
 
-STALL = Stall(
-    duration=0.2504,
+STALL = stall(
+    0.2504,
     started_at=1_700_000_000.0,
-    cause="cpu",
     culprit=Frame("Orders.parse", "shop.orders", "/srv/shop/orders.py", 42),
     call="json.loads",
-    stack=(),
     task_name="invoice 7",
     coroutine="Orders.invoice",
-    context={},
-    trace_id=None,
-    span_id=None,
-    victims=(),
-    evidence={},
-    in_progress=False,
     samples=5,
-    loop_name="main",
 )
 
 

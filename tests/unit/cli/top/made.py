@@ -8,19 +8,18 @@ from typing import Any
 from loopwatch._document import Document, Process, TaskSite
 from loopwatch._measures import Distribution, Point
 from loopwatch._records import (
-    Borrower,
     DrainReport,
     Finding,
     Frame,
     Loop,
     Lost,
     Pool,
-    PoolWaiter,
     Snapshot,
     Stall,
     Task,
     Waiting,
 )
+from tests import records
 
 NOW = 1_800_000_000.0
 PARSE = Frame("Answer.parse", "shop.answers", "/srv/shop/answers.py", 12)
@@ -28,48 +27,31 @@ HANDLE = Frame("handle", "shop.app", "/srv/shop/app.py", 42)
 STACK = (Frame("Handle._run", "asyncio.events", "/lib/asyncio/events.py", 84), HANDLE, PARSE)
 
 
-def stall(serial: int = 1, *, duration: float = 0.45, in_progress: bool = False, **changes: Any) -> Stall:
-    made = Stall(
-        duration=duration,
+def stall(serial: int = 1, *, duration: float = 0.45, **changes: Any) -> Stall:
+    made = records.stall(
+        duration,
         started_at=NOW - 10.0 + serial,
-        cause="cpu",
         culprit=PARSE,
         call="json.loads",
         stack=STACK,
         task_name="document-17",
         coroutine="handle",
         context={"request_id": "r-17"},
-        trace_id=None,
-        span_id=None,
-        victims=(),
         evidence={"cpu_s": 0.4},
-        in_progress=in_progress,
         samples=3,
-        loop_name="main",
         id=serial,
     )
     return replace(made, **changes)
 
 
 def task(serial: int, *, age: float = 60.0, **changes: Any) -> Task:
-    made = Task(
+    made = records.task(
+        age,
         site=HANDLE,
-        coroutine="work",
         name=f"job-{serial}",
-        parent=None,
-        state="pending",
-        unretrieved=False,
         started_at=NOW - age,
-        age=age,
-        duration=None,
-        exception=None,
-        context={},
-        trace_id=None,
-        span_id=None,
         await_stack=(HANDLE, Frame("Lock.acquire", "asyncio.locks", "/lib/asyncio/locks.py", 5)),
         waiting_on="Lock.acquire",
-        daemon=False,
-        loop_name="main",
         id=serial,
     )
     return replace(made, **changes)
@@ -83,36 +65,26 @@ def site(function: str, live: int, **changes: Any) -> TaskSite:
 
 
 def lost(**changes: Any) -> Lost:
-    made = Lost(
-        reason="unretrieved_exception",
+    made = records.lost(
+        "unretrieved_exception",
         site=HANDLE,
         coroutine="store",
         age=3.0,
         lost_at=NOW - 5.0,
         exception="ValueError",
-        context={},
-        trace_id=None,
-        span_id=None,
         await_stack=(HANDLE,),
-        waiting_on=None,
-        evidence={},
     )
     return replace(made, **changes)
 
 
 def pool(label: str = "db", used: int = 5, pending: int = 7) -> Pool:
-    whose = {"context": {}, "trace_id": None, "span_id": None, "waiting_on": "recv", "site": HANDLE}
-    holder = Borrower(
-        task_name="holder", coroutine="report", await_stack=(HANDLE,), held=9.0, gone=False, **whose
-    )
-    waiter = PoolWaiter(task_name="waiter", coroutine="ask", await_stack=(HANDLE,), waited=4.0, **whose)
-    return Pool(
-        kind="asyncpg",
-        label=label,
+    whose = {"site": HANDLE, "await_stack": (HANDLE,), "waiting_on": "recv"}
+    return records.pool(
+        "asyncpg",
+        label,
         max=5,
         used=used,
         idle=5 - used,
-        connecting=0,
         pending=pending,
         oldest_wait=4.2 if pending else 0.0,
         wait_count=100,
@@ -121,10 +93,8 @@ def pool(label: str = "db", used: int = 5, pending: int = 7) -> Pool:
         timeouts=3,
         rejected=None,
         cancelled=None,
-        instances=1,
-        created=1,
-        borrowers=(holder,),
-        waiters=(waiter,),
+        borrowers=(records.borrower(9.0, task_name="holder", coroutine="report", **whose),),
+        waiters=(records.waiter(4.0, task_name="waiter", coroutine="ask", **whose),),
     )
 
 
