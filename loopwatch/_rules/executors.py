@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from loopwatch._records import Cause
 
 from .roots import OF_STALLS, blocked_by, starved_for
-from .rule import Rule, Symptom, View
+from .rule import STAYS, Rule, Symptom, View
 from .shortage import EXECUTORS as KINDS
 from .shortage import LONG, Shortage, holder, is_full, shortages
 
@@ -28,6 +28,7 @@ def _starved(view: View) -> Iterator[Symptom]:
             rule="LW306",
             key=(pool.kind, pool.label),
             severity="critical" if is_default and short.oldest_wait >= CRITICAL else "warning",
+            holds="critical" if is_default and short.oldest_wait >= STAYS * CRITICAL else "warning",
             summary=f"all {pool.max} {_workers(short)} are at work and {short.pending} calls wait, "
             f"{short.waited}"
             f"{', DNS look-ups of all clients among or behind them' if is_default else ''}"

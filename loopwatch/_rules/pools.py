@@ -11,7 +11,7 @@ from .holders import deadlocked, held_by_nobody, held_too_long
 from .libraries import higher, library_of
 from .refusals import rejections, timeouts
 from .roots import blocked_by
-from .rule import Rule, Symptom, View
+from .rule import STAYS, Rule, Symptom, View
 from .shortage import HTTP2, LONG, Shortage, callers, holder, is_full, named, short_pools
 
 IN_PART = 5.0
@@ -30,6 +30,7 @@ def _saturated(view: View) -> Iterator[Symptom]:
             rule="LW301",
             key=(pool.kind, pool.label),
             severity="critical" if nested or short.oldest_wait >= CRITICAL else "warning",
+            holds="critical" if short.oldest_wait >= STAYS * CRITICAL else "warning",
             summary=f"{named(pool)} {_fullness(short)} and {callers(short.pending)} wait, {short.waited}"
             f"{_of_holder(short, nested)}",
             evidence=short.evidence | ({"holders_that_wait": len(nested)} if nested else {}),

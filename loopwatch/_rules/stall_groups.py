@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from loopwatch._records import Severity, Stall
 from loopwatch.facts import NOBODY
 
-from .rule import WINDOW, View
+from .rule import STAYS, WINDOW, View
 from .words import period, span, times
 
 MANY = 3
@@ -69,13 +69,26 @@ class Group:
     @property
     def bad(self) -> bool:
         """Whether much time is lost, again and again."""
-        return self.count >= MANY and self.total >= BAD * max(self.seconds, YOUNG)
+        return self._takes(BAD)
+
+    @property
+    def nearly_bad(self) -> bool:
+        """Whether it is little less, or what is lost was lost in one go."""
+        return self._takes(STAYS * BAD) or self.worst >= LONG
+
+    def _takes(self, share: float) -> bool:
+        return self.count >= MANY and self.total >= share * max(self.seconds, YOUNG)
 
     @property
     def severity(self) -> Severity:
         """Critical when users notice: much time is lost, again and again, or right now."""
         going_on = self.last.in_progress and self.last.duration >= LONG
         return "critical" if going_on or self.bad else "warning"
+
+    @property
+    def holds(self) -> Severity:
+        """What does not become less severe for so little."""
+        return "critical" if self.nearly_bad else "info"
 
     @property
     def held_the_gil(self) -> bool:
@@ -111,7 +124,7 @@ class Group:
 def groups(
     view: View, key: Callable[[Stall], Key], part: Callable[[Stall], Stall | None]
 ) -> Iterator[tuple[Key, Group]]:
-    """Yield what ``part`` leaves of the stalls of the window, if there is enough of it, worst first.
+    """Yield what ``part`` leaves of the stalls of the window, worst first: also fewer than are ``told``.
 
     Where more stalls were seen than are kept, the window is as long as those that are reach back.
     """
@@ -123,9 +136,7 @@ def groups(
     reaches = now - kept[0].started_at if len(kept) >= KEPT else WINDOW
     seconds = min(WINDOW, view.seconds, reaches)
     made = [(named, Group(tuple(stalls), seconds)) for named, stalls in found.items()]
-    for named, group in sorted(made, key=lambda one: -one[1].total):
-        if group.told:
-            yield named, group
+    yield from sorted(made, key=lambda one: -one[1].total)
 
 
 def by_culprit(stall: Stall) -> Key:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from loopwatch._records import Cause, Stall
 
 from .remedies import relief, remedy
-from .roots import starved_for
-from .rule import Rule, Symptom, View
+from .roots import QUEUED, starved_for
+from .rule import STAYS, Rule, Symptom, View
 from .stall_groups import HELD, LONG, by_culprit, by_loop, groups
 from .words import period, place, span
 
@@ -69,6 +69,8 @@ def _computing(view: View) -> Iterator[Symptom]:
             rule="LW101",
             key=key,
             severity=group.severity,
+            holds=group.holds,
+            faint=not group.told,
             summary=f"{_who(group.last)} blocked {loop_of(group.last.loop_name)} {group.how_often}"
             f"{', while holding the GIL' if held else ''}",
             evidence=group.evidence,
@@ -84,6 +86,8 @@ def _waiting(view: View) -> Iterator[Symptom]:
             rule="LW102",
             key=key,
             severity=group.severity,
+            holds=group.holds,
+            faint=not group.told,
             summary=f"{_who(group.last)} made {loop_of(group.last.loop_name)} wait {group.how_often}"
             f"{', while holding the GIL' if held else ''}",
             evidence=group.evidence,
@@ -103,6 +107,8 @@ def _flooded(view: View) -> Iterator[Symptom]:
             rule="LW104",
             key=key,
             severity=group.severity,
+            holds=group.holds,
+            faint=not group.told,
             summary=f"a flood of short callbacks{at_once} kept {loop_of(group.last.loop_name)} from all else "
             f"{group.how_often}{seen}",
             evidence=group.evidence | ({"ready_callbacks": ready} if ready else {}),
@@ -118,6 +124,8 @@ def _gil(view: View) -> Iterator[Symptom]:
             rule="LW106",
             key=key,
             severity=group.severity,
+            holds=group.holds,
+            faint=not group.told,
             summary=f"{_who(group.last)}, in another thread, held the GIL, and kept "
             f"{loop_of(group.last.loop_name)} from running {group.how_often}",
             evidence=group.evidence,
@@ -127,26 +135,33 @@ def _gil(view: View) -> Iterator[Symptom]:
 
 
 def _starved(view: View) -> Iterator[Symptom]:
+    short = starved_for(view, STAYS * QUEUED)
     told = set()
     for key, group in groups(view, by_loop, starved):
+        if not group.told and key[0] in short:
+            continue  # that is the more to tell
         told.add(key)
         throttled = group.sum("throttled_s") >= HELD * group.total
         yield Symptom(
             rule="LW107",
             key=key,
             severity=group.severity,
+            holds=group.holds,
+            faint=not group.told,
             summary=f"{loop_of(group.last.loop_name)} was ready but had no CPU {group.how_often}"
             f"{_quota(throttled)}",
             evidence=group.evidence,
             fix=_more_cpu(throttled),
             count=group.count,
         )
-    for name, seconds in starved_for(view).items():
+    enough = starved_for(view)
+    for name, seconds in short.items():
         if (name,) not in told:
             yield Symptom(
                 rule="LW107",
                 key=(name,),
                 severity="warning",
+                faint=name not in enough,
                 summary=f"{loop_of(name)} was ready but had no CPU for {span(seconds)} "
                 f"{period(view.seconds)}, in pieces too short to be stalls",
                 evidence={"runqueue_s": round(seconds, 3), "window_s": round(view.seconds, 3)},
@@ -174,6 +189,7 @@ def _suspended(view: View) -> Iterator[Symptom]:
             rule="LW108",
             key=(),
             severity="warning",
+            faint=not group.told,
             summary=f"the whole process was stopped {group.how_often}",
             evidence=group.evidence,
             fix="nothing in the program: look for a paused container or virtual machine, a SIGSTOP, a "
@@ -188,6 +204,8 @@ def _unexplained(view: View) -> Iterator[Symptom]:
             rule="LW109",
             key=key,
             severity="warning" if group.bad else "info",
+            holds="warning" if group.nearly_bad else "info",
+            faint=not group.told,
             summary=f"{loop_of(group.last.loop_name)} did not serve {group.how_often}, and the numbers do "
             "not say why: nothing explains most of the time",
             evidence=group.evidence,
@@ -203,13 +221,14 @@ def _unknown(stall: Stall) -> Stall | None:
 
 def _importing(view: View) -> Iterator[Symptom]:
     for key, group in groups(view, by_loop, _imported):
-        if group.total < LONG:
+        if group.total < STAYS * LONG:
             continue  # some libraries import a little again and again
         worst = max(group.stalls, key=lambda stall: stall.duration)
         yield Symptom(
             rule="LW110",
             key=key,
             severity="info",
+            faint=group.total < LONG,
             summary=f"imports blocked {loop_of(worst.loop_name)} {group.how_often}: {_who(worst)}",
             evidence=group.evidence,
             fix="import at the top of the module, before the loop runs: else the first request waits for it",
