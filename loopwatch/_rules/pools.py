@@ -135,10 +135,11 @@ def _streams(view: View) -> Iterator[Symptom]:
 def _shares(pool: Pool) -> bool:
     """Whether more requests are under way than there are connections, as only HTTP/2 has them.
 
-    Requests that wait are none of them. A pool of HTTP/1.1 that is not full keeps nobody waiting, but a loop
-    that hardly runs may let it look so.
+    Requests that wait are none of them; those whose connection is being opened are, and so is what a
+    cancelled one has left behind half open. A pool of HTTP/1.1 that is not full keeps nobody waiting, but a
+    loop that hardly runs may let it look so.
     """
-    return pool.used is not None and len(pool.borrowers or ()) > pool.used
+    return pool.used is not None and len(pool.borrowers or ()) > pool.used + (pool.connecting or 0)
 
 
 POOLS: tuple[Rule, ...] = (
