@@ -12,7 +12,18 @@ from .libraries import higher, library_of
 from .refusals import rejections, timeouts
 from .roots import blocked_by
 from .rule import STAYS, Rule, Symptom, View
-from .shortage import HTTP2, LONG, Shortage, callers, holder, is_full, named, short_pools
+from .shortage import (
+    EXECUTORS,
+    HTTP2,
+    LONG,
+    Shortage,
+    callers,
+    holder,
+    is_full,
+    named,
+    short_pools,
+    slow_lately,
+)
 
 IN_PART = 5.0
 """Seconds of a wait for a pool that has some free: who asked may be about to get it."""
@@ -21,11 +32,13 @@ CRITICAL = 10.0
 
 
 def _saturated(view: View) -> Iterator[Symptom]:
+    told = set()
     for short in short_pools(view):
         pool = short.pool
         if not is_full(pool) and not _is_full_in_part(short):
             continue
         nested = _nested(pool)
+        told.add((pool.kind, pool.label))
         yield Symptom(
             rule="LW301",
             key=(pool.kind, pool.label),
@@ -38,6 +51,21 @@ def _saturated(view: View) -> Iterator[Symptom]:
             count=max(1, short.slow),
             because=None if nested else _root(view, short),
         )
+    for short in slow_lately(view):
+        pool = short.pool
+        if pool.kind not in EXECUTORS and (pool.kind, pool.label) not in told:
+            yield Symptom(
+                rule="LW301",
+                key=(pool.kind, pool.label),
+                severity="warning",
+                faint=True,
+                summary=f"{named(pool)} was full now and then: {short.lately}; right now {short.used} "
+                f"connections are in use, and {callers(short.pending)} wait",
+                evidence=short.evidence,
+                fix=_more(short),
+                count=max(1, short.slow),
+                because=_root(view, short),
+            )
 
 
 def _is_full_in_part(short: Shortage) -> bool:

@@ -22,7 +22,7 @@ from loopwatch._rules.stall_groups import BAD, KEPT, MANY
 from loopwatch._settings import Settings
 from loopwatch._store.outbox import Outbox
 from loopwatch.testing import FakeClock
-from tests.looks import snapshot
+from tests.looks import pool, snapshot, waits
 
 from .test_stalls import stall
 
@@ -167,3 +167,24 @@ def test_a_loop_that_is_nearly_short_of_cpu() -> None:
         return {"points": {("runqueue_time", "main"): queued}}
 
     assert changes(look) == {("LW107", "began"): 1}
+
+
+@pytest.mark.parametrize(
+    ("rule", "kind", "label", "fact"),
+    [
+        ("LW301", "httpcore", "app.clients:42", ("pool_wait", "app.clients:42", "httpcore")),
+        ("LW301", "asyncpg", "db", ("database_wait", "db")),
+        ("LW306", "thread_pool", "default", ("executor_wait", "default")),
+    ],
+)
+def test_a_pool_that_is_full_now_and_then(rule: str, kind: str, label: str, fact: tuple[str, ...]) -> None:
+    """In every other minute, at two looks of three; one caller in ten waits for a second all the time."""
+    ended: list[float] = []
+
+    def look(at: float) -> dict[str, Any]:
+        ended.extend([1.0, *[0.001] * 9] if at < LONG_ENOUGH / 2 else [0.001] * 10)
+        is_full = at < LONG_ENOUGH / 2 and at % 120 < 60 and at % 15 < 2 * EVERY
+        now = {"used": 10, "pending": 5, "oldest_wait": 1.5} if is_full else {"used": 4}
+        return {"pools": (pool(kind, label, **now),), "points": {fact: waits(*ended)}}
+
+    assert changes(look) == {(rule, "began"): 1, (rule, "over"): 1}
