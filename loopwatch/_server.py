@@ -28,6 +28,10 @@ would only fail again at once."""
 JOIN_TIMEOUT = 1.0
 
 
+NONE = 0
+"""No event of a file."""
+
+
 class HasFile(Protocol):
     """What a selector can wait on."""
 
@@ -41,7 +45,7 @@ class Wait:
 
     file: HasFile | int
     event: int
-    """Of ``selectors``."""
+    """Of ``selectors``; ``NONE`` to wait for the time alone."""
     until: float = math.inf
     """In monotonic time."""
     claim: float = 0.0
@@ -209,7 +213,7 @@ class Server:
         self._await(client)
 
     def _advance(self, client: _Client) -> None:
-        self._selector.unregister(client.wait.file)
+        self._await_no_more(client)
         try:
             client.wait = next(client.conversation)
         except (StopIteration, OSError):
@@ -221,7 +225,12 @@ class Server:
             self._await(client)
 
     def _await(self, client: _Client) -> None:
-        self._selector.register(client.wait.file, client.wait.event, partial(self._advance, client))
+        if client.wait.event != NONE:
+            self._selector.register(client.wait.file, client.wait.event, partial(self._advance, client))
+
+    def _await_no_more(self, client: _Client) -> None:
+        if client.wait.event != NONE:
+            self._selector.unregister(client.wait.file)
 
     def _dismiss_overdue(self) -> None:
         """Let go of clients whose time is up and, when there are too many, of those with the least claim."""
@@ -235,7 +244,7 @@ class Server:
             self._dismiss(first_to_go)
 
     def _dismiss(self, client: _Client) -> None:
-        self._selector.unregister(client.wait.file)
+        self._await_no_more(client)
         self._let_go(client)
 
     def _let_go(self, client: _Client) -> None:

@@ -34,18 +34,19 @@ def empty(at: float) -> Snapshot:
 
 
 def symptoms(now: Snapshot, before: Snapshot | None = None, rules: Sequence[Rule] = RULES) -> list[Symptom]:
-    """Return what all rules see, in the first minute if no earlier snapshot is given."""
+    """Return what all rules see and would tell, in the first minute if no earlier snapshot is given."""
     view = View(now, before or empty(now.taken_at - 60.0))
     found = [symptom for rule in rules for symptom in rule.look(view)]
     severities = get_args(Severity)
     for symptom in found:
         rule = next(rule for rule in rules if rule.id == symptom.rule)
-        assert severities.index(symptom.severity) <= severities.index(rule.severity)
+        highest = severities.index(rule.severity)
+        assert max(severities.index(symptom.severity), severities.index(symptom.holds)) <= highest
         assert SECRET not in repr(symptom)
         assert symptom.count >= 1
         assert "\n" not in symptom.summary
     assert len({(symptom.rule, symptom.key) for symptom in found}) == len(found)
-    return found
+    return [symptom for symptom in found if not symptom.faint]
 
 
 async def look(agent: Agent) -> list[Symptom]:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from .demo_stage import Calls, Stage
 from .demo_view import View
+from .numbers import Finite
 
 NEEDED = ("fastapi", "uvicorn", "httpx")
 PIPED_WIDTH = 120
@@ -28,7 +29,7 @@ PIPED_WIDTH = 120
     "--seconds",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(min=1),
+    type=Finite(min=1),
     help="How long to run.",
 )
 @click.option(
@@ -42,7 +43,7 @@ PIPED_WIDTH = 120
     "--factor",
     default=30.0,
     show_default=True,
-    type=click.FloatRange(1, 100),
+    type=Finite(1, 100),
     help="The LLM takes 2 to 90 s to answer, divided by this.",
 )
 @click.option("--list-faults", is_flag=True, help="Say what the faults are, and end.")

@@ -16,6 +16,7 @@ import click
 
 from loopwatch._clock import SYSTEM
 
+from .numbers import Finite
 from .target import DEFAULT, NoAnswerError, Target, target_of
 from .verdict import STATUS, Verdict, lines, plain, verdict, worst
 
@@ -36,7 +37,7 @@ NO_DATA = STATUS["not enough data"]
 @click.option(
     "--for",
     "seconds",
-    type=click.FloatRange(0, 3600),
+    type=Finite(0, 3600),
     help=f"Seconds to watch before the verdict.  [default: {WATCHED:g}; of the demo {DEMO_WATCHED:g}]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Write the verdict as JSON.")

@@ -21,10 +21,10 @@ from .output import Output
 READ = 64
 """Bytes that are read at once: a word or two, so that what they cost is known before more are read."""
 REST = 9.0
-"""Reading rests for so many times the CPU time that this thread took for what was read before: clients have a
-tenth of a core at most, all together, whatever they send..."""
+"""Reading rests for so many times the CPU time that this thread took for what was read before: what is cheap,
+such as typing, never takes more than a tenth of a core; what is dear has an allowance besides..."""
 SHORTEST_REST, LONGEST_REST = 0.003, 0.5
-"""...and these are the bounds of one rest, in seconds. A person waits for the longest after a long answer."""
+"""...and these are the bounds of such a rest, in seconds. A person waits that long after a long answer."""
 LONGEST_LINE = 4096
 """Bytes of a line. The line editor lays out the whole line anew for each of them."""
 LONGEST_SILENCE = 65536
@@ -46,7 +46,8 @@ class Client(TelnetConnection):
     """A connection, from its negotiation to its end. In the loop's thread.
 
     Where the original waits for one client while others wait, reads without a bound or keeps what nobody
-    ends, this does not. ``costs`` is called whenever this thread may have computed something.
+    ends, this does not. ``costs`` is called whenever this thread may have computed something, and returns for
+    how many seconds nothing is to be read.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Client(TelnetConnection):
         keys: PipeInput,
         interact: Interact,
         clock: Clock,
-        costs: Callable[[], None],
+        costs: Callable[[], float],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
@@ -111,6 +112,11 @@ class Client(TelnetConnection):
                 return await self._negotiated.wait()
         except TimeoutError:
             return False
+
+    async def rest(self) -> None:
+        """Wait until more may be answered: one read may have many commands, and each of them be dear."""
+        if seconds := self._costs():
+            await asyncio.sleep(seconds)
 
     def close(self) -> None:
         """Close the connection."""
@@ -195,14 +201,17 @@ class Client(TelnetConnection):
             return False
         return True
 
-    def _rest(self, began: float, rested: float = SHORTEST_REST) -> None:
-        """Read on, unless what was read has cost more than it may."""
+    def _rest(self, began: float, rested: float = SHORTEST_REST, owed: float | None = None) -> None:
+        """Read on, unless what was read has cost more than it may.
+
+        What is owed is asked for once: for what others go on to ask for, they rest themselves.
+        """
         cost = self._clock.thread_cpu() - began
-        missing = min(REST * cost, LONGEST_REST) - rested
+        owed = self._costs() if owed is None else owed
+        missing = max(min(REST * cost, LONGEST_REST), owed) - rested
         if not self._open:
             return
         if missing > SHORTEST_REST:
-            self._loop.call_later(missing, self._rest, began, rested + missing)
+            self._loop.call_later(missing, self._rest, began, rested + missing, owed)
             return
-        self._costs()
         self._loop.add_reader(self.conn, self._readable)

@@ -17,11 +17,13 @@ from typing import Protocol
 from loopwatch._clock import Clock
 from loopwatch._consoles import PROMPT, Listener, NoConsoleError
 from loopwatch._journal import Journal
-from loopwatch._server import Conversation, Server, Wait
+from loopwatch._server import NONE, Conversation, Server, Wait
 from loopwatch._settings import Settings
 from loopwatch._threads import OwnThread
 from loopwatch._version import __version__
 from loopwatch._words import clean
+
+from .allowance import Allowance
 
 COMPONENT = "console"
 MOST_CLIENTS = 16
@@ -76,6 +78,7 @@ class LineConsole:
         self._commands = commands
         self._journal = journal
         self._clock = clock
+        self._allowance = Allowance(clock)
         self._server: Server | None = None
         self._listener: Listener | None = None
         self.cpu_time = 0.0
@@ -127,6 +130,7 @@ class LineConsole:
     def forget(self) -> None:
         """Close what was inherited: in a forked child, where the thread does not run."""
         self.cpu_time = 0.0
+        self._allowance = Allowance(self._clock)
         for part in (self._server, self._listener):
             if part is not None:
                 part.close()
@@ -150,10 +154,17 @@ class LineConsole:
                 if self._clock.monotonic() < late:
                     continue
                 return
+            yield from self._rest(connection, claim)
             for answer in session.hear(received):
                 if session.understood:
                     claim = self._clock.monotonic()
                 yield from self._send(connection, answer, claim)
+                yield from self._rest(connection, claim)
+
+    def _rest(self, connection: socket.socket, claim: float) -> Conversation:
+        """Wait until more may be answered. What it has cost is counted whenever something is waited for."""
+        if rest := self._allowance.rest(self.cpu_time):
+            yield Wait(connection, NONE, self._clock.monotonic() + rest, claim)
 
     def _send(self, connection: socket.socket, text: str, claim: float) -> Conversation:
         unsent = memoryview(text.encode("utf-8", "backslashreplace"))

@@ -61,6 +61,7 @@ class Sessions:
                     line = (await prompt.prompt_async(PROMPT)).strip()
                     if not line and self._repl:
                         line = last
+                    await client.rest()
                     await self._answer(menu, line, output.write)
                     await output.drained()
                     last = line

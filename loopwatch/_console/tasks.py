@@ -10,7 +10,7 @@ from loopwatch._records import Lost, LostReason, Task
 from loopwatch._words import ago, number, own_frame, place, span
 
 from .command import Command, Question, WrongUseError
-from .options import Options, number_of, options, values_of
+from .options import Options, number_of, options, short, values_of
 from .parts import evidence, field, heading, more, stack_lines, whose
 from .tables import Table, columns
 from .tree import TREE_LINES, awaiting_lines, creating_lines
@@ -131,6 +131,10 @@ def _asked_for(question: Question) -> tuple[Task, Sequence[Task]]:
             return found, tasks
         if sum(task.state == "pending" for task in tasks) < looked_at:
             break
+    if not word.isdecimal():
+        raise WrongUseError(
+            f"No task is called {short(word)}, or it has ended. `tasks` lists those there are."
+        )
     if question.desk.numbers.key("task", number_of(word, "task")) is None:
         raise WrongUseError(f"No task {word} has been shown. `tasks` lists them.")
     raise WrongUseError(f"Task {word} has ended, and so many others since that it is no longer known.")

@@ -14,6 +14,7 @@ from prompt_toolkit.input import create_pipe_input
 from loopwatch._clock import Clock
 from loopwatch._journal import Journal
 
+from .allowance import Allowance
 from .client import Client, Interact
 
 COMPONENT = "telnet"
@@ -72,6 +73,7 @@ class TelnetServer:
         self._clock = clock
         self._journal = journal
         self._costs = costs
+        self._allowance = Allowance(clock)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: dict[Client, None] = {}
@@ -105,7 +107,16 @@ class TelnetServer:
         if self._listener.fileno() >= 0:
             self._loop.add_reader(self._listener, self._accept)
 
+    def _charge(self) -> float:
+        """Count what this thread has computed; return for how many seconds it is to compute no more."""
+        self._costs()
+        return self._allowance.rest(self._clock.thread_cpu())
+
     def _accept(self) -> None:
+        if rest := self._charge():  # to greet somebody costs as much as an answer
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(rest, self._open)
+            return
         try:
             conn, _ = self._listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -131,7 +142,7 @@ class TelnetServer:
         client = None
         try:
             with conn, create_pipe_input() as keys:
-                client = Client(conn, keys, self._interact, self._clock, self._costs)
+                client = Client(conn, keys, self._interact, self._clock, self._charge)
                 self._clients[client] = None
                 await client.run_application()
         except (asyncio.CancelledError, EOFError, OSError):

@@ -52,11 +52,12 @@ class Course:
             self.severity, self._severe_at = symptom.severity, now
             self.raised = self._looks >= self.rule.looks
             return "began" if self.raised else None
-        return self._weigh(symptom.severity, now)
+        return self._weigh(symptom, now)
 
-    def _weigh(self, severity: Severity, now: float) -> FindingChange | None:
-        """Rise at once, and fall when it was less severe for long."""
+    def _weigh(self, symptom: Symptom, now: float) -> FindingChange | None:
+        """Rise at once, and fall when it was clearly less severe for long."""
         before = weight(self.severity)
+        severity = max(symptom.severity, min(symptom.holds, self.severity, key=weight), key=weight)
         if weight(severity) >= before:
             self.severity, self._severe_at = severity, now
             return "rose" if weight(severity) > before else None

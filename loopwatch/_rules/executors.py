@@ -7,27 +7,32 @@ from collections.abc import Iterator
 from loopwatch._records import Cause
 
 from .roots import OF_STALLS, blocked_by, starved_for
-from .rule import Rule, Symptom, View
+from .rule import STAYS, Rule, Symptom, View
 from .shortage import EXECUTORS as KINDS
-from .shortage import LONG, Shortage, holder, is_full, shortages
+from .shortage import LONG, Shortage, callers, holder, is_full, shortages, slow_lately
 
 OF_PROCESSES: tuple[Cause, ...] = ("starved", "suspended")
 OF_THREADS: tuple[Cause, ...] = (*OF_PROCESSES, "cpu", "gil")
 """What stalls a loop and slows down workers as well: no CPU, or for threads no GIL."""
+DEFAULT = ("thread_pool", "default")
+"""Kind and label of the executor that a loop makes for itself."""
 CRITICAL = 5.0
 """Seconds of a look-up in the DNS after which clients give up."""
 
 
 def _starved(view: View) -> Iterator[Symptom]:
+    told = set()
     for short in shortages(view):
         pool = short.pool
         if pool.kind not in KINDS or not is_full(pool):
             continue
-        is_default = (pool.kind, pool.label) == ("thread_pool", "default")
+        is_default = (pool.kind, pool.label) == DEFAULT
+        told.add((pool.kind, pool.label))
         yield Symptom(
             rule="LW306",
             key=(pool.kind, pool.label),
             severity="critical" if is_default and short.oldest_wait >= CRITICAL else "warning",
+            holds="critical" if is_default and short.oldest_wait >= STAYS * CRITICAL else "warning",
             summary=f"all {pool.max} {_workers(short)} are at work and {short.pending} calls wait, "
             f"{short.waited}"
             f"{', DNS look-ups of all clients among or behind them' if is_default else ''}"
@@ -37,6 +42,21 @@ def _starved(view: View) -> Iterator[Symptom]:
             count=max(1, short.slow),
             because=_root(view, short),
         )
+    for short in slow_lately(view):
+        pool = short.pool
+        if pool.kind in KINDS and pool.max is not None and (pool.kind, pool.label) not in told:
+            yield Symptom(
+                rule="LW306",
+                key=(pool.kind, pool.label),
+                severity="warning",
+                faint=True,
+                summary=f"all {pool.max} {_workers(short)} were at work now and then: {short.lately}; "
+                f"right now {short.used} are, and {callers(short.pending)} wait",
+                evidence=short.evidence,
+                fix=_remedy(short, (pool.kind, pool.label) == DEFAULT),
+                count=max(1, short.slow),
+                because=_root(view, short),
+            )
 
 
 def _root(view: View, short: Shortage) -> str | None:

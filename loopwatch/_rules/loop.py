@@ -8,7 +8,7 @@ from loopwatch._measures import Distribution
 from loopwatch._records import Stall
 
 from .roots import OF_STALLS, blocked_by, starved_for
-from .rule import WINDOW, Rule, Symptom, View
+from .rule import STAYS, WINDOW, Rule, Symptom, View
 from .stall_groups import BAD, Group, by_loop, groups
 from .stalls import loop_of, starved
 from .words import period, span, times
@@ -19,6 +19,8 @@ FULL = 0.98
 """Busy share at which nothing can be added..."""
 SLOW = 0.5
 """...and the delay (p99) that users notice, in seconds."""
+RELIEVED, NEARLY_FULL = 0.85, 0.95
+"""Busy shares down to which a loop stays saturated, and stays full."""
 ENOUGH = 30.0
 """Seconds that a loop has to have been watched for: at its start every loop is busy."""
 COLLECTING = 0.05
@@ -31,7 +33,7 @@ def _saturated(view: View) -> Iterator[Symptom]:
     computed = view.increases("cpu_time")
     for name in sorted({name for name, _ in times_spent}):
         active, idle = times_spent.get((name, "active"), 0.0), times_spent.get((name, "idle"), 0.0)
-        if active + idle < ENOUGH or active < SATURATED * (active + idle):
+        if active + idle < ENOUGH or active < RELIEVED * (active + idle):
             continue
         utilization = active / (active + idle)
         without_a_cpu = starved_for(view).get(name, 0.0)
@@ -41,6 +43,8 @@ def _saturated(view: View) -> Iterator[Symptom]:
             rule="LW103",
             key=(name,),
             severity="critical" if utilization >= FULL and delay >= SLOW else "warning",
+            holds="critical" if utilization >= NEARLY_FULL and delay >= STAYS * SLOW else "warning",
+            faint=utilization < SATURATED,
             summary=f"{loop_of(name)} was busy for {utilization:.0%} of the time {period(active + idle)}: "
             f"a callback that is due waits up to {span(delay)} (p99)",
             evidence={
@@ -69,14 +73,17 @@ def _collecting(view: View) -> Iterator[Symptom]:
         return
     name = max(lost, key=lambda name: (lost[name], (name,) in stalls))
     group, share = stalls.get((name,)), lost[name] / max(view.seconds, ENOUGH)
-    if share < COLLECTING and (group is None or name in without_a_cpu):
+    if share < STAYS * COLLECTING and (group is None or name in without_a_cpu):
         return
+    told = share >= COLLECTING or (group is not None and group.told and name not in without_a_cpu)
     runs = sum(found.count for (of, _), found in pauses.items() if of == name)
     full = sum(found.count for (of, generation), found in pauses.items() if of == name and generation == "2")
     yield Symptom(
         rule="LW105",
         key=(),
         severity="critical" if share >= BAD or (group is not None and group.bad) else "warning",
+        holds="critical" if share >= STAYS * BAD or (group is not None and group.nearly_bad) else "warning",
+        faint=not told,
         summary=f"garbage collection {_how(group)}took {share:.0%} of the time {period(view.seconds)}: "
         f"{runs} collections, {full} of them full, {span(lost[name])} in all",
         evidence={

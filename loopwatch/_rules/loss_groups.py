@@ -46,7 +46,7 @@ class Group:
         self, rule: str, summary: str, fix: str, evidence: Mapping[str, float], because: str | None = None
     ) -> Symptom:
         """Make of them what a rule sees."""
-        return Symptom(rule, self.kind, "warning", summary, evidence, fix, self.count, because)
+        return Symptom(rule, self.kind, "warning", summary, evidence, fix, count=self.count, because=because)
 
 
 def recent(view: View, reason: LostReason) -> list[Group]:

@@ -11,8 +11,19 @@ from .holders import deadlocked, held_by_nobody, held_too_long
 from .libraries import higher, library_of
 from .refusals import rejections, timeouts
 from .roots import blocked_by
-from .rule import Rule, Symptom, View
-from .shortage import HTTP2, LONG, Shortage, callers, holder, is_full, named, short_pools
+from .rule import STAYS, Rule, Symptom, View
+from .shortage import (
+    EXECUTORS,
+    HTTP2,
+    LONG,
+    Shortage,
+    callers,
+    holder,
+    is_full,
+    named,
+    short_pools,
+    slow_lately,
+)
 
 IN_PART = 5.0
 """Seconds of a wait for a pool that has some free: who asked may be about to get it."""
@@ -21,15 +32,18 @@ CRITICAL = 10.0
 
 
 def _saturated(view: View) -> Iterator[Symptom]:
+    told = set()
     for short in short_pools(view):
         pool = short.pool
         if not is_full(pool) and not _is_full_in_part(short):
             continue
         nested = _nested(pool)
+        told.add((pool.kind, pool.label))
         yield Symptom(
             rule="LW301",
             key=(pool.kind, pool.label),
             severity="critical" if nested or short.oldest_wait >= CRITICAL else "warning",
+            holds="critical" if short.oldest_wait >= STAYS * CRITICAL else "warning",
             summary=f"{named(pool)} {_fullness(short)} and {callers(short.pending)} wait, {short.waited}"
             f"{_of_holder(short, nested)}",
             evidence=short.evidence | ({"holders_that_wait": len(nested)} if nested else {}),
@@ -37,6 +51,21 @@ def _saturated(view: View) -> Iterator[Symptom]:
             count=max(1, short.slow),
             because=None if nested else _root(view, short),
         )
+    for short in slow_lately(view):
+        pool = short.pool
+        if pool.kind not in EXECUTORS and (pool.kind, pool.label) not in told:
+            yield Symptom(
+                rule="LW301",
+                key=(pool.kind, pool.label),
+                severity="warning",
+                faint=True,
+                summary=f"{named(pool)} was full now and then: {short.lately}; right now {short.used} "
+                f"connections are in use, and {callers(short.pending)} wait",
+                evidence=short.evidence,
+                fix=_more(short),
+                count=max(1, short.slow),
+                because=_root(view, short),
+            )
 
 
 def _is_full_in_part(short: Shortage) -> bool:
@@ -134,10 +163,11 @@ def _streams(view: View) -> Iterator[Symptom]:
 def _shares(pool: Pool) -> bool:
     """Whether more requests are under way than there are connections, as only HTTP/2 has them.
 
-    Requests that wait are none of them. A pool of HTTP/1.1 that is not full keeps nobody waiting, but a loop
-    that hardly runs may let it look so.
+    Requests that wait are none of them; those whose connection is being opened are, and so is what a
+    cancelled one has left behind half open. A pool of HTTP/1.1 that is not full keeps nobody waiting, but a
+    loop that hardly runs may let it look so.
     """
-    return pool.used is not None and len(pool.borrowers or ()) > pool.used
+    return pool.used is not None and len(pool.borrowers or ()) > pool.used + (pool.connecting or 0)
 
 
 POOLS: tuple[Rule, ...] = (

@@ -29,9 +29,9 @@ YOUNG = 30.0
 """Seconds of which it has to be a share in a process that is younger than that."""
 
 
-def starved_for(view: View) -> dict[str, float]:
+def starved_for(view: View, share: float = QUEUED) -> dict[str, float]:
     """Return for how many seconds of the window loops were ready but had no CPU, by loop, where too many."""
-    least = QUEUED * max(view.seconds, YOUNG)
+    least = share * max(view.seconds, YOUNG)
     queued = view.increases("runqueue_time").items()
     return {name: seconds for (name,), seconds in queued if seconds >= least}
 

@@ -13,6 +13,9 @@ from loopwatch._records import Severity, Snapshot
 
 WINDOW = 60.0
 """Seconds over which changes are looked at."""
+STAYS = 0.7
+"""Share of a bound that is enough to stay what the bound has made of it: at the bound itself a rate that
+hovers about it would be told again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,11 @@ class Symptom:
     summary: str
     evidence: Mapping[str, float]
     fix: str
+    holds: Severity = "info"
+    """What a finding that is as severe already does not fall below: higher than ``severity`` a little below a
+    bound, so that what hovers about it is not told again and again."""
+    faint: bool = False
+    """Whether it is too little to begin a finding, and enough for one to go on."""
     count: int = 1
     """How often it happened in the window, where that can be counted; else 1."""
     because: str | None = None

@@ -10,7 +10,7 @@ from loopwatch._records import Borrower, Pool
 from loopwatch.facts import BUCKETS, NOBODY, OTHER
 
 from .libraries import JOB_RUNNERS, Waits, library_of
-from .rule import View
+from .rule import STAYS, View
 from .stand import stands
 from .words import place, span
 
@@ -69,6 +69,12 @@ class Shortage:
         return f"the oldest for {span(self.oldest_wait)}"
 
     @property
+    def lately(self) -> str:
+        """How many have waited for long, in words."""
+        p99 = f", {p99_of(self.wait_p99)}" if self.wait_p99 is not None else ""
+        return f"{callers(self.slow)} waited for more than {span(SLOW)} in the last minute{p99}"
+
+    @property
     def longest(self) -> Borrower | None:
         """Who has had something of it for longest."""
         return self.pool.borrowers[0] if self.pool.borrowers else None
@@ -95,6 +101,22 @@ def shortages(view: View) -> Iterator[Shortage]:
 def short_pools(view: View) -> Iterator[Shortage]:
     """Return those of connections."""
     return (one for one in shortages(view) if one.pool.kind not in EXECUTORS)
+
+
+def slow_lately(view: View) -> Iterator[Shortage]:
+    """Return the pools and executors that callers had to wait for too long in the window.
+
+    Whether or not any waits right now, and for a little less than makes them short: so that one that is full
+    now and then is told of once.
+    """
+    ended = Waits(view)
+    for pool in view.now.pools:
+        waits = ended.of(pool)
+        slow = _slower(waits, SLOW)
+        if waits is None or slow < STAYS * max(MANY, SHARE * waits.count) or pool.used is None:
+            continue
+        if pool.kind not in JOB_RUNNERS and pool.label != OTHER:
+            yield Shortage(pool, pool.used, pool.pending or 0, waits.quantile(0.99), slow)
 
 
 def is_full(pool: Pool) -> bool:

@@ -33,7 +33,11 @@ class Sightings:
         changes: dict[Key, FindingChange | None] = {}
         for key, course in self._courses.items():
             symptom = seen.pop(key, None)
-            changes[key] = course.miss(now) if symptom is None else course.see(symptom, now, wall)
+            if symptom is None or (symptom.faint and not course.raised):
+                changes[key] = course.miss(now)
+            else:
+                changes[key] = course.see(symptom, now, wall)
+        seen = {key: symptom for key, symptom in seen.items() if not symptom.faint}
         for key, symptom in seen.items():
             if len(self._courses) < NAMED:
                 self._courses[key] = course = Course(self.rule, symptom, wall)

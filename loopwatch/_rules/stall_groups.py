@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from loopwatch._records import Severity, Stall
 from loopwatch.facts import NOBODY
 
-from .rule import WINDOW, Symptom, View
+from .rule import STAYS, WINDOW, Symptom, View
 from .words import period, span, times
 
 MANY = 3
@@ -71,13 +71,26 @@ class Group:
     @property
     def bad(self) -> bool:
         """Whether much time is lost, again and again."""
-        return self.count >= MANY and self.total >= BAD * max(self.seconds, YOUNG)
+        return self._takes(BAD)
+
+    @property
+    def nearly_bad(self) -> bool:
+        """Whether it is little less, or what is lost was lost in one go."""
+        return self._takes(STAYS * BAD) or self.worst >= LONG
+
+    def _takes(self, share: float) -> bool:
+        return self.count >= MANY and self.total >= share * max(self.seconds, YOUNG)
 
     @property
     def severity(self) -> Severity:
         """Critical when users notice: much time is lost, again and again, or right now."""
         going_on = self.last.in_progress and self.last.duration >= LONG
         return "critical" if going_on or self.bad else "warning"
+
+    @property
+    def holds(self) -> Severity:
+        """What does not become less severe for so little."""
+        return "critical" if self.nearly_bad else "info"
 
     @property
     def held_the_gil(self) -> bool:
@@ -111,11 +124,21 @@ class Group:
 
     def symptom(self, rule: str, summary: str, fix: str) -> Symptom:
         """Make of them what a rule sees."""
-        return Symptom(rule, self.key, self.severity, summary, self.evidence, fix, self.count)
+        return Symptom(
+            rule=rule,
+            key=self.key,
+            severity=self.severity,
+            holds=self.holds,
+            faint=not self.told,
+            summary=summary,
+            evidence=self.evidence,
+            fix=fix,
+            count=self.count,
+        )
 
 
 def groups(view: View, key: Callable[[Stall], Key], part: Callable[[Stall], Stall | None]) -> list[Group]:
-    """Return what ``part`` leaves of the stalls of the window, if there is enough of it, worst first.
+    """Return what ``part`` leaves of the stalls of the window, worst first: also fewer than are ``told``.
 
     Where more stalls were seen than are kept, the window is as long as those that are reach back.
     """
@@ -127,7 +150,7 @@ def groups(view: View, key: Callable[[Stall], Key], part: Callable[[Stall], Stal
     reaches = now - kept[0].started_at if len(kept) >= KEPT else WINDOW
     seconds = min(WINDOW, view.seconds, reaches)
     made = [Group(named, tuple(stalls), seconds) for named, stalls in found.items()]
-    return [group for group in sorted(made, key=lambda group: -group.total) if group.told]
+    return sorted(made, key=lambda group: -group.total)
 
 
 def by_culprit(stall: Stall) -> Key:

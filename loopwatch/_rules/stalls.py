@@ -8,8 +8,8 @@ from dataclasses import replace
 from loopwatch._records import Cause, Stall
 
 from .remedies import relief, remedy
-from .roots import starved_for
-from .rule import Rule, Symptom, View
+from .roots import QUEUED, starved_for
+from .rule import STAYS, Rule, Symptom, View
 from .stall_groups import HELD, LONG, by_culprit, by_loop, groups
 from .words import period, place, span
 
@@ -112,8 +112,11 @@ def _gil(view: View) -> Iterator[Symptom]:
 
 
 def _starved(view: View) -> Iterator[Symptom]:
+    short = starved_for(view, STAYS * QUEUED)
     told = set()
     for group in groups(view, by_loop, starved):
+        if not group.told and group.key[0] in short:
+            continue  # that is the more to tell
         told.add(group.key)
         throttled = group.sum("throttled_s") >= HELD * group.total
         yield group.symptom(
@@ -121,12 +124,14 @@ def _starved(view: View) -> Iterator[Symptom]:
             f"{loop_of(group.last.loop_name)} was ready but had no CPU {group.how_often}{_quota(throttled)}",
             fix=_more_cpu(throttled),
         )
-    for name, seconds in starved_for(view).items():
+    enough = starved_for(view)
+    for name, seconds in short.items():
         if (name,) not in told:
             yield Symptom(
                 rule="LW107",
                 key=(name,),
                 severity="warning",
+                faint=name not in enough,
                 summary=f"{loop_of(name)} was ready but had no CPU for {span(seconds)} "
                 f"{period(view.seconds)}, in pieces too short to be stalls",
                 evidence={"runqueue_s": round(seconds, 3), "window_s": round(view.seconds, 3)},
@@ -155,7 +160,8 @@ def _suspended(view: View) -> Iterator[Symptom]:
             fix="nothing in the program: look for a paused container or virtual machine, a SIGSTOP, a "
             "debugger, a checkpoint, or a machine that slept",
         )
-        yield replace(symptom, key=(), severity="warning")  # all loops were stopped, and say the same
+        # All loops were stopped, and say the same.
+        yield replace(symptom, key=(), severity="warning", holds="info")
 
 
 def _unexplained(view: View) -> Iterator[Symptom]:
@@ -166,7 +172,11 @@ def _unexplained(view: View) -> Iterator[Symptom]:
             "not say why: nothing explains most of the time",
             fix="read stack and evidence in agent.stalls(); who stood there is not to be blamed for it",
         )
-        yield replace(symptom, severity="warning" if group.bad else "info")
+        yield replace(
+            symptom,
+            severity="warning" if group.bad else "info",
+            holds="warning" if group.nearly_bad else "info",
+        )
 
 
 def _unknown(stall: Stall) -> Stall | None:
@@ -176,7 +186,7 @@ def _unknown(stall: Stall) -> Stall | None:
 
 def _importing(view: View) -> Iterator[Symptom]:
     for group in groups(view, by_loop, _imported):
-        if group.total < LONG:
+        if group.total < STAYS * LONG:
             continue  # some libraries import a little again and again
         worst = max(group.stalls, key=lambda stall: stall.duration)
         symptom = group.symptom(
@@ -184,7 +194,7 @@ def _importing(view: View) -> Iterator[Symptom]:
             f"imports blocked {loop_of(worst.loop_name)} {group.how_often}: {_who(worst)}",
             fix="import at the top of the module, before the loop runs: else the first request waits for it",
         )
-        yield replace(symptom, severity="info")
+        yield replace(symptom, severity="info", holds="info", faint=group.total < LONG)
 
 
 STALLS: tuple[Rule, ...] = (  # one look each: the window is a minute long, and a stall is proof

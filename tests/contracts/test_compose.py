@@ -215,6 +215,8 @@ def test_exemplars_lead_to_their_trace() -> None:
     assert destination["name"] == "trace_id"  # the label that our exemplars have
     assert sources[destination["datasourceUid"]]["type"] == "tempo"
     assert "--enable-feature=exemplar-storage" in SERVICES["prometheus"]["command"]
+    # It opens in Explore, which Grafana 12 lets no viewer use, whatever is set.
+    assert SERVICES["grafana"]["environment"]["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Editor"
 
 
 def test_grafana_knows_how_often_is_scraped() -> None:

@@ -6,6 +6,7 @@ import errno
 
 import click
 
+from loopwatch._cli.numbers import Finite
 from loopwatch._cli.target import DEFAULT, target_of
 
 from .fetching import Fetching
@@ -21,7 +22,7 @@ EVERY = 1.0
     "--every",
     default=EVERY,
     show_default=True,
-    type=click.FloatRange(0.1, 60),
+    type=Finite(0.1, 60),
     help="Seconds between two looks.",
 )
 def top(target: str, every: float) -> None:

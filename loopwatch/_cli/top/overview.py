@@ -22,6 +22,8 @@ Section = Callable[[Document, int, int], list[Text]]
 WIDE = 150
 """Columns from which on the lists stand beside each other."""
 GAP = 3
+ONE_ROW = 3
+"""Lines of a section of one row: an empty one, and the heading."""
 LOOPS = 4
 """Loops that are shown."""
 BLOCKED = 0.05
@@ -135,11 +137,16 @@ SECTIONS: tuple[Section, ...] = (_findings, _stalls, _sites, _pools)
 
 
 def _below(sections: Sequence[Section], document: Document, width: int, room: int) -> list[Text]:
-    """Return the sections one below the other: each has its share of the room that those before it left."""
+    """Return the sections one below the other: each has its share of the room that those before it left.
+
+    Where there is too little for all, the first ones have a row each.
+    """
     lines: list[Text] = []
     for at, section in enumerate(sections):
-        share = (room - len(lines)) // (len(sections) - at) - 2
-        drawn = section(document, width, share) if share > 0 else []
+        left = room - len(lines)
+        if left < ONE_ROW:
+            break
+        drawn = section(document, width, max(1, left // (len(sections) - at) - 2))
         lines += [Text(), *drawn] if drawn else []
     return lines
 

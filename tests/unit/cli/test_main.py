@@ -36,6 +36,14 @@ def test_demo_without_its_libraries_says_what_to_install(monkeypatch: pytest.Mon
     assert "the demo needs no_such_library. Run: pip install 'loopwatch[demo]'" in shown.output
 
 
+@pytest.mark.parametrize("words", [["demo", "--seconds"], ["doctor", "--for"], ["top", "--every"]])
+@pytest.mark.parametrize("number", ["nan", "inf", "-inf", "-1", "x"])
+def test_what_is_no_number_is_refused(words: list[str], number: str) -> None:
+    shown = CliRunner().invoke(cli, [*words, number])
+    assert shown.exit_code == 2
+    assert f"Invalid value for '{words[1]}'" in shown.output
+
+
 def test_demo_refuses_an_unknown_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     """It says what was got and what there is."""
     monkeypatch.syspath_prepend("")  # restores sys.path afterwards

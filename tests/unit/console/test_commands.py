@@ -346,7 +346,7 @@ class TestTasks:
         assert full.ask("task 1").startswith("task 1: worker-4999,")
         assert full.source.asked_for == [FIRST, LOOKED_AT]
         assert full.ask("task worker-3000").startswith("task 2: worker-3000,")
-        assert full.ask("task worker-9999").startswith("worker-9999 is no number:")
+        assert full.ask("task worker-9999").startswith("No task is called worker-9999, or it has ended.")
 
     def test_a_name_that_several_have_is_no_name(self, full: Desk, many: Many) -> None:
         full.source.tasks_ = [replace(task, name="worker") for task in many(3)]

@@ -16,6 +16,7 @@ import pytest
 
 from loopwatch import _consoles
 from loopwatch._clock import SYSTEM, Clock
+from loopwatch._console import allowance
 from loopwatch._console.line import (
     FAREWELL,
     LONGEST_LINE,
@@ -43,6 +44,8 @@ class Echo:
 
     def __init__(self) -> None:
         self.looks = 0
+        self.spent = 0.0
+        """CPU seconds, by a clock that a test hands in: each ``dear`` takes 10 ms."""
         self.go_on = threading.Event()
         self.waits = threading.Event()
 
@@ -50,12 +53,14 @@ class Echo:
         if line == "slow":
             self.waits.set()
             assert self.go_on.wait(TIMEOUT)
+        if line == "dear":
+            self.spent += 0.01
         if line == "big":
             return ("x" * 99 + "\n") * 100_000
         return f"{line} in {width}" if line else ""
 
     def knows(self, line: str) -> bool:
-        return line.startswith(("ask", "big", "slow"))
+        return line.startswith(("ask", "big", "slow", "dear"))
 
     def complete(self, text: str) -> list[str]:
         return [f"{text}-one", f"{text}-two"]
@@ -67,9 +72,9 @@ class Echo:
 class Serving:
     """A console, and clients of it."""
 
-    def __init__(self, clock: Clock = SYSTEM) -> None:
+    def __init__(self, clock: Clock = SYSTEM, echo: Echo | None = None) -> None:
         self.journal = Journal()
-        self.echo = Echo()
+        self.echo = echo or Echo()
         self.console = LineConsole(Settings(service_name="sh\x1bop"), lambda: self.echo, self.journal, clock)
         self.console.start()
         assert self.console.path is not None
@@ -107,8 +112,8 @@ def serve() -> Iterator[Serve]:
     """Serve consoles, and stop them after the test."""
     with ExitStack() as stopped:
 
-        def serve(clock: Clock = SYSTEM) -> Serving:
-            return stopped.enter_context(closing(Serving(clock)))
+        def serve(clock: Clock = SYSTEM, echo: Echo | None = None) -> Serving:
+            return stopped.enter_context(closing(Serving(clock, echo)))
 
         yield serve
 
@@ -309,6 +314,24 @@ class TestTime:
         fake.advance(PATIENCE + 1)
         serving.client().ask("ask")
         assert len(everything(plain)) < 10_000_000
+
+    @pytest.mark.parametrize("again", [False, True], ids=["one client", "new ones"])
+    def test_many_commands_take_a_share_of_a_core(
+        self, serve: Serve, monkeypatch: pytest.MonkeyPatch, again: bool
+    ) -> None:
+        """Two are answered at once; each further one, of 10 ms, takes 100 ms, whoever asks."""
+        monkeypatch.setattr(allowance, "AT_ONCE", 0.02)
+        echo = Echo()
+        clock = Clock(thread_cpu=lambda: echo.spent)
+        serving = serve(clock, echo)
+        began = clock.monotonic()
+        client = serving.client()
+        for _ in range(12):
+            if again:
+                client = serving.client()
+            assert client.ask("dear") == "dear in 100"
+        assert clock.monotonic() - began >= 0.9
+        assert serving.console.cpu_time == pytest.approx(0.12, abs=0.011)
 
     def test_a_slow_command_holds_up_nobody_but_the_console(self, serve: Serve) -> None:
         """It stops in time all the same."""

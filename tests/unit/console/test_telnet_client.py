@@ -27,6 +27,10 @@ def test_reading_rests_for_nine_times_what_it_cost() -> None:
         spent += 0.025  # asked at the beginning and at the end of each read
         return spent
 
+    def charged() -> float:
+        costs.append(spent)
+        return 0.0
+
     async def nothing(connected: Client) -> None:
         raise AssertionError("no terminal was named")
 
@@ -37,7 +41,7 @@ def test_reading_rests_for_nine_times_what_it_cost() -> None:
         arrived: list[float] = []
         with ours, theirs, create_pipe_input() as keys:
             clock = Clock(monotonic=SYSTEM.monotonic, thread_cpu=cost)
-            served = Client(ours, keys, nothing, clock, lambda: costs.append(loop.time()))
+            served = Client(ours, keys, nothing, clock, charged)
             taken = served.feed
 
             def feed(data: bytes) -> None:
@@ -57,3 +61,37 @@ def test_reading_rests_for_nine_times_what_it_cost() -> None:
     apart = [later - earlier for earlier, later in pairwise(arrived)]
     assert min(apart) > 0.2
     assert len(costs) >= 3
+
+
+def test_reading_rests_for_as_long_as_it_is_told_to() -> None:
+    """What one read costs is cheap, but others have spent all that there is."""
+    told = iter([0.3, 0.0, 0.3])
+
+    async def nothing(connected: Client) -> None:
+        raise AssertionError("no terminal was named")
+
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        arrived: list[float] = []
+        with ours, theirs, create_pipe_input() as keys:
+            clock = Clock(monotonic=SYSTEM.monotonic, thread_cpu=lambda: 0.0)
+            served = Client(ours, keys, nothing, clock, lambda: next(told, 0.0))
+            taken = served.feed
+
+            def feed(data: bytes) -> None:
+                arrived.append(loop.time())
+                taken(data)
+
+            served.feed = feed  # type: ignore[method-assign]
+            running = asyncio.create_task(served.run_application())
+            theirs.sendall(b"\0" * client.READ * 2)
+            while len(arrived) < 2:
+                await asyncio.sleep(0.01)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        return arrived
+
+    first, second = asyncio.run(main())
+    assert second - first >= 0.29

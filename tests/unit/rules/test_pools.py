@@ -338,6 +338,8 @@ class TestStreams:
         shared = (borrower(), borrower())
         opened = {("pool_wait", *HTTP): waits(*[4.0] * 60)}
         assert seen(full(used=1, oldest_wait=0.9, borrowers=shared), points=opened) == []  # a moment
+        half_open = full(used=1, connecting=2, borrowers=(*shared, borrower(gone=True)))
+        assert "LW308" not in [symptom.rule for symptom in seen(half_open)]
         assert seen(full(used=11, max=20, instances=2, oldest_wait=4.9), points=opened) == []
         assert one(seen(full(used=11, max=20, instances=2, oldest_wait=5.0)), "LW301")  # one of two is full
         assert seen(full("asyncpg", "db", used=1)) == []

@@ -99,6 +99,14 @@ def test_a_stall_that_goes_on_is_told_first_with_its_stack_and_its_culprit_marke
         assert below[1].endswith("shop/answers.py:12")
 
 
+def test_beside_a_stall_that_goes_on_a_small_screen_has_room_for_what_is_wrong() -> None:
+    library = (Frame("read", "library", "/lib/library.py", 1),) * 9
+    stall = made.stall(1, in_progress=True, stack=(made.PARSE, *library))
+    shown = text(seen=sight(made.document(stalls=(stall,))), width=80, height=24)
+    assert "has been stalled" in shown
+    assert "LW301" in shown
+
+
 def test_the_culprit_is_in_sight_however_deep_the_library_below_it() -> None:
     library = tuple(Frame(f"f{at}", "lib", "/lib/lib.py", at) for at in range(40))
     stall = made.stall(1, in_progress=True, stack=(made.PARSE, *library))
