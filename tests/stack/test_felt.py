@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
 
-from tests.benchmarks.felt import DELAY, KEPT, OUTAGES, RESIDENT, Felt
-from tests.demo.programs import Program
+from tests.benchmarks.felt import DELAY, KEPT, LAST, OUTAGES, RESIDENT, Felt
+from tests.demo.programs import TIMEOUT, Program
 
 from .collector import Collector
 from .conftest import PROTOCOLS
@@ -36,11 +36,10 @@ def test_delay_and_memory_are_as_without_an_export(collector: Collector) -> None
     with ExitStack() as opened:
 
         def begin(port: str | int = "", protocol: str = "", leak: int = 0) -> Program:
+            export = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"} | OFTEN
+            export["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
             words = ("tests.benchmarks.felt", str(leak))
-            if not protocol:
-                return Program(opened, ROOT, *words)
-            export = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"}
-            return Program(opened, ROOT, *words, OTEL_EXPORTER_OTLP_PROTOCOL=protocol, **export, **OFTEN)
+            return Program(opened, ROOT, *words, timeout=LAST + TIMEOUT, **export if protocol else {})
 
         without = [begin(), begin()]
         leaking = begin(leak=LEAK)
