@@ -11,11 +11,12 @@ from collections.abc import Callable
 from ._clock import SYSTEM, Clock
 from ._context.backing import Backing, lean_on
 from ._errors import LoopwatchError
+from ._internals import fork_warning
 from ._internals.tasks import running_loop
 from ._parts import Parts
 from ._settings import Settings
 from ._store.jobs import JOBS
-from ._threads import WITHIN, OwnThread, await_end
+from ._threads import WITHIN, OwnThread, await_end, is_alone
 
 WRITTEN = 0.15
 """Seconds the log's handlers may take to write what a drain says."""
@@ -30,6 +31,7 @@ class Engine(Parts):
         self._started = False
         self._starting = threading.RLock()  # loops begin to run at once, signal handlers uninstall
         self._starting_held = False
+        self._forks_alone = False
         self._forks = threading.RLock()  # one at a time, or one within another, in a signal's handler
 
     def install(self) -> None:
@@ -83,6 +85,7 @@ class Engine(Parts):
         for told in (self._report, self._losses, self._findings):
             told.end()
         self._done("otlp", self._stop_export)
+        fork_warning.withdraw()
         self._journal.stop(timeout=1.0)
 
     def _stop_export(self) -> None:
@@ -169,6 +172,9 @@ class Engine(Parts):
         self._exports.before_fork()
         self.console.before_fork()
         await_end(ending, self._hold_dump.before_fork, self._clock)
+        if fork_warning.COUNTS_LATE:
+            fork_warning.withdraw()
+            self._forks_alone = is_alone()
         self._signals.before_fork()
 
     def after_fork_in_parent(self) -> None:
@@ -183,10 +189,12 @@ class Engine(Parts):
         if self._starting_held:
             self._starting.release()
         self._forks.release()
+        if self._forks_alone and not is_alone():
+            fork_warning.pardon()
 
     def after_fork_in_child(self) -> None:
         """Start afresh in a forked child, where the parent's threads and loops do not run."""
-        self._starting, self._starting_held = threading.RLock(), False
+        self._starting, self._starting_held, self._forks_alone = threading.RLock(), False, False
         if not self.installed:
             for thread in self._threads().values():
                 thread.forget()

@@ -57,7 +57,7 @@ class Distribution:
         """Return what was observed after ``earlier``, a reading of the same; all, if there is none."""
         if earlier is None:
             return self
-        counts = tuple(now - was for now, was in zip(self.counts, earlier.counts, strict=True))
+        counts = tuple([now - was for now, was in zip(self.counts, earlier.counts, strict=True)])
         return Distribution(self.bounds, counts, self.sum - earlier.sum)
 
 

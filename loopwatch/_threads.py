@@ -124,6 +124,11 @@ def await_end(ending: Sequence[threading.Thread], disarm: Callable[[], bool], cl
         never.acquire(timeout=LOOK_AGAIN)
 
 
+def is_alone() -> bool:
+    """Whether this thread is the only one of the process, as far as can be told."""
+    return len(_in_kernel() or threading.enumerate()) == 1
+
+
 def _in_kernel() -> frozenset[str]:
     """Return the kernel's ids of all threads of this process; none where it does not tell."""
     try:

@@ -62,14 +62,16 @@ class Tally:
             self.error + sign * other.error,
             self.cancelled + sign * other.cancelled,
             self.seconds + sign * other.seconds,
-            tuple(a + sign * b for a, b in zip(self.buckets, other.buckets, strict=True)),
+            # Of a list: one of a generator is cut to its length, and freed stays for another of that length.
+            # CPython keeps up to 2,000 of each until a full collection.
+            tuple([a + sign * b for a, b in zip(self.buckets, other.buckets, strict=True)]),
         )
 
     @classmethod
     def of(cls, site: Site) -> Tally:
         """Return what is counted at ``site``."""
         ok, error, cancelled = map(tuple, (site.as_ok, site.as_error, site.as_cancelled))
-        buckets = tuple(map(sum, zip(ok, error, cancelled, strict=True)))
+        buckets = (*map(sum, zip(ok, error, cancelled, strict=True)),)
         return cls(site.created, sum(ok), sum(error), sum(cancelled), site.total, buckets)
 
 

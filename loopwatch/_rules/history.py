@@ -55,7 +55,7 @@ def _changes(points: Points, last: Points) -> Points:
     for stem, new in points.items():
         if BY_STEM[stem].kind in ("counter", "histogram") and stem not in BY_FUNCTION:
             old = last.get(stem)
-            kept[stem] = old if old is not None and old == new else tuple(map(_bare, new))
+            kept[stem] = old if old is not None and old == new else (*map(_bare, new),)
     return kept
 
 

@@ -66,7 +66,7 @@ class Site:
     @property
     def buckets(self) -> tuple[int, ...]:
         """Tasks that ended in any way, by the bucket of their duration."""
-        return tuple(map(sum, zip(self.as_ok, self.as_error, self.as_cancelled, strict=True)))
+        return (*map(sum, zip(self.as_ok, self.as_error, self.as_cancelled, strict=True)),)
 
     @property
     def live(self) -> int:

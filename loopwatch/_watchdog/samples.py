@@ -154,8 +154,8 @@ def most_seen(samples: list[Sample]) -> tuple[Place, ...]:
     if not seen:
         return ()
     # By identity: the hash of a code object takes microseconds, and equal ones may be of different files.
-    of_functions = _longest(seen, lambda stack: tuple(id(code) for code, _, _ in stack))
-    return _longest(of_functions, lambda stack: tuple((id(code), at) for code, at, _ in stack))[-1].stack
+    of_functions = _longest(seen, lambda stack: tuple([id(code) for code, _, _ in stack]))
+    return _longest(of_functions, lambda stack: tuple([(id(code), at) for code, at, _ in stack]))[-1].stack
 
 
 def _longest(samples: list[Sample], kind: Callable[[tuple[Place, ...]], Hashable]) -> list[Sample]:

@@ -367,8 +367,6 @@ loopwatch.uninstall()
 NO_WARNING = """
 warnings.resetwarnings()
 warnings.simplefilter("always")  # to fork beside threads warns, since Python 3.12; as an error that is lost
-if sys.version_info[:2] == (3, 13):  # which counts threads when the hooks have started them again
-    warnings.simplefilter("ignore", DeprecationWarning)
 from loopwatch import _threads
 _threads.WITHIN = 30.0  # however slow the machine is
 
@@ -407,6 +405,95 @@ print(before)
 """,
     )
     assert out == ["['loopwatch-console', 'loopwatch-endpoint', 'loopwatch-journal', 'loopwatch-watchdog']"]
+
+
+WARNED = """
+import asyncio, os, pty, subprocess, sys, threading, warnings
+import loopwatch
+from loopwatch import _threads
+
+_threads.WITHIN = 30.0  # however slow the machine is
+filters = list(warnings.filters)
+seen = []  # what is an error is lost by 3.12 and 3.13, so it is looked at where it is made
+warnings.showwarning = lambda message, *_: seen.append(str(message).partition("multi-threaded")[2])
+
+def fork(way=os.fork):
+    pid = way()
+    if isinstance(pid, tuple):
+        pid, terminal = pid
+    if not pid:
+        os._exit(len(os.listdir("/proc/self/task")) - 1)
+    status = os.waitpid(pid, 0)[1]
+    if way is not os.fork:
+        os.close(terminal)
+    return status
+
+def forks():
+    return fork(), fork(pty.fork), warnings.filters == filters
+
+def ours():
+    return any(thread.name == "loopwatch-watchdog" for thread in threading.enumerate())
+
+def in_a_callback(loop_run_by):
+    async def main():
+        here = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().call_soon(lambda: here.set_result(forks()))
+        return await here
+    return loop_run_by(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux has them")
+@pytest.mark.parametrize("action", ["error", "always"])
+def test_no_fork_of_ours_alone_warns_whoever_asks_for_errors(script: Script, action: str) -> None:
+    """In a loop, between two and after the last one; and all filters are the program's again."""
+    done = script(
+        WARNED
+        + """
+loopwatch.install(prometheus_port=0)
+print(forks(), ours())
+print(in_a_callback(asyncio.run), forks(), ours())
+print(subprocess.run(["true"], preexec_fn=os.getpid).returncode, in_a_callback(asyncio.run), ours())
+subprocess.run(["true"], preexec_fn=os.getpid)
+loopwatch.uninstall()
+print(forks(), ours(), seen)
+""",
+        "-W",
+        f"{action}::DeprecationWarning",
+    )
+    assert done.stdout.splitlines() == [
+        "(0, 0, True) False",
+        "(0, 0, True) (0, 0, True) True",
+        "0 (0, 0, True) True",
+        "(0, 0, True) False []",
+    ]
+    assert (done.returncode, but_stalls(done.stderr)) == (0, [])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux has them")
+def test_a_fork_beside_a_thread_of_the_programs_warns_as_ever(script: Script) -> None:
+    """Also right after forks that were ours alone."""
+    told = []
+    for install in ("", "loopwatch.install(prometheus_port=0)"):
+        done = script(
+            f"""{WARNED}
+{install}
+in_a_callback(asyncio.run)
+subprocess.run(["true"], preexec_fn=os.getpid)
+theirs = threading.Event()
+threading.Thread(target=theirs.wait).start()
+in_a_callback(asyncio.run)
+forks()
+theirs.set()
+print(seen)
+""",
+            "-W",
+            "always::DeprecationWarning",
+        )
+        assert (done.returncode, but_stalls(done.stderr)) == (0, [])
+        told.append(done.stdout)
+    assert told[0] == told[1]
+    assert told[0].count("may lead to deadlocks") == (4 if sys.version_info >= (3, 12) else 0)
 
 
 def test_the_parent_goes_on_with_all_it_knew(script: Script) -> None:

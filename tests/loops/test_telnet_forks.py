@@ -22,8 +22,6 @@ import socket, warnings
 from loopwatch import _threads
 
 warnings.simplefilter("always")  # to fork beside threads warns, since Python 3.12; as an error that is lost
-if sys.version_info[:2] == (3, 13):  # which counts threads when the hooks have started them again
-    warnings.simplefilter("ignore", DeprecationWarning)
 _threads.WITHIN = 30.0  # however slow the machine is
 install()
 

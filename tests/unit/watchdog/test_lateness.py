@@ -11,7 +11,7 @@ from loopwatch._clock import SYSTEM
 from loopwatch._internals import thread_clock
 from loopwatch._internals.interpreter import places
 from loopwatch._internals.thread_clock import cpu_clock
-from loopwatch._store.loop_state import THREADS, Beside
+from loopwatch._store.loop_state import Beside
 from loopwatch._watchdog import lateness
 from loopwatch._watchdog.lateness import LATE, Lateness
 
@@ -172,10 +172,31 @@ class TestHog:
 
 def test_all_that_is_kept_is_bounded(machine: Machine) -> None:
     for number in range(200):
-        machine.seen.look(float(number), number + 0.5, dict.fromkeys(range(200), hog()), own_id=WATCHDOG)
+        for ident in range(20, 60):
+            machine.thread(ident, number * (0.1 if ident < 50 else 0.01))
+        frames = dict.fromkeys(range(20, 200), hog())
+        machine.seen.look(float(number), number + 0.5, frames, own_id=WATCHDOG)
         machine.seen.settle()
     assert machine.seen.within(0.0, 1e9).late == Lateness.KEPT * 0.5
-    assert all(len(late.others) <= THREADS for late in machine.seen._late)
+    assert machine.hog(0.0, 1e9) == "hog"
+    assert all(len(late.others) == 2 for late in machine.seen._late)
+
+
+def test_of_two_threads_that_computed_each_is_the_hog_of_the_other(machine: Machine) -> None:
+    machine.thread(VICTIM, 0.0)
+    machine.seen.refresh()
+    machine.thread(VICTIM, 0.4)
+    machine.thread(7, 5.3)
+    machine.thread(8, 100.2)
+    machine.wake(1.0, 1.4, **{f"t{VICTIM}": idler, "t7": hog, "t8": idler})
+    assert machine.hog(1.0, 1.4) == "hog"
+
+
+def test_what_those_were_doing_who_did_not_compute_is_not_kept(machine: Machine) -> None:
+    machine.thread(7, 5.3)
+    machine.wake(1.0, 1.4, t7=hog, t8=idler)
+    (late,) = machine.seen._late
+    assert [other.thread_id for other in late.others] == [7]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="as Linux counts")
