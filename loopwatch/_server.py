@@ -59,6 +59,11 @@ Converse = Callable[[socket.socket], Conversation]
 """Begins to talk to whoever has connected."""
 
 
+def at_once() -> float:
+    """Have nobody wait who connects."""
+    return 0.0
+
+
 @dataclass(slots=True, eq=False)
 class _Client:
     socket: socket.socket
@@ -107,13 +112,14 @@ class Server:
             self._selector.register(self._wakened, selectors.EVENT_READ, self._woken)
             self._opened = opened.pop_all()
 
-    def talk(self, listener: socket.socket, converse: Converse) -> None:
+    def talk(self, listener: socket.socket, converse: Converse, rest: Callable[[], float] = at_once) -> None:
         """Talk to whoever connects to ``listener``, which is closed with the rest.
 
-        Before the start or on the thread, like the next three.
+        ``rest`` says for how many seconds the next one is to wait until it is let in: the system keeps
+        them in order. Before the start or on the thread, like the next three.
         """
         self._opened.enter_context(listener)
-        self._selector.register(listener, selectors.EVENT_READ, partial(self._admit, listener, converse))
+        self.when(listener, partial(self._admit, listener, converse, rest))
 
     def when(self, file: HasFile | int, call: Callable[[], None]) -> None:
         """Call whenever ``file`` can be read, until ``no_more``."""
@@ -200,7 +206,11 @@ class Server:
         for client in [client for client in self._clients if client.wait.until <= now]:
             self._advance(client)
 
-    def _admit(self, listener: socket.socket, converse: Converse) -> None:
+    def _admit(self, listener: socket.socket, converse: Converse, rest: Callable[[], float]) -> None:
+        if seconds := rest():
+            self.no_more(listener)
+            self.later(seconds, partial(self.when, listener, partial(self._admit, listener, converse, rest)))
+            return
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):

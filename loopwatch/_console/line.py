@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
+from loopwatch._allowance import Allowance
 from loopwatch._clock import Clock
 from loopwatch._consoles import PROMPT, Listener, NoConsoleError
 from loopwatch._journal import Journal
@@ -23,11 +24,11 @@ from loopwatch._threads import OwnThread
 from loopwatch._version import __version__
 from loopwatch._words import clean
 
-from .allowance import Allowance
-
 COMPONENT = "console"
 MOST_CLIENTS = 16
 """Beyond these, the one that has said nothing for longest has to go."""
+SHARE = 0.1
+"""Of a core, that all clients may cost in the long run."""
 UNHEARD = 60.0
 """Seconds by which one that has not said a command yet counts as silent for longer than it has been here: of
 those that only connect, however many, none takes the place of a person at work."""
@@ -78,7 +79,7 @@ class LineConsole:
         self._commands = commands
         self._journal = journal
         self._clock = clock
-        self._allowance = Allowance(clock)
+        self._allowance = Allowance(SHARE, clock)
         self._server: Server | None = None
         self._listener: Listener | None = None
         self.cpu_time = 0.0
@@ -130,7 +131,7 @@ class LineConsole:
     def forget(self) -> None:
         """Close what was inherited: in a forked child, where the thread does not run."""
         self.cpu_time = 0.0
-        self._allowance = Allowance(self._clock)
+        self._allowance = Allowance(SHARE, self._clock)
         for part in (self._server, self._listener):
             if part is not None:
                 part.close()

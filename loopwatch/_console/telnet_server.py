@@ -11,10 +11,10 @@ from itertools import islice
 
 from prompt_toolkit.input import create_pipe_input
 
+from loopwatch._allowance import Allowance
 from loopwatch._clock import Clock
 from loopwatch._journal import Journal
 
-from .allowance import Allowance
 from .client import Client, Interact
 
 COMPONENT = "telnet"
@@ -26,6 +26,8 @@ SESSIONS = 8
 """Clients that are answered at a time; a further one is told that there are too many..."""
 UNKNOWN = 16
 """...and clients that have not yet said what they are: of more, the oldest is let go."""
+SHARE = 0.1
+"""Of a core, that all clients may cost in the long run."""
 AGAIN = 1.0
 """Seconds until connections are taken again, when the process has no file descriptor left for one."""
 LAST_WORD = 0.5
@@ -73,7 +75,7 @@ class TelnetServer:
         self._clock = clock
         self._journal = journal
         self._costs = costs
-        self._allowance = Allowance(clock)
+        self._allowance = Allowance(SHARE, clock)
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: dict[Client, None] = {}

@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
-from loopwatch._server import Server, Wait
+from loopwatch._server import Server, Wait, at_once
 
 from .answer import Answer, Request, Respond, refused
 
@@ -50,9 +50,9 @@ class Endpoint(Server):
         self._prepare = prepare
         self._prepared = False
 
-    def serve(self, listener: socket.socket, respond: Respond) -> None:
+    def serve(self, listener: socket.socket, respond: Respond, rest: Callable[[], float] = at_once) -> None:
         """Answer whoever connects to ``listener``. Before the start or on the thread, like ``talk``."""
-        self.talk(listener, partial(_converse, respond=respond))
+        self.talk(listener, partial(_converse, respond=respond), rest)
 
     def prepare(self) -> None:
         """Have the first scrape prepared for, by the endpoint's thread. Does nothing the second time."""

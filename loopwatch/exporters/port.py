@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import socket
+from collections.abc import Callable
 
 from loopwatch import _settings
 from loopwatch._journal import Journal
@@ -32,12 +33,14 @@ class Port:
         port: int,
         endpoint: Endpoint,
         respond: Respond,
+        rest: Callable[[], float],
         journal: Journal,
     ) -> None:
         self._host = host
         self._port = port
         self._endpoint = endpoint
         self._respond = respond
+        self._rest = rest
         self._journal = journal
         self._meeting: Meeting | None = None
         self._held = False
@@ -53,7 +56,7 @@ class Port:
     def take(self) -> None:
         """Take the address. Raises OSError if it cannot be had. Before the endpoint's start, as ``share``."""
         listener = _listen(self._host, self._port)
-        self._endpoint.serve(listener, self._respond)
+        self._endpoint.serve(listener, self._respond, self._rest)
         self._held = True
         self.url = _url(listener)
 

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from loopwatch._allowance import Allowance
 from loopwatch._clock import Clock
 from loopwatch._document import PATH, Document
 from loopwatch._journal import Journal
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from .exposition import Exposition
     from .kept import KeptCollector
     from .shared import SharedExposition
+
+SHARE = 0.25
+"""Of a core, that answers may take in the long run: several Prometheis and people have room in it. With each
+answer the program's loop may have to wait for the GIL. Who asks for more waits to be let in."""
 
 
 class MetricsService:
@@ -55,6 +60,7 @@ class MetricsService:
         self._shared: SharedExposition | None = None
         self._importing = threading.RLock()
         self._kept: KeptCollector | None = None
+        self._allowance = Allowance(SHARE, clock)
         self.cpu_time = 0.0
         """CPU seconds of the endpoint's thread so far."""
 
@@ -75,7 +81,7 @@ class MetricsService:
             return
         endpoint = Endpoint(self._journal, prepare=self._shown, clock=self._clock, on_cost=self._add_cost)
         self._endpoint = endpoint
-        self._port = Port(host, port, endpoint, self._pages(host).respond, self._journal)
+        self._port = Port(host, port, endpoint, self._pages(host).respond, self._rest, self._journal)
         problem = ""
         try:
             if port:
@@ -124,6 +130,7 @@ class MetricsService:
         """Close the endpoint's sockets and files: in a forked child, where its thread does not run."""
         self._importing = threading.RLock()
         self.cpu_time = 0.0
+        self._allowance = Allowance(SHARE, self._clock)
         for part in (self._endpoint, self._port, self._meeting):
             if part is not None:
                 part.close()
@@ -165,6 +172,9 @@ class MetricsService:
 
     def _answer_document(self, request: Request) -> Answering:
         return (yield from self._document.answer_of_any(request, self._meeting, self._clock))
+
+    def _rest(self) -> float:
+        return self._allowance.rest(self.cpu_time)
 
     def _answer_alone(self, request: Request) -> Answering:
         """Answer the sibling that has the port: with what is of this process."""

@@ -20,6 +20,7 @@ VOCABULARY = {
     "_document",
     "_measures",
     "_events",
+    "_allowance",
     "_pace",
     "_places",
     "_words",

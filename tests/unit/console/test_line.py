@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from loopwatch import _consoles
+from loopwatch import _allowance, _consoles
 from loopwatch._clock import SYSTEM, Clock
-from loopwatch._console import allowance
 from loopwatch._console.line import (
     FAREWELL,
     LONGEST_LINE,
@@ -320,7 +319,7 @@ class TestTime:
         self, serve: Serve, monkeypatch: pytest.MonkeyPatch, again: bool
     ) -> None:
         """Two are answered at once; each further one, of 10 ms, takes 100 ms, whoever asks."""
-        monkeypatch.setattr(allowance, "AT_ONCE", 0.02)
+        monkeypatch.setattr(_allowance, "AT_ONCE", 0.02)
         echo = Echo()
         clock = Clock(thread_cpu=lambda: echo.spent)
         serving = serve(clock, echo)

@@ -50,7 +50,9 @@ def nothing(request: Request) -> Answering:
 class Serving:
     """An endpoint with what it reported."""
 
-    def __init__(self, registry: OneGauge, clock: Clock = SYSTEM) -> None:
+    def __init__(
+        self, registry: OneGauge, clock: Clock = SYSTEM, rest: Callable[[], float] = _server.at_once
+    ) -> None:
         self.journal = Journal()
         self.costs: list[float] = []
         self.prepared = threading.Event()
@@ -63,7 +65,7 @@ class Serving:
         self._respond: Respond | None = None
         self.exposition = Exposition(registry, self.journal)
         pages = Pages({METRICS: Page(self.respond, "the metrics", by_any_name=True)}, "127.0.0.1")
-        self.endpoint.serve(listener, pages.respond)
+        self.endpoint.serve(listener, pages.respond, rest)
         self.endpoint.start()
 
     def respond(self, request: Request) -> Answering:
@@ -211,6 +213,33 @@ def test_slow_clients_cost_no_threads_and_keep_no_scrape_out(serve: Serve) -> No
     finally:
         for client in slow:
             client.close()
+
+
+def test_who_asks_all_the_time_waits_to_be_let_in(serve: Serve) -> None:
+    """Two are let in at once, each further one 100 ms later. None is lost: more connect than there may be."""
+    let_in: list[float] = []
+
+    def rest() -> float:
+        now = SYSTEM.monotonic()
+        missing = max(0.0, began + 0.1 * (len(let_in) - 1) - now)
+        let_in.extend([] if missing else [now])
+        return missing
+
+    def respond(request: Request) -> Answering:
+        yield from ()
+        return Answer(HTTPStatus.OK, request.query.encode())
+
+    began = SYSTEM.monotonic()
+    serving = serve(rest=rest)
+    serving.respond_with(respond)
+    with ExitStack() as opened:
+        waiting = [opened.enter_context(serving.connect()) for _ in range(MAX_CLIENTS + 8)]
+        for number, client in enumerate(waiting):
+            client.sendall(f"GET {METRICS}?{number} HTTP/1.1\r\n\r\n".encode())
+        for number, client in enumerate(waiting):
+            with client.makefile("rb") as answer:
+                assert answer.read().endswith(f"\r\n\r\n{number}".encode())
+    assert let_in[-1] - began >= 0.1 * (len(waiting) - 2)
 
 
 def test_a_client_that_takes_too_long_is_let_go(serve: Serve) -> None:

@@ -16,6 +16,7 @@ from http import HTTPStatus
 import pytest
 
 from loopwatch._journal import Journal
+from loopwatch._server import at_once
 from loopwatch._settings import RUN
 from loopwatch.exporters.answer import Answer, Answering, Request
 from loopwatch.exporters.endpoint import Endpoint
@@ -57,7 +58,7 @@ class Bench:
         self.fake = FakeClock()
         self.endpoint = Endpoint(Journal(), clock=self.fake.clock)
         self.claims = Claims()
-        self.port = Port(host, port, self.endpoint, respond, Journal())
+        self.port = Port(host, port, self.endpoint, respond, at_once, Journal())
 
     def share(self) -> None:
         self.port.share(self.claims)  # type: ignore[arg-type]
