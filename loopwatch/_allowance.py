@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from ._clock import Clock
 
 AT_ONCE = 0.5
@@ -20,7 +22,8 @@ class Allowance:
     def __init__(self, share: float, clock: Clock) -> None:
         self._share = share
         self._monotonic = clock.monotonic
-        self._left, self._at, self._spent = AT_ONCE, self._monotonic(), 0.0
+        self._left, self._at = AT_ONCE, self._monotonic()
+        self._spent = math.inf  # what was spent before the first one asked, for imports, was not asked for
 
     def rest(self, spent: float) -> float:
         """Return for how many seconds nothing is to be answered, now that ``spent`` CPU seconds were so far.
