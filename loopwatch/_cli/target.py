@@ -96,13 +96,15 @@ def target_of(text: str) -> Target:
     if text.isdecimal():
         return Process(int(text))
     url = text if "://" in text else f"http://{text}"
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise ValueError(f"{text!r}: {parts.scheme} is neither http nor https")
+    if "@" in url:  # not said again: what stands before it may be a password
+        raise ValueError("a URL with a user's name is not understood: give HOST:PORT alone")
     try:
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}") from None
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{text!r}: {parts.scheme} is neither http nor https")
     if not host:
         raise ValueError(f"{text!r} names no host. Give a URL such as {DEFAULT}, or a pid.")
     secure = parts.scheme == "https"

@@ -45,11 +45,21 @@ def test_a_number_is_a_pid() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ftp://shop", "http://", "http://shop:port", "http://shop:99999", "", ":9464"]
+    "text",
+    ["ftp://shop", "http://", "http://shop:port", "http://shop:99999", "", ":9464", "http://[::1:port"],
 )
 def test_what_is_no_target_is_refused_in_words(text: str) -> None:
     with pytest.raises(ValueError, match=r"neither http|names no host|ort"):
         target_of(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://user:hunter2@shop:9464", "user:hunter2@shop", "ftp://u:hunter2@shop"]
+)
+def test_no_password_is_taken_or_said_again(text: str) -> None:
+    with pytest.raises(ValueError, match="a user's name is not understood") as refused:
+        target_of(text)
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.fixture
