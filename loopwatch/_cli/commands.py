@@ -10,6 +10,7 @@ from .console import console
 from .dashboards import dashboards
 from .demo import demo
 from .doctor import doctor
+from .explain import explain
 from .top.command import top
 
 
@@ -30,3 +31,4 @@ cli.add_command(dashboards)
 cli.add_command(demo)
 cli.add_command(top)
 cli.add_command(doctor)
+cli.add_command(explain)

@@ -142,7 +142,7 @@ def _finding(one: Finding, first: str, width: int) -> Iterator[str]:
     if said := evidence(one.evidence):
         yield from paragraph(said, width, "   evidence: ", "     ")
     yield from paragraph(one.fix, width, "   what to do: ", "     ")
-    yield f"   more: {clean(one.docs_url)}"
+    yield f"   more: loopwatch explain {clean(one.rule)}"
 
 
 def plain(verdicts: Sequence[Verdict]) -> dict[str, Any]:

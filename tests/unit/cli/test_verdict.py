@@ -30,7 +30,7 @@ def test_what_is_wrong_is_told_in_order_with_evidence_fix_and_page() -> None:
         "1. LW301 critical: pool db is full: 7 wait (LW301)",
         "   evidence: oldest_wait 4.20 s, pending 7",
         "   what to do: raise max_connections above 5, or bound the jobs",
-        "   more: https://example/LW301",
+        "   more: loopwatch explain LW301",
         "   because of that: LW101 warning: pool db is full: 7 wait (LW101)",
     ):
         assert line in text.splitlines(), line
