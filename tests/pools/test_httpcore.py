@@ -156,6 +156,40 @@ def test_pending_does_not_dip_when_a_connection_is_handed_over(agent: Agent, htt
     asyncio.run(main())
 
 
+def test_each_request_is_counted_once_in_bursts(agent: Agent, httpx: Any, kind: str) -> None:
+    """To three servers, over a pool that keeps few connections: many are bounced, or closed for others."""
+
+    async def main() -> None:
+        limits = httpx.Limits(max_connections=5, max_keepalive_connections=2)
+        waited = 0.0
+        async with (
+            server() as one,
+            server() as other,
+            server() as third,
+            httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as client,
+        ):
+            servers = (one, other, third)
+            for remote in servers:
+                remote.let_all()
+
+            async def get(number: int) -> None:
+                nonlocal waited
+                request = client.build_request("GET", servers[number % 3].url)
+                began = asyncio.get_running_loop().time()
+                response = await client.send(request, stream=True)
+                waited += asyncio.get_running_loop().time() - began
+                await response.aread()
+
+            for burst in range(1, 6):
+                await asyncio.gather(*(get(number) for number in range(40)))
+                pool = await pool_of(agent, kind)
+                assert (pool.wait_count, pool.pending, pool.waiters) == (40 * burst, 0, ())
+                assert pool.wait_sum is not None
+                assert waited / 2 < pool.wait_sum < waited
+
+    asyncio.run(main())
+
+
 def test_timeouts_and_cancellations_are_counted_exactly(agent: Agent, httpx: Any, kind: str) -> None:
     async def main() -> None:
         async with server() as remote, client_of(httpx, pool=0.2) as client:
