@@ -204,10 +204,11 @@ class Engine(Parts):
         self._started = False
         self._pauses.running_since = None  # a thread that collected does not run here
         kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
-        counted = self._unawaited.dropped, self._pools, JOBS, self._drains
+        counted = self._unawaited.dropped, JOBS, self._drains
         told = self._report, self._losses, self._pool_pace, self._saturation, self._findings, self._outbox
         for each in (*kept, *counted, *told, self.pressure):
             each.clear()
+        self._pools.clear(self._clock.monotonic())
         self._signals.after_fork_in_child()
         self._attach.forget()
         self._journal.forget_thread()

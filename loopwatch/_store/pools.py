@@ -167,7 +167,18 @@ class PoolTotals:
 class WatchedPool:
     """One pool that lives."""
 
-    __slots__ = ("__weakref__", "anchor", "apart", "cell", "held", "kind", "overdue", "totals", "waiting")
+    __slots__ = (
+        "__weakref__",
+        "anchor",
+        "apart",
+        "cell",
+        "held",
+        "kind",
+        "overdue",
+        "since",
+        "totals",
+        "waiting",
+    )
 
     def __init__(self, kind: str, anchor: weakref.ref[Any]) -> None:
         self.kind = kind
@@ -186,6 +197,9 @@ class WatchedPool:
         to say, which the watchdog asks every few seconds. What came and went meanwhile is in here, too."""
         self.overdue: dict[int, float] = {}
         """Those of them that were reported as held for too long: since when."""
+        self.since = 0.0
+        """Monotonic time of the fork that made this process; what was asked for before that is the parent's,
+        which the library's objects may still carry here."""
 
     def __reduce__(self) -> Any:
         """Leave nothing in a deep copy of what stands for the pool.
@@ -268,8 +282,8 @@ class Pools:
         """Return what is kept of each label. Any thread."""
         return list(self._totals.values())
 
-    def clear(self) -> None:
-        """Forget what was counted: in a forked child, which begins afresh with the pools it has."""
+    def clear(self, now: float) -> None:
+        """Forget what was counted: in a forked child, which begins afresh ``now`` with the pools it has."""
         self._ours.clear()
         for totals in self._totals.values():
             totals.clear()
@@ -278,6 +292,7 @@ class Pools:
             pool.held.clear()
             pool.overdue.clear()
             pool.cell = None
+            pool.since = now
 
     def forget(self) -> None:
         """Forget everything."""

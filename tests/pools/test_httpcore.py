@@ -13,6 +13,8 @@ import inspect
 import logging
 import pickle
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -150,6 +152,40 @@ def test_pending_does_not_dip_when_a_connection_is_handed_over(agent: Agent, htt
             remote.let_all()
             await asyncio.gather(*callers)
             assert (await pool_of(agent, kind)).wait_count == 20
+
+    asyncio.run(main())
+
+
+def test_each_request_is_counted_once_in_bursts(agent: Agent, httpx: Any, kind: str) -> None:
+    """To three servers, over a pool that keeps few connections: many are bounced, or closed for others."""
+
+    async def main() -> None:
+        limits = httpx.Limits(max_connections=5, max_keepalive_connections=2)
+        waited = 0.0
+        async with (
+            server() as one,
+            server() as other,
+            server() as third,
+            httpx.AsyncClient(limits=limits, timeout=60, trust_env=False) as client,
+        ):
+            servers = (one, other, third)
+            for remote in servers:
+                remote.let_all()
+
+            async def get(number: int) -> None:
+                nonlocal waited
+                request = client.build_request("GET", servers[number % 3].url)
+                began = asyncio.get_running_loop().time()
+                response = await client.send(request, stream=True)
+                waited += asyncio.get_running_loop().time() - began
+                await response.aread()
+
+            for burst in range(1, 6):
+                await asyncio.gather(*(get(number) for number in range(40)))
+                pool = await pool_of(agent, kind)
+                assert (pool.wait_count, pool.pending, pool.waiters) == (40 * burst, 0, ())
+                assert pool.wait_sum is not None
+                assert waited / 2 < pool.wait_sum < waited
 
     asyncio.run(main())
 
@@ -463,6 +499,60 @@ def test_a_request_that_is_sent_again_is_held_by_who_sent_it_last(
             assert (await pool_of(agent, kind)).wait_count == 2
 
     asyncio.run(main())
+
+
+FORKS = """
+import asyncio, KIND, loopwatch, os, warnings
+
+warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads is what is tested here
+agent = loopwatch.install(prometheus_port=None)
+loop = asyncio.new_event_loop()
+
+async def main():
+    asked, forked = asyncio.Event(), loop.create_future()
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\\r\\n\\r\\n")
+        asked.set()
+        await forked
+
+    def fork():  # in a callback: since Python 3.14, a task cannot go on in a forked child
+        child = os.fork()
+        if not child:
+            show("child")
+            os._exit(0)
+        forked.set_result(os.waitpid(child, 0)[1])
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        pool = KIND.AsyncConnectionPool(max_connections=1)
+        tasks = [asyncio.create_task(pool.request("GET", url)) for _ in range(3)]
+        await asked.wait()
+        loop.call_soon(fork)
+        assert await forked == 0
+        show("parent")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await pool.aclose()
+
+def show(who):
+    [pool] = [pool for pool in agent.pools() if pool.kind == "KIND"]
+    people = len(pool.borrowers or ()), len(pool.waiters or ())
+    print(who, pool.used, pool.pending, *people, pool.oldest_wait > 0, pool.wait_count, flush=True)
+
+loop.run_until_complete(main())
+loopwatch.uninstall()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no fork")
+def test_requests_of_the_parent_are_nobodys_in_a_forked_child(httpx: Any, kind: str) -> None:
+    """The library's own account of its connections is copied; the tasks that have them do not run there."""
+    program = [sys.executable, "-c", FORKS.replace("KIND", kind)]
+    done = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["child 1 2 0 0 False 0", "parent 1 2 1 2 True 1"]
 
 
 def test_connections_are_counted_by_server(agent: Agent, httpx: Any, kind: str) -> None:

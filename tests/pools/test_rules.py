@@ -285,6 +285,8 @@ def test_a_pool_is_full_because_the_loop_stands_still(agent: Agent, engine: Any)
 )
 def test_an_aiohttp_connector(agent: Agent, limits: dict[str, int], words: str, remedy: str) -> None:
     aiohttp = pytest.importorskip("aiohttp", reason="needs: aiohttp")
+    if limits["limit"] > 2 and not hasattr(aiohttp.BaseConnector, "_wait_for_available_connection"):
+        pytest.skip("aiohttp before 3.10 is read without its waits, so a full host is not told")
 
     async def main() -> None:
         async with (

@@ -118,7 +118,8 @@ class PoolCensus:
         sample = binding.sample(anchor)
         if sample is not None:
             reading.samples.append(_plausible(sample))
-        reading.waiting += binding.waiting(anchor, pool.acquires())
+        waiting = binding.waiting(anchor, pool.acquires())
+        reading.waiting += [acquire for acquire in waiting if acquire[2] >= pool.since]
         short = bool(pool.overdue) or (sample is not None and bool(sample.pending))
         reading.is_short = reading.is_short or short
         if all_people or short:

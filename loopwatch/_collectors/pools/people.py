@@ -68,7 +68,9 @@ def still_held(
 def _carried(pool: WatchedPool, things: Iterable[object], attribute: str) -> dict[int, Borrowing]:
     """Return who has things of ``pool`` by their own account, by the ids of these."""
     notes = ((id(thing), getattr(thing, attribute, None)) for thing in things)
-    return {key: note for key, note in notes if note is not None and note[0] is pool}
+    return {
+        key: note for key, note in notes if note is not None and note[0] is pool and note[2] >= pool.since
+    }
 
 
 def borrowers(held: Iterable[Held], now: float, contexts: ContextReader) -> tuple[Borrower, ...]:

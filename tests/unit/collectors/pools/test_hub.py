@@ -132,7 +132,7 @@ def test_threads_under_one_label_are_added_up(library: Any, desk: Desk) -> None:
 def test_a_fork_begins_afresh_with_the_pools_it_has(library: Any, desk: Desk) -> None:
     pool = library.Pool(name="x")
     run(acquire(pool))
-    desk.pools.clear()
+    desk.pools.clear(desk.fake.clock.monotonic())
     assert (desk.one().instances, desk.one().wait_count, desk.one().borrowers) == (1, 0, ())
     run(acquire(pool))
     assert (desk.one().wait_count, desk.one().used) == (1, 2)
