@@ -22,6 +22,9 @@ LEAK = round(0.1 * 2**20 / 60)
 OFTEN = {"OTEL_METRIC_EXPORT_INTERVAL": "5000", "OTEL_EXPORTER_OTLP_TIMEOUT": "2"}
 """Export twelve times as often as by default. At thirty times more than one beat of a hundred has an export
 that fails beside it, and the p99 is that beat: some 3 ms later, while the exporting thread has the GIL."""
+BUSY = 0.02
+"""Seconds more that the p99 may be, as other tests run beside; the benchmark ``outage`` does without. A loop
+that waited for an export, for 2 s of every 5 where nobody answers, would be later by far more."""
 
 
 def felt_by(program: Program) -> Felt:
@@ -66,7 +69,7 @@ def test_delay_and_memory_are_as_without_an_export(collector: Collector) -> None
     arrived.append(collector.received.path.stat().st_size)
     assert arrived == sorted(set(arrived))  # more each time
     most = Felt(*(max(each) for each in zip(*map(astuple, usual), strict=True)))
-    limits = {"p99": most.p99 * DELAY, "resident": most.resident + RESIDENT, "kept": most.kept + KEPT}
+    limits = {"p99": most.p99 * DELAY + BUSY, "resident": most.resident + RESIDENT, "kept": most.kept + KEPT}
     beyond = {
         (*name, what): (getattr(each, what), limit)
         for name, each in felt.items()
