@@ -172,7 +172,7 @@ def _of_tasks(found: Chain) -> Wait | None:
 
 
 def _inside(found: Chain) -> Wait | None:
-    """Tell what the task waits for that ``wait_for`` runs: perhaps another one in there, or a task outside."""
+    """Tell what the task waits for that ``wait_for`` runs, which may be in one as well."""
     seen: set[int] = set()
     inner = task_inside(found.links)
     while inner is not None:
