@@ -22,6 +22,7 @@ class Telling(PacedLog):
 
     def __init__(self, outbox: Outbox, clock: Clock, journal: Journal) -> None:
         super().__init__("findings", clock, journal)
+        self._journal = journal
         self._outbox = outbox
 
     def tell(self, changed: Sequence[Found], over: Iterable[Found]) -> None:
