@@ -47,7 +47,7 @@ class Client(TelnetConnection):
 
     Where the original waits for one client while others wait, reads without a bound or keeps what nobody
     ends, this does not. ``costs`` is called whenever this thread may have computed something, and returns for
-    how many seconds nothing is to be read.
+    how many seconds nothing is to be read. ``turn`` is had by the one client that is answered next.
     """
 
     def __init__(
@@ -57,11 +57,13 @@ class Client(TelnetConnection):
         interact: Interact,
         clock: Clock,
         costs: Callable[[], float],
+        turn: asyncio.Lock,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._clock = clock
         self._costs = costs
+        self._turn = turn
         self._negotiated = asyncio.Event()
         self._open = True
         self._typed = bytearray()
@@ -114,9 +116,13 @@ class Client(TelnetConnection):
             return False
 
     async def rest(self) -> None:
-        """Wait until more may be answered: one read may have many commands, and each of them be dear."""
-        if seconds := self._costs():
-            await asyncio.sleep(seconds)
+        """Wait until more may be answered: one read may have many commands, and each of them be dear.
+
+        Those who wait are answered one after the other: else all would begin as soon as one may.
+        """
+        async with self._turn:
+            while seconds := self._costs():
+                await asyncio.sleep(seconds)
 
     def close(self) -> None:
         """Close the connection."""

@@ -11,6 +11,7 @@ import math
 import os
 import selectors
 import socket
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -29,6 +30,8 @@ MOST_CLIENTS = 16
 """Beyond these, the one that has said nothing for longest has to go."""
 SHARE = 0.1
 """Of a core, that all clients may cost in the long run."""
+NOT_YET = 0.01
+"""Seconds until a client looks again whether it is its turn, when that is of one who is about to take it."""
 UNHEARD = 60.0
 """Seconds by which one that has not said a command yet counts as silent for longer than it has been here: of
 those that only connect, however many, none takes the place of a person at work."""
@@ -80,6 +83,8 @@ class LineConsole:
         self._journal = journal
         self._clock = clock
         self._allowance = Allowance(SHARE, clock)
+        self._turns: deque[object] = deque()
+        """Those that wait until more may be answered, in the order in which they came."""
         self._server: Server | None = None
         self._listener: Listener | None = None
         self.cpu_time = 0.0
@@ -131,11 +136,11 @@ class LineConsole:
     def forget(self) -> None:
         """Close what was inherited: in a forked child, where the thread does not run."""
         self.cpu_time = 0.0
-        self._allowance = Allowance(SHARE, self._clock)
         for part in (self._server, self._listener):
             if part is not None:
                 part.close()
         self._server = self._listener = None
+        self._allowance, self._turns = Allowance(SHARE, self._clock), deque()
 
     def _add_cost(self, seconds: float) -> None:
         self.cpu_time += seconds
@@ -163,9 +168,14 @@ class LineConsole:
                 yield from self._rest(connection, claim)
 
     def _rest(self, connection: socket.socket, claim: float) -> Conversation:
-        """Wait until more may be answered. What it has cost is counted whenever something is waited for."""
-        if rest := self._allowance.rest(self.cpu_time):
-            yield Wait(connection, NONE, self._clock.monotonic() + rest, claim)
+        """Wait until more may be answered: one after the other, since each answer may be dear."""
+        turn, turns = object(), self._turns
+        turns.append(turn)
+        try:
+            while (rest := self._allowance.rest(self._clock.thread_cpu())) or turns[0] is not turn:
+                yield Wait(connection, NONE, self._clock.monotonic() + max(rest, NOT_YET), claim)
+        finally:
+            turns.remove(turn)
 
     def _send(self, connection: socket.socket, text: str, claim: float) -> Conversation:
         unsent = memoryview(text.encode("utf-8", "backslashreplace"))

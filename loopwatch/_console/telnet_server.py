@@ -76,6 +76,7 @@ class TelnetServer:
         self._journal = journal
         self._costs = costs
         self._allowance = Allowance(SHARE, clock)
+        self._turn = asyncio.Lock()
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: dict[Client, None] = {}
@@ -144,7 +145,7 @@ class TelnetServer:
         client = None
         try:
             with conn, create_pipe_input() as keys:
-                client = Client(conn, keys, self._interact, self._clock, self._charge)
+                client = Client(conn, keys, self._interact, self._clock, self._charge, self._turn)
                 self._clients[client] = None
                 await client.run_application()
         except (asyncio.CancelledError, EOFError, OSError):

@@ -168,8 +168,20 @@ def _of_tasks(found: Chain) -> Wait | None:
         return Wait("task", f"gather of {len(children)}")
     if is_task(found.awaited):
         return Wait("task", task_text(found.awaited))
+    return _inside(found)
+
+
+def _inside(found: Chain) -> Wait | None:
+    """Tell what the task waits for that ``wait_for`` runs, which may be in one as well."""
+    seen: set[int] = set()
     inner = task_inside(found.links)
-    return None if inner is None else wait_of(chain(inner))
+    while inner is not None:
+        if id(inner) in seen:  # they wait for each other
+            return Wait("task", task_text(inner))
+        seen.add(id(inner))
+        found = chain(inner)
+        inner = task_inside(found.links)
+    return wait_of(found) if seen else None
 
 
 def _of_code(places: Sequence[Place]) -> Wait | None:

@@ -12,7 +12,7 @@ from asyncio import tasks
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from .futures import TASKS, gathered, is_future, is_pending, is_task, shielded
+from .futures import TASKS, gathered, is_future, is_of, is_pending, is_task, shielded
 from .links import Link, code_of, variables_of
 from .timers import is_timer
 
@@ -75,7 +75,7 @@ def group_awaited(links: Sequence[Link]) -> Group | None:
 def members_of_groups(objects: Iterable[object]) -> list[Any]:
     """Return where the task groups among some objects, and the cancel scopes of anyio, have their tasks."""
     kinds = (asyncio.TaskGroup, *_of_anyio("TaskGroup"), *_of_anyio("CancelScope"))
-    return [getattr(one, "_tasks", None) for one in objects if issubclass(type(one), kinds)]
+    return [getattr(one, "_tasks", None) for one in objects if is_of(one, kinds)]
 
 
 def _waited_for(links: Sequence[Link]) -> Group | None:

@@ -24,6 +24,15 @@ _GATHERING: type | None = getattr(tasks, "_GatheringFuture", None)
 
 type_name: Callable[[type], str] = vars(type)["__name__"].__get__
 """The name of a class, whatever its metaclass makes of ``__name__``."""
+_bases: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
+
+
+def is_of(found: object, kinds: tuple[type, ...]) -> bool:
+    """Whether an object is of one of some abstract classes, or derived from one.
+
+    ``issubclass`` does as well for other classes. Of these it would ask the object's class for its hash.
+    """
+    return any(base is kind for base in _bases(type(found)) for kind in kinds)
 
 
 def _reader(of: type | None, name: str) -> Callable[[Any], Any]:
@@ -59,8 +68,8 @@ def is_task(found: object) -> bool:
 
 
 def is_pending(future: Any) -> bool:
-    """Whether a future has no result yet."""
-    return bool(_state(future) == "PENDING")
+    """Whether a future of asyncio has no result yet; of others, which a task may await, that is not known."""
+    return is_future(future) and bool(_state(future) == "PENDING")
 
 
 def name_of(task: Any) -> str | None:
@@ -73,8 +82,8 @@ def name_of(task: Any) -> str | None:
 
 
 def callbacks(future: Any) -> list[Any]:
-    """Return what is to be called when ``future`` is done."""
-    return [callback for callback, _ in _callbacks(future) or ()]
+    """Return what is to be called when ``future`` is done, if it is one of asyncio."""
+    return [callback for callback, _ in _callbacks(future) or ()] if is_future(future) else []
 
 
 def ends_loop(future: Any) -> bool:

@@ -78,7 +78,7 @@ def links(task_or_coro: Any) -> tuple[list[Link], Any]:
             found.append(step)
             step = None if reads.executes(step) else reads.awaited(step)
         elif is_future(step):
-            awaited = awaited or step
+            awaited = step if awaited is None else awaited  # whether it is true, its class may say
             break
         else:
             step = _wrapped_by(step)

@@ -18,6 +18,7 @@ from itertools import pairwise
 from types import AsyncGeneratorType, FunctionType, MethodType
 from typing import Any
 
+from .futures import is_of
 from .links import Link, code_of, variables_of
 
 _EXITS = ("__aexit__", "__exit__")
@@ -113,7 +114,7 @@ def _is_exit(found: object) -> bool:
 
 def _stacked(manager: object) -> Iterator[Any]:
     """Yield the managers that were entered through an exit stack."""
-    if issubclass(type(manager), _STACKS):
+    if is_of(manager, _STACKS):
         for _, leave in list(getattr(manager, "_exit_callbacks", ())):
             if type(leave) is MethodType:
                 yield leave.__self__
@@ -121,7 +122,7 @@ def _stacked(manager: object) -> Iterator[Any]:
 
 def _generator_of(manager: Any) -> Any | None:
     """Return the generator that runs a manager made by ``contextmanager`` or ``asynccontextmanager``."""
-    return getattr(manager, "gen", None) if issubclass(type(manager), _OF_GENERATORS) else None
+    return getattr(manager, "gen", None) if is_of(manager, _OF_GENERATORS) else None
 
 
 def _iterated(frame: Link) -> Iterator[Any]:

@@ -251,17 +251,22 @@ class Drain:
         for number, task in enumerate(tuple(self._pending), 1):
             if self._now() > until or self._interrupted:
                 break
-            if task in self._pending:  # still
-                found = chain(task)
-                self._seen[task].look(found, self._parts.contexts)
-                need = needs_of(found)
-                if need is not None:
-                    all_needs[task] = need
-                del found  # which holds the program's objects
+            if task in self._pending and (need := self._look_at(task)) is not None:  # still
+                all_needs[task] = need
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         for task in waiting_for(self._staying(all_needs), all_needs):
             self._let_go(task)
+
+    def _look_at(self, task: asyncio.Task[Any]) -> Needs | None:
+        """Note where a task stands; return whom it waits for."""
+        try:
+            found = chain(task)
+            self._seen[task].look(found, self._parts.contexts)
+            return needs_of(found)
+        except Exception as error:  # noqa: BLE001 - counted; to drain is a call of the program's
+            self._parts.journal.failure("drain", error)
+            return None
 
     def _staying(self, all_needs: dict[asyncio.Task[Any], Needs]) -> set[asyncio.Task[Any]]:
         """Return those of the tasks needed that will not end before we do."""

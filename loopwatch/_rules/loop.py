@@ -71,11 +71,13 @@ def _collecting(view: View) -> Iterator[Symptom]:
     lost = {name: max(0.0, _paused(pauses, name) - without_a_cpu.get(name, 0.0)) for name in names}
     if not lost:
         return
-    name = max(lost, key=lambda name: (lost[name], (name,) in stalls))
+    # Loops that run as long lose as much: of these, that of which there is most to tell.
+    told = {name for (name,), group in stalls.items() if group.told}
+    name = max(lost, key=lambda name: (lost[name], name in told, (name,) in stalls))
     group, share = stalls.get((name,)), lost[name] / max(view.seconds, ENOUGH)
     if share < STAYS * COLLECTING and (group is None or name in without_a_cpu):
         return
-    told = share >= COLLECTING or (group is not None and group.told and name not in without_a_cpu)
+    enough = share >= COLLECTING or (name in told and name not in without_a_cpu)
     runs = sum(found.count for (of, _), found in pauses.items() if of == name)
     full = sum(found.count for (of, generation), found in pauses.items() if of == name and generation == "2")
     yield Symptom(
@@ -83,7 +85,7 @@ def _collecting(view: View) -> Iterator[Symptom]:
         key=(),
         severity="critical" if share >= BAD or (group is not None and group.bad) else "warning",
         holds="critical" if share >= STAYS * BAD or (group is not None and group.nearly_bad) else "warning",
-        faint=not told,
+        faint=not enough,
         summary=f"garbage collection {_how(group)}took {share:.0%} of the time {period(view.seconds)}: "
         f"{runs} collections, {full} of them full, {span(lost[name])} in all",
         evidence={

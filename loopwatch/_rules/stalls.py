@@ -153,14 +153,15 @@ def _more_cpu(throttled: bool) -> str:
 
 
 def _suspended(view: View) -> Iterator[Symptom]:
-    for group in groups(view, by_loop, _because_of("suspended"))[:1]:
+    # All loops were stopped, and say the same: the worst of those that say enough.
+    stopped = groups(view, by_loop, _because_of("suspended"))
+    for group in sorted(stopped, key=lambda group: not group.told)[:1]:
         symptom = group.symptom(
             "LW108",
             f"the whole process was stopped {group.how_often}",
             fix="nothing in the program: look for a paused container or virtual machine, a SIGSTOP, a "
             "debugger, a checkpoint, or a machine that slept",
         )
-        # All loops were stopped, and say the same.
         yield replace(symptom, key=(), severity="warning", holds="info")
 
 

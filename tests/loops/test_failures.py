@@ -421,6 +421,20 @@ def test_an_exporter_that_raises_fails_its_scrape_alone(
     assert b'loopwatch_internal_errors_total{loopwatch_component="prometheus"} 1.0' in second
 
 
+def test_a_drain_that_cannot_see_where_tasks_stand_waits_for_them_all_the_same(
+    agent: Agent, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> loopwatch.DrainReport:
+        job = asyncio.create_task(work(), name="job")
+        report = await loopwatch.drain(60.0)
+        assert job.done()
+        return report
+
+    monkeypatch.setattr("loopwatch._jobs.drain.chain", broken)
+    assert [task.name for task in run(main()).finished] == ["job"]
+    assert set(failures(agent)) == {"drain"}
+
+
 def test_a_program_that_cannot_write_its_dump_file_is_told_and_watched(script: Script) -> None:
     done = script(
         """

@@ -332,6 +332,24 @@ class TestTime:
         assert clock.monotonic() - began >= 0.9
         assert serving.console.cpu_time == pytest.approx(0.12, abs=0.011)
 
+    def test_those_of_many_clients_take_no_more(self, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+        """They are answered in turn, though no rest is longer than to pay for one command."""
+        monkeypatch.setattr(_allowance, "AT_ONCE", 0.02)
+        monkeypatch.setattr(_allowance, "LONGEST", 0.1)
+        echo = Echo()
+        clock = Clock(thread_cpu=lambda: echo.spent)
+        serving = serve(clock, echo)
+        clients = [serving.plain() for _ in range(8)]
+        for client in clients:
+            until(client, PROMPT)
+        began = clock.monotonic()
+        for client in clients:
+            client.sendall(b"dear\ndear\ndear\nask\n")
+        for client in clients:
+            until(client, f"ask in 100\n{PROMPT}")
+        assert clock.monotonic() - began >= 2.1
+        assert serving.console.cpu_time == pytest.approx(0.24, abs=0.011)
+
     def test_a_slow_command_holds_up_nobody_but_the_console(self, serve: Serve) -> None:
         """It stops in time all the same."""
         serving = serve()

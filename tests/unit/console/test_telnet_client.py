@@ -41,7 +41,7 @@ def test_reading_rests_for_nine_times_what_it_cost() -> None:
         arrived: list[float] = []
         with ours, theirs, create_pipe_input() as keys:
             clock = Clock(monotonic=SYSTEM.monotonic, thread_cpu=cost)
-            served = Client(ours, keys, nothing, clock, charged)
+            served = Client(ours, keys, nothing, clock, charged, asyncio.Lock())
             taken = served.feed
 
             def feed(data: bytes) -> None:
@@ -77,7 +77,7 @@ def test_reading_rests_for_as_long_as_it_is_told_to() -> None:
         arrived: list[float] = []
         with ours, theirs, create_pipe_input() as keys:
             clock = Clock(monotonic=SYSTEM.monotonic, thread_cpu=lambda: 0.0)
-            served = Client(ours, keys, nothing, clock, lambda: next(told, 0.0))
+            served = Client(ours, keys, nothing, clock, lambda: next(told, 0.0), asyncio.Lock())
             taken = served.feed
 
             def feed(data: bytes) -> None:
@@ -95,3 +95,29 @@ def test_reading_rests_for_as_long_as_it_is_told_to() -> None:
 
     first, second = asyncio.run(main())
     assert second - first >= 0.29
+
+
+def test_those_who_wait_are_answered_one_after_the_other() -> None:
+    """Each answer costs what there is for a tenth of a second."""
+    answered: list[float] = []
+
+    def owed() -> float:
+        return max(0.0, answered[-1] + 0.1 - SYSTEM.monotonic()) if answered else 0.0
+
+    async def nothing(connected: Client) -> None:
+        raise AssertionError("nobody was served")
+
+    async def ask(served: Client) -> None:
+        await served.rest()
+        answered.append(SYSTEM.monotonic())
+
+    async def main() -> None:
+        ours, theirs = socket.socketpair()
+        turn = asyncio.Lock()
+        with ours, theirs, create_pipe_input() as keys:
+            each = [Client(ours, keys, nothing, SYSTEM, owed, turn) for _ in range(8)]
+            await asyncio.gather(*map(ask, each))
+
+    asyncio.run(main())
+    assert len(answered) == 8
+    assert min(later - earlier for earlier, later in pairwise(answered)) >= 0.099

@@ -17,7 +17,9 @@ import anyio
 import pytest
 
 from loopwatch._internals.await_chain import Chain, chain, describe, wait_of
-from loopwatch._internals.links import DEPTH
+from loopwatch._internals.futures import type_name
+from loopwatch._internals.links import DEPTH, links
+from loopwatch._internals.managers import entered
 
 Read = Callable[..., Chain]
 
@@ -41,6 +43,33 @@ def read(loop_thread: Any) -> Read:
 
 async def forever() -> None:
     await asyncio.Event().wait()
+
+
+class OtherFuture:
+    """What asyncio takes for a future, of a library's own."""
+
+    _asyncio_future_blocking = False
+
+    def __init__(self) -> None:
+        self._callbacks: list[object] = []
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def _state(self) -> str:
+        raise TouchedError
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        return self._loop
+
+    def add_done_callback(self, callback: object, *, context: object = None) -> None:
+        self._callbacks.append(callback)
+
+    def cancel(self, msg: object = None) -> bool:
+        return False
+
+    def __await__(self) -> Generator[Any]:
+        self._asyncio_future_blocking = True
+        yield self
 
 
 class TestWords:
@@ -128,6 +157,31 @@ class TestWords:
             await asyncio.get_running_loop().create_future()
 
         assert wait_of(read(waits)) == ("future", "future")
+
+    def test_future_of_another_make(self, read: Read) -> None:
+        """Anything with the protocol may be awaited. What it calls by asyncio's private names is its own."""
+
+        async def waits() -> None:
+            await OtherFuture()
+
+        assert wait_of(read(waits)) == ("future", "future")
+
+    def test_each_other(self, read: Read) -> None:
+        """Up to Python 3.11 ``wait_for`` is between them, and what is in it is followed."""
+        both: list[asyncio.Task[None]] = []
+
+        async def waits_for(other: int) -> None:
+            await asyncio.sleep(0)
+            await asyncio.wait_for(both[other], 1000)
+
+        async def start() -> None:
+            both.extend(asyncio.create_task(waits_for(other), name=f"no. {1 - other}") for other in (1, 0))
+            await asyncio.wait_for(both[0], 1000)
+
+        found = wait_of(read(start))
+        assert found is not None
+        assert (found.kind, found.text.partition(" (")[0]) == ("task", "task 'no. 0'")
+        assert str(describe(chain(both[0]))).startswith("task 'no. 1'")
 
     def test_task(self, read: Read) -> None:
         async def waits() -> None:
@@ -422,6 +476,12 @@ class Touchy(type):
 
 
 class Untouchable(metaclass=Touchy):
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
     def __getattribute__(self, name: str) -> Any:
         raise TouchedError
 
@@ -438,6 +498,9 @@ class Untouchable(metaclass=Touchy):
 class PrivateTask(asyncio.Task[Any]):
     """A task whose every public method is the program's own."""
 
+    def __bool__(self) -> bool:
+        raise TouchedError
+
     def get_name(self) -> str:
         raise TouchedError
 
@@ -446,8 +509,9 @@ class PrivateTask(asyncio.Task[Any]):
 
 
 def test_no_code_of_the_program_runs(loop_thread: Any) -> None:
-    async def waits(held: object) -> None:
-        await forever()
+    async def waits(held: Any) -> None:
+        with held:
+            await forever()
 
     async def waits_for(task: Any) -> None:
         await task
@@ -459,3 +523,4 @@ def test_no_code_of_the_program_runs(loop_thread: Any) -> None:
     first, second = loop_thread.call(start)
     assert functions(chain(first())) == ["waits", "forever", "Event.wait"]
     assert str(describe(chain(second()))).startswith("task 'Task-")
+    assert list(map(type_name, map(type, entered(links(first())[0])))) == ["Untouchable"]

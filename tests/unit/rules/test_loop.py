@@ -84,6 +84,15 @@ def test_a_pause_that_stops_two_loops_is_told_once() -> None:
     assert found.evidence["gc_s"] == pytest.approx(8.0)
 
 
+@pytest.mark.parametrize("most_stalled", ["main", "worker"])
+def test_of_loops_that_lost_as_much_it_is_told_that_which_was_stopped_most(most_stalled: str) -> None:
+    names = {"main", "worker"}
+    [other] = names - {most_stalled}
+    stalls = [*[stall("gc", 0.3, loop_name=most_stalled)] * 3, stall("gc", 0.3, loop_name=other)]
+    points = collected(*[0.3] * 3) | collected(*[0.3] * 3, name="worker")
+    assert [one.count for one in symptoms(points, stalls=stalls)] == [3]
+
+
 @pytest.mark.parametrize(("queued", "severity"), [(0.0, ["critical"]), (4.0, ["critical"]), (6.4, [])])
 def test_what_a_pause_lasted_for_want_of_a_cpu_is_not_the_collectors(
     queued: float, severity: list[str]

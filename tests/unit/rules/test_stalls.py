@@ -294,6 +294,12 @@ def test_a_stopped_process_is_told_once_for_all_its_loops() -> None:
     assert (found.key, found.severity) == ((), "warning")
 
 
+def test_a_loop_that_was_stopped_for_longest_but_once_hides_no_other() -> None:
+    """A loop that has ended since was not there for the others."""
+    [found] = symptoms(stall("suspended", 0.9, loop_name="worker"), *[stall("suspended", 0.2)] * 3)
+    assert (found.rule, found.count) == ("LW108", 3)
+
+
 def test_short_imports_are_no_finding() -> None:
     assert symptoms(*[stall(evidence={"importing": 1.0})] * 4) == []
 
