@@ -191,6 +191,12 @@ def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         return int(server.getsockname()[1])
 
 
+def stop(child: subprocess.Popen[str]) -> None:
+    """Have it stand still, and wait until it does."""
+    child.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="workers meet on Linux")
 class TestSiblings:
     """Processes that share a port."""
@@ -263,7 +269,7 @@ class TestSiblings:
     ) -> None:
         service, sibling = serve(port), start()
         self.shown(service, {os.getpid(), sibling.pid})
-        sibling.send_signal(signal.SIGSTOP)
+        stop(sibling)
         text = self.get(service)[1].decode()
         assert f'loopwatch_worker_up{{process_pid="{sibling.pid}"}} 0.0' in text
         assert f'loopwatch_worker_up{{process_pid="{os.getpid()}"}} 1.0' in text
@@ -288,7 +294,7 @@ class TestSiblings:
     ) -> None:
         service, sibling = serve(port), start()
         self.shown(service, {os.getpid(), sibling.pid})
-        sibling.send_signal(signal.SIGSTOP)
+        stop(sibling)
         for pid, status, said in (
             (sibling.pid, 504, "does not answer"),
             (1, 404, str(os.getpid())),
