@@ -45,17 +45,12 @@ def _starved(view: View) -> Iterator[Symptom]:
     for short in slow_lately(view):
         pool = short.pool
         if pool.kind in KINDS and pool.max is not None and (pool.kind, pool.label) not in told:
-            yield Symptom(
-                rule="LW306",
-                key=(pool.kind, pool.label),
-                severity="warning",
-                faint=True,
-                summary=f"all {pool.max} {_workers(short)} were at work now and then: {short.lately}; "
+            yield short.faint(
+                "LW306",
+                f"all {pool.max} {_workers(short)} were at work now and then: {short.lately}; "
                 f"right now {short.used} are, and {callers(short.pending)} wait",
-                evidence=short.evidence,
-                fix=_remedy(short, (pool.kind, pool.label) == DEFAULT),
-                count=max(1, short.slow),
-                because=_root(view, short),
+                _remedy(short, (pool.kind, pool.label) == DEFAULT),
+                _root(view, short),
             )
 
 

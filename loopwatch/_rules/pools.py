@@ -54,17 +54,12 @@ def _saturated(view: View) -> Iterator[Symptom]:
     for short in slow_lately(view):
         pool = short.pool
         if pool.kind not in EXECUTORS and (pool.kind, pool.label) not in told:
-            yield Symptom(
-                rule="LW301",
-                key=(pool.kind, pool.label),
-                severity="warning",
-                faint=True,
-                summary=f"{named(pool)} was full now and then: {short.lately}; right now {short.used} "
+            yield short.faint(
+                "LW301",
+                f"{named(pool)} was full now and then: {short.lately}; right now {short.used} "
                 f"connections are in use, and {callers(short.pending)} wait",
-                evidence=short.evidence,
-                fix=_more(short),
-                count=max(1, short.slow),
-                because=_root(view, short),
+                _more(short),
+                _root(view, short),
             )
 
 

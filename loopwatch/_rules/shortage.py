@@ -10,7 +10,7 @@ from loopwatch._records import Borrower, Pool
 from loopwatch.facts import BUCKETS, NOBODY, OTHER
 
 from .libraries import JOB_RUNNERS, Waits, library_of
-from .rule import STAYS, View
+from .rule import STAYS, Symptom, View
 from .stand import stands
 from .words import place, span
 
@@ -73,6 +73,20 @@ class Shortage:
         """How many have waited for long, in words."""
         p99 = f", {p99_of(self.wait_p99)}" if self.wait_p99 is not None else ""
         return f"{callers(self.slow)} waited for more than {span(SLOW)} in the last minute{p99}"
+
+    def faint(self, rule: str, summary: str, fix: str, because: str | None) -> Symptom:
+        """Make of it what keeps a finding, and begins none."""
+        return Symptom(
+            rule=rule,
+            key=(self.pool.kind, self.pool.label),
+            severity="warning",
+            faint=True,
+            summary=summary,
+            evidence=self.evidence,
+            fix=fix,
+            count=max(1, self.slow),
+            because=because,
+        )
 
     @property
     def longest(self) -> Borrower | None:
