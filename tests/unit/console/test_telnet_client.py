@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -15,6 +16,38 @@ from loopwatch._console import client
 from loopwatch._console.client import Client
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a pair of UNIX sockets")
+
+
+def arrivals(reads: int, cost: Callable[[], float], charged: Callable[[], float]) -> list[float]:
+    """Send as much as takes so many reads, and return when each came."""
+    arrived: list[float] = []
+
+    async def nothing(connected: Client) -> None:
+        raise AssertionError("no terminal was named")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        with ours, theirs, create_pipe_input() as keys:
+            clock = Clock(monotonic=SYSTEM.monotonic, thread_cpu=cost)
+            served = Client(ours, keys, nothing, clock, charged, asyncio.Lock())
+            taken = served.feed
+
+            def feed(data: bytes) -> None:
+                arrived.append(loop.time())
+                taken(data)
+
+            served.feed = feed  # type: ignore[method-assign]
+            running = asyncio.create_task(served.run_application())
+            theirs.sendall(b"\0" * client.READ * reads)
+            while len(arrived) < reads:
+                await asyncio.sleep(0.01)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(main())
+    return arrived
 
 
 def test_reading_rests_for_nine_times_what_it_cost() -> None:
@@ -31,34 +64,7 @@ def test_reading_rests_for_nine_times_what_it_cost() -> None:
         costs.append(spent)
         return 0.0
 
-    async def nothing(connected: Client) -> None:
-        raise AssertionError("no terminal was named")
-
-    async def main() -> list[float]:
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        arrived: list[float] = []
-        with ours, theirs, create_pipe_input() as keys:
-            clock = Clock(monotonic=SYSTEM.monotonic, thread_cpu=cost)
-            served = Client(ours, keys, nothing, clock, charged, asyncio.Lock())
-            taken = served.feed
-
-            def feed(data: bytes) -> None:
-                arrived.append(loop.time())
-                taken(data)
-
-            served.feed = feed  # type: ignore[method-assign]
-            running = asyncio.create_task(served.run_application())
-            theirs.sendall(b"\0" * client.READ * 4)
-            while len(arrived) < 4:
-                await asyncio.sleep(0.01)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-        return arrived
-
-    arrived = asyncio.run(main())
-    apart = [later - earlier for earlier, later in pairwise(arrived)]
+    apart = [later - earlier for earlier, later in pairwise(arrivals(4, cost, charged))]
     assert min(apart) > 0.2
     assert len(costs) >= 3
 
@@ -66,34 +72,7 @@ def test_reading_rests_for_nine_times_what_it_cost() -> None:
 def test_reading_rests_for_as_long_as_it_is_told_to() -> None:
     """What one read costs is cheap, but others have spent all that there is."""
     told = iter([0.3, 0.0, 0.3])
-
-    async def nothing(connected: Client) -> None:
-        raise AssertionError("no terminal was named")
-
-    async def main() -> list[float]:
-        loop = asyncio.get_running_loop()
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        arrived: list[float] = []
-        with ours, theirs, create_pipe_input() as keys:
-            clock = Clock(monotonic=SYSTEM.monotonic, thread_cpu=lambda: 0.0)
-            served = Client(ours, keys, nothing, clock, lambda: next(told, 0.0), asyncio.Lock())
-            taken = served.feed
-
-            def feed(data: bytes) -> None:
-                arrived.append(loop.time())
-                taken(data)
-
-            served.feed = feed  # type: ignore[method-assign]
-            running = asyncio.create_task(served.run_application())
-            theirs.sendall(b"\0" * client.READ * 2)
-            while len(arrived) < 2:
-                await asyncio.sleep(0.01)
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
-        return arrived
-
-    first, second = asyncio.run(main())
+    first, second = arrivals(2, lambda: 0.0, lambda: next(told, 0.0))
     assert second - first >= 0.29
 
 
