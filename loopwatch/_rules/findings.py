@@ -32,7 +32,7 @@ COMPONENT = "rules"
 """What failures of rules are counted under."""
 SHARE = 0.002
 """Of a core, that the watchdog's looks may use. One takes some 0.4 ms in an idle process, as with 100,000
-tasks, and 2 ms more with as many stalls and losses as are kept."""
+tasks, and 2 ms more with as many stalls and losses as are kept; 6 ms, if each stall has another culprit."""
 
 
 class Findings:
