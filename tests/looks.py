@@ -36,7 +36,7 @@ def empty(at: float) -> Snapshot:
 def symptoms(now: Snapshot, before: Snapshot | None = None, rules: Sequence[Rule] = RULES) -> list[Symptom]:
     """Return what all rules see and would tell, in the first minute if no earlier snapshot is given."""
     view = View(now, before or empty(now.taken_at - 60.0))
-    found = [symptom for rule in rules for symptom in rule.look(view)]
+    found = [symptom.written() for rule in rules for symptom in rule.look(view)]
     severities = get_args(Severity)
     for symptom in found:
         rule = next(rule for rule in rules if rule.id == symptom.rule)

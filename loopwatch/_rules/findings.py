@@ -23,8 +23,8 @@ from loopwatch._store.outbox import Outbox
 from .course import EVERY
 from .history import History
 from .ranking import ranked
-from .rule import Rule, Symptom, View
-from .sightings import Sightings
+from .rule import Rule, View
+from .sightings import Key, Sightings
 from .silence import Silence
 from .telling import Telling
 
@@ -32,7 +32,7 @@ COMPONENT = "rules"
 """What failures of rules are counted under."""
 SHARE = 0.002
 """Of a core, that the watchdog's looks may use. One takes some 0.4 ms in an idle process, as with 100,000
-tasks, and 2 ms more with as many stalls and losses as are kept; 6 ms, if each stall has another culprit."""
+tasks, and 2 ms more with as many stalls and losses as are kept, whatever their culprits."""
 
 
 class Findings:
@@ -97,14 +97,14 @@ class Findings:
     def _look(self, snapshot: Snapshot) -> None:
         now, wall = self._clock.monotonic(), snapshot.taken_at
         view = View(snapshot, self._history.before(snapshot, now))
-        changes: dict[tuple[str, tuple[str, ...]], FindingChange] = {}
+        changes: dict[tuple[str, Key], FindingChange] = {}
         over: list[Found] = []
         for sightings in self._sightings.copy():
-            symptoms = self._asked(sightings.rule, view)
-            if symptoms is None:
+            seen = self._asked(sightings, view, now, wall)
+            if seen is None:
                 self._sightings.remove(sightings)
                 continue
-            for key, change in sightings.take(symptoms, now, wall).items():
+            for key, change in seen.items():
                 changes[sightings.rule.id, key] = change
                 if change == "over":
                     if sightings.raised(key):
@@ -115,10 +115,14 @@ class Findings:
         changed = [(one, changes.get((one.rule, one.key))) for one in self._held]
         self._telling.tell([Found(one, change, wall) for one, change in changed if change is not None], over)
 
-    def _asked(self, rule: Rule, view: View) -> list[Symptom] | None:
-        """Return what a rule sees; None if it fails: it is not asked again."""
+    def _asked(
+        self, sightings: Sightings, view: View, now: float, wall: float
+    ) -> dict[Key, FindingChange] | None:
+        """Return what has changed of what a rule sees; None if it fails: it is not asked again."""
+        rule = sightings.rule
         try:
-            return [symptom for symptom in rule.look(view) if not self._silence.covers(symptom)]
+            heard = [symptom for symptom in rule.look(view) if not self._silence.covers(symptom)]
+            return sightings.take(heard, now, wall)
         except Exception as error:  # noqa: BLE001 - counted; the other rules are still asked
             self._journal.failure(COMPONENT, error)
             self._telling.switched_off(rule, error)

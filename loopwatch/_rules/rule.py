@@ -41,6 +41,21 @@ class Symptom:
     """The id of the rule that names the cause, when the evidence shows that this one follows from it
     (``roots.blocked_by``). Only told while that rule has a finding, too."""
 
+    def written(self) -> Symptom:
+        """Return it: it is in words."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A symptom that is put in words only if it is told, where there may be many of which few are."""
+
+    rule: str
+    key: tuple[str, ...]
+    faint: bool
+    written: Callable[[], Symptom]
+    """Puts it in words. To be called before the next look, or not at all: it holds what was seen."""
+
 
 @dataclass(frozen=True, slots=True)
 class View:
@@ -85,7 +100,7 @@ class Rule:
     """A few words: the heading of its page."""
     severity: Severity
     """The highest that its symptoms have."""
-    look: Callable[[View], Iterable[Symptom]]
+    look: Callable[[View], Iterable[Symptom | Outline]]
     """Names the symptoms there are. It formats no more than those, since it is called every few seconds."""
     looks: int = 2
     """Looks in a row that have to see a symptom before it is told; 1 where one is proof."""

@@ -8,7 +8,7 @@ from loopwatch._events import FindingChange
 from loopwatch._records import Finding
 
 from .course import Course
-from .rule import Rule, Symptom
+from .rule import Outline, Rule, Symptom
 
 NAMED = 10
 """Things of which one rule may tell; of further ones there is the number."""
@@ -24,10 +24,13 @@ class Sightings:
         self._courses: dict[Key, Course] = {}
         self._more = 0
 
-    def take(self, symptoms: Iterable[Symptom], now: float, wall: float) -> dict[Key, FindingChange]:
+    def take(
+        self, symptoms: Iterable[Symptom | Outline], now: float, wall: float
+    ) -> dict[Key, FindingChange]:
         """Go on with what is known and what is new; return which of it has changed, and how.
 
-        A rule names first what matters most: that is told if there is no room for all.
+        A rule names first what matters most: that is told if there is no room for all. Nothing else is put
+        in words. Raises what that does.
         """
         seen = {symptom.key: symptom for symptom in symptoms}
         changes: dict[Key, FindingChange | None] = {}
@@ -36,12 +39,13 @@ class Sightings:
             if symptom is None or (symptom.faint and not course.raised):
                 changes[key] = course.miss(now)
             else:
-                changes[key] = course.see(symptom, now, wall)
+                changes[key] = course.see(symptom.written(), now, wall)
         seen = {key: symptom for key, symptom in seen.items() if not symptom.faint}
         for key, symptom in seen.items():
             if len(self._courses) < NAMED:
-                self._courses[key] = course = Course(self.rule, symptom, wall)
-                changes[key] = course.see(symptom, now, wall)
+                written = symptom.written()
+                self._courses[key] = course = Course(self.rule, written, wall)
+                changes[key] = course.see(written, now, wall)
         self._more = sum(key not in self._courses for key in seen)
         return {key: change for key, change in changes.items() if change is not None}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from .rule import Rule, Symptom
+from .rule import Outline, Rule, Symptom
 
 
 class Silence:
@@ -21,7 +21,7 @@ class Silence:
         """Return the rules that are not ignored as a whole."""
         return tuple(rule for rule in rules if rule.id not in self._rules)
 
-    def covers(self, symptom: Symptom) -> bool:
+    def covers(self, symptom: Symptom | Outline) -> bool:
         """Whether one of the names in the key of ``symptom`` is ignored with its rule, or allowed."""
         patterns = [pattern for rule, pattern in self._patterns if rule == symptom.rule]
         return any(

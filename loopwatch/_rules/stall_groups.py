@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from loopwatch._records import Severity, Stall
 from loopwatch.facts import NOBODY
 
-from .rule import STAYS, WINDOW, Symptom, View
+from .rule import STAYS, WINDOW, Outline, Symptom, View
 from .words import period, span, times
 
 MANY = 3
@@ -121,6 +122,10 @@ class Group:
         how_long = f"for {span(self.worst)}" if self.count == 1 else f"worst {span(self.worst)}"
         how_often = f"{times(self.count)} {period(self.seconds)}, {how_long}"
         return how_often + (going_on if self.last.in_progress else "")
+
+    def outline(self, rule: str, written: Callable[[Group], Symptom]) -> Outline:
+        """Make of them what a rule sees, to be put in words by ``written``: of culprits there may be many."""
+        return Outline(rule, self.key, not self.told, partial(written, self))
 
     def symptom(self, rule: str, summary: str, fix: str) -> Symptom:
         """Make of them what a rule sees."""

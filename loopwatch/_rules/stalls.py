@@ -9,8 +9,8 @@ from loopwatch._records import Cause, Stall
 
 from .remedies import relief, remedy
 from .roots import QUEUED, starved_for
-from .rule import STAYS, Rule, Symptom, View
-from .stall_groups import HELD, LONG, by_culprit, by_loop, groups
+from .rule import STAYS, Outline, Rule, Symptom, View
+from .stall_groups import HELD, LONG, Group, by_culprit, by_loop, groups
 from .words import period, place, span
 
 COMPUTED = 0.1
@@ -62,28 +62,36 @@ def loop_of(name: str) -> str:
     return "the event loop" if name == "main" else f"the event loop {name!r}"
 
 
-def _computing(view: View) -> Iterator[Symptom]:
+def _computing(view: View) -> Iterator[Outline]:
     for group in groups(view, by_culprit, _computed):
-        held = group.held_the_gil
-        yield group.symptom(
-            "LW101",
-            f"{_who(group.last)} blocked {loop_of(group.last.loop_name)} {group.how_often}"
-            f"{', while holding the GIL' if held else ''}",
-            fix=relief(group.last, held),
-        )
+        yield group.outline("LW101", _blocked)
 
 
-def _waiting(view: View) -> Iterator[Symptom]:
+def _blocked(group: Group) -> Symptom:
+    held = group.held_the_gil
+    return group.symptom(
+        "LW101",
+        f"{_who(group.last)} blocked {loop_of(group.last.loop_name)} {group.how_often}"
+        f"{', while holding the GIL' if held else ''}",
+        fix=relief(group.last, held),
+    )
+
+
+def _waiting(view: View) -> Iterator[Outline]:
     for group in groups(view, by_culprit, _because_of("blocking")):
-        held = group.held_the_gil
-        yield group.symptom(
-            "LW102",
-            f"{_who(group.last)} made {loop_of(group.last.loop_name)} wait {group.how_often}"
-            f"{', while holding the GIL' if held else ''}",
-            fix="call it in a process pool: a thread does not help, it waits without letting go of the GIL"
-            if held
-            else remedy(group.last),
-        )
+        yield group.outline("LW102", _made_wait)
+
+
+def _made_wait(group: Group) -> Symptom:
+    held = group.held_the_gil
+    return group.symptom(
+        "LW102",
+        f"{_who(group.last)} made {loop_of(group.last.loop_name)} wait {group.how_often}"
+        f"{', while holding the GIL' if held else ''}",
+        fix="call it in a process pool: a thread does not help, it waits without letting go of the GIL"
+        if held
+        else remedy(group.last),
+    )
 
 
 def _flooded(view: View) -> Iterator[Symptom]:
@@ -101,14 +109,18 @@ def _flooded(view: View) -> Iterator[Symptom]:
         yield replace(symptom, evidence={**symptom.evidence, "ready_callbacks": ready}) if ready else symptom
 
 
-def _gil(view: View) -> Iterator[Symptom]:
+def _gil(view: View) -> Iterator[Outline]:
     for group in groups(view, by_culprit, _because_of("gil")):
-        yield group.symptom(
-            "LW106",
-            f"{_who(group.last)}, in another thread, held the GIL, and kept "
-            f"{loop_of(group.last.loop_name)} from running {group.how_often}",
-            fix="move it to a process pool: in a thread it stops the loop all the same",
-        )
+        yield group.outline("LW106", _held_the_gil)
+
+
+def _held_the_gil(group: Group) -> Symptom:
+    return group.symptom(
+        "LW106",
+        f"{_who(group.last)}, in another thread, held the GIL, and kept "
+        f"{loop_of(group.last.loop_name)} from running {group.how_often}",
+        fix="move it to a process pool: in a thread it stops the loop all the same",
+    )
 
 
 def _starved(view: View) -> Iterator[Symptom]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from loopwatch._pace import BURST
 from loopwatch._rules.course import APART, EVERY
 from loopwatch._rules.findings import COMPONENT, SHARE, Findings
 from loopwatch._rules.history import STEP
-from loopwatch._rules.rule import BY_FUNCTION, WINDOW, Rule, Symptom, View
+from loopwatch._rules.rule import BY_FUNCTION, WINDOW, Outline, Rule, Symptom, View
 from loopwatch._rules.sightings import NAMED
 from loopwatch._settings import Settings
 from loopwatch._store.outbox import Outbox
@@ -283,6 +284,46 @@ def test_a_rule_that_fails_is_switched_off_and_the_others_go_on(caplog: pytest.L
     assert asked == 1
     assert table.journal.failures() == {COMPONENT: 1}
     assert "loopwatch: rule LW201 (Breaks) is switched off, it failed: ZeroDivisionError()" in caplog.messages
+
+
+def test_only_what_is_told_is_put_in_words(caplog: pytest.LogCaptureFixture) -> None:
+    written: list[str] = []
+
+    def write(name: str) -> Symptom:
+        written.append(name)
+        if name == "app.broken":
+            raise ZeroDivisionError
+        return symptom("LW101", name)
+
+    def look(view: View) -> Iterator[Outline]:
+        for name, faint in there.items():
+            yield Outline("LW101", (name,), faint, functools.partial(write, name))
+
+    table = Table()
+    rule = Rule("LW101", "Many", "critical", look, 1, CALM)
+    table.findings = Findings([rule], Settings(), table.outbox, table.fake.clock, table.journal)
+    names = [f"app.f{number}" for number in range(256)]
+    there = {**dict.fromkeys(names[:100], True), **dict.fromkeys(names[100:], False)}
+    found = table.look()
+    assert [one.key for one in found] == [(name,) for name in names[100 : 100 + NAMED]]
+    assert sum(one.more for one in found) == 156 - NAMED
+    assert written == names[100 : 100 + NAMED]
+
+    written.clear()
+    there = {**dict.fromkeys(names[:100], True), names[100]: True}  # faint, but a finding that goes on
+    table.fake.advance(EVERY)
+    assert len(table.look()) == NAMED
+    assert written == [names[100]]
+
+    there = {"app.f200": True}
+    table.fake.advance(CALM)
+    assert table.look() == ()
+    there = {"app.broken": False, "app.f0": False}
+    assert table.look() == ()
+    assert table.look() == ()
+    assert written == [names[100], "app.broken"]
+    assert table.journal.failures() == {COMPONENT: 1}
+    assert "loopwatch: rule LW101 (Many) is switched off, it failed: ZeroDivisionError()" in caplog.messages
 
 
 def test_whatever_fails_there_is_a_snapshot(monkeypatch: pytest.MonkeyPatch) -> None:
