@@ -204,7 +204,7 @@ class Engine(Parts):
         self._started = False
         self._pauses.running_since = None  # a thread that collected does not run here
         kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
-        counted = self._unawaited.dropped, JOBS, self._drains
+        counted = self._unawaited.dropped, JOBS, self._drains, self._unread
         told = self._report, self._losses, self._pool_pace, self._saturation, self._findings, self._outbox
         for each in (*kept, *counted, *told, self.pressure):
             each.clear()

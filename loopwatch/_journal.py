@@ -71,8 +71,10 @@ class Journal:
             self._lines.put(written)
             written.wait(timeout)
 
-    def failure(self, component: str, error: BaseException) -> None:
+    def failure(self, component: str, error: BaseException, of: str = "") -> None:
         """Count a failure of our own part ``component``; tell of its first one, with the traceback.
+
+        ``of`` says of what, at once: it is no text of the program's.
 
         Two threads failing in one component at the same instant may count as one: accepted, since a lock
         here could be taken on the loop thread.
@@ -81,9 +83,10 @@ class Journal:
         if self._failed[component] == 1:
             self.say(
                 logging.ERROR,
-                "loopwatch: %s failed; the program is not affected, and further failures of this part are "
+                "loopwatch: %s%s failed; the program is not affected, and further failures of this part are "
                 "only counted (loopwatch_internal_errors_total).\n%s",
                 component,
+                of,
                 "".join(traceback.format_exception(error)).rstrip(),
             )
 

@@ -41,6 +41,7 @@ from ._store.outbox import Outbox
 from ._store.pauses import Pauses
 from ._store.pools import Pools
 from ._store.stall_log import StallLog
+from ._store.unread import Unread
 from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
 from ._watchdog.hold_dump import HoldDump
@@ -64,6 +65,7 @@ class Parts:
         self._clock = clock
         self._journal = Journal(clock)
         self._contexts = ContextReader(self._journal)
+        self._unread = Unread(self._journal)
         self._pauses = Pauses()
         self._states = LoopStates(self._pauses)
         self._stall_log, self._lost_log = StallLog(), LostLog()
@@ -82,7 +84,7 @@ class Parts:
         self._unawaited = UnawaitedProbe(contexts, journal)
         self._handovers = HandOverProbe(contexts, self._lost_contexts, journal)
         self._attach = Attach(self._states, self.settings, contexts, clock, journal, host)
-        self._gc = GcProbe(self._states, self._pauses, clock, journal)
+        self._gc = GcProbe(self._states, self._pauses, clock, journal, self._unread)
         self._hub = Hub(READERS, self._pools, self._owner.of, clock, journal)
         self._probes: dict[str, Probe] = {
             "gc": self._gc,
@@ -113,8 +115,8 @@ class Parts:
         self._lost_tasks = LostTasks(
             self._states, self._unawaited.dropped, self._lost_contexts, owner, self._losses.tell
         )
-        self._found = Found(contexts, self._lost_log, self._losses)
-        leaks = LeakFinder(self._states, self._found, clock)
+        self._found = Found(contexts, self._lost_log, self._losses, self._unread)
+        self._leaks = LeakFinder(self._states, self._found, clock, self._unread)
         self._pool_pace = Pace(clock)
         pools, hub, outbox, pace = self._pools, self._hub, self._outbox, self._pool_pace
         overdue = Overdue(pools, hub, contexts, settings.hold_threshold, pace.admit, outbox, clock, journal)
@@ -137,7 +139,7 @@ class Parts:
                 self._handovers.refresh,
                 self._gc.check,
                 self._lost_tasks.collect,
-                leaks.look,
+                self._leaks.look,
                 overdue.look,
                 self._saturation.look,
                 self.pressure.look,
@@ -149,7 +151,7 @@ class Parts:
     def _build_reader(self) -> None:
         """Build what tells of all that."""
         states, clock = self._states, self._clock
-        self._census = TaskCensus(states, self._contexts, clock)
+        self._census = TaskCensus(states, self._contexts, clock, self._unread)
         self.reader = Reader(
             self.settings.service_name,
             clock,

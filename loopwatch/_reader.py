@@ -17,7 +17,6 @@ from ._collectors.losses import Losses
 from ._collectors.pools.census import PoolCensus
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
-from ._collectors.waits import waits
 from ._document import Document, Process
 from ._journal import Journal
 from ._measures import Measure, Point
@@ -170,4 +169,4 @@ class Reader:
 
     def waits(self, limit: int) -> tuple[Waiting, ...]:
         """Return who waits for locks and their like, among up to ``limit`` live tasks; most first."""
-        return self._said(waits, self._tasks.live(limit))
+        return self._said(self._tasks.waits, limit)

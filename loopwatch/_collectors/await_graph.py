@@ -17,6 +17,7 @@ from loopwatch._internals.dependencies import lock_awaited, needs, owner_recorde
 from loopwatch._internals.futures import is_pending, name_of, waiter_of
 from loopwatch._internals.links import Link, code_of, links
 from loopwatch._internals.managers import locks_held, locks_maybe_held, timed
+from loopwatch._store.unread import Unread
 
 from .deadlocks import cycles_in, stuck_in
 
@@ -63,30 +64,34 @@ class _Reading:
         return waiter_of(self.task) is self.awaited and is_pending(self.awaited)
 
 
-def await_graph(tasks: Iterable[Any], *, beyond: bool = True) -> AwaitGraph:
+def await_graph(tasks: Iterable[Any], unread: Unread, *, beyond: bool = True) -> AwaitGraph:
     """Return the graph of these pending tasks, of one loop or several, and ``beyond`` of those they wait for.
 
-    Without, whoever is not among them counts as one who waits for nobody.
+    Without, whoever is not among them counts as one who waits for nobody; as does who cannot be read.
     """
     readings: dict[int, _Reading] = {}
     waiting = list(tasks)
     for task in waiting:  # which grows
-        if id(task) not in readings:
-            reading = readings[id(task)] = _Reading(task, *links(task))
-            needed = _read_needs(reading)
+        if id(task) not in readings and (found := unread.read(_read, task)) is not None:
+            readings[id(task)], needed = found
             waiting += needed if beyond else ()
-    _add_lock_owners(readings.values())
+    _add_lock_owners(readings.values(), unread)
     edges = {key: reading.needs for key, reading in readings.items() if reading.needs}
     any_of = frozenset(key for key, reading in readings.items() if reading.any_of)
     stuck = stuck_in(edges, any_of)
-    return AwaitGraph(edges, any_of, tuple(_deadlocks(readings, edges, stuck)), frozenset(stuck))
+    return AwaitGraph(edges, any_of, tuple(_deadlocks(readings, edges, stuck, unread)), frozenset(stuck))
 
 
 def may_be_stuck(task: Any) -> bool:
     """Whether a task waits for tasks or for a lock, however long that takes: the others need no look."""
-    reading = _Reading(task, *links(task))
-    _read_needs(reading)
+    reading, _ = _read(task)
     return bool(reading.needs) or reading.lock is not None
+
+
+def _read(task: Any) -> tuple[_Reading, tuple[Any, ...]]:
+    """Return a task as found, and the tasks among what it waits for."""
+    reading = _Reading(task, *links(task))
+    return reading, _read_needs(reading)
 
 
 def _read_needs(reading: _Reading) -> tuple[Any, ...]:
@@ -104,7 +109,7 @@ def _read_needs(reading: _Reading) -> tuple[Any, ...]:
     return found.tasks
 
 
-def _add_lock_owners(readings: Collection[_Reading]) -> None:
+def _add_lock_owners(readings: Collection[_Reading], unread: Unread) -> None:
     """Let those that wait for a lock wait for its owner, where just one task is seen to own it.
 
     And no other may have taken it by hand: then the owner may have let go of it that way as well.
@@ -115,11 +120,7 @@ def _add_lock_owners(readings: Collection[_Reading]) -> None:
     if not owners:
         return
     for reading in readings:
-        for lock in locks_held(reading.links):
-            owners.get(id(lock), set()).add(id(reading.task))
-        for lock in locks_maybe_held(reading.links):
-            if lock is not reading.lock:
-                perhaps.get(id(lock), set()).add(id(reading.task))
+        unread.read(_add_owned, reading.task, reading, owners, perhaps)
     for reading in waiting:
         recorded = owner_recorded(reading.lock)
         known = owners[id(reading.lock)] if recorded is None else {id(recorded)}
@@ -127,21 +128,40 @@ def _add_lock_owners(readings: Collection[_Reading]) -> None:
             reading.needs = tuple(known)
 
 
+def _add_owned(
+    task: Any, reading: _Reading, owners: dict[int, set[int]], perhaps: dict[int, set[int]]
+) -> None:
+    for lock in locks_held(reading.links):
+        owners.get(id(lock), set()).add(id(task))
+    for lock in locks_maybe_held(reading.links):
+        if lock is not reading.lock:
+            perhaps.get(id(lock), set()).add(id(task))
+
+
 def _deadlocks(
-    readings: Mapping[int, _Reading], edges: Mapping[int, tuple[int, ...]], stuck: AbstractSet[int]
+    readings: Mapping[int, _Reading],
+    edges: Mapping[int, tuple[int, ...]],
+    stuck: AbstractSet[int],
+    unread: Unread,
 ) -> Iterator[tuple[Waiter, ...]]:
     """Tell the cycles whose tasks have all stood still since they were read, one after the other."""
     for cycle in cycles_in(edges, stuck):
         found = [readings[key] for key in cycle]
         if all(reading.stands() for reading in found):
             following = (*found[1:], found[0])
-            yield tuple(_waiter(reading, other.task) for reading, other in zip(found, following, strict=True))
+            waiters = [
+                unread.read(_waiter, reading.task, reading, other.task)
+                for reading, other in zip(found, following, strict=True)
+            ]
+            known = tuple(waiter for waiter in waiters if waiter is not None)
+            if len(known) == len(found):
+                yield known
 
 
-def _waiter(reading: _Reading, needed: Any) -> Waiter:
-    waiting_on = describe(chain(reading.task)) or "unknown"
+def _waiter(task: Any, reading: _Reading, needed: Any) -> Waiter:
+    waiting_on = describe(chain(task)) or "unknown"
     if reading.lock is not None:
         waiting_on = f"{waiting_on}, held by {task_text(needed)}"
     elif not waiting_on.startswith("task "):
         waiting_on = f"{waiting_on}, with {task_text(needed)}"
-    return Waiter(id(reading.task), name_of(reading.task), code_of(reading.links[0]).co_qualname, waiting_on)
+    return Waiter(id(task), name_of(task), code_of(reading.links[0]).co_qualname, waiting_on)

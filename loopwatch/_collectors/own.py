@@ -27,6 +27,7 @@ COMPONENTS = (
     "rules",
     "show",
     "signals",
+    "task_reading",
     "tasks",
     "telnet",
     "unawaited",

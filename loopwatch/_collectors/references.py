@@ -33,7 +33,7 @@ from loopwatch._internals.futures import is_future, is_pending, is_task, loop_of
 from loopwatch._internals.links import links
 from loopwatch._internals.timers import is_timer, sleeps, timers
 from loopwatch._store.jobs import JOBS
-from loopwatch._store.tasks import LiveTask
+from loopwatch._store.tasks import LiveTask, OwnRef
 
 from .keepers import contains, crowds, is_collection, known_collections
 from .subgraph import CONTAINERS, Subgraph, referents
@@ -99,12 +99,6 @@ class Prover:
             self._behind_timers[id(loop)] = _tasks_behind(timers(loop))
         behind = self._behind_timers[id(loop)]
         return behind is None or id(task) in behind
-
-
-class OwnRef(ReferenceType[Any]):
-    """A weak reference of ours: nobody else gets hold of anything by it."""
-
-    __slots__ = ()
 
 
 class _Look:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from types import CoroutineType
 from typing import Any
 
 from loopwatch._clock import Clock, nanoseconds
@@ -16,20 +16,22 @@ from loopwatch._context.reader import ContextReader
 from loopwatch._document import TaskSite
 from loopwatch._internals.await_chain import Chain, chain, describe
 from loopwatch._internals.dependencies import needs
-from loopwatch._internals.futures import coroutine_of, name_of
-from loopwatch._internals.tasks import function_of, unretrieved
+from loopwatch._internals.futures import coroutine_of, is_done, living, name_of
+from loopwatch._internals.tasks import function_of, tasks_known, unretrieved
 from loopwatch._measures import Distribution, Measure
 from loopwatch._places import shape
-from loopwatch._records import Task
+from loopwatch._records import Task, Waiting
 from loopwatch._store.cells import TopTotals
 from loopwatch._store.daemons import is_daemon
 from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.sites import Site
 from loopwatch._store.tasks import LiveTask, oldest
+from loopwatch._store.unread import Unread
 from loopwatch.facts import OTHER, TASK_BUCKETS, TOP
 
 from .sites import LOOKED_AT, task_sites
+from .waits import waits
 
 UNRETRIEVED_AFTER = 1.0
 """Seconds an exception may wait for somebody to ask for it before it shows as unretrieved."""
@@ -78,8 +80,9 @@ class Tally:
 class TaskCensus:
     """Reads the tasks of all loops. Any thread but a loop's."""
 
-    def __init__(self, states: LoopStates, contexts: ContextReader, clock: Clock) -> None:
+    def __init__(self, states: LoopStates, contexts: ContextReader, clock: Clock, unread: Unread) -> None:
         self._states = states
+        self._unread = unread
         self._contexts = contexts
         self._clock = clock
         self._strays: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
@@ -122,13 +125,17 @@ class TaskCensus:
     def live(self, limit: int) -> list[Any]:
         """Return up to ``limit`` live tasks of each loop, oldest first. Not to be kept."""
         records = [record for state in self._states.all() for record in oldest(state.tasks.live, limit)]
-        return [task for record in records if (task := record()) is not None and not task.done()]
+        return [task for record in records if (task := living(record)) is not None]
+
+    def waits(self, limit: int) -> tuple[Waiting, ...]:
+        """Return who waits among these for locks and their like, most first."""
+        return waits(self.live(limit), self._unread)
 
     def _ended(self, state: LoopState, now: float, zero: float) -> Iterator[Task]:
         open_errors = {
             (record.started, record.coroutine)
             for record in list(state.tasks.failed.values())
-            if (task := record()) is not None and unretrieved(task)
+            if (task := record()) is not None and self._unread.read(unretrieved, task)
         }
         rows = {id(row): row for row in (*list(state.tasks.failures), *list(state.tasks.ended))}
         for row in rows.values():
@@ -161,21 +168,25 @@ class TaskCensus:
         self, state: LoopState, records: Sequence[LiveTask], now: float, zero: float, limit: int
     ) -> Iterator[Task]:
         for record in records:
-            task = record()
-            if task is not None and not task.done():
-                yield self._of_live(state, record, task, now, zero)
+            task = living(record)
+            if task is not None and (
+                made := self._unread.read(self._of_live, task, state, record, now, zero)
+            ):
+                yield made
         loop = state.loop() if state.loop is not None else None
         known = {record.key for record in records}
         if loop is not None and len(records) < limit:
-            for task in asyncio.all_tasks(loop):  # those made by asyncio.Task() itself
-                if (
-                    id(task) not in known
-                    and id(task) not in state.tasks.live
-                    and (made := self._stray(task, now))
-                ):
-                    yield self._of_live(state, made, task, now, zero)
+            for task in tasks_known(loop):  # those made by asyncio.Task() itself
+                if id(task) not in known and id(task) not in state.tasks.live:
+                    stray = self._unread.read(self._of_stray, task, state, now, zero)
+                    if stray is not None:
+                        yield stray
 
-    def _of_live(self, state: LoopState, record: LiveTask, task: Any, now: float, zero: float) -> Task:
+    def _of_stray(self, task: Any, state: LoopState, now: float, zero: float) -> Task | None:
+        record = self._stray(task, state, now)
+        return None if record is None else self._of_live(task, state, record, now, zero)
+
+    def _of_live(self, task: Any, state: LoopState, record: LiveTask, now: float, zero: float) -> Task:
         found = chain(task)
         context = self._contexts.shape(self._contexts.of_task(task, record.values))
         return Task(
@@ -212,13 +223,18 @@ class TaskCensus:
         ]
         return tuple(nanoseconds(moment) for moment in begun if moment is not None)
 
-    def _stray(self, task: Any, now: float) -> LiveTask | None:
+    def _stray(self, task: Any, state: LoopState, now: float) -> LiveTask | None:
         """Return a record of a task that was not created through the loop: made when it was first seen."""
-        frame = getattr(coroutine_of(task), "cr_frame", None)
-        if frame is None or task.done():
+        coro = coroutine_of(task)
+        frame = getattr(coro, "cr_frame", None)
+        if coro is None or is_done(task) or (frame is None and type(coro) is CoroutineType):
             return None
         record = LiveTask(task)
-        record.site = Site(frame.f_code, 0, frame.f_globals.get("__name__") or "")
+        record.site = (
+            state.tasks.sites.further  # what stands in for a coroutine need not tell where it begins
+            if frame is None
+            else Site(frame.f_code, 0, frame.f_globals.get("__name__") or "")
+        )
         record.key = id(task)
         record.coroutine = function_of(task)
         record.name = record.parent = record.values = record.fall = record.stood = record.lost = None
@@ -270,7 +286,7 @@ class TaskCensus:
         for state in self._states.all():
             for record in oldest(state.tasks.live, 50):
                 task = record()
-                if task is not None and not is_daemon(task):
+                if task is not None and self._unread.read(is_daemon, task) is False:
                     ages.append(now - record.started)
                     break
         return max(ages, default=None)

@@ -15,6 +15,7 @@ from loopwatch._internals.links import links
 from loopwatch._internals.managers import entered
 from loopwatch._places import Place, shape
 from loopwatch._records import Waiting
+from loopwatch._store.unread import Unread
 
 SHOWN = 10
 """Tasks named of each group."""
@@ -33,27 +34,24 @@ class _Group:
     owners: dict[int, Any] = field(default_factory=dict)
 
 
-def waits(tasks: Iterable[Any]) -> tuple[Waiting, ...]:
-    """Return who waits among these tasks, most first. Any thread."""
+def waits(tasks: Iterable[Any], unread: Unread) -> tuple[Waiting, ...]:
+    """Return who waits among these tasks, most first; ``unread`` reads them. Any thread."""
     groups: dict[tuple[str, object, int], _Group] = {}
     wanted: dict[int, list[_Group]] = {}
     waiting: dict[int, int] = {}
     looked_at = list(tasks)
     for task in looked_at:
-        _add(task, groups, wanted, waiting)
+        unread.read(_add, task, groups, wanted, waiting)
     for task in looked_at if wanted else ():
-        for manager in entered(links(task)[0]):
-            if waiting.get(id(task)) != id(manager):  # which is there already while it is being entered
-                for group in wanted.get(id(manager), ()):
-                    group.owners[id(task)] = task
+        unread.read(_add_owned, task, wanted, waiting)
     found = [
         Waiting(
             primitive=primitive,
             site=shape(group.site),
             count=len(group.tasks),
             objects=len(group.objects),
-            tasks=tuple(map(task_text, group.tasks[:SHOWN])),
-            owners=tuple(map(task_text, list(group.owners.values())[:SHOWN])),
+            tasks=_texts(group.tasks, unread),
+            owners=_texts(list(group.owners.values()), unread),
         )
         for (primitive, _, _), group in groups.items()
     ]
@@ -75,9 +73,9 @@ def _add(
     if not outside:
         return
     code, offset, _ = site = outside[-1]
+    primitive = primitive_awaited(stands.links)
     group = groups.setdefault((wait.text, code, offset), _Group(site))
     group.tasks.append(task)
-    primitive = primitive_awaited(stands.links)
     if primitive is not None:
         waiting[id(task)] = id(primitive)
         if id(primitive) not in group.objects:
@@ -85,3 +83,16 @@ def _add(
             wanted.setdefault(id(primitive), []).append(group)
         if (owner := owner_recorded(primitive)) is not None:
             group.owners[id(owner)] = owner
+
+
+def _add_owned(task: Any, wanted: dict[int, list[_Group]], waiting: dict[int, int]) -> None:
+    """Note of which primitives that others wait for a task is the owner."""
+    for manager in entered(links(task)[0]):
+        if waiting.get(id(task)) != id(manager):  # which is there already while it is being entered
+            for group in wanted.get(id(manager), ()):
+                group.owners[id(task)] = task
+
+
+def _texts(tasks: list[Any], unread: Unread) -> tuple[str, ...]:
+    texts = (unread.read(task_text, task) for task in tasks[:SHOWN])
+    return tuple(text for text in texts if text is not None)

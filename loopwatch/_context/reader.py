@@ -13,6 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
+from loopwatch._internals.futures import context_of
 from loopwatch._internals.otel_context import current_span_variable, ids_of
 from loopwatch._internals.tasks import running_loop
 from loopwatch._journal import Journal
@@ -79,7 +80,7 @@ class ContextReader:
         """Read the context of ``task``, or give what was read ``at_creation`` where it cannot be. Cheap."""
         if not READS_TASKS:
             return at_creation
-        return self._read(task.get_context().get)
+        return self._read(context_of(task).get)
 
     def at_creation(self) -> Values | None:
         """Read the current context for a task being created; None where its own can be read later."""

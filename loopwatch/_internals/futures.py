@@ -42,9 +42,19 @@ def _reader(of: type | None, name: str) -> Callable[[Any], Any]:
     def read(future: Any) -> Any:
         if of is not None and issubclass(type(future), of):
             return None if descriptor is None else descriptor.__get__(future)
-        return getattr(future, name, None)
+        return _attribute(future, name)
 
     return read
+
+
+def _attribute(future: Any, name: str) -> Any:
+    """Return an attribute of a future written in Python; of asyncio's, whatever its class makes of that."""
+    if not issubclass(type(future), _FUTURES):
+        return getattr(future, name, None)
+    try:
+        return object.__getattribute__(future, name)
+    except AttributeError:
+        return None
 
 
 coroutine_of = _reader(_C_TASK, "_coro")
@@ -72,12 +82,30 @@ def is_pending(future: Any) -> bool:
     return is_future(future) and bool(_state(future) == "PENDING")
 
 
+def is_done(task: Any) -> bool:
+    """Whether a task is done, or what a factory of the program's made in place of one."""
+    return _state(task) != "PENDING" if is_future(task) else bool(task.done())
+
+
+def living(ref: Callable[[], Any]) -> Any | None:
+    """Return the task that ``ref`` refers to weakly; None if it is done, or no more."""
+    task = ref()
+    return None if task is None or is_done(task) else task
+
+
+def context_of(task: Any) -> Any:
+    """Return the context of a task. From Python 3.12 on."""
+    if _C_TASK is not None and issubclass(type(task), _C_TASK):
+        return _C_TASK.get_context(task)  # type: ignore[attr-defined]  # one of Any's methods
+    return _attribute(task, "_context") if is_task(task) else task.get_context()
+
+
 def name_of(task: Any) -> str | None:
     """Return the name of a task; None if it has none: Python 3.13 calls a task "None" that a factory made."""
     if _C_TASK is not None and issubclass(type(task), _C_TASK):
         name = _C_TASK.get_name(task)  # type: ignore[attr-defined]  # one of Any's methods
     else:
-        name = getattr(task, "_name", "")
+        name = _attribute(task, "_name")
     return name if type(name) is str and name != "None" else None
 
 

@@ -7,12 +7,12 @@ message would not come; the attributes tell the same without marking.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from types import FunctionType
 from typing import Any
 
-from .futures import coroutine_of, name_of
+from .futures import coroutine_of, is_pending, loop_of, name_of
 
 ANYIO_TASK = "TaskHandle._run_coro"
 """The coroutine in which anyio (from 4.14 on) runs what it was given, after which it names the task."""
@@ -31,6 +31,19 @@ current_task: Callable[..., Any] = (
 
 running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 """Returns the loop that runs in the calling thread; None where none does."""
+
+
+_KNOWN = "_scheduled_tasks" if hasattr(asyncio.tasks, "_scheduled_tasks") else "_all_tasks"
+"""Where asyncio has its tasks, weakly: the second before Python 3.12."""
+
+
+def tasks_known(loop: asyncio.AbstractEventLoop) -> list[Any]:
+    """Return the pending tasks of ``loop`` that asyncio knows, also those that do not let it ask them."""
+    try:
+        return list(asyncio.all_tasks(loop))
+    except Exception:  # noqa: BLE001 - it hashes each, and calls methods that a class may have overridden
+        known: Iterable[Any] = getattr(asyncio.tasks, _KNOWN, ())
+        return [task for task in list(known) if is_pending(task) and loop_of(task) is loop]
 
 
 def coroutine_name(coro: object) -> str:

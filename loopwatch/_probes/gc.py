@@ -9,6 +9,7 @@ from loopwatch._journal import Journal
 from loopwatch._store.cells import Histogram
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.pauses import Pauses
+from loopwatch._store.unread import Unread
 
 from .last_look import LastLook
 
@@ -19,9 +20,11 @@ FULL = 2
 class GcProbe:
     """Times collections by ``gc.callbacks``. Collections never overlap, so one start time is enough."""
 
-    def __init__(self, states: LoopStates, pauses: Pauses, clock: Clock, journal: Journal) -> None:
+    def __init__(
+        self, states: LoopStates, pauses: Pauses, clock: Clock, journal: Journal, unread: Unread
+    ) -> None:
         self._states = states
-        self._last_look = LastLook(states)
+        self._last_look = LastLook(states, unread)
         self._pauses = pauses
         self._monotonic = clock.monotonic
         self._journal = journal

@@ -13,6 +13,7 @@ from itertools import islice
 from loopwatch._internals.await_chain import stand_of
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.tasks import LoopTasks
+from loopwatch._store.unread import Unread
 
 NEWEST = 200
 """Tasks of each loop that are considered, the newest."""
@@ -23,17 +24,17 @@ LOOKS = 25
 class LastLook:
     """Notes where the newest tasks stand that nobody has looked at."""
 
-    def __init__(self, states: LoopStates) -> None:
+    def __init__(self, states: LoopStates, unread: Unread) -> None:
         self._states = states
+        self._unread = unread
 
     def take(self) -> None:
         """Look. Any thread, in the middle of whatever it does."""
         for state in self._states.all():
             with contextlib.suppress(RuntimeError):  # its thread adds or removes tasks meanwhile
-                _look_at_newest(state.tasks)
+                self._look_at_newest(state.tasks)
 
-
-def _look_at_newest(tasks: LoopTasks) -> None:
-    newest = islice(reversed(tasks.live.values()), NEWEST)
-    for record in islice((record for record in newest if record.stood is None), LOOKS):
-        record.stood = stand_of(record())
+    def _look_at_newest(self, tasks: LoopTasks) -> None:
+        newest = islice(reversed(tasks.live.values()), NEWEST)
+        for record in islice((record for record in newest if record.stood is None), LOOKS):
+            record.stood = self._unread.read(stand_of, record())

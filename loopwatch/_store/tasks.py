@@ -52,6 +52,12 @@ class Fall:
     """Which may say what was told of it while it lived."""
 
 
+class OwnRef(weakref.ref[Any]):
+    """A weak reference of ours: nobody else gets hold of anything by it."""
+
+    __slots__ = ()
+
+
 class LiveTask(weakref.ref[Any]):
     """The record of a live task, which is itself the weak reference to it: one object a task."""
 

@@ -33,6 +33,7 @@ from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.lost_log import LostLog
 from loopwatch._store.pools import Pools
 from loopwatch._store.stall_log import StallLog
+from loopwatch._store.unread import Unread
 from loopwatch.testing import FakeClock
 from tests import records
 
@@ -62,7 +63,7 @@ class Desk:
             self.journal,
             LoopHealth(self.states, self.fake.clock, own_timers=lambda loop: 1),
             Stalls(self.states, self.log, in_progress=list),
-            TaskCensus(self.states, contexts, self.fake.clock),
+            TaskCensus(self.states, contexts, self.fake.clock, Unread(self.journal)),
             Losses(self.states, self.lost_log, self.lost_contexts),
             JobCounts(self.drains),
             PoolCensus(pools, hub, contexts, self.fake.clock),
@@ -123,7 +124,7 @@ def test_tasks_stand_in_the_order_of_their_creation_however_the_clocks_are_read(
         desk.fake.advance(1e-5)
     errors = cycle((0.0005, 0.0))  # of a reading: from one to the next another thread may run
     clock = replace(desk.fake.clock, wall=lambda: desk.fake.wall() + next(errors))
-    found = TaskCensus(desk.states, ContextReader(desk.journal), clock).records(10)
+    found = TaskCensus(desk.states, ContextReader(desk.journal), clock, Unread(desk.journal)).records(10)
     assert [task.name for task in found] == [task.get_name() for task in tasks]
     began = [task.started_at for task in found]
     assert [after - before for before, after in pairwise(began)] == pytest.approx([1e-5] * 4, abs=1e-6)

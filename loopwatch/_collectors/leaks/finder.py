@@ -15,6 +15,7 @@ from loopwatch._places import Stand
 from loopwatch._records import LeakReason
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.tasks import LiveTask
+from loopwatch._store.unread import Unread
 
 from .budget import Budget
 from .found import Found
@@ -33,13 +34,14 @@ STANDS = 1_000
 class LeakFinder:
     """Looks for leaked, unreferenced and deadlocked tasks. The watchdog's thread."""
 
-    def __init__(self, states: LoopStates, found: Found, clock: Clock) -> None:
+    def __init__(self, states: LoopStates, found: Found, clock: Clock, unread: Unread) -> None:
         self._states = states
+        self._unread = unread
         self._found = found
         self._clock = clock
         self._for_deadlocks = Budget(SHARE / 2, clock)
         self._for_tasks = Budget(SHARE / 2, clock)
-        self._standstill = Standstill(found)
+        self._standstill = Standstill(found, unread)
         self._suspects: dict[LoopState, Suspects] = {}
         self._stands: dict[tuple[object, ...], Stand] = {}
 
@@ -56,11 +58,11 @@ class LeakFinder:
 
     def _look_at_tasks(self, running: Sequence[LoopState]) -> None:
         now, known = self._clock.monotonic(), self._suspects
-        self._suspects = {state: known.get(state) or Suspects(state, now) for state in running}
+        self._suspects = {state: known.get(state) or Suspects(state, now, self._unread) for state in running}
         for suspects in self._suspects.values():
             suspects.begin(now)
         proven = list(self._proven())
-        if any(_may_be_in_deadlock(record) for record, _ in proven):
+        if any(self._unread.read(_may_be_in_deadlock, record) for record, _ in proven):
             self._standstill.tell(_records(running))  # first: it says more
         for record, leak in proven:
             self._found.tell(record, leak)
@@ -78,7 +80,7 @@ class LeakFinder:
         """Yield what can be proven of those whose turn it is, as many as fit into a round."""
         stop = self._clock.thread_cpu() + ROUND
         for suspects, record in self._in_turn():
-            if record.lost is None and (leak := self._look_at(suspects, record)):
+            if record.lost is None and (leak := self._unread.read(self._look_at, record, suspects)):
                 yield record, leak
             if self._clock.thread_cpu() > stop:
                 return
@@ -94,7 +96,7 @@ class LeakFinder:
                 else:
                     yield suspects, record
 
-    def _look_at(self, suspects: Suspects, record: LiveTask) -> LeakReason | None:
+    def _look_at(self, record: LiveTask, suspects: Suspects) -> LeakReason | None:
         self._note_stand(record)
         proof = suspects.prover.prove(record)
         if proof.held is False:

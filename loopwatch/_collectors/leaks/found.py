@@ -8,11 +8,12 @@ from typing import Protocol
 from loopwatch._collectors.await_graph import Waiter
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import stand_of
-from loopwatch._internals.futures import name_of
+from loopwatch._internals.futures import living, name_of
 from loopwatch._places import Stand
 from loopwatch._records import LeakReason, Lost, LostReason
 from loopwatch._store.lost_log import Loss, LostLog
 from loopwatch._store.tasks import LiveTask
+from loopwatch._store.unread import Unread
 
 _REASONS: dict[LeakReason, LostReason] = {"unreferenced": "unreferenced", "deadlock": "deadlock"}
 """All others are leaks."""
@@ -31,8 +32,9 @@ class Report(Protocol):
 class Found:
     """Tells of each task once, and counts them while they live. The watchdog's thread."""
 
-    def __init__(self, contexts: ContextReader, log: LostLog, report: Report) -> None:
+    def __init__(self, contexts: ContextReader, log: LostLog, report: Report, unread: Unread) -> None:
         self._contexts = contexts
+        self._unread = unread
         self._log = log
         self._report = report
         self._records: dict[LeakReason, list[LiveTask]] = {}
@@ -40,7 +42,7 @@ class Found:
 
     def tell(self, record: LiveTask, leak: LeakReason, **evidence: float) -> None:
         """Tell of one task, unless that was done or it has ended."""
-        loss = self._loss(record, leak, evidence)
+        loss = self._unread.read(self._loss, record, leak, evidence)
         if loss is not None:
             self._keep(record, leak, self._report.tell(loss))
 
@@ -49,7 +51,7 @@ class Found:
         losses: list[Loss] = []
         untold: list[LiveTask] = []
         for record, waiter in members:
-            loss = self._loss(record, "deadlock", evidence, waiter.waiting_on)
+            loss = self._unread.read(self._loss, record, "deadlock", evidence, waiter.waiting_on)
             if loss is not None:
                 untold.append(record)
                 losses.append(loss)
@@ -64,7 +66,7 @@ class Found:
     def recount(self) -> None:
         """Forget those that ended after all, and count the others."""
         for leak, records in self._records.items():
-            records[:] = [record for record in records if (task := record()) is not None and not task.done()]
+            records[:] = [record for record in records if living(record) is not None]
             self._log.leaked[leak] = len(records)
 
     def _keep(self, record: LiveTask, leak: LeakReason, lost: Lost) -> None:
@@ -74,8 +76,8 @@ class Found:
     def _loss(
         self, record: LiveTask, leak: LeakReason, evidence: dict[str, float], waiting_on: str | None = None
     ) -> Loss | None:
-        task = record()
-        if record.lost is not None or task is None or task.done():
+        task = living(record)
+        if record.lost is not None or task is None:
             return None
         places, waits_for = stand_of(task) or record.stood or Stand((), None)
         return Loss(

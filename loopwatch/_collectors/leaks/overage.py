@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import islice
 from operator import attrgetter
 
+from loopwatch._internals.futures import living
 from loopwatch._measures import Distribution
 from loopwatch._store.sites import Site
 from loopwatch._store.tasks import LiveTask
@@ -125,5 +126,4 @@ def _crowds(
 
 
 def _lives(record: LiveTask) -> bool:
-    task = record()
-    return task is not None and not task.done()
+    return living(record) is not None

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
+from loopwatch._internals.futures import living
 from loopwatch._store.sites import Site
 from loopwatch._store.tasks import LiveTask
 
@@ -38,8 +39,7 @@ class _Pile:
 
     def stays(self) -> bool:
         """Whether none of them has ended."""
-        tasks = (record() for record in chain(self.told, self.untold.values()))
-        return all(task is not None and not task.done() for task in tasks)
+        return all(living(record) is not None for record in chain(self.told, self.untold.values()))
 
     def grows(self) -> bool:
         """Whether they are known to leak."""

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from loopwatch._collectors.await_graph import await_graph, may_be_stuck
-from loopwatch._collectors.references import OwnRef, Prover
+from loopwatch._collectors.references import Prover
 from loopwatch._internals.futures import is_future, waiter_of
-from loopwatch._store.tasks import LiveTask, tasks_of
+from loopwatch._store.tasks import LiveTask, OwnRef, tasks_of
+from loopwatch._store.unread import Unread
 
 from .found import Found
 
@@ -24,8 +25,9 @@ MOST = 5_000
 class Standstill:
     """Compares each look with the one before."""
 
-    def __init__(self, found: Found) -> None:
+    def __init__(self, found: Found, unread: Unread) -> None:
         self._found = found
+        self._unread = unread
         self._seen: set[int] = set()
         """Ids of the futures that were waited for at the last look. Another may have such an id by now: then
         a task that has moved is read, no harm done."""
@@ -38,14 +40,14 @@ class Standstill:
             return
         untold = (record for record in live if record.lost is None or record.lost.reason != "deadlock")
         stuck = self._standing(tasks_of(untold))
-        if stuck and await_graph(stuck, beyond=False).deadlocks:
+        if stuck and await_graph(stuck, self._unread, beyond=False).deadlocks:
             self.tell(live)
 
     def tell(self, live: Sequence[LiveTask]) -> None:
         """Tell of the deadlocks among these tasks at once, whatever it costs."""
         if len(live) > MOST:
             return
-        graph = await_graph(tasks_of(live))
+        graph = await_graph(tasks_of(live), self._unread)
         records = {record.key: record for record in live}
         behind = len(graph.stuck) - sum(map(len, graph.deadlocks))
         prover = Prover()
@@ -70,7 +72,7 @@ class Standstill:
             if known is not None and known() is waiter:
                 self._harmless[key] = known
             elif key in seen:
-                if may_be_stuck(task):
+                if self._unread.read(may_be_stuck, task):
                     stuck.append(task)
                 else:
                     self._harmless[key] = OwnRef(waiter)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from loopwatch._collectors.references import Prover
 from loopwatch._store.loop_state import LoopState
 from loopwatch._store.tasks import LiveTask
+from loopwatch._store.unread import Unread
 
 from .floors import GROWTH, SPAN, WINDOW, Floors
 from .lasting import is_meant_to_last, may_be_woken
@@ -18,8 +19,9 @@ from .turns import Turns
 class Suspects:
     """What is remembered of one loop from round to round."""
 
-    def __init__(self, state: LoopState, now: float) -> None:
+    def __init__(self, state: LoopState, now: float, unread: Unread) -> None:
         self._state = state
+        self._unread = unread
         self._looked_at = self._now = now
         self._live: Sequence[LiveTask] = ()
         self._turns = Turns()
@@ -46,8 +48,8 @@ class Suspects:
         return self._turns.next()
 
     def is_meant_to_last(self, record: LiveTask) -> bool:
-        """Whether a task is a daemon, or like one."""
-        return is_meant_to_last(record, self._state.entered_at)
+        """Whether a task is a daemon, or like one; or cannot be read."""
+        return self._unread.read(is_meant_to_last, record, self._state.entered_at) is not False
 
     def over_age(self) -> Iterator[LiveTask]:
         """Yield tasks that are much older than those of their site get to be."""
@@ -72,6 +74,6 @@ class Suspects:
         return (
             task is None
             or self.is_meant_to_last(record)
-            or may_be_woken(task, self._now, in_turn=in_turn)
-            or self.prover.is_behind_timer(task)
+            or self._unread.read(may_be_woken, task, self._now, in_turn=in_turn) is not False
+            or self._unread.read(self.prover.is_behind_timer, task) is not False
         )

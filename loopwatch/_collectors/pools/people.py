@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
-from loopwatch._internals.futures import name_of
+from loopwatch._internals.futures import living, name_of
 from loopwatch._places import shape
 from loopwatch._records import Borrower, PoolWaiter
 from loopwatch._store.pools import AT_ONCE, Acquire, Borrowing, WatchedPool
@@ -104,8 +104,7 @@ def _has_ended(record: LiveTask | None) -> bool:
 
 def _task_of(record: LiveTask | None) -> Any | None:
     """Return a task by its record; None if it has ended."""
-    task = None if record is None else record()
-    return None if task is None or task.done() else task
+    return None if record is None else living(record)
 
 
 def _told(record: LiveTask | None, task: Any | None, contexts: ContextReader) -> dict[str, Any]:

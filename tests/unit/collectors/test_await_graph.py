@@ -15,6 +15,8 @@ import pytest
 
 from loopwatch._collectors.await_graph import AwaitGraph, await_graph
 from loopwatch._collectors.deadlocks import stuck_in
+from loopwatch._journal import Journal
+from loopwatch._store.unread import Unread
 
 Start = Callable[[], Coroutine[Any, Any, Any]]
 Read = Callable[..., AwaitGraph]
@@ -31,7 +33,7 @@ def read(loop_thread: Any) -> Iterator[Read]:
             )
 
         loop_thread.call(start)
-        return await_graph(asyncio.all_tasks(loop_thread.loop))
+        return await_graph(asyncio.all_tasks(loop_thread.loop), Unread(Journal()))
 
     kept: list[Any] = []
     yield read
@@ -377,18 +379,20 @@ class TestTasks:
         other = asyncio.new_event_loop()
         alone = other.create_task(forever())
         other.run_until_complete(asyncio.sleep(0))
-        graph = await_graph([alone])
+        graph = await_graph([alone], Unread(Journal()))
         alone.cancel()
         other.run_until_complete(asyncio.gather(alone, return_exceptions=True))
         other.close()
         assert (len(first.deadlocks), graph.deadlocks) == (1, ())
 
     def test_ended_tasks_and_others_are_no_nodes(self) -> None:
-        assert await_graph([None, object(), 3]) == AwaitGraph({}, frozenset(), (), frozenset())
+        assert await_graph([None, object(), 3], Unread(Journal())) == AwaitGraph(
+            {}, frozenset(), (), frozenset()
+        )
 
     def test_nothing_is_kept(self, loop_thread: Any) -> None:
         ref = loop_thread.start(forever)
-        await_graph([ref()])
+        await_graph([ref()], Unread(Journal()))
         gc.collect()
         assert ref() is None
 

@@ -20,8 +20,9 @@ import pytest
 
 import loopwatch
 from loopwatch._collectors import keepers, references
-from loopwatch._collectors.references import BY_US, BY_US_AND_WEAKLY, OwnRef, Proof, Prover
+from loopwatch._collectors.references import BY_US, BY_US_AND_WEAKLY, Proof, Prover
 from loopwatch._collectors.subgraph import LARGE, LIMIT
+from loopwatch._store.tasks import OwnRef
 
 UNREFERENCED = Proof(held=False, wakeable=False)
 STUCK = Proof(held=True, wakeable=False)

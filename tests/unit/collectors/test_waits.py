@@ -10,7 +10,9 @@ import anyio
 import pytest
 
 from loopwatch._collectors.waits import SHOWN, waits
+from loopwatch._journal import Journal
 from loopwatch._records import Waiting
+from loopwatch._store.unread import Unread
 
 
 class Desk:
@@ -29,7 +31,7 @@ class Desk:
         self._thread.call(start)
 
     def waits(self) -> list[Waiting]:
-        return list(waits(task for task in self._kept if not task.done()))
+        return list(waits((task for task in self._kept if not task.done()), Unread(Journal())))
 
     def end(self) -> None:
         def cancel() -> None:

@@ -9,6 +9,7 @@ from loopwatch._journal import Journal
 from loopwatch._probes.gc import GcProbe
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.pauses import Pauses
+from loopwatch._store.unread import Unread
 from loopwatch.testing import FakeClock
 
 Callback = Callable[[str, dict[str, int]], None]
@@ -20,7 +21,7 @@ class Rig:
     def __init__(self) -> None:
         self.fake, self.states, self.pauses = FakeClock(), LoopStates(), Pauses()
         self.journal = Journal(self.fake.clock)
-        self.probe = GcProbe(self.states, self.pauses, self.fake.clock, self.journal)
+        self.probe = GcProbe(self.states, self.pauses, self.fake.clock, self.journal, Unread(self.journal))
         self.running, self.stopped = LoopState("running"), LoopState("stopped")
         self.states._states = {state.name: state for state in (self.running, self.stopped)}
         self.running.enter(self.fake.monotonic(), 0.0)

@@ -20,6 +20,7 @@ from loopwatch._probes.tasks import TaskProbe, wrap_create_task
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.lost_log import LostLog
 from loopwatch._store.outbox import Outbox
+from loopwatch._store.unread import Unread
 from loopwatch._watchdog.code_owner import CodeOwner
 from loopwatch._watchdog.loss_report import LossReport
 from loopwatch.testing import FakeClock
@@ -74,7 +75,8 @@ class Simulation:
         clock, journal = self.fake.clock, Journal()
         self.log, contexts, states = LostLog(), ContextReader(journal), LoopStates()
         report = LossReport(self.log, contexts, CodeOwner(), Outbox(), clock, journal)
-        self.finder = LeakFinder(states, Found(contexts, self.log, report), clock)
+        unread = Unread(journal)
+        self.finder = LeakFinder(states, Found(contexts, self.log, report, unread), clock, unread)
         self.looks = 0
         self.loop = _Loop(self.fake, _Selector(self.fake, self._look, every))
         _Loop.create_task = wrap_create_task(  # type: ignore[method-assign]

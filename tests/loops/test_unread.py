@@ -1,0 +1,195 @@
+"""A task that cannot be read is left out alone: all others are shown, and it is counted and told of once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+import pytest
+
+import loopwatch
+from loopwatch import Agent
+from loopwatch._engine import Engine
+from loopwatch._reader import TASKS_SHOWN
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+OTHERS = 99
+SECRET = "hunter2"
+
+
+class RefusedError(Exception):
+    """Raised by the objects of these tests wherever they are asked."""
+
+
+class Mood:
+    """Of all of them."""
+
+    refuses = False
+
+
+class NoHash(asyncio.Task[Any]):
+    """Hashed as asyncio takes it in, and never again once it ``refuses``."""
+
+    def __hash__(self) -> int:
+        if Mood.refuses:
+            raise RefusedError
+        return id(self)
+
+    __eq__ = object.__eq__
+
+    def __repr__(self) -> str:
+        if Mood.refuses:
+            raise RefusedError(SECRET)
+        return super().__repr__()
+
+
+class Closed(asyncio.Task[Any]):
+    """Whose methods are its own business."""
+
+    def _refuse(self, *args: Any) -> Any:
+        raise RefusedError
+
+    def done(self) -> bool:
+        return self._refuse() if Mood.refuses else super().done()
+
+    get_coro = get_context = get_name = _refuse
+
+
+class PurePython(asyncio.tasks._PyTask):  # type: ignore[name-defined,misc]
+    """Written in Python, and to be asked in its own thread alone."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if Mood.refuses and threading.current_thread() is not threading.main_thread():
+            raise RefusedError
+        return super().__getattribute__(name)
+
+
+class Bare(Coroutine[Any, Any, None]):
+    """Stands in for a coroutine, with no more than it needs."""
+
+    def __init__(self) -> None:
+        self._inner = asyncio.Event().wait()
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return self._inner.__await__()
+
+    def send(self, value: Any) -> Any:
+        return self._inner.send(value)
+
+    def throw(self, *error: Any) -> Any:
+        return self._inner.throw(*error)
+
+
+class Evasive(Bare):
+    """Whose frame is nobody's business either."""
+
+    @property
+    def cr_frame(self) -> Any:
+        raise RefusedError
+
+
+async def parked() -> None:
+    await asyncio.Event().wait()
+
+
+def by_class(kind: Any) -> Callable[[], Any]:
+    def make() -> Any:
+        loop = asyncio.get_running_loop()
+        before = loop.get_task_factory()
+        loop.set_task_factory(lambda loop, coro, **more: kind(coro, loop=loop, **more))
+        task = loop.create_task(parked())
+        loop.set_task_factory(before)
+        return task
+
+    return make
+
+
+UNREADABLE = {
+    "no hash": (by_class(NoHash), "NoHash"),
+    "evasive coroutine": (lambda: asyncio.Task(Evasive()), "Task"),
+}
+READABLE = {
+    "own methods": by_class(Closed),
+    "another's thread": by_class(PurePython),
+    "bare coroutine": lambda: asyncio.Task(Bare()),
+    "bare coroutine, created through the loop": lambda: asyncio.get_running_loop().create_task(Bare()),
+}
+
+
+def engine(agent: Agent) -> Engine:
+    return agent._engine
+
+
+def failures(agent: Agent) -> dict[str, float]:
+    points = agent.snapshot().points["internal_errors"]
+    return {point.labels[0]: point.value for point in points if point.value}  # type: ignore[misc]
+
+
+def looks(agent: Agent) -> tuple[list[int], set[str]]:
+    """Have everybody look twice; return how many tasks each shows, and which facts there are."""
+    parts = engine(agent)
+    for _ in range(2):
+        document = parts.reader.document()
+        parts._gc._last_look.take()
+        parts._leaks.look()
+        waiting = max(one.count for one in agent.waits() if one.primitive == "Event.wait")
+    live = sum(task.state == "pending" for task in agent.tasks())
+    assert len(document.tasks) < TASKS_SHOWN
+    return [live, waiting], set(document.snapshot.points)
+
+
+async def in_thread(asked: Callable[[], Any]) -> Any:
+    """As all readers do, which are never in the loop's thread."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(asked()))
+    thread.start()
+    while thread.is_alive():
+        await asyncio.sleep(0.005)
+    return found[0]
+
+
+def seen_of(agent: Agent, new_loop: LoopFactory, make: Callable[[], Any]) -> Any:
+    """Have a program run with a strange task among others; return what is seen of it, and the failures."""
+
+    async def main() -> Any:
+        tasks = [asyncio.create_task(parked()) for _ in range(OTHERS - 1)]  # and the one that this runs in
+        strange = make()
+        tasks.append(strange)
+        await asyncio.sleep(0)
+        Mood.refuses = True
+        try:
+            return await in_thread(lambda: (*looks(agent), failures(agent)))
+        finally:
+            Mood.refuses = False
+            for task in tasks:
+                task.cancel()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        return runner.run(main())
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_the_others_are_shown(
+    agent: Agent, new_loop: LoopFactory, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make, kind = UNREADABLE[name]
+    (live, waiting), facts, failed = seen_of(agent, new_loop, make)
+    assert live == OTHERS
+    assert waiting in (OTHERS - 1, OTHERS)  # what it waits for may be read for all that
+    assert {"task_count", "task_site_count", "task_age_max"} <= facts
+    assert failed == {"task_reading": 1.0}
+    loopwatch.uninstall()
+    [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
+    assert f"task_reading of a {kind}, which is left out, failed" in told
+    assert "RefusedError" in told
+    assert SECRET not in told
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_no_code_of_the_task_is_needed(agent: Agent, new_loop: LoopFactory, name: str) -> None:
+    (live, _), _, failed = seen_of(agent, new_loop, READABLE[name])
+    assert live == OTHERS + 1
+    assert failed == {}
