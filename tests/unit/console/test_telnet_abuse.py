@@ -56,8 +56,12 @@ run(main())
 WAITS = """
 install("repl")
 
+def waits():
+    say("waits")
+    time.sleep(30)
+
 async def main():
-    on_signal(lambda: time.sleep(30))
+    on_signal(waits)
     await up()
     await forever()
 
@@ -241,6 +245,7 @@ def test_what_is_typed_ahead_of_an_answer_that_does_not_come(
         telnet = connect(url)
         number = re.findall(r"\d{6,}", telnet.ask("ps"))[0]
         child.send(signal.SIGUSR1)
+        child.until("waits")
         telnet.socket.sendall(f"cancel {number}\r\n".encode())
         with contextlib.suppress(OSError):
             telnet.socket.sendall(b"help\r\n" * 30_000)
