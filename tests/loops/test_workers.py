@@ -7,7 +7,6 @@ import importlib.util
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.pools.servers import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers meet on Linux")
 
@@ -86,7 +87,7 @@ class Server:
     """A server with its workers, in a session and with directories of its own."""
 
     def __init__(self, directory: Path, command: list[str], **environ: str) -> None:
-        self.port, app_port = free_ports(2)
+        self.port, app_port = free_port(), free_port()
         self._log = directory / "log"
         self._url = f"http://127.0.0.1:{self.port}/metrics"
         self.app = f"http://127.0.0.1:{app_port}/"
@@ -143,12 +144,6 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as closed:
-        servers = [closed.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [int(server.getsockname()[1]) for server in servers]
 
 
 @pytest.fixture
