@@ -101,6 +101,7 @@ class Server:
                     "TMPDIR": str(directory),
                     "XDG_RUNTIME_DIR": str(directory),
                     "LOOPWATCH_PROMETHEUS_PORT": str(self.port),
+                    "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": f"{PATIENCE:.0f}",  # not 5: a busy machine is slow
                     "PYTHONPATH": os.pathsep.join([str(directory), *filter(None, sys.path)]),
                     **environ,
                 },
