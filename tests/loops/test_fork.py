@@ -1,11 +1,12 @@
 """A forked child is a process of its own: it watches its own loops, and takes nothing of its parent's."""
 
-import socket
 import subprocess
 import sys
 from collections.abc import Callable
 
 import pytest
+
+from tests.pools.servers import free_port
 
 from .provoked import but_stalls
 
@@ -44,11 +45,6 @@ async def block(seconds):
     blocks.append((seconds, began, time.time()))
     await asyncio.sleep(0.05)
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def run(script: Script, body: str) -> list[str]:

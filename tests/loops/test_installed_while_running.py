@@ -11,6 +11,8 @@ import pytest
 
 import loopwatch
 
+from .provoked import Block, block
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 IDLE = 1.0
@@ -21,17 +23,18 @@ BLOCK = 0.3
 class Seen:
     """What the loop did, by the test's clock, and what the agent says."""
 
-    blocked: float
+    block: Block
     stall: loopwatch.Stall
     loop: loopwatch.Loop
 
 
-async def wait_and_block() -> float:
-    """Return for how long it blocked."""
-    await asyncio.sleep(IDLE)
-    began = time.monotonic()
+def sleeps() -> None:
     time.sleep(BLOCK)
-    blocked = time.monotonic() - began
+
+
+async def wait_and_block() -> Block:
+    await asyncio.sleep(IDLE)
+    blocked = block(sleeps)
     await asyncio.sleep(0.05)
     return blocked
 
@@ -40,25 +43,27 @@ async def wait_and_block() -> float:
 def seen(new_loop: LoopFactory) -> Seen:
     """Install, wait and block within one run."""
 
-    async def main() -> tuple[loopwatch.Agent, float]:
+    async def main() -> tuple[loopwatch.Agent, Block]:
         return loopwatch.install(prometheus_port=None), await wait_and_block()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         agent, blocked = runner.run(main())
         loopwatch.uninstall()
         (loop,) = agent.loops()
-        return Seen(blocked, max(agent.stalls(), key=lambda stall: stall.duration), loop)
+        (stall,) = (stall for stall in agent.stalls() if blocked.is_told_in(stall))
+        return Seen(blocked, stall, loop)
 
 
 def test_the_wait_before_a_stall_is_no_part_of_it(seen: Seen) -> None:
-    assert seen.stall.duration == pytest.approx(seen.blocked, abs=IDLE / 2)
+    assert seen.stall.duration == pytest.approx(seen.block.seconds, abs=IDLE / 2)
 
 
 def test_waiting_is_not_busy(seen: Seen) -> None:
-    assert seen.loop.utilization == pytest.approx(seen.blocked / (IDLE + seen.blocked), abs=0.3)
+    busy = seen.block.seconds / (IDLE + seen.block.seconds)
+    assert seen.loop.utilization == pytest.approx(busy, abs=0.3)
 
 
 def test_the_stack_begins_at_the_loop(seen: Seen) -> None:
     functions = [frame.function for frame in seen.stall.stack]
-    assert functions[-1] == "wait_and_block"
+    assert functions[-3:] == ["wait_and_block", "block", "sleeps"]
     assert "seen" not in functions

@@ -7,7 +7,6 @@ import importlib.util
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +18,8 @@ from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+
+from tests.pools.servers import free_port
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers meet on Linux")
 
@@ -86,7 +87,7 @@ class Server:
     """A server with its workers, in a session and with directories of its own."""
 
     def __init__(self, directory: Path, command: list[str], **environ: str) -> None:
-        self.port, app_port = free_ports(2)
+        self.port, app_port = free_port(), free_port()
         self._log = directory / "log"
         self._url = f"http://127.0.0.1:{self.port}/metrics"
         self.app = f"http://127.0.0.1:{app_port}/"
@@ -100,6 +101,7 @@ class Server:
                     "TMPDIR": str(directory),
                     "XDG_RUNTIME_DIR": str(directory),
                     "LOOPWATCH_PROMETHEUS_PORT": str(self.port),
+                    "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": f"{PATIENCE:.0f}",  # not 5: a busy machine is slow
                     "PYTHONPATH": os.pathsep.join([str(directory), *filter(None, sys.path)]),
                     **environ,
                 },
@@ -143,12 +145,6 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-
-def free_ports(number: int) -> list[int]:
-    with ExitStack() as closed:
-        servers = [closed.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
-        return [int(server.getsockname()[1]) for server in servers]
 
 
 @pytest.fixture

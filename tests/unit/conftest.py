@@ -12,10 +12,17 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 T = TypeVar("T")
 TIMEOUT = 30
 """Seconds after which something is wrong, never waited for otherwise."""
+
+# An example that takes long is no failure: on a busy machine any does.
+settings.register_profile(
+    "any machine", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 class LoopThread:

@@ -45,7 +45,7 @@ def document(**changes: Any) -> Document:
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda record: record.__name__)
-@settings(max_examples=20, deadline=None, database=None)
+@settings(max_examples=20, database=None)
 @given(st.data())
 def test_records_come_out_as_they_went_in(record: type, data: st.DataObject) -> None:
     made = data.draw(of_type(record))

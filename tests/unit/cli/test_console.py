@@ -54,6 +54,7 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     monkeypatch.setattr(_consoles._user_directory.tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "90")
+    monkeypatch.setattr("loopwatch._cli.console.GREETED", TIMEOUT)
     return tmp_path
 
 
@@ -105,7 +106,7 @@ class TestWhich:
 
     def test_of_several_they_are_listed(self, other: int, monkeypatch: pytest.MonkeyPatch) -> None:
         """With what each says of itself, in the time it has for that."""
-        monkeypatch.setattr("loopwatch._cli.console.GREETED", 0.1)
+        monkeypatch.setattr("loopwatch._cli.console.GREETED", 3.0)  # of which the silent one takes all
         result = ask("stalls")
         assert result.exit_code == 1
         both = sorted([(other, "does not answer"), (os.getpid(), "shop")])

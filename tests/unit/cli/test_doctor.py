@@ -13,6 +13,7 @@ from loopwatch._cli.doctor import doctor
 from loopwatch._cli.target import NoAnswerError
 from loopwatch._document import Document, Process
 from loopwatch._measures import Point
+from loopwatch.testing import FakeClock
 from tests.unit.cli.top import made
 
 
@@ -82,10 +83,19 @@ def test_json_is_json_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_it_watches_for_as_long_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AGAIN", 0.01)
-    target = Workers(after(100.0))
-    run(monkeypatch, target, "--for=0.1")
-    assert target.asked > 2
+    """Here by a clock that each answer moves on by a second."""
+    fake = FakeClock()
+
+    class Slow(Workers):
+        def fetch(self, pid: int | None = None, *, brief: bool = False) -> Document:
+            fake.advance(1.0)
+            return super().fetch(pid, brief=brief)
+
+    monkeypatch.setattr(module, "SYSTEM", fake.clock)
+    monkeypatch.setattr(module, "AGAIN", 0.001)
+    target = Slow(after(100.0))
+    run(monkeypatch, target, "--for=5")
+    assert target.asked == 1 + 5 + 1
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 import loopwatch
 from loopwatch._cli.run import main, watched
 from loopwatch._settings import Settings
+from tests.pools.servers import free_port
 
 TIMEOUT = 60.0
 PACKAGES = Path(loopwatch.__file__).parent.parent
@@ -51,12 +52,6 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def program(text: str, name: str = "app.py") -> str:
     Path(name).write_text(textwrap.dedent(text))
     return name
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
 
 
 def python(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:

@@ -172,7 +172,7 @@ async def rest() -> None:
         await asyncio.sleep(0)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.randoms(use_true_random=False))
 def test_proofs(loop: asyncio.AbstractEventLoop, chance: Random) -> None:
     async def build() -> Heap:

@@ -28,8 +28,9 @@ import sys
 from loopwatch.exporters.meeting import Meeting
 
 meeting = Meeting("127.0.0.1", int(sys.argv[1]), "shop")
-print("claimed" if meeting.claim() else "waits", flush=True)
+said = "claimed" if meeting.claim() else "waits"
 meeting.publish("http://somewhere/metrics")
+print(said, flush=True)
 sys.stdin.read()
 meeting.leave()
 """

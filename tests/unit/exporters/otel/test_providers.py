@@ -25,7 +25,7 @@ from loopwatch.exporters.otel.attributes import context_in
 from loopwatch.exporters.otel.pipeline import INTERVAL, ROUND
 from loopwatch.testing import FakeClock
 
-from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of, spans_in
+from .collector import TIMEOUT, Sink, attributes_of, metrics_of, pipeline_of, snapshot_of, spans_in
 
 TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -319,17 +319,11 @@ def test_a_signal_can_be_left_out(sink: Sink, monkeypatch: pytest.MonkeyPatch, s
 
 
 PROGRAM = """
-import asyncio, threading
+import asyncio, sys
 import loopwatch
 
 loopwatch.install(prometheus_port=None)
-
-async def main():
-    while not any("otel" in thread.name for thread in threading.enumerate()):
-        await asyncio.sleep(0.05)
-    await asyncio.sleep(2.5)
-
-asyncio.run(main())
+asyncio.run(asyncio.to_thread(sys.stdin.read))
 loopwatch.uninstall()
 """
 
@@ -347,10 +341,14 @@ def test_under_opentelemetry_instrument_its_providers_are_used(sink: Sink, tmp_p
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
     }
     words = [command, sys.executable, program]
-    done = subprocess.run(words, env=environ, timeout=120, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    found = [request for request in sink.metrics if metrics_of(request)]
-    assert found
-    for request in found:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(words, env=environ, stdin=pipe, stderr=pipe, text=True) as process:
+        try:
+            sink.wait(lambda: any(metrics_of(request) for request in sink.metrics))
+            _, errors = process.communicate(timeout=TIMEOUT)  # which ends what it reads
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    for request in filter(metrics_of, sink.metrics):
         assert "telemetry.distro.version" not in attributes_of(request.resource_metrics[0].resource)
         assert "telemetry.auto.version" in attributes_of(request.resource_metrics[0].resource)
