@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from analysis_service.settings import Fault
 
-from .programs import Program
+from .programs import TIMEOUT, Program
 
 MACHINE = {"LW107", "LW108", "LW109"}
 """Starved, suspended, and stalls that nothing explains most of: as when they compute and starve by halves."""
@@ -55,7 +55,7 @@ def demo(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Start the demo in an empty directory; left to itself, it would run for long."""
     with ExitStack() as opened:
 
-        def start(*options: str, seconds: float = 600, timeout: float = 240.0) -> Program:
+        def start(*options: str, seconds: float = 900, timeout: float = TIMEOUT) -> Program:
             words = ("loopwatch", "demo", f"--seconds={seconds}", *options)
             return Program(opened, tmp_path, *words, timeout=timeout)
 

@@ -67,7 +67,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     directory = tmp_path_factory.mktemp("demo")
     with ExitStack() as opened:
         collector = opened.enter_context(Collector(directory))
-        words = ("loopwatch", "demo", "--seconds=600")
+        words = ("loopwatch", "demo", "--seconds=900")
         wanted = {"OTEL_METRIC_EXPORT_INTERVAL": "1000", **collector.environ(request.param)}
         demo = Program(opened, directory, *words, **wanted)
         (url,) = re.findall("metrics at (.+)", demo.line("metrics at http://"))
