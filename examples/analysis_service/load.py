@@ -28,9 +28,9 @@ def sections() -> int:
     sample = answer(random.Random(7), logprobs=True)
     best = math.inf
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()  # on a busy machine it takes longer, and is as much work
         json.loads(sample)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return math.ceil(PARSE_SECONDS / best)
 
 
