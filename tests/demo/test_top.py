@@ -34,7 +34,7 @@ _numbers = itertools.count()
 
 
 def busy() -> float:
-    """Return for how many seconds so far somebody on this machine has waited for a CPU, as Linux counts it."""
+    """Return for how many seconds so far somebody here has waited for a CPU, as Linux counts it."""
     try:
         some = Path("/proc/pressure/cpu").read_text(encoding="ascii").splitlines()[0]
     except OSError:  # a kernel that keeps no account

@@ -67,7 +67,7 @@ class Callers:
 
     async def until_holding(self, count: int) -> None:
         """Wait until so many have got theirs, of all so far."""
-        async with asyncio.timeout(30), self._changed:
+        async with asyncio.timeout(120), self._changed:
             await self._changed.wait_for(lambda: self._got >= count)
 
     def ended(self) -> bool:
@@ -103,7 +103,7 @@ async def ten_callers_of_two(
         await asyncio.sleep(0)  # the others get to where they wait, through as many awaits as that takes
     full = await pool_of(agent, kind, label)
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(30):  # nobody moves meanwhile but threads, which take the time they take
+        async with asyncio.timeout(120):  # nobody moves meanwhile but threads, which take the time they take
             while (full.pending, len(full.borrowers or ())) != (CALLERS - SIZE, SIZE) and not callers.ended():
                 full = await pool_of(agent, kind, label)
     assert (full.max, full.used, full.pending) == (SIZE, SIZE, CALLERS - SIZE)
@@ -121,7 +121,7 @@ async def ten_callers_of_two(
         callers.let_go(SIZE)
     await asyncio.gather(*callers.tasks)
     done = await pool_of(agent, kind, label)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while done.used:  # a thread is busy still when its work is done
             done = await pool_of(agent, kind, label)
     assert (done.used, done.pending, done.borrowers, done.waiters) == (0, 0, (), ())
