@@ -95,12 +95,15 @@ def test_each_fault_alone_is_the_first_to_be_mended(demo: Callable[..., Program]
     running = demo(f"--faults={fault.name.lower()}")
     text = running.line(live(fault))
     text += running.end(signal.SIGINT)
-    told = [one for one in verdict(text) if one.rule not in MACHINE]
+    found = verdict(text)
     rule, summary = NAMED[fault]
-    assert re.fullmatch(rule, told[0].rule), told
-    assert re.search(summary, told[0].summary), told
+    told = of_the_service(found)
+    # Maybe as what the machine has made worse: a loop without a CPU fills a pool, too.
+    first = next(one for one in found if one in told or re.fullmatch(rule, one.rule))
+    assert re.fullmatch(rule, first.rule), found
+    assert re.search(summary, first.summary), found
     others = {rule for other, (rule, _) in NAMED.items() if other is not fault} - {rule}
-    assert not [one for one in of_the_service(told) for other in others if re.fullmatch(other, one.rule)]
+    assert not [one for one in told for other in others if re.fullmatch(other, one.rule)]
 
 
 def test_what_a_deploy_kills_is_the_first_to_be_mended(demo: Callable[..., Program]) -> None:
@@ -108,7 +111,7 @@ def test_what_a_deploy_kills_is_the_first_to_be_mended(demo: Callable[..., Progr
     running = demo("--faults=deploy", "--factor=3")
     text = running.line(r" [1-9]\d* accepted")
     text += running.end(signal.SIGINT)
-    told = [one for one in verdict(text) if one.rule not in MACHINE]
+    told = of_the_service(verdict(text))
     assert (told[0].rule, told[0].severity) == ("LW501", "critical")
     assert re.search(LEFT, told[0].summary)
 
