@@ -75,8 +75,10 @@ class Clients:
         headers = {"x-request-id": uuid.uuid4().hex}
         try:
             response = await self._http.post("/documents", json=submission.model_dump(), headers=headers)
-        except httpx.TimeoutException:
-            return  # the service is slow, not gone
+        except httpx.ConnectError:
+            raise  # nobody listens any more
+        except httpx.TransportError:
+            return  # it is slow, or has just closed an idle connection
         response.raise_for_status()
         self._accepted += 1
         self._slowest = max(self._slowest, time.perf_counter() - start)
@@ -98,7 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         asyncio.run(run(options.url, options.first_batch))
-    except* httpx.TransportError:
+    except* httpx.ConnectError:
         print("the service is gone")
     except* KeyboardInterrupt:
         pass
