@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.demo.programs import Program
+from tests.machine import cpu_waited
 
 if shutil.which("tmux") is None:
     pytest.skip("needs: tmux", allow_module_level=True)
@@ -31,15 +32,6 @@ BLOCKED = 20.0
 
 
 _numbers = itertools.count()
-
-
-def busy() -> float:
-    """Return for how many seconds so far somebody here has waited for a CPU, as Linux counts it."""
-    try:
-        some = Path("/proc/pressure/cpu").read_text(encoding="ascii").splitlines()[0]
-    except OSError:  # a kernel that keeps no account
-        return 0.0
-    return int(some.rpartition("total=")[2]) / 1e6
 
 
 class Screen:
@@ -194,11 +186,11 @@ def test_while_the_loop_is_blocked_the_culprit_and_its_stack_are_shown(
         screen.until("ended with 0")
         screen = scene.screen(target=pid)
         screen.until(f"pid {pid}", "its console socket", "live")
-    waited = busy()
+    waited = cpu_waited()
     program.tell(f"{how} {BLOCKED}")
     program.line(f"begins {how}")
     shown = screen.until("has been stalled for", rf"> +\S*\.{how} ")
-    waited = busy() - waited
+    waited = cpu_waited() - waited
     [value, unit] = re.findall(r"has been stalled for ([\d.]+) (m?s)", shown)[0]
     assert float(value) / (1000 if unit == "ms" else 1) < SOON + waited
     assert re.search(r"\.main +\S*watched\.py:\d+", shown), "who called it"
