@@ -20,8 +20,8 @@ PROVOKED = {
     Fault.RETRY: ("blocking", "analysis_service.llm.LLM.ask", "time.sleep"),
 }
 """The faults that stall the loop, with the cause, the function and the call to be named."""
-TRUE = {"cpu": {"cpu", "starved"}, "blocking": {"blocking"}}
-"""What may be told for a cause: who computes is starved, too, where the machine gives it less than half."""
+TRUE = {"cpu": {"cpu", "starved"}, "blocking": {"blocking", "starved"}}
+"""What may be told for a cause: the loop is starved, too, where it waits for a CPU for most of a stall."""
 JOBS = r"created by analysis_service\.jobs\.Jobs\.start"
 LOST = {
     Fault.FORGET: [
