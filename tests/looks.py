@@ -24,7 +24,7 @@ RULES = (*TASKS, *POOLS, *EXECUTORS, *CONTEXT)
 NOW = 1_000_000.0
 SECRET = "hunter2"
 """The value of a variable of the user's: no symptom may have it."""
-PATIENCE = 30.0
+PATIENCE = 120.0
 """Seconds after which a test gives up."""
 
 

@@ -21,6 +21,7 @@ from .standin import answer
 PARSE_SECONDS = 0.3
 """How long parsing all answers to one big document takes here, with ``json.loads``."""
 BATCH = 200
+CONNECTIONS = 50
 
 
 def sections() -> int:
@@ -28,9 +29,9 @@ def sections() -> int:
     sample = answer(random.Random(7), logprobs=True)
     best = math.inf
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()  # on a busy machine it takes longer, and is as much work
         json.loads(sample)
-        best = min(best, time.perf_counter() - start)
+        best = min(best, time.process_time() - start)
     return math.ceil(PARSE_SECONDS / best)
 
 
@@ -38,7 +39,11 @@ class Clients:
     """Sends documents, and keeps account of what a client can see."""
 
     def __init__(self, url: str) -> None:
-        self._http = httpx.AsyncClient(base_url=url, timeout=60, limits=httpx.Limits(max_connections=50))
+        limits = httpx.Limits(max_connections=CONNECTIONS)
+        self._http = httpx.AsyncClient(base_url=url, timeout=60, limits=limits)
+        # Each change in httpx's pool has all looked at who wait in it: with a thousand that takes all of our
+        # time, until they give up.
+        self._turn = asyncio.Semaphore(CONNECTIONS)
         self._sent = 0
         self._accepted = 0
         self._slowest = 0.0
@@ -73,7 +78,13 @@ class Clients:
         self._sent += 1
         start = time.perf_counter()
         headers = {"x-request-id": uuid.uuid4().hex}
-        response = await self._http.post("/documents", json=submission.model_dump(), headers=headers)
+        try:
+            async with self._turn:
+                response = await self._http.post("/documents", json=submission.model_dump(), headers=headers)
+        except httpx.ConnectError:
+            raise  # nobody listens any more
+        except httpx.TransportError:
+            return  # it is slow, or has just closed an idle connection
         response.raise_for_status()
         self._accepted += 1
         self._slowest = max(self._slowest, time.perf_counter() - start)
@@ -95,7 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     try:
         asyncio.run(run(options.url, options.first_batch))
-    except* httpx.TransportError:
+    except* httpx.ConnectError:
         print("the service is gone")
     except* KeyboardInterrupt:
         pass

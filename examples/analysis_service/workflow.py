@@ -52,7 +52,7 @@ class Workflow:
     async def close(self) -> None:
         """Let the jobs under way come to their end, then let go of everything."""
         if Fault.DEPLOY not in self._faults:
-            await self._jobs.finish(timeout=30)
+            await self._jobs.finish(timeout=300)  # seconds that only a starved machine takes
             await self._deep_llm.close()
             await self._quick_llm.close()
         # Once the server is done, SIGTERM ends this process on the spot: the workers would stay behind.

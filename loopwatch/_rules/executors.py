@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from loopwatch._records import Cause
 
-from .roots import OF_STALLS, blocked_by, starved_for
+from .roots import MOST, OF_STALLS, QUEUED, blocked_by, starved_for
 from .rule import STAYS, Rule, Symptom, View
 from .shortage import EXECUTORS as KINDS
 from .shortage import LONG, Shortage, callers, holder, is_full, shortages, slow_lately
@@ -60,7 +60,8 @@ def _root(view: View, short: Shortage) -> str | None:
     found = blocked_by(view, max(short.oldest_wait, short.wait_p99 or 0.0, LONG))
     if found in map(OF_STALLS.get, OF_PROCESSES if computes else OF_THREADS):
         return found
-    return OF_STALLS["starved"] if computes and starved_for(view) else None
+    # What computes takes as much longer; a thread that mostly waits does so where there is hardly any CPU.
+    return OF_STALLS["starved"] if starved_for(view, QUEUED if computes else MOST) else None
 
 
 def _workers(short: Shortage) -> str:

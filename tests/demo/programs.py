@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-TIMEOUT = 240.0
+TIMEOUT = 600.0
 
 
 class Program:

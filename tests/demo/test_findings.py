@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from analysis_service.settings import Fault
 
-from .programs import Program
+from .programs import TIMEOUT, Program
 
 MACHINE = {"LW107", "LW108", "LW109"}
 """Starved, suspended, and stalls that nothing explains most of: as when they compute and starve by halves."""
@@ -35,6 +35,9 @@ NAMED = {
 """By fault: the rule, and what its finding says."""
 LEFT = r"the shutdown cut work short: .* `Workflow\._run`, created by `Jobs\.start`"
 """What the verdict says of a deploy."""
+
+STARVED = {Fault.RETRY: r"main stalled \S+ \S+  (starved|unknown)  \S+\.LLM\.ask in time\.sleep$"}
+"""By fault: the line on what is no finding of its own where waiting for a CPU took longer than the fault."""
 
 FIVE_MINUTES = 300.0
 
@@ -55,7 +58,7 @@ def demo(tmp_path: Path) -> Iterator[Callable[..., Program]]:
     """Start the demo in an empty directory; left to itself, it would run for long."""
     with ExitStack() as opened:
 
-        def start(*options: str, seconds: float = 600, timeout: float = 240.0) -> Program:
+        def start(*options: str, seconds: float = 900, timeout: float = TIMEOUT) -> Program:
             words = ("loopwatch", "demo", f"--seconds={seconds}", *options)
             return Program(opened, tmp_path, *words, timeout=timeout)
 
@@ -95,12 +98,15 @@ def test_each_fault_alone_is_the_first_to_be_mended(demo: Callable[..., Program]
     running = demo(f"--faults={fault.name.lower()}")
     text = running.line(live(fault))
     text += running.end(signal.SIGINT)
-    told = [one for one in verdict(text) if one.rule not in MACHINE]
+    found = verdict(text)
     rule, summary = NAMED[fault]
-    assert re.fullmatch(rule, told[0].rule), told
-    assert re.search(summary, told[0].summary), told
+    told = of_the_service(found)
+    # Maybe as what the machine has made worse: a loop without a CPU fills a pool, too.
+    first = next(one for one in found if one in told or re.fullmatch(rule, one.rule))
+    assert re.fullmatch(rule, first.rule), found
+    assert re.search(summary, first.summary), found
     others = {rule for other, (rule, _) in NAMED.items() if other is not fault} - {rule}
-    assert not [one for one in of_the_service(told) for other in others if re.fullmatch(other, one.rule)]
+    assert not [one for one in told for other in others if re.fullmatch(other, one.rule)]
 
 
 def test_what_a_deploy_kills_is_the_first_to_be_mended(demo: Callable[..., Program]) -> None:
@@ -108,20 +114,21 @@ def test_what_a_deploy_kills_is_the_first_to_be_mended(demo: Callable[..., Progr
     running = demo("--faults=deploy", "--factor=3")
     text = running.line(r" [1-9]\d* accepted")
     text += running.end(signal.SIGINT)
-    told = [one for one in verdict(text) if one.rule not in MACHINE]
+    told = of_the_service(verdict(text))
     assert (told[0].rule, told[0].severity) == ("LW501", "critical")
     assert re.search(LEFT, told[0].summary)
 
 
 def test_all_together_are_all_there(demo: Callable[..., Program]) -> None:
     running = demo()
-    text = running.line(*map(live, NAMED))
+    text = running.line(*(f"{live(fault)}|{STARVED.get(fault, live(fault))}" for fault in NAMED))
     text += running.end(signal.SIGINT)
     told = verdict(text)
-    for rule, summary in (*NAMED.values(), ("LW501", LEFT)):
-        assert [one for one in told if re.fullmatch(rule, one.rule) and re.search(summary, one.summary)], (
-            summary
-        )
+    starved = any(one.rule in MACHINE for one in told)
+    by_machine = [fault for fault, line in STARVED.items() if starved and re.search(line, text, re.MULTILINE)]
+    for fault, (rule, summary) in (*NAMED.items(), (Fault.DEPLOY, ("LW501", LEFT))):
+        found = [one for one in told if re.fullmatch(rule, one.rule) and re.search(summary, one.summary)]
+        assert found or fault in by_machine, summary
 
 
 @pytest.mark.long

@@ -17,16 +17,18 @@ from pathlib import Path
 import pytest
 
 from tests.demo.programs import Program
+from tests.machine import cpu_waited
 
 if shutil.which("tmux") is None:
     pytest.skip("needs: tmux", allow_module_level=True)
 
 SOON = 2.0
 """Seconds for which a stall may have gone on when it is first on the screen: what is promised is 1, on a
-machine that has nothing else to do."""
-PATIENCE = 60.0
+machine that has nothing else to do. Where it has, as many more as somebody waited for a CPU meanwhile."""
+PATIENCE = 180.0
 """Seconds after which something is wrong."""
-BLOCKED = 10.0
+BLOCKED = 20.0
+"""Seconds for which the program holds up its loop: longer than it takes to be shown on a busy machine."""
 
 
 _numbers = itertools.count()
@@ -184,9 +186,11 @@ def test_while_the_loop_is_blocked_the_culprit_and_its_stack_are_shown(
         screen.until("ended with 0")
         screen = scene.screen(target=pid)
         screen.until(f"pid {pid}", "its console socket", "live")
+    waited = cpu_waited()
     program.tell(f"{how} {BLOCKED}")
     program.line(f"begins {how}")
     shown = screen.until("has been stalled for", rf"> +\S*\.{how} ")
+    waited = cpu_waited() - waited
     [value, unit] = re.findall(r"has been stalled for ([\d.]+) (m?s)", shown)[0]
-    assert float(value) / (1000 if unit == "ms" else 1) < SOON
+    assert float(value) / (1000 if unit == "ms" else 1) < SOON + waited
     assert re.search(r"\.main +\S*watched\.py:\d+", shown), "who called it"

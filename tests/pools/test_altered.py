@@ -93,7 +93,7 @@ def run(*arguments: str) -> Any:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert program.returncode == 0, program.stderr

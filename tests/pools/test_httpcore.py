@@ -100,7 +100,7 @@ def client_of(httpx: Any, connections: int = 2, pool: float | None = 60, **more:
 
 async def all_wait(agent: Agent, kind: str, pending: int) -> Any:
     """Return the pool once so many wait for it."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (pool := await pool_of(agent, kind)).pending != pending:
             pass
     return pool
@@ -393,7 +393,7 @@ def test_requests_that_wait_for_a_stream_of_http2_are_pending(agent: Agent, http
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():
             await asyncio.sleep(0)
 

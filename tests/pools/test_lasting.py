@@ -21,7 +21,7 @@ Release = Callable[[], Awaitable[Any]]
 Hold = Callable[[], Awaitable[Release]]
 """Acquires a connection, and returns how to give it back."""
 
-TIMEOUT = 30
+TIMEOUT = 120
 
 
 @asynccontextmanager

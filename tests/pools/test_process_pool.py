@@ -19,7 +19,7 @@ import loopwatch
 from loopwatch import Agent, Pool
 
 KIND = "process_pool"
-TIMEOUT = 60
+TIMEOUT = 120
 
 # The processes import nothing of ours: they are given builtins to call.
 CALL = "__import__('multiprocessing.connection').connection.Client({!r}).recv()"

@@ -20,7 +20,7 @@ from .libraries import SIZE, Library, give_back
 from .servers import SECRET
 
 REQUESTS = 20
-TIMEOUT = 30
+TIMEOUT = 120
 
 
 @pytest.fixture

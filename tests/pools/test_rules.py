@@ -386,7 +386,7 @@ def test_connections_held_for_long_and_by_nobody(impatient: Agent, engine: Any) 
         leave.set()
         await listening
         await taken[0].close()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while await look(impatient):
                 await asyncio.sleep(0.05)
         await engine.dispose()

@@ -19,7 +19,7 @@ import loopwatch
 from loopwatch import Agent, Pool
 
 KIND = "thread_pool"
-TIMEOUT = 30
+TIMEOUT = 120
 
 
 @pytest.fixture

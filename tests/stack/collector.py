@@ -23,7 +23,7 @@ from .received import Received
 
 T = TypeVar("T")
 
-PATIENCE = 120.0
+PATIENCE = 300.0
 """Seconds after which what has not arrived is a failure, never waited for otherwise."""
 
 CONFIGURATION = """

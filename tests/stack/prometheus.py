@@ -25,7 +25,7 @@ T = TypeVar("T")
 ROOT = Path(__file__).parents[2]
 SCALE = 60
 """Minutes become seconds."""
-PATIENCE = 120.0
+PATIENCE = 400.0
 """Seconds after which what has not come about is a failure."""
 
 CONFIGURATION = """

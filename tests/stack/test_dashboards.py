@@ -30,6 +30,9 @@ LLM_SCALE, SERVICE_SCALE = "15", "1"
 """By how much the LLM is faster than a real one, and the service less patient: it waits for 5 s for a
 connection. Five of them serve six requests per second, and 13 come: callers wait long enough to be seen."""
 
+LIFE = 1800.0
+"""Seconds for which the programs may run: the test waits for several things, one after the other."""
+
 SHORT_POOL = {"ConnectionPoolSaturated", "ConnectionPoolWaitHigh"}
 """What 200 jobs in a pool of five connections have to raise. Not ConnectionPoolTimeouts: httpx begins to wait
 anew each time that another caller takes the connection, so that here nobody gives up."""
@@ -119,13 +122,15 @@ class Demo:
 def start(opened: ExitStack, directory: Path, faults: str) -> Demo:
     """Start it all. The service is scraped and sends to a Collector; both are as often as rules need it."""
     collector = opened.enter_context(Collector(directory))
-    llm = Program(opened, EXAMPLES, "analysis_service.standin", "--port=0", f"--scale={LLM_SCALE}")
+    words = ("analysis_service.standin", "--port=0", f"--scale={LLM_SCALE}")
+    llm = Program(opened, EXAMPLES, *words, timeout=LIFE)
     port, metrics = free_port(), free_port()
     service = Program(
         opened,
         HERE,
         "analysis",
         str(port),
+        timeout=LIFE,
         LOOPWATCH_PROMETHEUS_PORT=str(metrics),
         LOOPWATCH_SERVICE_NAME=BY_OTLP,
         OTEL_METRIC_EXPORT_INTERVAL="1000",
@@ -142,7 +147,8 @@ def start(opened: ExitStack, directory: Path, faults: str) -> Demo:
         ALL: opened.enter_context(everything()),
     }
     prometheus = opened.enter_context(Prometheus(directory, scraped))
-    return Demo(prometheus, service, Program(opened, HERE, "clients", f"http://127.0.0.1:{port}"))
+    clients = Program(opened, HERE, "clients", f"http://127.0.0.1:{port}", timeout=LIFE)
+    return Demo(prometheus, service, clients)
 
 
 @pytest.fixture(scope="module")

@@ -86,3 +86,18 @@ def test_workers_that_get_no_cpu_or_no_gil(kind: str, cause: Any, because: str |
     assert found.because == because
     [found] = look(kind, "resize", stalls=(stall(2.0, cause),))  # of the 4.2 s waited
     assert found.because is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "queued", "because"),
+    [
+        ("process_pool", 5.9, None),
+        ("process_pool", 6.0, "LW107"),
+        ("thread_pool", 29.9, None),
+        ("thread_pool", 30.0, "LW107"),
+    ],
+)
+def test_workers_of_a_machine_that_is_too_busy(kind: str, queued: float, because: str | None) -> None:
+    """Of the last minute, for how long the loop was ready but had no CPU, though it does not stand still."""
+    found = look(kind, "resize", points={("runqueue_time", "main"): queued})
+    assert [one.because for one in found if one.rule == "LW306"] == [because]
