@@ -50,7 +50,7 @@ class Unread:
     def _leave_out(self, task: Any, error: Exception) -> None:
         """Count a task, unless that was done. Its class stands for it: its ``repr`` is the program's."""
         known = self._known.get(id(task))
-        if known is not None and known() is task:
+        if task is None or (known is not None and known() is task):  # gone meanwhile, or known
             return
         if len(self._known) >= KNOWN:
             self._known.clear()  # those that live still are counted anew
