@@ -44,7 +44,9 @@ async def app(scope, receive, send):
 INSTALL = "import loopwatch; loopwatch.install()"
 
 GUNICORN = ["-m", "gunicorn", "application:app", "--bind=127.0.0.1:APP", "-k=uvicorn_worker.UvicornWorker"]
-UVICORN = ["-m", "uvicorn", "application:app", "--port=APP"]
+GUNICORN += ["--timeout=120"]
+UVICORN = ["-m", "uvicorn", "application:app", "--port=APP", "--timeout-worker-healthcheck=120"]
+"""Both replace a worker that is silent for longer: by default, than a busy machine may make it."""
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
