@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -98,6 +99,15 @@ def install() -> Iterator[Callable[..., Agent]]:
 def agent(install: Callable[..., Agent]) -> Agent:
     """An agent with the default settings. What it has to say is complete after ``loopwatch.uninstall()``."""
     return install()
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Have the garbage collector run only when called: a call does nothing while another thread collects."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
