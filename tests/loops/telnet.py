@@ -43,7 +43,7 @@ run(main())
 
 NEGOTIATION = b"\xff\xfb\x1f\xff\xfa\x1f\x00\x78\x00\x28\xff\xf0\xff\xfa\x18\x00xterm\xff\xf0"
 """A window of 120 columns, and a terminal. Without the latter there is no prompt."""
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test gives up."""
 READY, ACCEPTED = b"\x1b[?2004h", b"\x1b[?2004l"
 """What the line editor sends when it takes a line, and when it has taken one."""
