@@ -12,7 +12,7 @@ import threading
 import time
 from pathlib import Path
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which a child is killed, so that its test fails instead of waiting for ever."""
 
 SLACK = 10.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ from .telnet import Connect, Telnet
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 T = TypeVar("T")
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which a test gives up waiting for what should come at once: a failure, never a pace."""
 
 _KNOW_THE_KIND = {"new_loop", "blind", "eager"}
@@ -98,6 +99,15 @@ def install() -> Iterator[Callable[..., Agent]]:
 def agent(install: Callable[..., Agent]) -> Agent:
     """An agent with the default settings. What it has to say is complete after ``loopwatch.uninstall()``."""
     return install()
+
+
+@pytest.fixture
+def without_collector() -> Iterator[None]:
+    """Have the garbage collector run only when called: a call does nothing while another thread collects."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -40,13 +40,14 @@ def block(work: Callable[[], object]) -> Block:
 
 
 class CpuWaits:
-    """For how long the threads of this process have waited for a CPU since this was made.
+    """For how long the threads of a process, this one or ``pid``, have waited for a CPU since this was made.
 
     By so much may a loop be held up besides what the test did: right before it, right after it, and while a
     thread has the GIL and no CPU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int | None = None) -> None:
+        self._tasks = Path(f"/proc/{pid or 'self'}/task")
         self._before = self._read()
         self._latest: dict[str, float] = {}
 
@@ -55,10 +56,9 @@ class CpuWaits:
         self._latest |= self._read()
         return sum(waited - self._before.get(thread, 0.0) for thread, waited in self._latest.items())
 
-    @staticmethod
-    def _read() -> dict[str, float]:
+    def _read(self) -> dict[str, float]:
         found = {}
-        for thread in Path("/proc/self/task").glob("*"):
+        for thread in self._tasks.glob("*"):
             try:
                 found[thread.name] = int((thread / "schedstat").read_text().split()[1]) * 1e-9
             except (OSError, IndexError):  # it has just ended; or the kernel keeps no account

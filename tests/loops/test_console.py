@@ -51,8 +51,7 @@ def sleeps():
 def computes():
     import time
     until = time.monotonic() + 10.0
-    while time.monotonic() < until:
-        pass
+    while time.monotonic() < until: pass  # in one line, whichever step of it a sample shows
 
 async def handle():
     await asyncio.sleep(0)  # an eager task has no name before
@@ -73,17 +72,18 @@ class TestBlocked:
 
     @pytest.mark.parametrize("work", ["sleeps", "computes"])
     def test_the_culprit_is_shown_within_a_second(
-        self, start_child: Start, tmp_path: Path, work: str
+        self, start_child: Start, tmp_path: Path, work: str, cpu_waits: CpuWaits
     ) -> None:
-        """From when the loop was blocked, as the stall itself says."""
+        """From when the loop was blocked, as the stall itself says; and more by what both wait for a CPU."""
         child = start_child(BLOCKING.replace("WORK", work))
         child.until("pid")
+        waits = CpuWaits(child.pid)
         with closing(Client(_path_of(child, tmp_path), TIMEOUT)) as client:
             while f"__main__.{work}" not in (answer := client.ask("stall")):
                 pass
             shown_at = re.search(r"has been stalled for (\S+ \S+),", answer)
             assert shown_at is not None
-            assert _seconds(shown_at[1]) <= WITHIN
+            assert _seconds(shown_at[1]) <= WITHIN + waits.seconds() + cpu_waits.seconds()
             assert f"program.py:{_line_of(tmp_path, work)}" in answer
             assert "request (handle)" in answer
             row = client.ask("stalls").split("\n")[1]
@@ -92,30 +92,39 @@ class TestBlocked:
         child.until("over")  # it was blocked until now
 
     def test_the_stall_keeps_its_number_when_it_is_over(self, agent: Agent, run: Callable[..., None]) -> None:
+        """Which need not be the first: a busy machine may have stalled the loop before."""
         seen: list[str] = []
+        asked = threading.Event()
 
         async def main() -> None:
             asker = threading.Thread(target=ask)
             await asyncio.sleep(0.1)
             asker.start()
-            time.sleep(1.0)
-            await asyncio.sleep(0.1)
+            asked.wait(TIMEOUT)
+            asked.set()
             await asyncio.to_thread(asker.join)
             assert agent.console_path is not None
+            number = seen[0].partition(":")[0]
             with closing(Client(agent.console_path, TIMEOUT)) as client:
-                while " was stalled" not in (answer := await asyncio.to_thread(client.ask, "stall 1")):
-                    pass
+                async with asyncio.timeout(TIMEOUT):
+                    while " was stalled" not in (answer := await asyncio.to_thread(client.ask, number)):
+                        pass
                 seen.append(answer)
 
         def ask() -> None:
-            assert agent.console_path is not None
-            with closing(Client(agent.console_path, TIMEOUT)) as client:
-                while "has been stalled" not in (answer := client.ask("stall")):
-                    pass
-                seen.append(answer)
+            try:
+                assert agent.console_path is not None
+                with closing(Client(agent.console_path, TIMEOUT)) as client:
+                    while "has been stalled" not in (answer := client.ask("stall")):
+                        assert not asked.is_set()
+                    seen.append(answer)
+            finally:
+                asked.set()
 
         run(main())
-        assert [answer.split(":")[0] for answer in seen] == ["stall 1", "stall 1"]
+        before, after = seen
+        assert before.startswith("stall ")
+        assert after.partition(":")[0] == before.partition(":")[0]
 
 
 class TestLife:
@@ -232,7 +241,7 @@ if not os.fork():
 run(forever())
 """)
         child.until("pid")
-        assert child.said[0] == "imported False False"
+        assert "imported False False" in child.said
         with closing(Client(_path_of(child, tmp_path), TIMEOUT)) as client:
             assert " sleep " in client.ask("tasks state=any")
         child.until("child pid")
@@ -256,6 +265,7 @@ class TestHostile:
                 before = time.monotonic()
                 await asyncio.sleep(0.005)
                 worst = max(worst, time.monotonic() - before - 0.005)
+            cpu_waits.seconds()  # while the thread that did it is still there to be asked
             await harm
             with closing(Client(agent.console_path, TIMEOUT)) as client:
                 assert "main" in await asyncio.to_thread(client.ask, "loop")
@@ -294,7 +304,7 @@ def _seconds(said: str) -> float:
 
 
 def _line_of(directory: Path, work: str) -> int:
-    """Return the line at which the work goes on, or the loop around it."""
+    """Return the line at which the work goes on."""
     lines = (directory / "program.py").read_text(encoding="utf-8").split("\n")
-    wanted = "    time.sleep(10.0)" if work == "sleeps" else "    while time.monotonic() < until:"
-    return lines.index(wanted) + 1
+    wanted = "    time.sleep(10.0)" if work == "sleeps" else "    while time.monotonic() < until: pass"
+    return next(number for number, line in enumerate(lines, 1) if line.startswith(wanted))

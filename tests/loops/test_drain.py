@@ -362,6 +362,7 @@ class TestRecord:
         assert task.trace_id == f"{0xABC:032x}"
         assert task.span_id == f"{0xDEF:016x}"
 
+    @pytest.mark.usefixtures("without_collector")
     def test_the_exception_of_a_task_is_left_to_be_retrieved(self, run: Run) -> None:
         async def main() -> list[str]:
             unhandled: list[str] = []

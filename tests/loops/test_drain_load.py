@@ -21,14 +21,16 @@ from loopwatch._store.jobs import JOBS
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
-TIMEOUT = 1.0
+TIMEOUT = 3.0
+"""Seconds. A tenth of it is enough for what is to end in time, on a quiet machine."""
 SLACK = 5.0
 """Seconds that a slow machine may take longer than the second after the timeout. Jobs that are cut, and
 those that do not let themselves be, would take for ever."""
 
 
 @pytest.fixture(autouse=True)
-def nothing_before() -> Iterator[None]:
+def nothing_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("loopwatch._jobs.drain.GRACE", 2.0)  # for what cleans up on a busy machine
     JOBS.clear()
     yield
     JOBS.clear()

@@ -17,6 +17,11 @@ async def work(number, seconds):
     await asyncio.sleep(seconds)
     say("finished", number)
 
+async def work_on(number, seconds):
+    while JOBS.drain_began is None:  # however late the signal comes
+        await asyncio.sleep(0.01)
+    await work(number, seconds)
+
 loopwatch.install(prometheus_port=None, drain_timeout=TIMEOUT)
 """
 
@@ -45,7 +50,7 @@ run(main())
 
 @pytest.mark.parametrize("signum", [SIGTERM, SIGINT])
 def test_it_finishes_its_jobs_and_dies_of_the_signal(start: Start, signum: signal.Signals) -> None:
-    child = start(ONE_JOB)
+    child = start(ONE_JOB.replace("work(1, 0.3)", "work_on(1, 0.3)"))
     child.until("ready")
     child.send(signum)
     assert child.end() == -signum

@@ -50,6 +50,7 @@ def active_and_idle(snapshot: Snapshot) -> tuple[float, float]:
     return times["main", "active"], times["main", "idle"]
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_every_loop_fact_is_there(agent: Agent, run: Run, blind: bool) -> None:
     async def main() -> Snapshot:
         await asyncio.sleep(0.2)
@@ -250,6 +251,7 @@ class TestIterations:
             assert (after.ready, after.timers) == (5, 7)
 
 
+@pytest.mark.usefixtures("without_collector")
 class TestCollections:
     """Garbage collections stop every loop, whichever thread they run in."""
 

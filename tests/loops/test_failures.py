@@ -370,7 +370,8 @@ class TestLogging:
         handler.emit = broken  # type: ignore[method-assign]
         run(main())
         assert told(blocks)
-        assert failures(agent) == {"journal": len(agent.stalls())}
+        told_of = len(agent.findings())  # on a machine so slow that there was time to look for them
+        assert len(agent.stalls()) <= failures(agent)["journal"] <= len(agent.stalls()) + told_of
 
     def test_one_may_uninstall_us(
         self, agent: Agent, run: Run, handler: logging.Handler, eventually: Eventually

@@ -298,7 +298,7 @@ in_fork.wait(30)
 other = threading.Thread(target=uninstall, daemon=True)
 other.start()
 for thread in (forker, other):
-    thread.join(10)
+    thread.join(25)
     print("ended" if not thread.is_alive() else "hangs", flush=True)
 faulthandler.cancel_dump_traceback_later()
 print("parent", flush=True)

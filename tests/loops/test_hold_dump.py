@@ -98,7 +98,7 @@ def test_an_empty_file_is_taken_away(script: Script, tmp_path: Path) -> None:
     done = script(
         HEAD
         + """
-hold_dump.HOLD = 1.0
+hold_dump.HOLD = 3.0  # longer than a watchdog may wait for a CPU
 
 async def well():
     await asyncio.to_thread(armed.wait, 30)
@@ -106,7 +106,7 @@ async def well():
 
 loopwatch.install(prometheus_port=None)
 asyncio.run(well())
-time.sleep(1.3)  # no loop runs: not held, though nothing is served
+time.sleep(3.5)  # no loop runs: not held, though nothing is served
 asyncio.run(well())
 """
     )
@@ -181,13 +181,14 @@ def test_uninstall_disarms_and_puts_the_functions_back(script: Script) -> None:
     done = script(
         HEAD
         + """
+hold_dump.HOLD = 2.0  # longer than a watchdog may wait for a CPU
 originals = faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later
 loopwatch.install(prometheus_port=None)
 asyncio.run(asyncio.sleep(0.1))
 print(faulthandler.dump_traceback_later.__name__, faulthandler.dump_traceback_later is originals[0])
 loopwatch.uninstall()
 print((faulthandler.dump_traceback_later, faulthandler.cancel_dump_traceback_later) == originals)
-holds_the_gil(0.4)
+holds_the_gil(2.5)
 print(dumps())
 """
     )

@@ -21,6 +21,8 @@ from loopwatch._store.jobs import JOBS
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
+pytestmark = pytest.mark.usefixtures("without_collector")
+
 request_id = contextvars.ContextVar("request_id", default="none")
 
 

@@ -18,6 +18,8 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Install = Callable[..., Agent]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
+pytestmark = pytest.mark.usefixtures("without_collector")
+
 
 async def held_by_its_own_cycle(ready: weakref.WeakSet[asyncio.Future[None]]) -> str:
     """Wait for a future that only this coroutine holds."""

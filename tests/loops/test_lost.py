@@ -7,7 +7,7 @@ import asyncio
 import gc
 import threading
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -21,6 +21,8 @@ from .conftest import PATIENCE
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 Handler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]
+
+pytestmark = pytest.mark.usefixtures("without_collector")
 
 EACH = 20
 """Tasks lost of each kind."""
@@ -63,14 +65,6 @@ class Messages:
 @pytest.fixture
 def messages() -> Messages:
     return Messages()
-
-
-@pytest.fixture(autouse=True)
-def without_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def all_lost(agent: Agent) -> tuple[Lost, ...]:

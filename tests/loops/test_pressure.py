@@ -9,6 +9,7 @@ import time
 from loopwatch import Agent
 
 from .conftest import PATIENCE, LoopFactory
+from .provoked import CpuWaits
 
 
 def until(agent: Agent, pressed: bool) -> float:
@@ -46,11 +47,20 @@ def test_of_a_loop_with_too_much_to_do(agent: Agent, new_loop: LoopFactory) -> N
         loop.close()
 
 
-def test_of_a_blocked_loop_it_is_known_before_the_next_look(agent: Agent, new_loop: LoopFactory) -> None:
+def test_of_a_blocked_loop_it_is_known_before_the_next_look(
+    agent: Agent, new_loop: LoopFactory, cpu_waits: CpuWaits
+) -> None:
+    known = threading.Event()
+
+    def knows() -> float:
+        took = until(agent, True)
+        known.set()
+        return took
+
     async def block() -> bool:
-        blocked = asyncio.get_running_loop().run_in_executor(None, until, agent, True)
-        time.sleep(1.5)
-        return await blocked < 1.5
+        blocked = asyncio.get_running_loop().run_in_executor(None, knows)
+        known.wait(PATIENCE)
+        return await blocked < 1.5 + cpu_waits.seconds()
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         assert runner.run(block())

@@ -60,6 +60,7 @@ def test_the_process_is_as_before(install: Callable[..., Agent], run: Run) -> No
     assert places() == before
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_nothing_keeps_an_uninstalled_agent_alive(install: Callable[..., Agent], run: Run) -> None:
     agent = install()
     run(asyncio.sleep(0.01))
@@ -254,6 +255,7 @@ class TestSomebodyElseOnTop:
             else:
                 setattr(self.cls, name, original)
 
+    @pytest.mark.usefixtures("without_collector")
     def test_tasks_are_recorded_once_after_install_again(
         self, created: list[asyncio.AbstractEventLoop], run: Run
     ) -> None:
@@ -321,6 +323,7 @@ class TestSomebodyElseOnTop:
         gc.callbacks.extend(others)
 
 
+@pytest.mark.usefixtures("without_collector")
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_an_unclosed_loop_is_collected_and_warned_of_as_ever(
     agent: Agent, new_loop: LoopFactory, blind: bool

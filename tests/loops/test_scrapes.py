@@ -58,6 +58,7 @@ def test_a_blocked_loop_is_on_metrics_before_it_runs_again(
                 if found and float(found[1]) > 0.2:  # twice the threshold: it is the block, and known as one
                     seen.append((float(found[1]), time.monotonic() - began))
             in_progress.extend(s.culprit and s.culprit.function for s in agent.stalls() if s.in_progress)
+            cpu_waits.seconds()  # of this thread, too, which is about to end
         finally:
             over.set()
 

@@ -193,25 +193,26 @@ def test_a_collection_is_the_collectors(told: Told, run: Run) -> None:
     assert heap
 
 
-def test_many_short_callbacks_are_a_flood(agent: Agent, run: Run, blind: bool) -> None:
+def test_many_short_callbacks_are_a_flood(told: Told, run: Run) -> None:
     def short() -> None:
         until = time.thread_time() + 0.0005
         while time.thread_time() < until:
             pass
 
-    async def main() -> None:
+    async def main() -> list[Block]:
         loop = asyncio.get_running_loop()
+        blocks = []
         for _ in range(3):
             await asyncio.sleep(0.05)
             for _ in range(500):
                 loop.call_soon(short)
-            await asyncio.sleep(0)
+            wall, began = time.time(), time.monotonic()
+            await asyncio.sleep(0)  # comes after them
+            blocks.append(Block(wall, time.monotonic() - began))
         await asyncio.sleep(0.05)
+        return blocks
 
-    run(main())
-    loopwatch.uninstall()
-    assert len(agent.stalls()) >= 3
-    for stall in agent.stalls():
+    for stall in told(run(main())):
         assert_caused_by("flood", stall)
 
 
@@ -261,13 +262,14 @@ class TestInProgress:
         assert over.duration >= second.duration
         assert over.started_at == pytest.approx(first.started_at, abs=0.05)
 
-    def test_none_is_in_progress_when_all_is_well(self, agent: Agent, run: Run) -> None:
-        async def main() -> bool:
+    def test_none_is_in_progress_when_all_is_well(self, agent: Agent, run: Run, cpu_waits: CpuWaits) -> None:
+        async def main() -> list[Stall]:
             for _ in range(5):
                 await asyncio.sleep(0.02)
-            return any(stall.in_progress for stall in agent.stalls())
+            return [stall for stall in agent.stalls() if stall.in_progress]
 
-        assert not run(main())
+        waited = cpu_waits.seconds  # a busy machine may stall it right here
+        assert not [stall for stall in run(main()) if stall.duration > 0.02 + waited()]
 
 
 class TestLastStep:
@@ -357,8 +359,10 @@ def test_the_threshold_decides(
     if threshold < 0.1:
         assert told_of(blocks, agent, cpu_waits)
     else:
+        waited = cpu_waits.seconds()
         loopwatch.uninstall()
-        assert not [stall for stall in agent.stalls() if any(each.is_told_in(stall) for each in blocks)]
+        found = [stall for stall in agent.stalls() if any(each.is_told_in(stall) for each in blocks)]
+        assert not found or threshold < max(each.seconds for each in blocks) + waited
 
 
 def test_of_many_each_is_told_once(install: Callable[..., Agent], run: Run, cpu_waits: CpuWaits) -> None:
@@ -394,8 +398,8 @@ def test_each_is_logged_in_one_line_until_there_are_too_many(
 
     run(main())
     loopwatch.uninstall()
-    lines = [record.getMessage() for record in caplog.records if record.name == "loopwatch"]
-    *lines, last = lines
+    said = [record.getMessage() for record in caplog.records if record.name == "loopwatch"]
+    *lines, last = (line for line in said if not line.startswith("loopwatch: LW"))  # after five seconds
     assert len(lines) == 10
     assert all("event loop 'main' was blocked for" in line for line in lines)
     [suppressed] = agent.snapshot().points["log_suppressed"]

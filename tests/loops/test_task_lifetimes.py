@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +15,8 @@ import loopwatch
 from loopwatch import Agent
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+pytestmark = pytest.mark.usefixtures("without_collector")
 
 
 class Thing:
@@ -104,14 +106,6 @@ async def lose(look: Callable[[], Any]) -> tuple[set[str], set[str]]:
     held = life.alive()
     gc.collect()
     return held, life.alive()
-
-
-@pytest.fixture(autouse=True)
-def without_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.fixture

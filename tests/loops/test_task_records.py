@@ -23,8 +23,8 @@ AT_LEAST = 0.9
 """Of a time waited for: timers of uvloop are a millisecond early."""
 
 
-async def child() -> None:
-    await asyncio.sleep(BRIEF)
+async def child(seconds: float = BRIEF) -> None:
+    await asyncio.sleep(seconds)
 
 
 async def fail() -> None:
@@ -52,10 +52,11 @@ class TestRecord:
     def test_while_it_lives(self, agent: Agent, run: Run) -> None:
         async def main() -> tuple[Task, float]:
             began = time.time()
-            task = asyncio.create_task(child(), name="mail")  # created here
-            await asyncio.sleep(BRIEF / 2)
+            task = asyncio.create_task(child(60.0), name="mail")  # created here
+            await asyncio.sleep(BRIEF)
             (seen,) = of(agent, "child")
-            await task
+            task.cancel()
+            await asyncio.wait([task])
             return seen, began
 
         seen, began = run(main())
@@ -64,7 +65,7 @@ class TestRecord:
         assert (seen.site.file, seen.site.line) == (__file__, line_of("created here"))
         assert seen.parent == "TestRecord.test_while_it_lives.<locals>.main"
         assert began - 0.01 <= seen.started_at <= time.time()
-        assert AT_LEAST * BRIEF / 2 <= seen.age < 30.0
+        assert AT_LEAST * BRIEF <= seen.age < 30.0
         assert (seen.duration, seen.exception) == (None, None)
         assert [frame.function for frame in seen.await_stack] == ["child", "sleep"]
         assert seen.waiting_on == "sleep"
@@ -102,12 +103,13 @@ class TestRecord:
         self, agent: Agent, run: Run, eventually: Callable[[Callable[[], Any]], Any]
     ) -> None:
         async def main() -> tuple[float, Task]:
+            began = time.monotonic()
             task = asyncio.create_task(fail())
             await asyncio.sleep(0.01)
-            failed = time.monotonic()
-            assert not of(agent, "fail")[0].unretrieved
+            early = of(agent, "fail")[0].unretrieved
+            assert not early or time.monotonic() - began > 0.9  # on a busy machine it may be late already
             await asyncio.to_thread(eventually, lambda: of(agent, "fail")[0].unretrieved)
-            waited = time.monotonic() - failed
+            waited = time.monotonic() - began
             assert task.exception()
             return waited, of(agent, "fail")[0]
 

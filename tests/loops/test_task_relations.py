@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -103,14 +103,16 @@ def test_an_id_stays_and_is_no_other_tasks(agent: Agent, run: Run) -> None:
 
 
 def test_an_id_outlives_its_task(agent: Agent, run: Run) -> None:
-    async def fail() -> None:
-        await asyncio.sleep(0.05)
+    async def fail(gate: asyncio.Event) -> None:
+        await gate.wait()
         raise ValueError("as it is meant to")
 
     async def main() -> tuple[Task, Task]:
-        task = asyncio.create_task(fail(), name="fails")
+        gate = asyncio.Event()
+        task = asyncio.create_task(fail(gate), name="fails")
         await asyncio.sleep(0)
         [live] = [one for one in await asyncio.to_thread(agent.tasks) if one.name == "fails"]
+        gate.set()
         with pytest.raises(ValueError, match="as it is meant to"):
             await task
         await asyncio.sleep(0)
@@ -139,19 +141,23 @@ def test_jobs_are_told_from_other_tasks(agent: Agent, run: Run) -> None:
 def test_a_stall_keeps_its_id_when_it_is_over(
     agent: Agent, run: Run, eventually: Callable[[Callable[[], Any]], Any]
 ) -> None:
-    async def main() -> list[int]:
-        seen: list[int] = []
+    seen = threading.Event()
 
-        def look() -> None:
-            [stall] = eventually(lambda: [one for one in agent.stalls() if one.in_progress])
-            seen.append(stall.id)
+    def look() -> int:
+        try:
+            [stall] = eventually(
+                lambda: [one for one in agent.stalls() if one.in_progress and one.duration > 0.4]
+            )
+            return stall.id  # type: ignore[no-any-return]
+        finally:
+            seen.set()
 
+    async def main() -> int:
         looking = asyncio.create_task(asyncio.to_thread(look))
         await asyncio.sleep(0.05)
-        time.sleep(0.5)
-        await looking
-        return seen
+        seen.wait()
+        return await looking
 
-    [going_on] = run(main())
+    going_on = run(main())
     over = eventually(lambda: [one for one in agent.stalls() if not one.in_progress and one.id == going_on])
     assert over[0].duration >= 0.4

@@ -9,7 +9,7 @@ import random
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -284,15 +284,7 @@ def lost(agent: Agent) -> Any:
     return sum(point.value for point in agent.snapshot().points["task_lost"])  # type: ignore[misc]
 
 
-@pytest.fixture
-def collected_by_hand() -> Iterator[None]:
-    """Have the garbage collector run only when called."""
-    gc.disable()
-    yield
-    gc.enable()
-
-
-@pytest.mark.usefixtures("collected_by_hand")
+@pytest.mark.usefixtures("without_collector")
 def test_nothing_is_lost_under_churn_from_three_threads(
     agent: Agent, new_loop: LoopFactory, eventually: Callable[[Callable[[], Any]], Any]
 ) -> None:

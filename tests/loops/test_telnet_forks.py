@@ -63,7 +63,8 @@ class TestFork:
 
     def test_the_session_goes_on_in_the_parent(self, start_child: Start, connect: Connect) -> None:
         child = start_child(FORKS.replace("    loop.stop()", "    os._exit(len(threading.enumerate()) - 1)"))
-        telnet = connect(url_of(child))
+        url = url_of(child)
+        telnet = connect(url)
         telnet.ask("ps")
         for _ in range(5):
             child.send(signal.SIGUSR1)
@@ -71,7 +72,7 @@ class TestFork:
             assert child.said[-1] == "parent 0 True"
             assert telnet.ask("lw loop")
         assert "Warning" not in child.text
-        assert connect(child.said[1].split()[-1] if "telnet" in child.said[1] else "").ask("ps")
+        assert connect(url).ask("ps")
 
     def test_the_child_has_none_of_its_parents_and_ends_in_silence(
         self,
@@ -120,7 +121,7 @@ if forked:
         child.send(signal.SIGUSR1)
         child.until("own ")
         pid = int(child.said[-1].split()[-1])
-        (own,) = (line.split()[-1] for line in child.said[2:] if line.startswith("console telnet://"))
+        _, own = (line.split()[-1] for line in child.said if line.startswith("console telnet://"))
         assert own != parents
         assert f"process {pid}." in connect(own).greeting
         assert "1 tasks running" in connect(own).ask("ps")

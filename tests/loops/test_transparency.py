@@ -152,6 +152,7 @@ def test_callbacks_run_in_the_same_order(install: Callable[..., Agent], run: Run
     assert run(main()) == bare
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_context_variables_are_not_ours_to_keep(agent: Agent, new_loop: LoopFactory) -> None:
     class Value:
         """What a variable held while the loop was started."""

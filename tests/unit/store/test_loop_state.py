@@ -155,7 +155,7 @@ def test_threads_that_race_for_a_name_get_one_each() -> None:
     claimed: list[LoopState] = []
 
     def run(loop: asyncio.AbstractEventLoop) -> None:
-        start.wait(10)
+        start.wait(30)
         claimed.append(claim(states, loop))
 
     with ExitStack() as stack:
@@ -164,7 +164,7 @@ def test_threads_that_race_for_a_name_get_one_each() -> None:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(10)
+            thread.join(30)
         assert {state.name for state in claimed} == {"worker", *(f"worker-{n}" for n in range(2, 17))}
 
 

@@ -9,6 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from loopwatch import facts
+from tests.loops.provoked import but_stalls
 
 from .collector import Sink, attributes_of, metrics_of, number_of
 
@@ -29,6 +30,8 @@ async def main():
         await asyncio.sleep(0.02)
 
 asyncio.run(main())
+while not agent._engine._watchdog._resting:  # it has told of the last step, too
+    time.sleep(0.02)
 with urllib.request.urlopen(agent.prometheus_url) as answer:
     print(answer.read().decode())
 loopwatch.uninstall()
@@ -70,7 +73,7 @@ def test_it_says_nothing_of_its_own_export(sink: Sink, program: Any) -> None:
     metrics = metrics_of(sink.metrics[-1])
     assert not {name for name in metrics if "executor" in name or "pool" in name or "http.client" in name}
     said = [
-        line for line in done.stderr.splitlines() if "connection" in line.lower() or "http" in line.lower()
+        line for line in but_stalls(done.stderr) if "connection" in line.lower() or "http" in line.lower()
     ]
     assert said == []
     overhead = {
@@ -172,7 +175,7 @@ if pid and os.waitpid(pid, 0)[1]:
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 def test_a_forked_child_exports_as_another_instance(sink: Sink, program: Any) -> None:
     done = program(FORKS)
-    assert done.stderr == ""
+    assert but_stalls(done.stderr) == []
     resources = [attributes_of(request.resource_metrics[0].resource) for request in sink.metrics]
     pids = {found["service.instance.id"]: found["process.pid"] for found in resources}
     assert len(pids) == len(set(pids.values())) == 2
