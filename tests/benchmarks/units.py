@@ -144,8 +144,8 @@ TIMES = (1, 3)
 async def begun() -> None:
     """Wait until the agent has done what it does once: nothing of that is a unit's.
 
-    loopwatch imports its endpoint in a thread, and takes a first look at everything, which is as much as the
-    records of a hundred tasks. On a busy machine threads come to that late.
+    loopwatch takes a first look at everything, which is as much as the records of a hundred tasks. On a busy
+    machine its threads come to that late.
     """
     for _ in range(ROUNDS):
         before = time.process_time()
