@@ -6,7 +6,7 @@
  *
  * On a busy machine the code is slower still, by a factor that changes all the time. So what goes by is the CPU time
  * of the process, and real time only while its main thread, which the loop runs in, waits for something. Linux, glibc;
- * wall time is left alone.
+ * wall time is left alone. Not for processes that fork and go on in the child, whose CPU time begins anew.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
