@@ -197,11 +197,7 @@ int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *dead
 
 int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline)
 {
-    for (;;) {
-        long long ns = left(to_ns(deadline));
-        struct timespec until = in(ns);
-        int failed = real_cond_timedwait(condition, mutex, &until);
-        if (failed != ETIMEDOUT || !ns)
-            return failed;
-    }
+    /* Once, though the clock may not be there: a signal that comes as the wait ends is lost to a second one. */
+    struct timespec until = in(left(to_ns(deadline)));
+    return real_cond_timedwait(condition, mutex, &until);
 }
