@@ -3,7 +3,7 @@
 callgrind executes a program some fifty to a hundred times slower than the machine does, while clocks do
 not slow down: what an agent does by the clock, heartbeats and the ticks of its threads, would come that
 many times too often for the work done. So the clocks of the process are slowed down too (``slowclock.c``),
-as are all its waits.
+as are all its waits, and they stand still while a busy machine gives it no CPU.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ MARK = "getloadavg"
 """The C function whose calls part the count: ``os.getloadavg`` reaches it and nothing else does."""
 
 SLOWDOWN = 75
-"""What bare CPython is slowed down by on an idle machine, measured. Where it is slower still, timers come too
-often, which counts against the agents."""
+"""What bare CPython is slowed down by on an idle machine, in CPU time, measured. Where others share the CPU's
+caches it is more, up to twice as much, and timers come so much too often, which counts against the agents."""
 
 
 @dataclass(frozen=True, slots=True)

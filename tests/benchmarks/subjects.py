@@ -24,11 +24,12 @@ class Subject:
 
 
 def _loopwatch() -> None:
-    import loopwatch
+    # What is done once, in a thread of its own, is not what is measured: imports, and a connection.
+    import loopwatch.exporters.exposition
+    import loopwatch.exporters.prometheus
 
     agent = loopwatch.install(prometheus_port=0)
     if agent.settings.otlp:
-        # What is done once, in a thread of its own, is not what is measured: imports, and a connection.
         agent._engine.otel.start()
         agent._engine.otel.flush()
 
