@@ -33,6 +33,8 @@ class Answer:
     body: bytes
     content_type: str = PLAIN
     headers: tuple[tuple[str, str], ...] = ()
+    file: int | None = None
+    """Descriptor that is passed on with it, to a process on this machine."""
 
     @property
     def all_headers(self) -> list[tuple[str, str]]:

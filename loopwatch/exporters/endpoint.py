@@ -69,12 +69,15 @@ def _converse(connection: socket.socket, respond: Respond) -> Generator[Wait, No
         if not more:
             return
         received += more
-    status, reply = yield from _reply(received, respond)
+    response, reply = yield from _reply(received, respond)
+    if response.file is not None:
+        socket.send_fds(connection, [reply], [response.file])  # short, and all there is
+        return
     unsent = memoryview(reply)
     while unsent:
         yield Wait(connection, selectors.EVENT_WRITE)
         unsent = unsent[connection.send(unsent) :]
-    if status >= HTTPStatus.BAD_REQUEST:
+    if response.status >= HTTPStatus.BAD_REQUEST:
         yield from _hear_out(connection)
 
 
@@ -87,7 +90,7 @@ def _hear_out(connection: socket.socket) -> Generator[Wait, None, None]:
             return
 
 
-def _reply(received: bytes, respond: Respond) -> Generator[Wait, None, tuple[HTTPStatus, bytes]]:
+def _reply(received: bytes, respond: Respond) -> Generator[Wait, None, tuple[Answer, bytes]]:
     try:
         request = _parse(received)
     except ValueError:
@@ -111,9 +114,9 @@ def _parse(received: bytes) -> Request:
     return Request(method, path, query, headers)
 
 
-def _message(response: Answer, *, with_body: bool = True) -> tuple[HTTPStatus, bytes]:
+def _message(response: Answer, *, with_body: bool = True) -> tuple[Answer, bytes]:
     status = response.status
     headers = [*response.all_headers, ("Connection", "close")]
     lines = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers)]
     head = "\r\n".join(lines).encode("latin-1") + _END_OF_HEAD
-    return status, head + response.body if with_body else head
+    return response, head + response.body if with_body else head

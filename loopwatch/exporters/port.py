@@ -1,4 +1,4 @@
-"""The address of ``/metrics``: this process has it, or waits until the sibling that has it is gone."""
+"""The address of ``/metrics``: this process answers there, or waits until the sibling that does is gone."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from loopwatch._journal import Journal
 
 from .answer import Respond
 from .endpoint import Endpoint
+from .handover import Handover
 from .meeting import Meeting
 from .pages import METRICS
 
-AGAIN = 1.0
+AGAIN = 0.25
 """Seconds until the address is tried again. The end of the process that has it is mostly noticed at once."""
-RELEASED = 3
+RELEASED = 12
 """Tries after which one taken over has to be free: a process that dies may give up its claim earlier."""
 
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound to these
@@ -43,6 +44,7 @@ class Port:
         self._rest = rest
         self._journal = journal
         self._meeting: Meeting | None = None
+        self.handover = Handover(endpoint, self._look_again)
         self._held = False
         self._tries = 0
         self._told = False
@@ -55,7 +57,8 @@ class Port:
 
     def take(self) -> None:
         """Take the address. Raises OSError if it cannot be had. Before the endpoint's start, as ``share``."""
-        listener = _listen(self._host, self._port)
+        listener = self.handover.listener or _listen(self._host, self._port)
+        self.handover.listener = listener
         self._endpoint.serve(listener, self._respond, self._rest)
         self._held = True
         self.url = _url(listener)
@@ -66,7 +69,7 @@ class Port:
         An address that another program has is told of, and waited for, too.
         """
         self._meeting = meeting
-        self._tries = RELEASED - 1
+        self._tries = 0 if meeting.others() else RELEASED - 1
         self._try(meeting)
         self._tries = 0
         self._tick()
@@ -87,10 +90,9 @@ class Port:
         )
 
     def close(self) -> None:
-        """Let go of the siblings; the endpoint closes the address itself."""
-        if self._holder is not None:
-            os.close(self._holder[1])
-            self._holder = None
+        """Let go of the siblings, and of the address."""
+        self.handover.close()
+        self._look_away()
 
     def _tick(self) -> None:
         if not self._held:
@@ -98,6 +100,9 @@ class Port:
 
     def _again(self) -> None:
         self._tick()  # first, so that a failure is not the end of it
+        self._look_again()
+
+    def _look_again(self) -> None:
         if self._meeting is not None and not self._held:
             self._try(self._meeting)
 
@@ -105,6 +110,8 @@ class Port:
         if not meeting.claim():
             pid, self.url = meeting.claimant()
             self._look_at(pid)
+            if self.url is not None:
+                self.handover.ask(meeting, pid)
             return
         self._look_at(None)
         try:
@@ -114,8 +121,10 @@ class Port:
             if error.errno != errno.EADDRINUSE:
                 raise
             self._tries += 1
-            if self._tries >= RELEASED and not self._told:
-                self.complain(error)
+            if not self._told:
+                self.handover.ask(meeting)  # who had it may have died before it was handed to us
+                if self._tries >= RELEASED:
+                    self.complain(error)
         else:
             meeting.publish(self.url)
             if self._told:
@@ -127,7 +136,7 @@ class Port:
             if self._holder[0] == pid:
                 return
             self._endpoint.no_more(self._holder[1])
-            self.close()
+            self._look_away()
         if pid is None or pid == self._gone or not hasattr(os, "pidfd_open"):
             return
         try:
@@ -136,6 +145,11 @@ class Port:
             return
         self._holder = pid, file
         self._endpoint.when(file, self._succeed)
+
+    def _look_away(self) -> None:
+        if self._holder is not None:
+            os.close(self._holder[1])
+            self._holder = None
 
     def _succeed(self) -> None:
         """Try for the address of the process that is gone, as all its siblings do now."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from loopwatch._allowance import Allowance
@@ -23,6 +24,7 @@ from loopwatch._threads import OwnThread
 from .answer import Answering, Request
 from .document import DocumentPage
 from .endpoint import Endpoint
+from .handover import LISTENER
 from .meeting import Meeting, NoMeetingError
 from .pages import METRICS, Page, Pages, is_loopback
 from .port import Port
@@ -92,7 +94,8 @@ class MetricsService:
             if self._meeting is None:
                 self._port.take()
             else:
-                endpoint.serve(self._meeting.listener, self._answer_alone)
+                answer = partial(self._answer_sibling, self._port, self._meeting)
+                endpoint.serve(self._meeting.listener, answer)
                 self._port.share(self._meeting)
             endpoint.start()
         except OSError as error:
@@ -176,11 +179,14 @@ class MetricsService:
     def _rest(self) -> float:
         return self._allowance.rest(self.cpu_time)
 
-    def _answer_alone(self, request: Request) -> Answering:
-        """Answer the sibling that has the port: with what is of this process."""
+    def _answer_sibling(self, port: Port, meeting: Meeting, request: Request) -> Answering:
+        """Answer a sibling: with what is of this process, or with a share in the port."""
         yield from ()
+        meeting.shared = True
+        if request.path == LISTENER:
+            return port.handover.answer()
         if request.path == PATH:
-            return self._document.answer(request, self._meeting)
+            return self._document.answer(request, meeting)
         return self._shown().answer(request)
 
     def _shown(self) -> Exposition:

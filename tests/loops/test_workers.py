@@ -143,6 +143,30 @@ class Server:
                 return
             assert time.monotonic() < ends, (shown.up, self.said)
 
+    def scrape_once(self) -> Shown | None:
+        """Scrape the port; None if the connection was broken off. Raises OSError if it was refused."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE) as client:
+            said = b""
+            with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+                client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+                while more := client.recv(1 << 20):
+                    said += more
+        head, _, body = said.partition(b"\r\n\r\n")
+        whole = f"\r\nContent-Length: {len(body)}\r\n".encode() in head
+        return Shown(body.decode()) if whole else None
+
+    @property
+    def listening(self) -> set[int]:
+        """The pids of the processes that hold the socket which listens at the port."""
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        [inode] = [row[9] for row in rows if row[1].endswith(f":{self.port:04X}") and row[3] == "0A"]
+        found = set()
+        for file in Path("/proc").glob("[0-9]*/fd/*"):
+            with contextlib.suppress(OSError):  # closed since
+                if os.readlink(file) == f"socket:[{inode}]":
+                    found.add(int(file.parts[2]))
+        return found
+
     def close(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
@@ -237,6 +261,23 @@ def test_each_worker_may_be_killed(start: Start, load: Callable[[str], None], tm
     assert "failed" not in server.said
     entries = re.findall(r"-(\d+)-\d+$", "\n".join(os.listdir(tmp_path / "loopwatch")), re.MULTILINE)
     assert set(map(int, entries)) == before.up
+
+
+def test_nobody_is_refused_while_a_worker_lives(start: Start, load: Callable[[str], None]) -> None:
+    """Scraped without a pause; what is lost is what the killed worker was answering, if it was."""
+    server = start([*GUNICORN, "--workers=4"])
+    load(server.app)
+    ends = time.monotonic() + 4 * PATIENCE
+    *_, shown = server.until(lambda shown: len(shown.up) == 4)
+    for pid in sorted(shown.up):
+        while not (len(shown.up) == 4 and shown.up <= server.listening):  # none had only just begun
+            assert time.monotonic() < ends, (shown.up, server.listening, server.said)
+            shown = server.scrape_once() or shown
+        threading.Thread(target=os.kill, args=[pid, signal.SIGKILL]).start()
+        while len(shown.up) != 4 or pid in shown.up:
+            assert time.monotonic() < ends, (shown.up, server.said)
+            shown = server.scrape_once() or shown
+    assert "failed" not in server.said
 
 
 def test_a_reloaded_program_has_the_port_again(start: Start, tmp_path: Path) -> None:

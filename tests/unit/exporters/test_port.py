@@ -20,6 +20,7 @@ from loopwatch._server import at_once
 from loopwatch._settings import RUN
 from loopwatch.exporters.answer import Answer, Answering, Request
 from loopwatch.exporters.endpoint import Endpoint
+from loopwatch.exporters.meeting import Entry
 from loopwatch.exporters.port import AGAIN, RELEASED, Port
 from loopwatch.testing import FakeClock
 
@@ -34,6 +35,16 @@ class Claims:
         self.by: tuple[int | None, str | None] = None, None
         self.tries = 0
         self.published: list[str | None] = []
+        self.siblings: dict[Entry, Bench] = {}
+
+    def others(self) -> list[Entry]:
+        return sorted(self.siblings)
+
+    def connect(self, entry: Entry) -> socket.socket:
+        """Connect to a sibling, which will answer once its endpoint has its turn."""
+        ours, its = socket.socketpair()
+        self.siblings[entry].let_in(its)
+        return ours
 
     def claim(self) -> bool:
         self.tries += 1
@@ -63,6 +74,18 @@ class Bench:
     def share(self) -> None:
         self.port.share(self.claims)  # type: ignore[arg-type]
 
+    def let_in(self, connection: socket.socket) -> None:
+        """Answer a question of a sibling's with the socket."""
+
+        def answer() -> None:
+            its = self.port.handover.answer()
+            assert connection.recv(1024).startswith(b"GET /listener ")
+            socket.send_fds(connection, [b"HTTP"], [] if its.file is None else [its.file])
+            self.endpoint.no_more(connection)
+            connection.close()
+
+        self.endpoint.when(connection, answer)
+
     def pass_time(self) -> None:
         """Let the endpoint wake up when it wants to look again."""
         self.fake.advance(AGAIN)
@@ -91,6 +114,10 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 Make = Callable[..., Bench]
+
+
+def address(bench: Bench) -> tuple[str, int]:
+    return "127.0.0.1", int(str(bench.port.url).rpartition(":")[2].partition("/")[0])
 
 
 def body(bench: Bench) -> bytes:
@@ -202,6 +229,73 @@ class TestShared:
             second.claims.by = os.getpid(), "http://third/metrics"
             second.pass_time()
             assert second.port.url == "http://third/metrics"
+
+    def test_the_socket_is_had_from_who_has_it_and_served_when_that_is_gone(self, bench: Make) -> None:
+        first, second, third = bench(), bench(), bench()
+        first.share()
+        entries = [Entry(1, 1, "group", "1"), Entry(2, 1, "group", "2")]
+        second.claims.siblings = {entries[0]: first, entries[1]: third}
+        second.claims.is_free, second.claims.by = False, (1, first.port.url)
+        second.share()
+        first.endpoint._turn()
+        second.endpoint._turn()
+        assert len(third.endpoint._selector.get_map()) == 1  # it has not been asked
+        with socket.create_connection(address(first)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            first.close()
+            second.claims.is_free = True
+            second.pass_time()
+            assert second.port.url == first.port.url
+            second.endpoint.start()
+            client.settimeout(PATIENCE)
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            second.endpoint.stop()
+
+    def test_who_has_the_claim_without_the_socket_gets_it_from_whoever_has_it(
+        self, bench: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Who had both died before it had handed the socket to us, but not before it had to another."""
+        holder = bench()
+        holder.port.take()
+        empty, newcomer = bench(), bench(port=address(holder)[1])
+        newcomer.claims.siblings = {Entry(1, 1, "g", "1"): empty, Entry(2, 1, "g", "2"): holder}
+        newcomer.share()
+        assert newcomer.port.url is None
+        for each in (empty, holder, newcomer):
+            each.endpoint._turn()
+        while newcomer.port.url is None:  # the answers need not come in one turn
+            newcomer.endpoint._turn()
+        assert newcomer.claims.published == [None, holder.port.url]
+        assert caplog.records == []
+
+    def test_the_address_is_free_when_the_last_has_let_go(self, bench: Make) -> None:
+        first, second = bench(), bench()
+        first.share()
+        second.claims.siblings = {Entry(1, 1, "group", "1"): first}
+        second.claims.is_free, second.claims.by = False, (1, first.port.url)
+        second.share()
+        first.endpoint._turn()
+        second.endpoint._turn()
+        where = address(first)
+        first.close()
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(where)
+        second.close()
+        socket.create_server(where).close()
+
+    def test_what_came_is_inherited_by_no_program_and_blocks_nobody(self, bench: Make) -> None:
+        first, second = bench(), bench()
+        first.share()
+        second.claims.siblings = {Entry(1, 1, "group", "1"): first}
+        second.claims.is_free, second.claims.by = False, (1, first.port.url)
+        second.share()
+        first.endpoint._turn()
+        second.endpoint._turn()
+        listener = second.port.handover.listener
+        assert listener is not None
+        assert not listener.get_inheritable()
+        with pytest.raises(BlockingIOError):
+            listener.accept()
 
     def test_files_are_closed(self, bench: Make) -> None:
         if not os.path.exists("/proc/self/fd"):

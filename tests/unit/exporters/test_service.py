@@ -30,6 +30,7 @@ from loopwatch._journal import Journal
 from loopwatch._measures import Point
 from loopwatch._records import Snapshot
 from loopwatch._settings import RUN, Settings
+from loopwatch.exporters.handover import LISTENER
 from loopwatch.exporters.service import MetricsService
 from tests.pools.servers import free_port
 
@@ -325,6 +326,63 @@ class TestSiblings:
         text = self.shown(service, {os.getpid()})
         assert str(sibling.pid) not in re.findall(r'process_pid="(\d+)"', text)
 
+    def shares(self, service: MetricsService) -> None:
+        """Wait until the socket that the sibling listens at has been handed over."""
+        for _ in range(6000):
+            if service._port is not None and service._port.handover.listener is not None:
+                return
+            threading.Event().wait(0.01)
+        raise AssertionError("the socket has not come")
+
+    def test_who_has_connected_when_the_holder_is_killed_is_answered(
+        self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        """And who does so between its end and the takeover, which cannot be told from this."""
+        sibling = start()
+        service = serve(port)
+        self.shares(service)
+        stop(sibling)
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+            client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+            sibling.kill()
+            with client.makefile("rb") as answer:
+                text = answer.read().decode()
+        assert text.startswith("HTTP/1.1 200 ")
+        assert f'loopwatch_worker_up{{process_pid="{os.getpid()}"}} 1.0\n' in text
+
+    def test_the_port_is_free_when_the_last_has_gone_though_a_forked_child_lives(
+        self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
+    ) -> None:
+        sibling = start()
+        service = serve(port)
+        self.shares(service)
+        sibling.kill()
+        sibling.wait()
+        read, write = os.pipe()
+        with contextlib.ExitStack() as ended:
+            pid = os.fork()
+            if not pid:
+                service.forget()
+                os.close(write)
+                os.read(read, 1)  # until the parent has looked
+                os._exit(0)
+            ended.callback(os.waitpid, pid, 0)
+            ended.callback(os.close, read)
+            ended.callback(os.close, write)
+            with pytest.raises(OSError, match="in use"):
+                socket.create_server(("127.0.0.1", port))
+            service.stop()
+            for _ in range(6000):  # the child may not have let go yet
+                with contextlib.suppress(OSError):
+                    socket.create_server(("127.0.0.1", port)).close()
+                    return
+                threading.Event().wait(0.01)
+        raise AssertionError("the port is still taken")
+
+    def test_no_client_from_elsewhere_is_handed_the_socket(self, serve: Serve, port: int) -> None:
+        url = str(serve(port).url).replace("/metrics", LISTENER)
+        assert refusal(lambda: urllib.request.urlopen(url, timeout=60))[0] == 404
+
     def test_the_port_is_taken_over_with_its_label(
         self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
     ) -> None:
@@ -332,14 +390,10 @@ class TestSiblings:
         service = serve(port)
         assert service.url == f"http://127.0.0.1:{port}/metrics"
         self.shown(service, {os.getpid(), sibling.pid})  # by the sibling
+        self.shares(service)
         sibling.kill()
         sibling.wait()
-        for _ in range(3000):
-            with contextlib.suppress(OSError):
-                self.shown(service, {os.getpid()})
-                return
-            threading.Event().wait(0.01)
-        raise AssertionError("nobody took the port over")
+        self.shown(service, {os.getpid()})  # nobody is refused, at no time
 
 
 def test_without_a_place_to_meet_it_is_by_itself_and_says_why_if_that_matters(

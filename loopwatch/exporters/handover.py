@@ -1,0 +1,84 @@
+"""The socket that listens at the address, which all siblings hold, though only one of them answers there.
+
+So it listens on when that one dies: who has connected by then waits in the kernel for the next one.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import socket
+from collections.abc import Callable
+from functools import partial
+from http import HTTPStatus
+
+from .answer import Answer
+from .endpoint import Endpoint
+from .meeting import Entry, Meeting
+
+LISTENER = "/listener"
+"""What a sibling asks for. It stands at the meeting alone, where nobody but this user can come."""
+
+
+class Handover:
+    """Gets the socket from siblings, and hands it on. Used on the endpoint's thread, as ``Port``.
+
+    ``on_listener`` is called when it has come.
+    """
+
+    def __init__(self, endpoint: Endpoint, on_listener: Callable[[], None]) -> None:
+        self._endpoint = endpoint
+        self._on_listener = on_listener
+        self._asked: dict[Entry, socket.socket] = {}
+        self.listener: socket.socket | None = None
+        """The socket, once we have it."""
+
+    def answer(self) -> Answer:
+        """Answer a sibling: with the socket, if it is here."""
+        file = self.listener.fileno() if self.listener is not None else None
+        return Answer(HTTPStatus.OK if file is not None else HTTPStatus.NOT_FOUND, b"", file=file)
+
+    def ask(self, meeting: Meeting, pid: int | None = None) -> None:
+        """Ask the sibling ``pid``, or all, if we have none; who has not answered yet is not asked again."""
+        if self.listener is not None:
+            return
+        for entry in meeting.others():
+            if pid in (None, entry.pid) and entry not in self._asked:
+                with contextlib.suppress(OSError):  # it is gone, or has many to answer: the next time is soon
+                    asked = self._asked[entry] = meeting.connect(entry)
+                    self._endpoint.when(asked, partial(self._hear, entry))
+                    asked.send(f"GET {LISTENER} HTTP/1.1\r\n\r\n".encode())
+
+    def close(self) -> None:
+        """Let go of all. The address is free when the last sibling has."""
+        for asked in self._asked.values():
+            asked.close()
+        self._asked.clear()
+        if self.listener is not None:
+            self.listener.close()
+
+    def _hear(self, entry: Entry) -> None:
+        asked = self._asked.pop(entry)
+        self._endpoint.no_more(asked)
+        with asked:
+            listener = _received(asked)
+        if listener is not None and self.listener is None:
+            self.listener = listener
+            self._on_listener()
+        elif listener is not None:
+            listener.close()
+
+
+def _received(connection: socket.socket) -> socket.socket | None:
+    """Return the socket that came; None if none did. ``recv_fds`` would let programs inherit it."""
+    room = socket.CMSG_LEN(array.array("i").itemsize)
+    try:
+        _, came, _, _ = connection.recvmsg(1024, room, socket.MSG_CMSG_CLOEXEC)
+    except OSError:  # it has gone
+        return None
+    for level, kind, data in came:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            listener = socket.socket(fileno=array.array("i", data)[0])
+            listener.setblocking(False)
+            return listener
+    return None
