@@ -120,6 +120,13 @@ def address(bench: Bench) -> tuple[str, int]:
     return "127.0.0.1", int(str(bench.port.url).rpartition(":")[2].partition("/")[0])
 
 
+def hand_over(giver: Bench, taker: Bench) -> None:
+    """Have a question answered that was asked."""
+    assert taker.port.handover._asked
+    giver.endpoint._turn()
+    taker.endpoint._turn()
+
+
 def body(bench: Bench) -> bytes:
     bench.endpoint.start()
     try:
@@ -237,8 +244,7 @@ class TestShared:
         second.claims.siblings = {entries[0]: first, entries[1]: third}
         second.claims.is_free, second.claims.by = False, (1, first.port.url)
         second.share()
-        first.endpoint._turn()
-        second.endpoint._turn()
+        hand_over(first, second)
         assert len(third.endpoint._selector.get_map()) == 1  # it has not been asked
         with socket.create_connection(address(first)) as client:
             client.sendall(b"GET / HTTP/1.1\r\n\r\n")
@@ -261,6 +267,7 @@ class TestShared:
         newcomer.claims.siblings = {Entry(1, 1, "g", "1"): empty, Entry(2, 1, "g", "2"): holder}
         newcomer.share()
         assert newcomer.port.url is None
+        assert newcomer.port.handover._asked
         for each in (empty, holder, newcomer):
             each.endpoint._turn()
         while newcomer.port.url is None:  # the answers need not come in one turn
@@ -274,8 +281,7 @@ class TestShared:
         second.claims.siblings = {Entry(1, 1, "group", "1"): first}
         second.claims.is_free, second.claims.by = False, (1, first.port.url)
         second.share()
-        first.endpoint._turn()
-        second.endpoint._turn()
+        hand_over(first, second)
         where = address(first)
         first.close()
         with pytest.raises(OSError, match="in use"):
@@ -289,8 +295,7 @@ class TestShared:
         second.claims.siblings = {Entry(1, 1, "group", "1"): first}
         second.claims.is_free, second.claims.by = False, (1, first.port.url)
         second.share()
-        first.endpoint._turn()
-        second.endpoint._turn()
+        hand_over(first, second)
         listener = second.port.handover.listener
         assert listener is not None
         assert not listener.get_inheritable()
