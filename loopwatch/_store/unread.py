@@ -44,7 +44,7 @@ class Unread:
         try:
             return look(task, *args, **options)
         except Exception as error:  # noqa: BLE001 - counted; all other tasks are read
-            self._leave_out(task() if isinstance(task, ReferenceType) else task, error)
+            self._leave_out(task() if issubclass(type(task), ReferenceType) else task, error)
             return None
 
     def _leave_out(self, task: Any, error: Exception) -> None:

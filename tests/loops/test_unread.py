@@ -67,6 +67,13 @@ class PurePython(asyncio.tasks._PyTask):  # type: ignore[name-defined,misc]
         return super().__getattribute__(name)
 
 
+class Nobody(PurePython):
+    """Who says nothing to others, and refuses to be hashed by anybody."""
+
+    __hash__ = NoHash.__hash__
+    __eq__ = object.__eq__
+
+
 class Bare(Coroutine[Any, Any, None]):
     """Stands in for a coroutine, with no more than it needs."""
 
@@ -110,6 +117,7 @@ def by_class(kind: Any) -> Callable[[], Any]:
 UNREADABLE = {
     "no hash": (by_class(NoHash), "NoHash"),
     "evasive coroutine": (lambda: asyncio.Task(Evasive()), "Task"),
+    "no hash, nor class": (by_class(Nobody), "Nobody"),
 }
 READABLE = {
     "own methods": by_class(Closed),
