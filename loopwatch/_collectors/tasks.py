@@ -218,7 +218,9 @@ class TaskCensus:
         """Return the ids of the tasks that one which stands there waits for."""
         needed = needs(found.links, found.awaited) if found.awaited is not None else None
         begun = [
-            record.started if (record := state.tasks.live.get(id(task))) else self._strays.get(task)
+            record.started
+            if (record := state.tasks.live.get(id(task)))
+            else self._unread.read(self._strays.get, task)
             for task in (() if needed is None else needed.tasks)
         ]
         return tuple(nanoseconds(moment) for moment in begun if moment is not None)

@@ -201,3 +201,16 @@ def test_no_code_of_the_task_is_needed(agent: Agent, new_loop: LoopFactory, name
     (live, _), _, failed = seen_of(agent, new_loop, READABLE[name])
     assert live == OTHERS + 1
     assert failed == {}
+
+
+def test_who_waits_for_one_that_cannot_be_read_is_shown(agent: Agent, new_loop: LoopFactory) -> None:
+    def make() -> Any:
+        async def waiter() -> None:
+            await asyncio.shield(strange)
+
+        strange = NoHash(parked(), loop=asyncio.get_running_loop())  # not created through the loop
+        return asyncio.create_task(waiter())
+
+    (live, _), _, failed = seen_of(agent, new_loop, make)
+    assert live == OTHERS + 1
+    assert failed == {"task_reading": 1.0}
