@@ -80,7 +80,8 @@ class ContextReader:
         """Read the context of ``task``, or give what was read ``at_creation`` where it cannot be. Cheap."""
         if not READS_TASKS:
             return at_creation
-        return self._read(context_of(task).get)
+        context = context_of(task)
+        return None if context is None else self._read(context.get)
 
     def at_creation(self) -> Values | None:
         """Read the current context for a task being created; None where its own can be read later."""

@@ -83,8 +83,16 @@ def is_pending(future: Any) -> bool:
 
 
 def is_done(task: Any) -> bool:
-    """Whether a task is done, or what a factory of the program's made in place of one."""
-    return _state(task) != "PENDING" if is_future(task) else bool(task.done())
+    """Whether a task is done, or what a factory of the program's made in place of one.
+
+    Such that refuses to say is not: it was asked for a callback when it is, and is not on record after that.
+    """
+    if is_future(task):
+        return bool(_state(task) != "PENDING")
+    try:
+        return bool(task.done())
+    except Exception:  # noqa: BLE001 - the program's code alone
+        return False
 
 
 def living(ref: Callable[[], Any]) -> Any | None:
@@ -94,10 +102,13 @@ def living(ref: Callable[[], Any]) -> Any | None:
 
 
 def context_of(task: Any) -> Any:
-    """Return the context of a task. From Python 3.12 on."""
+    """Return the context of a task; None if what stands in for one has none. From Python 3.12 on."""
     if _C_TASK is not None and issubclass(type(task), _C_TASK):
         return _C_TASK.get_context(task)  # type: ignore[attr-defined]  # one of Any's methods
-    return _attribute(task, "_context") if is_task(task) else task.get_context()
+    if is_task(task):
+        return _attribute(task, "_context")
+    get_context = getattr(task, "get_context", None)
+    return None if get_context is None else get_context()
 
 
 def name_of(task: Any) -> str | None:

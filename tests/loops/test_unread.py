@@ -74,6 +74,22 @@ class Nobody(PurePython):
     __eq__ = object.__eq__
 
 
+class StandIn:
+    """Made by a factory in place of a task, with no more than others need, and not even all of that."""
+
+    def __init__(self, coro: Any, loop: asyncio.AbstractEventLoop, **more: Any) -> None:
+        coro.close()
+        self._future = loop.create_future()
+        self.cancel = self._future.cancel
+        self.add_done_callback = self._future.add_done_callback
+        self.set_name = lambda name: None  # which the loop calls, on Python 3.13.0
+
+    def done(self) -> bool:
+        if Mood.refuses:
+            raise RefusedError
+        return self._future.done()
+
+
 class Bare(Coroutine[Any, Any, None]):
     """Stands in for a coroutine, with no more than it needs."""
 
@@ -122,6 +138,7 @@ UNREADABLE = {
 READABLE = {
     "own methods": by_class(Closed),
     "another's thread": by_class(PurePython),
+    "no task": by_class(StandIn),
     "bare coroutine": lambda: asyncio.Task(Bare()),
     "bare coroutine, created through the loop": lambda: asyncio.get_running_loop().create_task(Bare()),
 }
