@@ -7,6 +7,7 @@ message would not come; the attributes tell the same without marking.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from types import FunctionType
@@ -34,7 +35,9 @@ running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_runn
 
 
 _KNOWN = "_scheduled_tasks" if hasattr(asyncio.tasks, "_scheduled_tasks") else "_all_tasks"
-"""Where asyncio has its tasks, weakly: the second before Python 3.12."""
+"""Where asyncio has its tasks, weakly: the second before Python 3.12; those not written in C from 3.14 on."""
+TRIES = 1_000
+"""Times that these are copied while loops add some; asyncio tries as often."""
 
 
 def tasks_known(loop: asyncio.AbstractEventLoop) -> list[Any]:
@@ -42,8 +45,15 @@ def tasks_known(loop: asyncio.AbstractEventLoop) -> list[Any]:
     try:
         return list(asyncio.all_tasks(loop))
     except Exception:  # noqa: BLE001 - it hashes each, and calls methods that a class may have overridden
-        known: Iterable[Any] = getattr(asyncio.tasks, _KNOWN, ())
-        return [task for task in list(known) if is_pending(task) and loop_of(task) is loop]
+        return [task for task in _all_known() if is_pending(task) and loop_of(task) is loop]
+
+
+def _all_known() -> list[Any]:
+    known: Iterable[Any] = getattr(asyncio.tasks, _KNOWN, ())
+    for _ in range(TRIES):
+        with contextlib.suppress(RuntimeError):  # a loop has added some, while we were copying
+            return list(known)
+    return []
 
 
 def coroutine_name(coro: object) -> str:
