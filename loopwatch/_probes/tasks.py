@@ -18,7 +18,7 @@ from typing import Any
 from loopwatch._clock import Clock
 from loopwatch._context.handover import HANDED
 from loopwatch._context.reader import READS_TASKS, ContextReader, get_current
-from loopwatch._internals.futures import coroutine_of, name_of
+from loopwatch._internals.futures import coroutine_of, is_done, name_of
 from loopwatch._internals.interpreter import getframe
 from loopwatch._internals.source_traceback import hide
 from loopwatch._internals.tasks import (
@@ -27,6 +27,7 @@ from loopwatch._internals.tasks import (
     current_task,
     exception_of,
     function_of,
+    tasks_known,
 )
 from loopwatch._journal import Journal
 from loopwatch._records import TaskState
@@ -74,10 +75,13 @@ class TaskProbe:
         Their site is where their coroutine function begins, since their creator is not known.
         """
         live, now = self.live, self._clock.monotonic()
-        for task in asyncio.all_tasks(loop):
-            if id(task) not in live and not task.done():
-                self.begin(loop, task, coroutine_of(task), task.get_name(), None, now)
-                live[id(task)].parent = None  # not the task that we happen to run in
+        for task in tasks_known(loop):
+            if id(task) not in live and not is_done(task):
+                try:
+                    self.begin(loop, task, coroutine_of(task), name_of(task), None, now)
+                    live[id(task)].parent = None  # not the task that we happen to run in
+                except Exception as error:  # noqa: BLE001 - counted; the others are recorded
+                    self.journal.failure("tasks", error)
 
 
 def _make_begin(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
@@ -231,3 +232,30 @@ def test_who_waits_for_one_that_cannot_be_read_is_shown(agent: Agent, new_loop: 
     (live, _), _, failed = seen_of(agent, new_loop, make)
     assert live == OTHERS + 1
     assert failed == {"task_reading": 1.0}
+
+
+@pytest.mark.parametrize("kind", [NoHash, Closed])
+def test_a_loop_with_such_a_task_is_watched_all_the_same(
+    install: Callable[..., Agent], new_loop: LoopFactory, kind: Any
+) -> None:
+    async def main() -> Any:
+        tasks = [asyncio.create_task(parked()) for _ in range(OTHERS - 1)]
+        tasks.append(by_class(kind)())
+        await asyncio.sleep(0)
+        Mood.refuses = True
+        try:
+            agent = install()
+            live = len(engine(agent)._states.all()[0].tasks.live)
+            running = [loop.name for loop in agent.loops()]
+            return live, running, failures(agent)
+        finally:
+            Mood.refuses = False
+            for task in tasks:
+                task.cancel()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        live, running, failed = runner.run(main())
+    if sys.version_info < (3, 14):  # later they are known to C code alone, which needs the hash
+        assert live >= OTHERS
+    assert running == ["main"]
+    assert "attach" not in failed
