@@ -121,10 +121,10 @@ class Port:
             if error.errno != errno.EADDRINUSE:
                 raise
             self._tries += 1
-            if not self._told:
+            if not self._told or self._tries % RELEASED == 0:  # now and then also later: one may have hung
                 self.handover.ask(meeting)  # who had it may have died before it was handed to us
-                if self._tries >= RELEASED:
-                    self.complain(error)
+            if self._tries >= RELEASED and not self._told:
+                self.complain(error)
         else:
             meeting.publish(self.url)
             if self._told:

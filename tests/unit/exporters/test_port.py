@@ -36,12 +36,15 @@ class Claims:
         self.tries = 0
         self.published: list[str | None] = []
         self.siblings: dict[Entry, Bench] = {}
+        self.busy = False
 
     def others(self) -> list[Entry]:
         return sorted(self.siblings)
 
     def connect(self, entry: Entry) -> socket.socket:
         """Connect to a sibling, which will answer once its endpoint has its turn."""
+        if self.busy:
+            raise BlockingIOError
         ours, its = socket.socketpair()
         self.siblings[entry].let_in(its)
         return ours
@@ -274,6 +277,23 @@ class TestShared:
             newcomer.endpoint._turn()
         assert newcomer.claims.published == [None, holder.port.url]
         assert caplog.records == []
+
+    def test_a_sibling_that_hung_and_had_many_to_answer_is_asked_once_it_goes_on(
+        self, bench: Make, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        holder = bench()
+        holder.port.take()
+        newcomer = bench(port=address(holder)[1])
+        newcomer.claims.siblings, newcomer.claims.busy = {Entry(1, 1, "g", "1"): holder}, True
+        newcomer.share()
+        for _ in range(2 * RELEASED):
+            newcomer.pass_time()
+        assert len(caplog.records) == 1  # it has been given up, as if the holder were a stranger
+        newcomer.claims.busy = False
+        for _ in range(RELEASED):
+            newcomer.pass_time()
+        hand_over(holder, newcomer)
+        assert newcomer.port.url == holder.port.url
 
     def test_the_address_is_free_when_the_last_has_let_go(self, bench: Make) -> None:
         first, second = bench(), bench()
