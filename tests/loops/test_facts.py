@@ -14,8 +14,7 @@ import pytest
 
 import loopwatch
 from loopwatch import Agent, Distribution, Point, Snapshot
-
-from .provoked import CpuWaits
+from tests.machine import CpuWaits
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -7,9 +7,9 @@ import threading
 import time
 
 from loopwatch import Agent
+from tests.machine import CpuWaits
 
 from .conftest import PATIENCE, LoopFactory
-from .provoked import CpuWaits
 
 
 def until(agent: Agent, pressed: bool) -> float:

@@ -25,8 +25,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, format_trace_id, 
 
 import loopwatch
 from loopwatch import Agent, Stall
+from tests.machine import CpuWaits
 
-from .provoked import Block, CpuWaits, block, told_of
+from .provoked import Block, block, told_of
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -15,9 +15,9 @@ from typing import NamedTuple
 import pytest
 
 from loopwatch._consoles import Client
+from tests.machine import CpuWaits
 
 from .child import PATIENCE, Child
-from .provoked import CpuWaits
 from .telnet import HEAD, IDLE, NEGOTIATION, Connect, Telnet, listening, port_of, told, url_of
 
 Start = Callable[[str], Child]
