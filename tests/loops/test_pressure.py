@@ -53,9 +53,10 @@ def test_of_a_blocked_loop_it_is_known_before_the_next_look(
     known = threading.Event()
 
     def knows() -> float:
-        took = until(agent, True)
-        known.set()
-        return took
+        try:
+            return until(agent, True)
+        finally:
+            known.set()
 
     async def block() -> bool:
         blocked = asyncio.get_running_loop().run_in_executor(None, knows)
