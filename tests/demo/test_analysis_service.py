@@ -5,7 +5,6 @@ No agent is involved: the service's own log and database show it.
 
 import re
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,8 @@ import pytest
 from analysis_service.answers import merge, parse
 from analysis_service.settings import Fault
 from analysis_service.store import Store
+
+from tests.pools.servers import free_port
 
 from .conftest import EXAMPLES
 from .programs import Program
@@ -26,8 +27,7 @@ class Situation:
 
     def __init__(self, opened: ExitStack, directory: Path, faults: tuple[Fault, ...]) -> None:
         llm = Program(opened, EXAMPLES, "analysis_service.standin", "--port=0", f"--scale={SCALE}")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         self.database = directory / "analysis.db"
         self.service = Program(
             opened,

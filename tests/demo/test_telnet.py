@@ -8,7 +8,7 @@ import threading
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from loopwatch._consoles import PROMPT, connect
+from loopwatch._consoles import Client
 from tests.loops.telnet import Telnet
 
 from .programs import TIMEOUT, Program
@@ -58,10 +58,8 @@ def test_each_command_shows_what_the_demo_does(tmp_path: Path) -> None:
         demo = Program(opened, tmp_path, *words, LOOPWATCH_CONSOLE="1", **place)
         demo.line(r"stalled .*", r"lost so far.* unretrieved_exception")
         (socket,) = (tmp_path / "loopwatch").glob("console-*")
-        greeting = ""
-        with closing(connect(str(socket), TIMEOUT)) as line:
-            while not greeting.endswith(PROMPT):
-                greeting += line.recv(4096).decode()
+        with closing(Client(str(socket), TIMEOUT)) as line:
+            greeting = line.greeting
         telnet = opened.enter_context(closing(Telnet(re.findall(r"telnet://[\d.:]+", greeting)[0])))
         numbers: dict[str, str] = {}
         for command, pattern in SHOWN.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ import pytest
 
 from tests.demo.programs import Program
 from tests.machine import cpu_waited
+from tests.pools.servers import free_port
 
 if shutil.which("tmux") is None:
     pytest.skip("needs: tmux", allow_module_level=True)
@@ -73,8 +73,7 @@ class Scene:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self.opened = ExitStack()
-        with socket.create_server(("127.0.0.1", 0)) as server:
-            self.port = server.getsockname()[1]
+        self.port = free_port()
 
     def program(self) -> Program:
         """Start the program, always on the same port."""

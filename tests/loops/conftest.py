@@ -18,9 +18,10 @@ import pytest
 
 import loopwatch
 from loopwatch import Agent, Stall
+from tests.machine import CpuWaits
 
 from .child import Child
-from .provoked import CpuWaits, told_of
+from .provoked import told_of
 from .telnet import Connect, Telnet
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]

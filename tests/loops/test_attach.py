@@ -14,8 +14,9 @@ import pytest
 
 import loopwatch
 from loopwatch import Agent
+from tests.machine import CpuWaits
 
-from .provoked import Block, CpuWaits, block, but_stalls, told_of
+from .provoked import Block, block, but_stalls, told_of
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -20,9 +20,9 @@ import pytest
 import loopwatch
 from loopwatch import Agent, _consoles
 from loopwatch._consoles import Client
+from tests.machine import CpuWaits
 
 from .child import Child
-from .provoked import CpuWaits
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Python has no UNIX sockets there")
 

@@ -23,14 +23,21 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 TIMEOUT = 3.0
 """Seconds. A tenth of it is enough for what is to end in time, on a quiet machine."""
-SLACK = 5.0
-"""Seconds that a slow machine may take longer than the second after the timeout. Jobs that are cut, and
-those that do not let themselves be, would take for ever."""
+GRACE = 2.0
+"""Seconds that those have who clean up, instead of a part of one. Stubborn jobs use them all."""
+SLACK = 4.0
+"""Seconds that a slow machine may take longer than that. Jobs that are cut, and those that do not let
+themselves be, would take for ever."""
 
 
 @pytest.fixture(autouse=True)
-def nothing_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("loopwatch._jobs.drain.GRACE", 2.0)  # for what cleans up on a busy machine
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give those that clean up the time that they take on a busy machine."""
+    monkeypatch.setattr("loopwatch._jobs.drain.GRACE", GRACE)
+
+
+@pytest.fixture(autouse=True)
+def nothing_before() -> Iterator[None]:
     JOBS.clear()
     yield
     JOBS.clear()
@@ -133,7 +140,7 @@ def test_none_of_two_hundred_is_missing(run: Run, agent: Agent) -> None:
 
     report, took = run(main())
     assert places(report) == {(kind, place, state): EACH for kind, (place, state) in KINDS.items()}
-    assert TIMEOUT <= took < TIMEOUT + 1.0 + SLACK
+    assert TIMEOUT <= took < TIMEOUT + GRACE + SLACK
     assert report.duration == pytest.approx(took, abs=1.0)
     assert JOBS.counts()["error"] == 2 * EACH
 
@@ -179,7 +186,7 @@ def test_what_becomes_of_them_is_on_the_endpoint(run: Run, install: Callable[...
     assert during["jobs_count running"] >= 20
     assert after["drain_status forced"] == 1.0
     assert after["drain_status draining"] == 0.0
-    assert TIMEOUT <= after["drain_duration_seconds"] < TIMEOUT + 1.0 + SLACK
+    assert TIMEOUT <= after["drain_duration_seconds"] < TIMEOUT + GRACE + SLACK
     assert after["drain_finished_total"] == 20 + 1  # and the one that looked
     assert after["drain_cancelled_total"] == after["drain_abandoned_total"] == 10
     jobs = {state: after[f"jobs_count {state}"] for state in ("running", "ok", "error", "cancelled")}
@@ -210,7 +217,7 @@ class TestEntangled:
         assert places(report) == {("cycle", "abandoned", "pending"): 3, ("long", "cancelled", "cancelled"): 1}
         waiting = {task.name: str(task.waiting_on).split("(")[0] for task in report.abandoned}
         assert waiting == {f"cycle-{n}": f"task 'cycle-{(n + 1) % 3}' " for n in range(3)}
-        assert report.duration < 1.1 + SLACK
+        assert report.duration < 0.1 + GRACE + SLACK
 
     def test_a_chain_longer_than_the_stack_is_cancelled(
         self, run: Run, monkeypatch: pytest.MonkeyPatch

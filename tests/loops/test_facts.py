@@ -14,8 +14,7 @@ import pytest
 
 import loopwatch
 from loopwatch import Agent, Distribution, Point, Snapshot
-
-from .provoked import CpuWaits
+from tests.machine import CpuWaits
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -263,13 +262,11 @@ class TestCollections:
 
         async def main() -> tuple[float, Distribution | None, Distribution]:
             garbage = [[] for _ in range(200_000)]  # type: ignore[var-annotated]
-            gc.disable()
             before = values(agent.snapshot(), "gc_pause").get(key)
             began = time.monotonic()
             gc.collect(generation)
             took = time.monotonic() - began
             after = values(agent.snapshot(), "gc_pause")[key]
-            gc.enable()
             del garbage
             return took, before, after
 
@@ -281,20 +278,16 @@ class TestCollections:
 
     def test_one_in_another_thread_counts_for_the_loop_too(self, agent: Agent, run: Run) -> None:
         async def main() -> int:
-            gc.disable()
             await asyncio.to_thread(gc.collect)
-            gc.enable()
             count: int = values(agent.snapshot(), "gc_pause")["main", "2"].count
             return count
 
         assert run(main()) >= 1
 
     def test_one_while_no_loop_runs_is_nobodys_pause(self, agent: Agent, run: Run) -> None:
-        gc.disable()
         run(asyncio.sleep(0))
         before = values(agent.snapshot(), "gc_pause").get(("main", "2"))
         gc.collect()
-        gc.enable()
         assert values(agent.snapshot(), "gc_pause").get(("main", "2")) == before
 
 

@@ -16,9 +16,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from loopwatch import Agent
 from loopwatch._document import PATH, read
+from tests.machine import CpuWaits
 
 from .conftest import PATIENCE
-from .provoked import CpuWaits
 
 ATTACK = """
 import os, socket, sys, threading

@@ -7,9 +7,9 @@ import threading
 import time
 
 from loopwatch import Agent
+from tests.machine import CpuWaits
 
 from .conftest import PATIENCE, LoopFactory
-from .provoked import CpuWaits
 
 
 def until(agent: Agent, pressed: bool) -> float:
@@ -53,9 +53,10 @@ def test_of_a_blocked_loop_it_is_known_before_the_next_look(
     known = threading.Event()
 
     def knows() -> float:
-        took = until(agent, True)
-        known.set()
-        return took
+        try:
+            return until(agent, True)
+        finally:
+            known.set()
 
     async def block() -> bool:
         blocked = asyncio.get_running_loop().run_in_executor(None, knows)

@@ -15,9 +15,9 @@ import pytest
 
 import loopwatch
 from loopwatch import Agent
+from tests.machine import CpuWaits
 
 from .conftest import PATIENCE
-from .provoked import CpuWaits
 
 SCRAPES = 4
 BLOCKED = re.compile(

@@ -25,8 +25,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, format_trace_id, 
 
 import loopwatch
 from loopwatch import Agent, Stall
+from tests.machine import CpuWaits
 
-from .provoked import Block, CpuWaits, block, told_of
+from .provoked import Block, block, told_of
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -172,6 +173,7 @@ def test_a_callback_has_no_task(told: Told, new_loop: LoopFactory, kind: str) ->
         assert (stall.task_name, stall.coroutine) == (None, None)
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_a_collection_is_the_collectors(told: Told, run: Run) -> None:
     heap = [[number] for number in range(300_000)]
 
@@ -180,13 +182,7 @@ def test_a_collection_is_the_collectors(told: Told, run: Run) -> None:
         while time.monotonic() - began < 0.15:
             gc.collect()
 
-    async def main() -> list[Block]:
-        gc.disable()
-        blocks = await twice(collects)
-        gc.enable()
-        return blocks
-
-    for stall in told(run(main()), within=0.03):
+    for stall in told(run(twice(collects)), within=0.03):
         assert stall.culprit is not None
         assert (stall.culprit.function.rpartition(".")[2], stall.call) == ("collects", "gc.collect")
         assert_caused_by("gc", stall)

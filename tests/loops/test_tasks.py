@@ -265,8 +265,9 @@ class Churn(threading.Thread):
             if self._random.random() < 0.1:
                 await asyncio.sleep(0)
         await asyncio.gather(*ending, return_exceptions=True)
-        while not self._are_gone(lost):
-            await asyncio.sleep(0)
+        async with asyncio.timeout(PATIENCE):
+            while not self._are_gone(lost):
+                await asyncio.sleep(0)
 
     def _are_gone(self, lost: list[weakref.ref[asyncio.Task[Any]]]) -> bool:
         """Collect, and look whether these tasks are gone.

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import pytest
 
 from loopwatch._consoles import Client
+from tests.machine import CpuWaits
+from tests.pools.servers import free_port
 
 from .child import PATIENCE, Child
-from .provoked import CpuWaits
 from .telnet import HEAD, IDLE, NEGOTIATION, Connect, Telnet, listening, port_of, told, url_of
 
 Start = Callable[[str], Child]
@@ -410,7 +411,6 @@ run(main())
     ) -> None:
         """Whoever imported it first. The ports that it has by default are left to it."""
         child = start(f"""
-import socket
 theirs_first = {theirs_first}
 if theirs_first:
     import aiomonitor
@@ -419,10 +419,7 @@ install(True)
 async def main():
     await up()
     import aiomonitor
-    ports = []
-    for _ in range(2):
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            ports.append(free.getsockname()[1])
+    ports = {[free_port(), free_port()]}
     with aiomonitor.start_monitor(
         asyncio.get_running_loop(), port=ports[0], webui_port=ports[1], console_enabled=False
     ):

@@ -30,9 +30,9 @@ from opentelemetry.trace import SpanContext, format_span_id, format_trace_id
 import loopwatch
 from loopwatch import Agent, Distribution, Exemplar
 from loopwatch.facts import BUCKETS
+from tests.machine import CpuWaits
 
 from .conftest import PATIENCE
-from .provoked import CpuWaits
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

@@ -269,6 +269,7 @@ asyncio.run(main())
     assert own(watched.stderr) == own(bare.stderr) == ["terminated"]
 
 
+@pytest.mark.usefixtures("without_collector")
 def test_two_thousand_short_runs_leave_nothing_growing(agent: Agent, new_loop: LoopFactory) -> None:
     """Loops come and go by the thousand in programs that call asyncio.run for each piece of work."""
 

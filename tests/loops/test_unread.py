@@ -167,16 +167,6 @@ def looks(agent: Agent) -> tuple[list[int], set[str]]:
     return [live, waiting], set(document.snapshot.points)
 
 
-async def in_thread(asked: Callable[[], Any]) -> Any:
-    """As all readers do, which are never in the loop's thread."""
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(asked()))
-    thread.start()
-    while thread.is_alive():
-        await asyncio.sleep(0.005)
-    return found[0]
-
-
 def seen_of(agent: Agent, new_loop: LoopFactory, make: Callable[[], Any]) -> Any:
     """Have a program run with a strange task among others; return what is seen of it, and the failures."""
 
@@ -187,7 +177,7 @@ def seen_of(agent: Agent, new_loop: LoopFactory, make: Callable[[], Any]) -> Any
         await asyncio.sleep(0)
         Mood.refuses = True
         try:
-            return await in_thread(lambda: (*looks(agent), failures(agent)))
+            return await asyncio.to_thread(lambda: (*looks(agent), failures(agent)))
         finally:
             Mood.refuses = False
             for task in tasks:

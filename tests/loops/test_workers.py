@@ -46,9 +46,8 @@ async def app(scope, receive, send):
 INSTALL = "import loopwatch; loopwatch.install()"
 
 GUNICORN = ["-m", "gunicorn", "application:app", "--bind=127.0.0.1:APP", "-k=uvicorn_worker.UvicornWorker"]
-GUNICORN += ["--timeout=120"]
-UVICORN = ["-m", "uvicorn", "application:app", "--port=APP", "--timeout-worker-healthcheck=120"]
-"""Both replace a worker that is silent for longer: by default, than a busy machine may make it."""
+GUNICORN += [f"--timeout={PATIENCE:.0f}"]  # by default, it replaces a worker that a busy machine makes silent
+UVICORN = ["-m", "uvicorn", "application:app", "--port=APP"]
 
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -104,7 +103,7 @@ class Server:
                     "TMPDIR": str(directory),
                     "XDG_RUNTIME_DIR": str(directory),
                     "LOOPWATCH_PROMETHEUS_PORT": str(self.port),
-                    "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": f"{PATIENCE:.0f}",  # not 5: a busy machine is slow
+                    "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": f"{PATIENCE:.0f}",  # an older one knows no option
                     "PYTHONPATH": os.pathsep.join([str(directory), *filter(None, sys.path)]),
                     **environ,
                 },

@@ -20,7 +20,8 @@ from opentelemetry.context import attach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 import loopwatch
-from tests.loops.provoked import CpuWaits, block
+from tests.loops.provoked import block
+from tests.machine import CpuWaits
 
 cpu_waits = CpuWaits()
 narrow = ThreadPoolExecutor(max_workers=1, thread_name_prefix="narrow")

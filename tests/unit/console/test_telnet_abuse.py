@@ -18,8 +18,8 @@ from typing import NamedTuple
 import pytest
 
 from tests.loops.child import Child
-from tests.loops.provoked import CpuWaits
 from tests.loops.telnet import HEAD, NEGOTIATION, Connect, Telnet, told, url_of
+from tests.machine import CpuWaits
 
 DELAYS = """
 install()

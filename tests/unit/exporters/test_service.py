@@ -362,10 +362,12 @@ class TestSiblings:
         with contextlib.ExitStack() as ended:
             pid = os.fork()
             if not pid:
-                service.forget()
-                os.close(write)
-                os.read(read, 1)  # until the parent has looked
-                os._exit(0)
+                try:
+                    service.forget()
+                    os.close(write)
+                    os.read(read, 1)  # until the parent has looked
+                finally:
+                    os._exit(0)  # whatever fails: nobody else may run the other tests as well
             ended.callback(os.waitpid, pid, 0)
             ended.callback(os.close, read)
             ended.callback(os.close, write)
