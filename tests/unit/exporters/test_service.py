@@ -350,6 +350,7 @@ class TestSiblings:
         assert text.startswith("HTTP/1.1 200 ")
         assert f'loopwatch_worker_up{{process_pid="{os.getpid()}"}} 1.0\n' in text
 
+    @pytest.mark.filterwarnings("ignore:.*is multi-threaded, use of fork:DeprecationWarning")
     def test_the_port_is_free_when_the_last_has_gone_though_a_forked_child_lives(
         self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
     ) -> None:
