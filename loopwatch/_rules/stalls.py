@@ -68,13 +68,8 @@ def _computing(view: View) -> Iterator[Outline]:
 
 
 def _blocked(group: Group) -> Symptom:
-    held = group.held_the_gil
-    return group.symptom(
-        "LW101",
-        f"{_who(group.last)} blocked {loop_of(group.last.loop_name)} {group.how_often}"
-        f"{', while holding the GIL' if held else ''}",
-        fix=relief(group.last, held),
-    )
+    fix = relief(group.last, group.held_the_gil)
+    return _held_up(group, "LW101", f"blocked {loop_of(group.last.loop_name)}", fix)
 
 
 def _waiting(view: View) -> Iterator[Outline]:
@@ -83,15 +78,18 @@ def _waiting(view: View) -> Iterator[Outline]:
 
 
 def _made_wait(group: Group) -> Symptom:
-    held = group.held_the_gil
-    return group.symptom(
-        "LW102",
-        f"{_who(group.last)} made {loop_of(group.last.loop_name)} wait {group.how_often}"
-        f"{', while holding the GIL' if held else ''}",
-        fix="call it in a process pool: a thread does not help, it waits without letting go of the GIL"
-        if held
-        else remedy(group.last),
+    fix = (
+        "call it in a process pool: a thread does not help, it waits without letting go of the GIL"
+        if group.held_the_gil
+        else remedy(group.last)
     )
+    return _held_up(group, "LW102", f"made {loop_of(group.last.loop_name)} wait", fix)
+
+
+def _held_up(group: Group, rule: str, what: str, fix: str) -> Symptom:
+    """Say what code did to its loop, and how."""
+    how = ", while holding the GIL" if group.held_the_gil else ""
+    return group.symptom(rule, f"{_who(group.last)} {what} {group.how_often}{how}", fix)
 
 
 def _flooded(view: View) -> Iterator[Symptom]:
