@@ -185,6 +185,17 @@ def kill(process: subprocess.Popen[bytes]) -> None:
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
+def pair(bench: Make) -> tuple[Bench, Bench]:
+    """Return the one that answers at the address, and a sibling that the socket was handed to."""
+    first, second = bench(), bench()
+    first.share()
+    second.claims.siblings = {Entry(1, 1, "group", "1"): first}
+    second.claims.is_free, second.claims.by = False, (1, first.port.url)
+    second.share()
+    hand_over(first, second)
+    return first, second
+
+
 class TestShared:
     """With siblings that may have it."""
 
@@ -304,12 +315,7 @@ class TestShared:
 
     @handed_over
     def test_the_address_is_free_when_the_last_has_let_go(self, bench: Make) -> None:
-        first, second = bench(), bench()
-        first.share()
-        second.claims.siblings = {Entry(1, 1, "group", "1"): first}
-        second.claims.is_free, second.claims.by = False, (1, first.port.url)
-        second.share()
-        hand_over(first, second)
+        first, second = pair(bench)
         where = address(first)
         first.close()
         with pytest.raises(OSError, match="in use"):
@@ -319,12 +325,7 @@ class TestShared:
 
     @handed_over
     def test_what_came_is_inherited_by_no_program_and_blocks_nobody(self, bench: Make) -> None:
-        first, second = bench(), bench()
-        first.share()
-        second.claims.siblings = {Entry(1, 1, "group", "1"): first}
-        second.claims.is_free, second.claims.by = False, (1, first.port.url)
-        second.share()
-        hand_over(first, second)
+        _, second = pair(bench)
         listener = second.port.handover.listener
         assert listener is not None
         assert not listener.get_inheritable()

@@ -326,11 +326,11 @@ class TestSiblings:
         text = self.shown(service, {os.getpid()})
         assert str(sibling.pid) not in re.findall(r'process_pid="(\d+)"', text)
 
-    def shares(self, service: MetricsService) -> None:
+    def sharing(self, service: MetricsService) -> MetricsService:
         """Wait until the socket that the sibling listens at has been handed over."""
         for _ in range(6000):
             if service._port is not None and service._port.handover.listener is not None:
-                return
+                return service
             threading.Event().wait(0.01)
         raise AssertionError("the socket has not come")
 
@@ -339,8 +339,7 @@ class TestSiblings:
     ) -> None:
         """And who does so between its end and the takeover, which cannot be told from this."""
         sibling = start()
-        service = serve(port)
-        self.shares(service)
+        self.sharing(serve(port))
         stop(sibling)
         with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
@@ -355,8 +354,7 @@ class TestSiblings:
         self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
     ) -> None:
         sibling = start()
-        service = serve(port)
-        self.shares(service)
+        service = self.sharing(serve(port))
         sibling.kill()
         sibling.wait()
         read, write = os.pipe()
@@ -393,7 +391,7 @@ class TestSiblings:
         service = serve(port)
         assert service.url == f"http://127.0.0.1:{port}/metrics"
         self.shown(service, {os.getpid(), sibling.pid})  # by the sibling
-        self.shares(service)
+        self.sharing(service)
         sibling.kill()
         sibling.wait()
         self.shown(service, {os.getpid()})  # nobody is refused, at no time
