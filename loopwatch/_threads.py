@@ -104,23 +104,21 @@ def _taken(requests: deque[None]) -> bool:
     return True
 
 
-def await_end(ending: Sequence[threading.Thread], disarm: Callable[[], bool], clock: Clock) -> None:
+def await_end(ending: Sequence[threading.Thread], disarm: Callable[[], frozenset[str]], clock: Clock) -> None:
     """Wait for threads that were asked to end for a fork, ``WITHIN`` seconds at most.
 
-    ``disarm`` ends one more, the timer of ``faulthandler``, and says whether it ran. The warning counts the
-    threads that the kernel has, where one that ``join()`` has returned from may still be for a moment.
+    ``disarm`` ends further ones, timers of ``faulthandler``, and returns the kernel's ids of them. The
+    warning counts the threads that the kernel has, where one that ``join()`` has returned from may still be
+    for a moment.
     """
     until = clock.monotonic() + WITHIN
     for thread in ending:
         thread.join(max(0.0, until - clock.monotonic()))
     ours = {str(thread.native_id) for thread in ending}
-    others = _in_kernel() - ours  # now that the watchdog does not arm the timer any more
-    timers = int(disarm())
+    ours |= disarm()  # now that the watchdog does not arm the timer any more
     never = threading.Lock()
     never.acquire()
-    while (now := _in_kernel()) and clock.monotonic() < until:
-        if not ours & now and len(others - now) >= timers:
-            break
+    while ours & _in_kernel() and clock.monotonic() < until:
         never.acquire(timeout=LOOK_AGAIN)
 
 

@@ -73,9 +73,9 @@ class HoldDump:
                     os.unlink(self._file.name)
             self._file = None
 
-    def before_fork(self) -> bool:
-        """Disarm: a child forked while the timer runs could never exit. Returns whether it ran: a thread."""
-        return self._timer is not None and self._timer.before_fork()
+    def before_fork(self) -> frozenset[str]:
+        """Disarm: a child forked while the timer runs could never exit. Returns the threads that end."""
+        return self._timer.before_fork() if self._timer is not None else frozenset()
 
     def after_fork_in_parent(self) -> None:
         """Allow the next round to arm again."""

@@ -221,3 +221,36 @@ print("ran")
     assert done.stdout == "ran\n"
     [line] = but_stalls(done.stderr)
     assert line.startswith("loopwatch: long holds of the GIL will not be dumped: ")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux has them")
+def test_no_timer_is_left_for_a_fork_however_often_it_was_armed_just_now(script: Script) -> None:
+    """To arm it again ends one thread and starts the next: both have to be gone."""
+    done = script(
+        """
+import os, threading
+from loopwatch import _threads
+from loopwatch._clock import SYSTEM
+from loopwatch._internals.fault_timer import FaultTimer
+
+_threads.WITHIN = 30.0  # however slow the machine is
+timer = FaultTimer(lambda: None)
+timer.install()
+
+def name():
+    with open(f"/proc/self/task/{threading.get_native_id()}/comm") as file:
+        return file.read()
+
+before, left = name(), set()
+with open(os.devnull, "wb") as file:
+    for _ in range(2000):
+        timer.arm(60.0, file)
+        timer.arm(60.0, file)
+        _threads.await_end([], timer.before_fork, SYSTEM)
+        left.add(len(os.listdir("/proc/self/task")))
+        timer.after_fork()
+timer.remove()
+print(left, name() == before)
+"""
+    )
+    assert (done.stdout, done.stderr) == ("{1} True\n", "")
