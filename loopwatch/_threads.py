@@ -7,6 +7,7 @@ in a call of the operating system, is not waited for; after the fork the request
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -51,9 +52,7 @@ class OwnThread:
     def start(self) -> None:
         """Start a thread. Raises RuntimeError if none can be had."""
         requests: deque[None] = deque()
-        thread = threading.Thread(
-            target=self._work, args=(lambda: _taken(requests),), name=self._name, daemon=True
-        )
+        thread = threading.Thread(target=self._run, args=(requests,), name=self._name, daemon=True)
         thread.start()
         self._thread, self._requests, self._paused = thread, requests, False
 
@@ -88,6 +87,13 @@ class OwnThread:
     def forget(self) -> None:
         """Be as never started: in a forked child, where it does not run."""
         self._thread, self._paused = None, False
+
+    def _run(self, requests: deque[None]) -> None:
+        # A program may have SIGPIPE end it, as filters do. It comes to the thread that writes to somebody who
+        # has gone away, which gets an error anyway. Threads that this one starts have its mask.
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+        self._work(lambda: _taken(requests))
 
     def _ask(self) -> None:
         if not self._requests:
