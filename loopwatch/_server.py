@@ -53,7 +53,8 @@ class Wait:
 
 
 Conversation: TypeAlias = Generator[Wait, None, None]
-"""Talks to one client. When it ends, or raises OSError, the client is let go."""
+"""Talks to one client. When it ends, or raises OSError, the client is let go. In that of one that has to go
+TimeoutError is raised."""
 
 Converse = Callable[[socket.socket], Conversation]
 """Begins to talk to whoever has connected."""
@@ -255,6 +256,8 @@ class Server:
 
     def _dismiss(self, client: _Client) -> None:
         self._await_no_more(client)
+        with contextlib.suppress(StopIteration, OSError):
+            client.conversation.throw(TimeoutError("it took too long, or there are too many"))
         self._let_go(client)
 
     def _let_go(self, client: _Client) -> None:

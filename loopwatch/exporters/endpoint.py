@@ -9,12 +9,13 @@ import selectors
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Generator
-from functools import partial
+from contextlib import AbstractContextManager, nullcontext
 from http import HTTPStatus
+from typing import TypeAlias
 
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
-from loopwatch._server import Server, Wait, at_once
+from loopwatch._server import Conversation, Server, Wait
 
 from .answer import Answer, Request, Respond, refused
 
@@ -28,6 +29,14 @@ MAX_HEARD_OUT = 64 * 1024 * 1024
 """Bytes that a client may go on to send after it was refused, and still be told so."""
 
 _END_OF_HEAD = b"\r\n\r\n"
+
+Beside: TypeAlias = Callable[[socket.socket], AbstractContextManager[Callable[[], None]]]
+"""Has something stand beside a client's conversation. What it gives is called when the answer begins."""
+
+
+def nothing(client: socket.socket) -> AbstractContextManager[Callable[[], None]]:
+    """Have nothing there."""
+    return nullcontext(lambda: None)
 
 
 class Endpoint(Server):
@@ -50,10 +59,6 @@ class Endpoint(Server):
         self._prepare = prepare
         self._prepared = False
 
-    def serve(self, listener: socket.socket, respond: Respond, rest: Callable[[], float] = at_once) -> None:
-        """Answer whoever connects to ``listener``. Before the start or on the thread, like ``talk``."""
-        self.talk(listener, partial(_converse, respond=respond), rest)
-
     def prepare(self) -> None:
         """Have the first scrape prepared for, by the endpoint's thread. Does nothing the second time."""
         if not self._prepared:
@@ -61,15 +66,42 @@ class Endpoint(Server):
             self.soon(self._prepare)
 
 
-def _converse(connection: socket.socket, respond: Respond) -> Generator[Wait, None, None]:
-    received = b""
-    while _END_OF_HEAD not in received and len(received) < MAX_REQUEST:
-        yield Wait(connection, selectors.EVENT_READ)
-        more = connection.recv(MAX_REQUEST)
-        if not more:
-            return
-        received += more
-    response, reply = yield from _reply(received, respond)
+def converse(
+    connection: socket.socket, respond: Respond, *, received: bytes = b"", beside: Beside = nothing
+) -> Conversation:
+    """Hear one request, the beginning of which may have been ``received``, and answer it.
+
+    One that comes in one piece, as they do, is left unread until the answer begins.
+    """
+    with beside(connection) as begin:
+        unread = 0
+        while _END_OF_HEAD not in received and len(received) < MAX_REQUEST:
+            yield Wait(connection, selectors.EVENT_READ)
+            more = connection.recv(MAX_REQUEST, socket.MSG_PEEK)
+            if not more:
+                return
+            received += more
+            unread = len(more)
+            if _END_OF_HEAD not in received:  # unread, it would have us called again and again
+                begin()
+                connection.recv(unread)
+                unread = 0
+        try:
+            response, reply = yield from _reply(received, respond)
+            begin()
+        except Exception:
+            _take(connection, unread)
+            raise
+        _take(connection, unread)
+        yield from _send(connection, response, reply)
+
+
+def _take(connection: socket.socket, unread: int) -> None:
+    if unread:  # when it is closed with something left in it, the other end may lose the answer
+        connection.recv(unread)
+
+
+def _send(connection: socket.socket, response: Answer, reply: bytes) -> Conversation:
     if response.file is not None:
         socket.send_fds(connection, [reply], [response.file])  # short, and all there is
         return
@@ -81,7 +113,7 @@ def _converse(connection: socket.socket, respond: Respond) -> Generator[Wait, No
         yield from _hear_out(connection)
 
 
-def _hear_out(connection: socket.socket) -> Generator[Wait, None, None]:
+def _hear_out(connection: socket.socket) -> Conversation:
     """Take what a client goes on to send: if it were left unread, the answer would be lost with it."""
     connection.shutdown(socket.SHUT_WR)
     for _ in range(MAX_HEARD_OUT // MAX_REQUEST):

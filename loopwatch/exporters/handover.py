@@ -5,7 +5,6 @@ So it listens on when that one dies: who has connected by then waits in the kern
 
 from __future__ import annotations
 
-import array
 import contextlib
 import socket
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from http import HTTPStatus
 from .answer import Answer
 from .endpoint import Endpoint
 from .meeting import Entry, Meeting
+from .passing import receive
 
 LISTENER = "/listener"
 """What a sibling asks for. It stands at the meeting alone, where nobody but this user can come."""
@@ -70,15 +70,7 @@ class Handover:
 
 
 def _received(connection: socket.socket) -> socket.socket | None:
-    """Return the socket that came; None if none did. ``recv_fds`` would let programs inherit it."""
-    room = socket.CMSG_LEN(array.array("i").itemsize)
-    try:
-        _, came, _, _ = connection.recvmsg(1024, room, socket.MSG_CMSG_CLOEXEC)
-    except OSError:  # it has gone
-        return None
-    for level, kind, data in came:
-        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-            listener = socket.socket(fileno=array.array("i", data)[0])
-            listener.setblocking(False)
-            return listener
+    """Return the socket that came; None if none did."""
+    with contextlib.suppress(OSError):  # it has gone
+        return receive(connection, 1024)[1]
     return None

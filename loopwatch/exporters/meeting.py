@@ -28,8 +28,9 @@ MOST = 256
 """Processes of one group that are shown."""
 LOOKED_AT = 1024
 """Names in the directory that are looked at: it is ours, and has one for each process and for each port."""
-BACKLOG = 4
-"""Requests that may wait for a process that hangs: when it goes on it answers them, to nobody any more."""
+BACKLOG = 8
+"""Requests, and clients to stand by for, that may wait for a process that hangs: when it goes on it answers
+them, to nobody any more."""
 
 _LOCK = ".lock"
 

@@ -7,15 +7,17 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 
 from loopwatch import _settings
 from loopwatch._journal import Journal
 
 from .answer import Respond
-from .endpoint import Endpoint
+from .endpoint import Endpoint, converse
 from .handover import Handover
 from .meeting import Meeting
 from .pages import METRICS
+from .standby import Standby
 
 AGAIN = 0.25
 """Seconds until the address is tried again. The end of the process that has it is mostly noticed at once."""
@@ -40,10 +42,12 @@ class Port:
         self._host = host
         self._port = port
         self._endpoint = endpoint
-        self._respond = respond
         self._rest = rest
         self._journal = journal
         self._meeting: Meeting | None = None
+        self._standby = Standby()
+        self.converse = partial(converse, respond=respond, beside=self._standby.beside)
+        """Talks to a client, with a sibling standing by."""
         self.handover = Handover(endpoint, self._look_again)
         self._held = False
         self._tries = 0
@@ -59,7 +63,7 @@ class Port:
         """Take the address. Raises OSError if it cannot be had. Before the endpoint's start, as ``share``."""
         listener = self.handover.listener or _listen(self._host, self._port)
         self.handover.listener = listener
-        self._endpoint.serve(listener, self._respond, self._rest)
+        self._endpoint.talk(listener, self.converse, self._rest)
         self._held = True
         self.url = _url(listener)
 
@@ -68,7 +72,7 @@ class Port:
 
         An address that another program has is told of, and waited for, too.
         """
-        self._meeting = meeting
+        self._meeting = self._standby.meeting = meeting
         self._tries = 0 if meeting.others() else RELEASED - 1
         self._try(meeting)
         self._tries = 0

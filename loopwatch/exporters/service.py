@@ -28,6 +28,7 @@ from .handover import LISTENER
 from .meeting import Meeting, NoMeetingError
 from .pages import METRICS, Page, Pages, is_loopback
 from .port import Port
+from .standby import attend
 
 if TYPE_CHECKING:
     from .exposition import Exposition
@@ -95,7 +96,8 @@ class MetricsService:
                 self._port.take()
             else:
                 answer = partial(self._answer_sibling, self._port, self._meeting)
-                endpoint.serve(self._meeting.listener, answer)
+                take_over = self._port.converse
+                endpoint.talk(self._meeting.listener, partial(attend, respond=answer, take_over=take_over))
                 self._port.share(self._meeting)
             endpoint.start()
         except OSError as error:

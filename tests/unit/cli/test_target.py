@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 
 import pytest
@@ -16,7 +17,7 @@ from loopwatch._cli.target import Address, NoAnswerError, Process, target_of
 from loopwatch._document import PATH, write
 from loopwatch._journal import Journal
 from loopwatch.exporters.answer import Answer, Answering, Request
-from loopwatch.exporters.endpoint import Endpoint
+from loopwatch.exporters.endpoint import Endpoint, converse
 from tests.unit.cli.top import made
 
 
@@ -77,7 +78,7 @@ def serve() -> Iterator[Callable[[Answer], Address]]:
             listener = socket.create_server(("127.0.0.1", 0))
             listener.setblocking(False)
             endpoint = Endpoint(Journal())
-            endpoint.serve(listener, respond)
+            endpoint.talk(listener, partial(converse, respond=respond))
             endpoint.start()
             stack.callback(endpoint.stop)
             found = target_of(f"localhost:{listener.getsockname()[1]}")

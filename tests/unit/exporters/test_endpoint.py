@@ -9,6 +9,7 @@ import threading
 import urllib.request
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -22,7 +23,7 @@ from loopwatch._journal import Journal
 from loopwatch._server import Wait
 from loopwatch.exporters import endpoint as module
 from loopwatch.exporters.answer import Answer, Answering, Request, Respond
-from loopwatch.exporters.endpoint import MAX_CLIENTS, MAX_REQUEST, PATIENCE, Endpoint
+from loopwatch.exporters.endpoint import MAX_CLIENTS, MAX_REQUEST, PATIENCE, Endpoint, converse
 from loopwatch.exporters.exposition import Exposition
 from loopwatch.exporters.pages import METRICS, Page, Pages
 from loopwatch.testing import FakeClock
@@ -65,7 +66,7 @@ class Serving:
         self._respond: Respond | None = None
         self.exposition = Exposition(registry, self.journal)
         pages = Pages({METRICS: Page(self.respond, "the metrics", by_any_name=True)}, "127.0.0.1")
-        self.endpoint.serve(listener, pages.respond, rest)
+        self.endpoint.talk(listener, partial(converse, respond=pages.respond), rest)
         self.endpoint.start()
 
     def respond(self, request: Request) -> Answering:
@@ -374,7 +375,7 @@ def test_without_a_thread_the_port_is_given_back(monkeypatch: pytest.MonkeyPatch
     endpoint = Endpoint(Journal())
     listener = socket.create_server(("127.0.0.1", 0))
     address = listener.getsockname()
-    endpoint.serve(listener, nothing)
+    endpoint.talk(listener, partial(converse, respond=nothing))
     monkeypatch.setattr(threading.Thread, "start", refuse)
     with pytest.raises(RuntimeError):
         endpoint.start()

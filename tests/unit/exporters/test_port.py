@@ -32,6 +32,7 @@ class Claims:
 
     def __init__(self) -> None:
         self.is_free = True
+        self.shared = False
         self.by: tuple[int | None, str | None] = None, None
         self.tries = 0
         self.published: list[str | None] = []

@@ -1,0 +1,21 @@
+"""A socket that a sibling sends, over a connection at the meeting."""
+
+from __future__ import annotations
+
+import array
+import socket
+
+
+def receive(connection: socket.socket, most: int) -> tuple[bytes, socket.socket | None]:
+    """Receive text, and the socket that came with it, if one did. Raises OSError as ``recv`` does.
+
+    ``socket.recv_fds`` would let programs that are started meanwhile inherit it.
+    """
+    room = socket.CMSG_LEN(array.array("i").itemsize)
+    said, came, _, _ = connection.recvmsg(most, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in came:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            passed = socket.socket(fileno=array.array("i", data)[0])
+            passed.setblocking(False)
+            return said, passed
+    return said, None

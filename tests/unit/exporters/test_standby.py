@@ -1,0 +1,238 @@
+"""A client of a process that dies is answered by a sibling, once; the conversations are driven by hand."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from http import HTTPStatus
+from typing import cast
+
+import pytest
+
+from loopwatch._server import Conversation, Wait
+from loopwatch.exporters.answer import Answer, Answering, Request
+from loopwatch.exporters.endpoint import MAX_REQUEST, converse
+from loopwatch.exporters.meeting import Entry, Meeting
+from loopwatch.exporters.standby import Standby, attend
+
+REQUEST = b"GET /metrics HTTP/1.1\r\n\r\n"
+
+
+def entry(pid: int) -> Entry:
+    return Entry(pid, 1, "group", f"group-{pid}-1")
+
+
+class Place:
+    """In the place of the meeting: who is asked there can be heard by the test."""
+
+    def __init__(self, opened: ExitStack) -> None:
+        self.shared = True
+        self.entries = [entry(1), entry(2), entry(3)]
+        self.busy: set[int] = set()
+        self.asked: list[int] = []
+        self.heard: list[socket.socket] = []
+        self.standby = Standby()
+        self.standby.meeting = cast("Meeting", self)
+        self._opened = opened
+
+    def others(self) -> list[Entry]:
+        return list(self.entries)
+
+    def connect(self, entry: Entry) -> socket.socket:
+        self.asked.append(entry.pid)
+        if entry.pid in self.busy:
+            raise BlockingIOError
+        ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        self.heard.append(self._opened.enter_context(theirs))
+        return ours
+
+
+class Client:
+    """Who asks, and the conversation with it in the first process."""
+
+    def __init__(self, place: Place, opened: ExitStack, respond: Callable[[Request], Answering]) -> None:
+        self.socket, its = map(opened.enter_context, socket.socketpair())
+        self.socket.settimeout(30.0)
+        its.setblocking(False)
+        self._its = its
+        self.conversation = converse(its, respond, beside=place.standby.beside)
+        self.wait = next(self.conversation)
+
+    def send(self, text: bytes) -> None:
+        self.socket.sendall(text)
+
+    def advance(self) -> None:
+        self.wait = next(self.conversation)
+
+    def finish(self) -> None:
+        """Go on until all is said, and close, as the server does."""
+        for _ in self.conversation:
+            pass
+        self._its.close()
+
+    def die(self) -> None:
+        """End as in a process that is killed: nothing is said, the system closes what was open."""
+        self.conversation.close()
+        self._its.close()
+
+    @property
+    def heard(self) -> bytes:
+        """All that it hears until the connection ends."""
+        said = b""
+        while more := self.socket.recv(1 << 16):
+            said += more
+        return said
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def place(opened: ExitStack) -> Place:
+    return Place(opened)
+
+
+def answering(text: bytes, *, later: bool = False) -> Callable[[Request], Answering]:
+    """Answer with this, at once or when asked to go on."""
+
+    def respond(request: Request) -> Answering:
+        if later:
+            yield Wait(0, 0)
+        return Answer(HTTPStatus.OK, text)
+
+    return respond
+
+
+def standing_by(place: Place, which: int = -1) -> Conversation:
+    """What a sibling does that was asked, up to when it waits for word of the one that asked it."""
+    take_over = partial(converse, respond=answering(b"second"))
+    sibling = attend(place.heard[which], answering(b"a sibling's"), take_over)
+    next(sibling)
+    next(sibling)
+    return sibling
+
+
+def test_a_client_of_a_process_that_dies_as_it_gathers_is_answered(place: Place, opened: ExitStack) -> None:
+    client = Client(place, opened, answering(b"first", later=True))
+    client.send(REQUEST)
+    client.advance()
+    sibling = standing_by(place)
+    client.die()
+    for _ in sibling:
+        pass
+    assert client.heard.endswith(b"\r\n\r\nsecond")
+
+
+def test_one_that_has_not_asked_yet_is_heard_by_the_sibling(place: Place, opened: ExitStack) -> None:
+    client = Client(place, opened, answering(b"first"))
+    sibling = standing_by(place)
+    client.die()
+    next(sibling)
+    client.send(REQUEST)
+    for _ in sibling:
+        pass
+    assert client.heard.endswith(b"\r\n\r\nsecond")
+
+
+def test_one_that_is_answered_is_answered_once(place: Place, opened: ExitStack) -> None:
+    client = Client(place, opened, answering(b"first"))
+    sibling = standing_by(place)
+    client.send(REQUEST)
+    client.finish()
+    assert list(sibling) == []
+    heard = client.heard
+    assert heard.endswith(b"\r\n\r\nfirst")
+    assert heard.count(b"HTTP/1.1") == 1
+
+
+def test_it_is_released_before_the_first_byte_is_sent(place: Place, opened: ExitStack) -> None:
+    client = Client(place, opened, answering(b"first"))
+    sibling = standing_by(place)
+    client.send(REQUEST)
+    client.advance()
+    assert list(sibling) == []
+
+
+def test_a_client_is_told_of_the_end_though_a_sibling_hangs(place: Place, opened: ExitStack) -> None:
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    client.finish()
+    assert client.heard.endswith(b"\r\n\r\nfirst")
+
+
+def test_what_comes_in_pieces_is_answered_by_the_first_alone(place: Place, opened: ExitStack) -> None:
+    """It has to be taken out of the connection, where a sibling would find it no more."""
+    client = Client(place, opened, answering(b"first", later=True))
+    sibling = standing_by(place)
+    client.send(REQUEST[:7])
+    client.advance()
+    assert list(sibling) == []
+    client.send(REQUEST[7:])
+    client.finish()
+    assert client.heard.endswith(b"\r\n\r\nfirst")
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_one_that_asks_for_too_much_is_refused(place: Place, opened: ExitStack, pieces: int) -> None:
+    client = Client(place, opened, answering(b"first"))
+    for _ in range(pieces):
+        client.send(b"A" * (MAX_REQUEST // pieces + 1))
+        client.advance()
+    client.socket.shutdown(socket.SHUT_WR)
+    client.finish()
+    assert client.heard.startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), ZeroDivisionError()], ids=["dismissed", "failed"])
+def test_one_that_is_let_go_is_let_go_by_all(place: Place, opened: ExitStack, error: Exception) -> None:
+    client = Client(place, opened, answering(b"first", later=True))
+    client.send(REQUEST)
+    client.advance()
+    sibling = standing_by(place)
+    with pytest.raises(type(error)):
+        client.conversation.throw(error)
+    client.die()
+    assert list(sibling) == []
+    assert client.heard == b""
+
+
+def test_siblings_stand_by_in_turn_and_those_that_are_busy_are_passed_over(
+    place: Place, opened: ExitStack
+) -> None:
+    for _ in range(4):
+        Client(place, opened, answering(b"")).die()
+    assert place.asked == [2, 3, 1, 2]
+    place.busy = {3, 1}
+    place.asked.clear()
+    Client(place, opened, answering(b"")).die()
+    assert place.asked == [3, 1, 2]
+
+
+def test_a_sibling_that_only_asks_is_answered(place: Place, opened: ExitStack) -> None:
+    client = Client(place, opened, answering(b""))
+    asking = opened.enter_context(place.connect(entry(1)))
+    client.die()
+    sibling = attend(place.heard[-1], answering(b"a sibling's"), partial(converse, respond=answering(b"")))
+    next(sibling)
+    asking.send(REQUEST)
+    for _ in sibling:
+        pass
+    assert asking.recv(1 << 16).endswith(b"\r\n\r\na sibling's")
+
+
+@pytest.mark.parametrize("why", ["no meeting", "alone", "all gone"])
+def test_without_siblings_it_is_answered_all_the_same(place: Place, opened: ExitStack, why: str) -> None:
+    place.standby.meeting = None if why == "no meeting" else place.standby.meeting
+    place.shared = why != "alone"
+    place.entries = [] if why == "all gone" else place.entries
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    client.finish()
+    assert client.heard.endswith(b"\r\n\r\nfirst")
+    assert place.asked == []
