@@ -11,6 +11,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from os import listdir  # the function itself: a test of the program's may put a mock in its place
 
 from ._clock import Clock
@@ -19,6 +20,17 @@ WITHIN = 0.05
 """Seconds that a fork may be held up by threads that do not end."""
 LOOK_AGAIN = 0.0002
 """Seconds until the kernel is asked again for the threads there are: about as long as one takes to end."""
+
+STACK = 1 << 20
+"""Bytes of stack that a thread of ours has at least: 32 KiB, which a program may give its own, are too few to
+import in."""
+
+_FAULTS = {
+    getattr(signal, name)
+    for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS")
+    if hasattr(signal, name)
+}
+"""Come to the thread whose fault they are, and end the process unheard where that blocks them."""
 
 IsToEnd = Callable[[], bool]
 """Asked by a thread between two pieces of work. When the answer is True, it has to return."""
@@ -52,8 +64,7 @@ class OwnThread:
     def start(self) -> None:
         """Start a thread. Raises RuntimeError if none can be had."""
         requests: deque[None] = deque()
-        thread = threading.Thread(target=self._run, args=(requests,), name=self._name, daemon=True)
-        thread.start()
+        thread = start(self._name, partial(self._work, lambda: _taken(requests)))
         self._thread, self._requests, self._paused = thread, requests, False
 
     def end(self, timeout: float) -> None:
@@ -88,13 +99,6 @@ class OwnThread:
         """Be as never started: in a forked child, where it does not run."""
         self._thread, self._paused = None, False
 
-    def _run(self, requests: deque[None]) -> None:
-        # A program may have SIGPIPE end it, as filters do. It comes to the thread that writes to somebody who
-        # has gone away, which gets an error anyway. Threads that this one starts have its mask.
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
-        self._work(lambda: _taken(requests))
-
     def _ask(self) -> None:
         if not self._requests:
             self._requests.append(None)
@@ -108,6 +112,33 @@ def _taken(requests: deque[None]) -> bool:
     except IndexError:
         return False
     return True
+
+
+def start(name: str, work: Callable[[], object]) -> threading.Thread:
+    """Start a daemon thread of ours, and return it. Raises RuntimeError if none can be had."""
+    thread = threading.Thread(target=partial(_without_signals, work), name=name, daemon=True)
+    given = threading.stack_size()
+    if not 0 < given < STACK:
+        thread.start()
+        return thread
+    threading.stack_size(STACK)  # what the program starts just now in another thread gets as much: no harm
+    try:
+        thread.start()
+    finally:
+        threading.stack_size(given)
+    return thread
+
+
+def _without_signals(work: Callable[[], object]) -> None:
+    """Leave all signals to the program's threads, and those that they block to wait for them.
+
+    One for the process comes to any thread that does not block it: to ours, while the program's did, and its
+    handler ran in the midst of what was not to be interrupted. SIGPIPE comes to who writes to somebody that
+    has gone away, and by its default ends the program. Threads that this one starts inherit all that.
+    """
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
+    work()
 
 
 def await_end(ending: Sequence[threading.Thread], disarm: Callable[[], frozenset[str]], clock: Clock) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable
 from typing import TypeVar
+
+from loopwatch._threads import start
 
 T = TypeVar("T")
 
@@ -37,8 +38,7 @@ async def off_loop(make: Callable[[], T], patience: float | None = None) -> T | 
         except RuntimeError:
             return  # the loop was closed: nobody waits any more
 
-    thread = threading.Thread(target=work, name="loopwatch-drain", daemon=True)
-    thread.start()
+    thread = start("loopwatch-drain", work)
     await asyncio.wait((made,), timeout=patience)
     if not made.done():
         made.cancel()
