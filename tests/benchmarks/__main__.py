@@ -21,6 +21,7 @@ SECTIONS = {
     "crowd": crowd.run,
     "acquires": acquires.run,
     "outage": outage.run,
+    "outage_by_default": outage.run_by_default,
     "import": imports.run,
 }
 

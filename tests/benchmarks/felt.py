@@ -1,8 +1,8 @@
-"""``python -m tests.benchmarks.felt [LEAK]``: what a program feels of the agent in it, as JSON.
+"""``python -m tests.benchmarks.felt [LEAK [FIRST LAST]]``: what a program feels of the agent in it, as JSON.
 
-It is looked at from second ``FIRST`` to ``LAST``. Each second it blocks its loop for 60 ms, so that there is
-something to tell: memory grows by those stalls, with an export and without, until there are 256. With LEAK it
-keeps that many bytes more each second.
+It is looked at from second ``FIRST`` to ``LAST`` of its life. Each second it blocks its loop for 60 ms, so
+that there is something to tell: memory grows by those stalls, with an export and without, until there are
+256. With LEAK it keeps that many bytes more each second.
 
 Each 5 s it has all of its objects collected, as happens by itself in a program that makes many. Until then
 CPython keeps tuples that were freed, up to 2,000 of each length, for those that are made next: memory that
@@ -83,12 +83,12 @@ class Memory:
         return not self._due
 
 
-async def feel(leak: int) -> Felt:
+async def feel(leak: int = 0, first: float = FIRST, last: float = LAST) -> Felt:
     """Be that program."""
-    late = array("d", [0.0]) * round((LAST - FIRST) / BEAT)  # a list of floats would be what grows
+    late = array("d", [0.0]) * round((last - first) / BEAT)  # a list of floats would be what grows
     beats = 0
     leaked: list[bytes] = []
-    before, after = Memory(FIRST), Memory(LAST)
+    before, after = Memory(first), Memory(last)
     start = time.perf_counter()
     stall_at = collect_at = start + 1.0
     while not after.known:
@@ -118,4 +118,4 @@ async def feel(leak: int) -> Felt:
 if __name__ == "__main__":
     os.environ["LOOPWATCH_STALL_THRESHOLD"] = str(THRESHOLD)
     SUBJECTS["loopwatch"].prepare()
-    print(json.dumps(asdict(asyncio.run(feel(int(sys.argv[1]) if sys.argv[1:] else 0)))), flush=True)
+    print(json.dumps(asdict(asyncio.run(feel(*map(int, sys.argv[1:]))))), flush=True)

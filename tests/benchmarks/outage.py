@@ -3,7 +3,8 @@
 The same program (``felt``) six times at once, on the same machine in the same minutes: twice without an
 export, which says how much of a difference means anything, and with one to Collectors of which one is as it
 should be. Exports are due thirty times as often as by default; more often, and each beat of a hundred would
-have one beside it, which is what the p99 shows.
+have one beside it, which is what the p99 shows. ``outage_by_default`` is as long as it takes with them due as
+by default.
 
 Memory is looked at from when the first export has arrived or failed: what that takes is taken once. The
 Collector that is stopped has stopped by then, since a first failure takes something of its own.
@@ -16,33 +17,51 @@ import json
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from .environment import module, variables
 from .felt import DELAY, FIRST, KEPT, LAST, OUTAGES, RESIDENT, Felt
 from .report import Verdict, table
 from .sink import serve, variables_for
 
-INTERVAL = 2000
-"""Milliseconds between two exports of metrics, instead of 60,000."""
-TIMEOUT = "2"
-"""Seconds that an export waits for an answer, instead of 10: so it comes to as many."""
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How long all takes."""
+
+    interval: int
+    """Milliseconds between two exports of metrics."""
+    timeout: int
+    """Seconds that an export waits for an answer."""
+    first: float
+    last: float
+    """Seconds of the programs' lives between which they are looked at."""
+    outages: Sequence[tuple[float, float]]
+    """Seconds that the Collector which is stopped works, then is away."""
+
+
+OFTEN = Course(2_000, 2, FIRST, LAST, OUTAGES)
+BY_DEFAULT = Course(60_000, 10, 360, 600, ((100, 60), (260, 60)))
 WITHOUT = ("no export", "no export again")
 WITH = ("a Collector that answers", "none there", "stopped for 60 s", "one that never answers")
 
 
-def run(missing: dict[str, str]) -> list[Verdict]:
+def run(missing: dict[str, str], course: Course = OFTEN) -> list[Verdict]:
     """Measure, print the table, judge."""
     with contextlib.ExitStack() as stack:
         ports = {name: stack.enter_context(_collector(name)) for name in WITH}
         commands = {name: variables() for name in WITHOUT}
         commands |= {
-            name: variables(OTEL_EXPORTER_OTLP_TIMEOUT=TIMEOUT, **variables_for(port, interval=INTERVAL))
+            name: variables(
+                OTEL_EXPORTER_OTLP_TIMEOUT=str(course.timeout),
+                **variables_for(port, interval=course.interval),
+            )
             for name, port in ports.items()
         }
         running = {
             name: subprocess.Popen(
-                module("felt"),
+                module("felt", "0", f"{course.first:.0f}", f"{course.last:.0f}"),
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
@@ -50,7 +69,7 @@ def run(missing: dict[str, str]) -> list[Verdict]:
             )
             for name, environ in commands.items()
         }
-        _come_and_go(ports["stopped for 60 s"], stack)
+        _come_and_go(ports["stopped for 60 s"], course.outages, stack)
         felt = {name: Felt(**json.loads(process.communicate()[0])) for name, process in running.items()}
     rows = [
         (
@@ -63,7 +82,7 @@ def run(missing: dict[str, str]) -> list[Verdict]:
         for name, found in felt.items()
     ]
     head = (
-        f"{LAST - FIRST:.0f} s",
+        f"{course.last - course.first:.0f} s",
         "p50 delay, ms",
         "p99 delay, ms",
         "resident, MiB more",
@@ -77,6 +96,11 @@ def run(missing: dict[str, str]) -> list[Verdict]:
         *(Verdict(f"resident, {name}", felt[name].resident - resident, RESIDENT, " MiB") for name in WITH),
         *(Verdict(f"allocated, {name}", felt[name].kept - kept, KEPT, " MiB") for name in WITH),
     ]
+
+
+def run_by_default(missing: dict[str, str]) -> list[Verdict]:
+    """Do that for ten minutes, with exports as often as by default."""
+    return run(missing, BY_DEFAULT)
 
 
 @contextlib.contextmanager
@@ -94,8 +118,8 @@ def _collector(name: str) -> Iterator[int]:
         yield port
 
 
-def _come_and_go(port: int, stack: contextlib.ExitStack) -> None:
-    for works, away in OUTAGES:
+def _come_and_go(port: int, outages: Sequence[tuple[float, float]], stack: contextlib.ExitStack) -> None:
+    for works, away in outages:
         with serve(port):
             time.sleep(works)
         time.sleep(away)
