@@ -169,8 +169,8 @@ class Engine(Parts):
         self._forks.acquire()
         self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
         ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
-        self._exports.before_fork()
-        self.console.before_fork()
+        self._imports.acquire()
+        self._exports.interrupt()
         await_end(ending, self._hold_dump.before_fork, self._clock)
         if fork_warning.COUNTS_LATE:
             fork_warning.withdraw()
@@ -180,8 +180,7 @@ class Engine(Parts):
     def after_fork_in_parent(self) -> None:
         """Go on, unless uninstalled meanwhile."""
         self._hold_dump.after_fork_in_parent()
-        self.console.after_fork_in_parent()
-        self._exports.after_fork_in_parent()
+        self._imports.release()
         for component, thread in self._threads().items():
             self._done(component, thread.resume)
         if self.installed:
@@ -214,5 +213,6 @@ class Engine(Parts):
         self._journal.forget_thread()
         self._watchdog.forget_thread()
         self._hold_dump.forget()
+        self._imports.forget()
         self._exports.forget()
         self.console.forget()

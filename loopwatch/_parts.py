@@ -42,6 +42,7 @@ from ._store.pauses import Pauses
 from ._store.pools import Pools
 from ._store.stall_log import StallLog
 from ._store.unread import Unread
+from ._threads import Imports
 from ._watchdog.code_owner import CodeOwner
 from ._watchdog.evidence import Evidence, System
 from ._watchdog.hold_dump import HoldDump
@@ -167,9 +168,10 @@ class Parts:
             self.settings.stall_threshold,
         )
         settings, journal, ignored = self.settings, self._journal, self._pools.ignored
-        self._exports = Exports(settings, self.reader, self._outbox.take, ignored, journal, clock)
+        imports = self._imports = Imports()
+        self._exports = Exports(settings, self.reader, self._outbox.take, ignored, imports, journal, clock)
         self.metrics, self.otel = self._exports.metrics, self._exports.otel
-        self.console = Console(settings, self.reader, states.looked_at, ignored, journal, clock)
+        self.console = Console(settings, self.reader, states.looked_at, ignored, imports, journal, clock)
 
     def _own(self) -> Own:
         states = self._states

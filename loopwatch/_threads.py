@@ -36,6 +36,35 @@ IsToEnd = Callable[[], bool]
 """Asked by a thread between two pieces of work. When the answer is True, it has to return."""
 
 
+class Imports:
+    """Held while a thread of ours imports, so that no fork comes in between.
+
+    A child would wait for ever for a module that its parent's thread was in the middle of. In one thread it
+    can be held several times.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *raised: object) -> None:
+        self.release()
+
+    def acquire(self) -> None:
+        """Wait for who imports, and have nobody begin."""
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """Let others import again."""
+        self._lock.release()
+
+    def forget(self) -> None:
+        """Be held by nobody: in a forked child."""
+        self._lock = threading.RLock()
+
+
 class OwnThread:
     """Runs ``work``, which asks ``is_to_end()``, in a daemon thread; ``wake`` has it ask soon.
 

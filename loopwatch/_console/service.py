@@ -6,7 +6,6 @@ take one another and ``unicodedata``: nothing that the program may be in the mid
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -15,7 +14,7 @@ from loopwatch._clock import Clock
 from loopwatch._internals.monitor import Now
 from loopwatch._journal import Journal
 from loopwatch._settings import Settings
-from loopwatch._threads import OwnThread
+from loopwatch._threads import Imports, OwnThread
 
 from .line import LineConsole
 from .source import Source
@@ -38,6 +37,7 @@ class Console:
         source: Source,
         now: Now,
         unwatched: Callable[[], AbstractContextManager[object]],
+        imports: Imports,
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -45,8 +45,8 @@ class Console:
         self._journal = journal
         self._clock = clock
         self._commands: Commands | None = None
-        self._importing = threading.RLock()
-        self._telnet = TelnetConsole(settings, self._answering, now, unwatched, journal, clock)
+        self._imports = imports
+        self._telnet = TelnetConsole(settings, self._answering, now, unwatched, imports, journal, clock)
         self._line = LineConsole(settings, self._answering, journal, clock, lambda: self._telnet.url)
 
     @property
@@ -83,26 +83,15 @@ class Console:
         line = self._line.thread
         return {"telnet": self._telnet.thread} | ({} if line is None else {"console": line})
 
-    def before_fork(self) -> None:
-        """Wait for imports under way: a child would wait for ever for what the parent's thread imports."""
-        self._importing.acquire()
-        self._telnet.before_fork()
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._telnet.after_fork_in_parent()
-        self._importing.release()
-
     def forget(self) -> None:
         """Be as before the start: in a forked child."""
-        self._importing = threading.RLock()
         self._telnet.forget()
         self._line.forget()
         self._commands = None  # here other tasks and stalls get the numbers
 
     def _answering(self) -> Commands:
         """Return the commands. A thread of ours that answers."""
-        with self._importing:
+        with self._imports:
             if self._commands is None:
                 from .commands import Commands
 

@@ -25,7 +25,7 @@ from loopwatch._internals.monitor import Now, bring_in, unstarted_monitor, used_
 from loopwatch._internals.tasks import running_loop
 from loopwatch._journal import Journal
 from loopwatch._settings import CONSOLE_PORT, REPL, Settings
-from loopwatch._threads import IsToEnd, OwnThread
+from loopwatch._threads import Imports, IsToEnd, OwnThread
 from loopwatch._version import __version__
 from loopwatch._words import clean
 
@@ -58,6 +58,7 @@ class TelnetConsole:
         commands: Callable[[], Answering],
         now: Now,
         unwatched: Callable[[], AbstractContextManager[object]],
+        imports: Imports,
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -67,7 +68,7 @@ class TelnetConsole:
         self._unwatched = unwatched
         self._journal = journal
         self._clock = clock
-        self._importing = threading.RLock()
+        self._imports = imports
         self._opened: _Opened | None = None
         self._take_back: Callable[[], None] | None = None
         self.thread = OwnThread("loopwatch-telnet", self._run, self._wake)
@@ -98,7 +99,7 @@ class TelnetConsole:
             self._import()
 
     def _import(self) -> None:
-        with self._importing, self._unwatched():
+        with self._imports, self._unwatched():
             if self.wanted and self._take_back is None:
                 self._take_back = bring_in()
                 from . import session, telnet_server  # noqa: F401
@@ -117,19 +118,10 @@ class TelnetConsole:
         self.thread.end(JOIN_TIMEOUT)
         self._give_back()
 
-    def before_fork(self) -> None:
-        """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""
-        self._importing.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._importing.release()
-
     def forget(self) -> None:
         """Be as never started: in a forked child, where the sessions are the parent's."""
         opened, self._opened = self._opened, None
         self.thread.forget()
-        self._importing = threading.RLock()
         self._stopping = False
         self.cpu_time = self._earlier_cpu = 0.0
         if opened is not None:

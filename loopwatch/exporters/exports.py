@@ -12,7 +12,7 @@ from loopwatch._events import Event
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
-from loopwatch._threads import OwnThread
+from loopwatch._threads import Imports, OwnThread
 
 from .otel.service import OtelService
 from .service import MetricsService
@@ -43,6 +43,7 @@ class Exports:
         source: Source,
         take_events: Callable[[], Iterable[Event]],
         unwatched: Callable[[], AbstractContextManager[object]],
+        imports: Imports,
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -50,7 +51,7 @@ class Exports:
         self._journal = journal
         self._clock = clock
         self.metrics = MetricsService(
-            settings, source.snapshot, lambda brief: source.document(brief=brief), journal, clock
+            settings, source.snapshot, lambda brief: source.document(brief=brief), imports, journal, clock
         )
         self.otel = OtelService(
             settings,
@@ -58,6 +59,7 @@ class Exports:
             self._tellers,
             lambda: self.metrics.collector,
             unwatched,
+            imports,
             journal,
             clock,
         )
@@ -78,15 +80,9 @@ class Exports:
         endpoint = self.metrics.thread
         return {"otlp": self.otel.thread} | ({} if endpoint is None else {"endpoint": endpoint})
 
-    def before_fork(self) -> None:
-        """Wait for imports under way."""
-        self.metrics.before_fork()
-        self.otel.before_fork()
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self.otel.after_fork_in_parent()
-        self.metrics.after_fork_in_parent()
+    def interrupt(self) -> None:
+        """Break off what may take long in a thread that a fork waits for."""
+        self.otel.interrupt()
 
     def forget(self) -> None:
         """Be as before the first start: in a forked child."""

@@ -8,7 +8,6 @@ thread, since it takes a while.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from loopwatch._document import PATH, Document
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
-from loopwatch._threads import OwnThread
+from loopwatch._threads import Imports, OwnThread
 
 from .answer import Answering, Request
 from .document import DocumentPage
@@ -48,6 +47,7 @@ class MetricsService:
         settings: Settings,
         snapshot: Callable[[], Snapshot],
         document: Callable[[bool], Document],
+        imports: Imports,
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -61,7 +61,7 @@ class MetricsService:
         self._meeting: Meeting | None = None
         self._exposition: Exposition | None = None
         self._shared: SharedExposition | None = None
-        self._importing = threading.RLock()
+        self._imports = imports
         self._kept: KeptCollector | None = None
         self._allowance = Allowance(SHARE, clock)
         self.cpu_time = 0.0
@@ -123,17 +123,8 @@ class MetricsService:
         if meeting is not None:
             meeting.leave()
 
-    def before_fork(self) -> None:
-        """Wait for an import under way: a child would wait for ever for what the parent's thread imports."""
-        self._importing.acquire()
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._importing.release()
-
     def forget(self) -> None:
         """Close the endpoint's sockets and files: in a forked child, where its thread does not run."""
-        self._importing = threading.RLock()
         self.cpu_time = 0.0
         self._allowance = Allowance(SHARE, self._clock)
         for part in (self._endpoint, self._port, self._meeting):
@@ -194,7 +185,7 @@ class MetricsService:
     def _shown(self) -> Exposition:
         """Return what the endpoint shows, made the first time. The endpoint's thread."""
         if self._exposition is None:
-            with self._importing:
+            with self._imports:
                 from .exposition import Exposition
                 from .prometheus import SnapshotCollector, registry_of
 

@@ -19,7 +19,7 @@ from loopwatch._clock import Clock
 from loopwatch._journal import Journal
 from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
-from loopwatch._threads import IsToEnd, OwnThread
+from loopwatch._threads import Imports, IsToEnd, OwnThread
 
 if TYPE_CHECKING:
     from loopwatch.exporters.kept import KeptCollector
@@ -50,6 +50,7 @@ class OtelService:
         tellers: Callable[[], Sequence[Teller]],
         collector: Callable[[], KeptCollector | None],
         unwatched: Callable[[], AbstractContextManager[object]],
+        imports: Imports,
         journal: Journal,
         clock: Clock,
     ) -> None:
@@ -62,7 +63,7 @@ class OtelService:
         self._clock = clock
         self._started_at = clock.wall()
         self._pipeline: Pipeline | None = None
-        self._importing = threading.RLock()
+        self._importing = imports
         self._wake = threading.Event()
         self.thread = OwnThread("loopwatch-otel", self._run, self._wake.set)
         self._ident = 0
@@ -118,22 +119,16 @@ class OtelService:
             pipeline.give_up()
             self._over.wait(GIVE_UP)
 
-    def before_fork(self) -> None:
-        """Wait for an import under way, which would never end in a child. Break off an export that hangs."""
-        self._importing.acquire()
+    def interrupt(self) -> None:
+        """Break off an export that hangs: a fork waits for the thread."""
         if self._pipeline is not None:
             self._pipeline.interrupt()
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        self._importing.release()
 
     def forget(self) -> None:
         """Be as before the first start, in a forked child: the parent's providers are left as they are."""
         _left_to_parents.append(self._pipeline)
         self._pipeline = None
         self.thread.forget()
-        self._importing = threading.RLock()
         self._wake.clear()
         self._flushes.clear()
         self._stopping = False

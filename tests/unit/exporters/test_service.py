@@ -30,6 +30,7 @@ from loopwatch._journal import Journal
 from loopwatch._measures import Point
 from loopwatch._records import Snapshot
 from loopwatch._settings import RUN, Settings
+from loopwatch._threads import Imports
 from loopwatch.exporters.handover import LISTENER
 from loopwatch.exporters.service import MetricsService
 from tests.pools.servers import free_port
@@ -57,7 +58,7 @@ def serve() -> Iterator[Serve]:
             journal: Journal | None = None,
         ) -> MetricsService:
             settings = Settings(prometheus_port=port, prometheus_host=host)
-            service = MetricsService(settings, snapshot, document, journal or Journal(), SYSTEM)
+            service = MetricsService(settings, snapshot, document, Imports(), journal or Journal(), SYSTEM)
             service.start()
             stack.callback(service.stop)
             return service
@@ -171,6 +172,7 @@ from loopwatch._document import Document, Process
 from loopwatch._journal import Journal
 from loopwatch._records import Point, Snapshot
 from loopwatch._settings import Settings
+from loopwatch._threads import Imports
 from loopwatch.exporters.service import MetricsService
 
 points = {"blocked": (Point(("main",), 7.0),)}
@@ -178,7 +180,7 @@ snapshot = Snapshot(taken_at=0.0, service_name="test", points=points, loops=(), 
 process = Process(os.getpid(), "3", "1", 0.1)
 document = Document(process, snapshot, sites=(), tasks=(), waits=())
 settings = Settings(prometheus_port=int(sys.argv[1]))
-service = MetricsService(settings, lambda: snapshot, lambda brief: document, Journal(), SYSTEM)
+service = MetricsService(settings, lambda: snapshot, lambda brief: document, Imports(), Journal(), SYSTEM)
 service.start()
 print(service.url, flush=True)
 sys.stdin.read()

@@ -17,6 +17,7 @@ from loopwatch._clock import SYSTEM
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
 from loopwatch._settings import Settings
+from loopwatch._threads import Imports
 from loopwatch.exporters.otel.delivery import LONG, USUAL
 from loopwatch.exporters.otel.providers import ATTEMPTS, MOST_WAITING, SOON
 from loopwatch.exporters.otel.service import FLUSH, OtelService
@@ -229,6 +230,7 @@ class Service:
             lambda: [self],
             lambda: None,
             nullcontext,
+            Imports(),
             Journal(),
             SYSTEM,
         )
@@ -342,7 +344,6 @@ def test_a_fork_finds_no_thread_and_no_connection_and_the_parent_goes_on(
     assert "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}
     sink.wait(lambda: not sink.connected)
     sent = len(sink.metrics)
-    service.otel.after_fork_in_parent()
     service.otel.thread.resume()
     sink.wait(lambda: len(sink.metrics) > sent)
     starts = {
@@ -366,7 +367,7 @@ def test_a_child_begins_afresh(sink: Sink, service: Service) -> None:
 def fork(service: Service) -> None:
     """As the engine does it, but for the patience."""
     ending = service.otel.thread.pause()
-    service.otel.before_fork()
+    service.otel.interrupt()
     assert ending is not None
     ending.join(TIMEOUT)
 
