@@ -211,7 +211,11 @@ class Server:
         if seconds := rest():
             self.no_more(listener)
             self.later(seconds, partial(self.when, listener, partial(self._admit, listener, converse, rest)))
-            return
+        else:
+            self.admit(listener, converse)
+
+    def admit(self, listener: socket.socket, converse: Converse) -> None:
+        """Talk to the next one who has connected to ``listener``, if somebody has. On the thread."""
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):

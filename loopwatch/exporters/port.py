@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import selectors
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -50,6 +51,8 @@ class Port:
         """Talks to a client, with a sibling standing by."""
         self.handover = Handover(endpoint, self._look_again)
         self._held = False
+        self._waited = False
+        """Whether somebody had connected, and was not let in, when we last looked."""
         self._tries = 0
         self._told = False
         self._holder: tuple[int, int] | None = None
@@ -105,10 +108,22 @@ class Port:
     def _again(self) -> None:
         self._tick()  # first, so that a failure is not the end of it
         self._look_again()
+        self._stand_in()
 
     def _look_again(self) -> None:
         if self._meeting is not None and not self._held:
             self._try(self._meeting)
+
+    def _stand_in(self) -> None:
+        """Let in one, if somebody waited at the last look as well: the sibling that is to do it hangs."""
+        listener = self.handover.listener
+        if self._held or listener is None:
+            self._waited = False
+            return
+        waiting = _is_waited_at(listener)
+        if waiting and self._waited and not self._rest():
+            self._endpoint.admit(listener, self.converse)
+        self._waited = waiting
 
     def _try(self, meeting: Meeting) -> None:
         if not meeting.claim():
@@ -161,6 +176,12 @@ class Port:
             self._gone = self._holder[0]
             self._look_at(None)
             self._try(self._meeting)
+
+
+def _is_waited_at(listener: socket.socket) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(listener, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -314,6 +314,21 @@ def test_whom_a_killed_worker_was_answering_another_one_answers(start: Start, tm
             assert holder not in after.up
 
 
+def test_while_the_worker_that_has_the_port_hangs_the_others_answer(start: Start, tmp_path: Path) -> None:
+    server = start([*GUNICORN, "--workers=3"])
+    *_, shown = server.until(lambda shown: len(shown.up) == 3 and shown.up <= server.listening)
+    [lock] = (tmp_path / "loopwatch").glob("*.lock")
+    holder = int(lock.read_text().split()[0])
+    os.kill(holder, signal.SIGSTOP)
+    try:
+        for _ in server.until(lambda now: now.up == shown.up - {holder}):
+            pass
+    finally:
+        os.kill(holder, signal.SIGCONT)
+    for _ in server.until(lambda now: now.up == shown.up):
+        pass
+
+
 def test_nobody_is_refused_while_a_worker_lives(start: Start, load: Callable[[str], None]) -> None:
     """Scraped without a pause; lost is at most one that is let in, or half sent, at that very moment."""
     server = start([*GUNICORN, "--workers=4"])

@@ -315,6 +315,46 @@ class TestShared:
         assert newcomer.port.url == holder.port.url
 
     @handed_over
+    def test_who_waits_at_two_looks_is_let_in_by_another(self, bench: Make) -> None:
+        first, second = pair(bench)
+        with socket.create_connection(address(first)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            second.pass_time()
+            assert second.endpoint._clients == []
+            second.pass_time()
+            assert len(second.endpoint._clients) == 1
+            second.endpoint.start()
+            client.settimeout(PATIENCE)
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+            second.endpoint.stop()
+
+    @handed_over
+    def test_who_is_let_in_between_two_looks_is_left_to_the_first(self, bench: Make) -> None:
+        first, second = pair(bench)
+        with ExitStack() as clients:
+            for _ in range(3):
+                clients.enter_context(socket.create_connection(address(first)))
+                second.pass_time()
+                first.endpoint._turn()
+                second.pass_time()
+        assert len(first.endpoint._clients) == 3
+        assert second.endpoint._clients == []
+
+    @handed_over
+    def test_who_has_done_his_share_lets_nobody_in(
+        self, bench: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first, second = pair(bench)
+        monkeypatch.setattr(second.port, "_rest", lambda: 1.0)
+        with socket.create_connection(address(first)):
+            for _ in range(5):
+                second.pass_time()
+            assert second.endpoint._clients == []
+            monkeypatch.setattr(second.port, "_rest", at_once)
+            second.pass_time()
+            assert len(second.endpoint._clients) == 1
+
+    @handed_over
     def test_the_address_is_free_when_the_last_has_let_go(self, bench: Make) -> None:
         first, second = pair(bench)
         where = address(first)
