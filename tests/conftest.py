@@ -34,7 +34,11 @@ REQUIRE_ALL = os.environ.get("TEST_REQUIRE_ALL") == "1"
 
 
 def pytest_configure() -> None:
-    """Let SIGINT interrupt, also where it is ignored: a job in a shell's background inherits that."""
+    """Let SIGINT interrupt, also where it is ignored: a job in a shell's background inherits that.
+
+    And let the programs that tests start keep what they compile, or each of hundreds compiles all of loopwatch.
+    """
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
