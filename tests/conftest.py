@@ -36,7 +36,7 @@ REQUIRE_ALL = os.environ.get("TEST_REQUIRE_ALL") == "1"
 def pytest_configure() -> None:
     """Let SIGINT interrupt, also where it is ignored: a job in a shell's background inherits that.
 
-    And let the programs that tests start keep what they compile, or each of hundreds compiles all of loopwatch.
+    And let the programs that tests start keep what they compile, or hundreds compile all of loopwatch each.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
