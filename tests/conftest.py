@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import gc
+import operator
 import os
 import signal
 import sys
@@ -54,19 +55,34 @@ def _is_ours(hook: object) -> bool:
     return module.partition(".")[0] == "loopwatch"
 
 
+_UNTOUCHED: dict[type, list[object]] = {}
+"""What classes of libraries consist of, none of which was ours: they are looked at twice for each test."""
+
+
+def _wrapped_in(cls: type) -> list[str]:
+    """Name the methods of a class that are wrapped."""
+    parts = list(vars(cls).values())
+    known = _UNTOUCHED.get(cls, [])
+    if len(parts) == len(known) and all(map(operator.is_, parts, known)):
+        return []
+    codes = {
+        name: getattr(getattr(raw, "__func__", raw), "__code__", None) for name, raw in vars(cls).items()
+    }
+    wrapped = [
+        f"{cls.__qualname__}.{name}"
+        for name, code in codes.items()
+        if code is not None and code.co_filename.startswith(POOL_READERS)
+    ]
+    if not wrapped:
+        _UNTOUCHED[cls] = parts
+    return wrapped
+
+
 def _wrapped_in_pools() -> list[str]:
     """Name the methods in the modules of our readers that are wrapped."""
     modules = [sys.modules[name] for reader in READERS for name in reader.modules if name in sys.modules]
-    classes = [found for module in modules for found in vars(module).values() if isinstance(found, type)]
-    methods = [
-        (cls, name, getattr(raw, "__func__", raw)) for cls in classes for name, raw in vars(cls).items()
-    ]
-    codes = [(cls, name, getattr(method, "__code__", None)) for cls, name, method in methods]
-    return [
-        f"{cls.__qualname__}.{name}"
-        for cls, name, code in codes
-        if code is not None and code.co_filename.startswith(POOL_READERS)
-    ]
+    classes = {found for module in modules for found in vars(module).values() if isinstance(found, type)}
+    return sorted(name for cls in classes for name in _wrapped_in(cls))
 
 
 def _hooks() -> dict[str, object]:
