@@ -5,6 +5,8 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -43,22 +45,38 @@ def test_every_example_is_run_here() -> None:
     assert set(NAMED) == set(COMMANDS) - {"analysis_service"}  # of which tests/demo tells
 
 
+Program = subprocess.Popen[str]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Program]]:
+    """All of them at the same time, as they mostly wait."""
+    with ExitStack() as programs:
+
+        def start(words: Iterable[str]) -> Program:
+            program = subprocess.Popen(
+                [sys.executable, "-m", *words],
+                cwd=tmp_path_factory.mktemp("example"),
+                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            programs.enter_context(program)
+            programs.callback(program.kill)
+            return program
+
+        yield {example: start(words) for example, words in COMMANDS.items()}
+
+
 @pytest.mark.parametrize("example", COMMANDS)
-def test_example_runs(example: str, tmp_path: Path) -> None:
+def test_example_runs(example: str, running: dict[str, Program]) -> None:
     """It ends with 0, has nothing to complain of, and names what it says it loses."""
-    done = subprocess.run(
-        [sys.executable, "-m", *COMMANDS[example]],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    stdout, stderr = running[example].communicate(timeout=120)
     # A request cut short at the end may leave anyio's coroutine.
-    complaints = [line for line in done.stderr.splitlines() if "RuntimeWarning" not in line]
-    assert (done.returncode, complaints) == (0, [])
-    said = re.findall(r"^named after (\S+) s: (\d+) x (\w+): (\S+), by (\S+) \(", done.stdout, re.MULTILINE)
+    complaints = [line for line in stderr.splitlines() if "RuntimeWarning" not in line]
+    assert (running[example].returncode, complaints) == (0, [])
+    said = re.findall(r"^named after (\S+) s: (\d+) x (\w+): (\S+), by (\S+) \(", stdout, re.MULTILINE)
     assert {(int(count), *rest) for _, count, *rest in said} == NAMED.get(example, set())
     assert all(float(after) <= IN_TIME for after, *_ in said)
 

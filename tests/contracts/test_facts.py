@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,14 +69,21 @@ KEPT_AS = {
 """Facts that a collector makes of what is kept under another word."""
 
 
+@cache
+def words_by_part() -> list[tuple[str, set[str]]]:
+    """Return the words in each module, with the part of the package that it belongs to."""
+    return [
+        (
+            path.relative_to(PACKAGE).parts[0].removesuffix(".py"),
+            set(re.findall(r"\w+", path.read_text(encoding="utf-8"))),
+        )
+        for path in PACKAGE.rglob("*.py")
+    ]
+
+
 def spelled(stem: str, parts: tuple[str, ...]) -> bool:
     """Whether the stem stands as a word in the source of one of these parts of the package."""
-    files = [
-        path
-        for path in PACKAGE.rglob("*.py")
-        if path.relative_to(PACKAGE).parts[0].removesuffix(".py") in parts
-    ]
-    return any(re.search(rf"\b{stem}\b", path.read_text(encoding="utf-8")) for path in files)
+    return any(stem in words for part, words in words_by_part() if part in parts)
 
 
 @pytest.fixture(scope="module")

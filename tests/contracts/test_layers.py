@@ -3,6 +3,7 @@
 import ast
 import sys
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,12 @@ def private_names_touched(tree: ast.Module) -> Iterator[str]:
                 yield from filter(is_private, name.split("."))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path",
+    MODULES,
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+    scope="class",  # all rules for one module, then for the next
+)
 class TestModule:
     """Each rule, for each module."""
 
@@ -194,5 +200,6 @@ class TestModule:
         assert path.read_text(encoding="utf-8").count("\n") <= LONGEST
 
 
+@lru_cache(maxsize=8)  # those that are looked at together: all of them would be a million objects
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))

@@ -19,7 +19,7 @@ def run_tests(pytester: pytest.Pytester) -> RunTests:
 
     def run(module: str) -> pytest.RunResult:
         pytester.makepyfile(module)
-        return pytester.runpytest_subprocess("-p", "no:cacheprovider")
+        return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
     return run
 

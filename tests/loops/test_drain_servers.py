@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib.util
 import re
 import urllib.request
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import ExitStack
 from signal import SIGTERM
 
 import pytest
@@ -14,8 +14,6 @@ import pytest
 from .child import SLACK, Child
 
 pytest.importorskip("fastapi", reason="needs: fastapi")
-
-Start = Callable[[str], Child]
 
 TIMEOUT = 4.0
 """Seconds, in which the short jobs end also on a busy machine."""
@@ -76,26 +74,41 @@ STATUS = {"uvicorn": -SIGTERM, "gunicorn": 0, "hypercorn": 0}
 """With what each server ends after SIGTERM when nobody watches it."""
 
 
-@pytest.fixture
-def start(request: pytest.FixtureRequest, new_loop: object, tmp_path: Path) -> Iterator[Start]:
-    """Start the service under a server, on loops of the kind of ``new_loop``."""
+@pytest.fixture(scope="module")
+def draining(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Child]]:
+    """The service under each server that is there: all have got jobs, then SIGTERM, and drain meanwhile."""
     kind = request.config.getoption("--loop")
     loop = "uvloop" if kind == "uvloop" else "asyncio"
-    children: list[Child] = []
+    with ExitStack() as stack:
+        children = {}
+        for server, words in COMMANDS.items():
+            if missing(server) is None:
+                command = [word.replace("LOOP", loop) for word in words]
+                head = f"import importlib.util\nTIMEOUT, LOOP, COMMAND = {TIMEOUT}, {loop!r}, {command}\n"
+                child = Child(head + SERVICE, kind, tmp_path_factory.mktemp(server))
+                stack.callback(child.close)
+                children[server] = child
+        urls = {server: url_of(child) for server, child in children.items()}
+        for server, child in children.items():
+            post(f"{urls[server]}/jobs")
+            post(f"{urls[server]}/mails")
+            child.send(SIGTERM)
+        yield children
 
-    def start(server: str) -> Child:
-        for name in NEEDED[server]:
-            if importlib.util.find_spec(name) is None:
-                pytest.skip(f"needs: {name}")
-        command = [word.replace("LOOP", loop) for word in COMMANDS[server]]
-        head = f"import importlib.util\nTIMEOUT, LOOP, COMMAND = {TIMEOUT}, {loop!r}, {command}\n"
-        child = Child(head + SERVICE, kind, tmp_path)
-        children.append(child)
-        return child
 
-    yield start
-    for child in children:
-        child.close()
+@pytest.fixture
+def child(server: str, new_loop: object, request: pytest.FixtureRequest) -> Child:
+    """One of them, on loops of the kind of ``new_loop``."""
+    if name := missing(server):
+        pytest.skip(f"needs: {name}")
+    return request.getfixturevalue("draining")[server]  # type: ignore[no-any-return]
+
+
+def missing(server: str) -> str | None:
+    """Name what is not installed and the server needs."""
+    return next((name for name in NEEDED[server] if importlib.util.find_spec(name) is None), None)
 
 
 def url_of(child: Child) -> str:
@@ -110,12 +123,7 @@ def post(url: str) -> None:
 
 
 @pytest.mark.parametrize("server", COMMANDS)
-def test_every_job_is_in_the_report_and_the_server_ends_as_ever(start: Start, server: str) -> None:
-    child = start(server)
-    url = url_of(child)
-    post(f"{url}/jobs")
-    post(f"{url}/mails")
-    child.send(SIGTERM)
+def test_every_job_is_in_the_report_and_the_server_ends_as_ever(child: Child, server: str) -> None:
     assert child.end() == STATUS[server]
     assert TIMEOUT <= child.took < TIMEOUT + 1.0 + SLACK
     outcome = child.outcome()

@@ -95,11 +95,9 @@ def loop_factory(request: pytest.FixtureRequest) -> Callable[[], asyncio.Abstrac
 def loop_thread(loop_factory: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[LoopThread]:
     """A running loop of each kind. The garbage collector runs only when called."""
     gc.disable()
-    gc.freeze()  # what was there before: a collection is then quick
     thread = LoopThread(loop_factory)
     try:
         yield thread
     finally:
         thread.close()
-        gc.unfreeze()
         gc.enable()

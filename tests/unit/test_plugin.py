@@ -45,7 +45,7 @@ Pytester = pytest.Pytester
 
 def run(pytester: Pytester, tests: str, *options: str) -> pytest.RunResult:
     pytester.makepyfile(MODULE + tests)
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", *options)
+    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-p", "no:hypothesispytest", *options)
 
 
 def test_it_does_nothing_unless_asked_to(pytester: Pytester) -> None:

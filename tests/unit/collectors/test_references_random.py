@@ -159,10 +159,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
     loop.set_exception_handler(lambda loop, context: None)
     gc.disable()
-    gc.freeze()  # a collection is then quick
     yield loop
     gc.collect()
-    gc.unfreeze()
     gc.enable()
     loop.close()
 

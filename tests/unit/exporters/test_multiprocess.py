@@ -60,7 +60,7 @@ else:
 
 MAIN = """
 import os, time
-time.sleep(1.5)  # as imports take a while: the watchdog has been round, and no loop yet
+time.sleep(float(os.environ["TAKES"]))  # as imports do: the watchdog has been round, and no loop yet
 os.environ["PROMETHEUS_MULTIPROC_DIR"] = os.environ["DIRECTORY"]
 
 from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
@@ -113,14 +113,14 @@ def test_a_server_whose_application_chooses_the_mode_finds_it(tmp_path: Path, im
     bare, watched = (
         subprocess.run(
             [sys.executable, *agent, "server.py", imported],
-            env={**os.environ, "DIRECTORY": str(tmp_path), "LOOPWATCH_PROMETHEUS_PORT": "0"},
+            env={**os.environ, "DIRECTORY": str(tmp_path), "LOOPWATCH_PROMETHEUS_PORT": "0", "TAKES": takes},
             cwd=tmp_path,
             check=False,
             capture_output=True,
             text=True,
             timeout=60,
         ).stdout
-        for agent in ([], ["-m", "loopwatch", "run", "--"])
+        for agent, takes in (([], "0"), (["-m", "loopwatch", "run", "--"], "1.5"))
     )
     assert "of_the_program_total 1.0" in bare
     assert "of_the_program_total 2.0" in watched, "the second process counts in the same directory"

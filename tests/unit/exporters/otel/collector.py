@@ -65,7 +65,10 @@ class Sink:
 
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self._thread = threading.Thread(target=self._server.serve_forever, name="sink", daemon=True)
+        # It looks that often whether it is to end: by default twice a second, for which each test waited.
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.02,), name="sink", daemon=True
+        )
         self._thread.start()
         self.port = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
