@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import cast
@@ -63,6 +63,12 @@ class Client:
 
     def send(self, text: bytes) -> None:
         self.socket.sendall(text)
+
+    def have_no_room(self) -> None:
+        """Be such that nothing more can be sent to it."""
+        with suppress(BlockingIOError):
+            while True:
+                self._its.send(bytes(1 << 16))
 
     def advance(self) -> None:
         self.wait = next(self.conversation)
@@ -154,9 +160,20 @@ def test_one_that_is_answered_is_answered_once(place: Place, opened: ExitStack) 
 def test_it_is_released_before_the_first_byte_is_sent(place: Place, opened: ExitStack) -> None:
     client = Client(place, opened, answering(b"first"))
     sibling = standing_by(place)
+    client.have_no_room()
     client.send(REQUEST)
     client.advance()
     assert list(sibling) == []
+
+
+def test_once_it_is_released_the_answer_is_on_its_way(place: Place, opened: ExitStack) -> None:
+    """Who is stopped while it gathers its own part ends after that turn: no other one comes."""
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    with suppress(StopIteration):
+        client.advance()
+    client.die()
+    assert client.heard.endswith(b"\r\n\r\nfirst")
 
 
 def test_a_client_is_told_of_the_end_though_a_sibling_hangs(place: Place, opened: ExitStack) -> None:
