@@ -260,8 +260,12 @@ class Server:
 
     def _dismiss(self, client: _Client) -> None:
         self._await_no_more(client)
-        with contextlib.suppress(StopIteration, OSError):
+        try:
             client.conversation.throw(TimeoutError("it took too long, or there are too many"))
+        except (StopIteration, OSError):
+            pass
+        except BaseException as error:  # noqa: BLE001 - counted, and it goes: else it would fail for ever
+            self._journal.failure(self._component, error)
         self._let_go(client)
 
     def _let_go(self, client: _Client) -> None:

@@ -33,6 +33,8 @@ class FaultTimer:
         # Reentrant: a signal's handler may interrupt any of these, and fork or use the timer itself.
         self._turn = threading.RLock()
         self._armed = False
+        self._ran = False
+        """Whether it was armed since the last fork: its thread may not be gone though it was disarmed."""
         self.available = True
 
     @staticmethod
@@ -63,7 +65,7 @@ class FaultTimer:
         """Dump all stacks into ``file`` unless armed again within ``seconds``."""
         with self._turn:
             if self.available:
-                self._armed = True
+                self._armed = self._ran = True
                 with _named(NAME):
                     self._originals["dump_traceback_later"](seconds, file=file)
 
@@ -84,7 +86,8 @@ class FaultTimer:
         kernel has forgotten it: of 2,000, 8 were there when the next was.
         """
         self._turn.acquire()
-        ending = _threads_named(NAME) if self._armed else frozenset()
+        ending = _threads_named(NAME) if self._ran else frozenset()
+        self._ran = False
         self.cancel()
         return ending
 

@@ -65,7 +65,8 @@ class ImportHook:
         It may go on in the calling thread as well, below what calls us, so nobody can wait for it here.
         """
         import importlib
-        from threading import Thread
+
+        from loopwatch._threads import start
 
         until_over = getattr(getattr(importlib, "_bootstrap", None), "_lock_unlock_module", None)
         if until_over is None:
@@ -78,7 +79,7 @@ class ImportHook:
                 self._call(name, module)
                 self._leave_if_done()
 
-        Thread(target=wait, name="loopwatch-import", daemon=True).start()
+        start("loopwatch-import", wait)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None

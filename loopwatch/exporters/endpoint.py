@@ -9,7 +9,7 @@ import selectors
 import socket
 from collections import defaultdict
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from http import HTTPStatus
 from typing import TypeAlias
 
@@ -106,9 +106,11 @@ def _send(connection: socket.socket, response: Answer, reply: bytes) -> Conversa
         socket.send_fds(connection, [reply], [response.file])  # short, and all there is
         return
     unsent = memoryview(reply)
-    while unsent:
-        yield Wait(connection, selectors.EVENT_WRITE)
-        unsent = unsent[connection.send(unsent) :]
+    while unsent:  # begun at once: the sibling is released, and before the next turn we may be stopped
+        with suppress(BlockingIOError):
+            unsent = unsent[connection.send(unsent) :]
+        if unsent:
+            yield Wait(connection, selectors.EVENT_WRITE)
     if response.status >= HTTPStatus.BAD_REQUEST:
         yield from _hear_out(connection)
 

@@ -52,8 +52,11 @@ class Entry:
 
     @property
     def lives(self) -> bool:
-        """Whether that process runs."""
-        return _start(self.pid) == self.start
+        """Whether that process runs; True while that cannot be told."""
+        try:
+            return _start(self.pid) == self.start
+        except OSError:
+            return True
 
 
 class Meeting:
@@ -214,10 +217,17 @@ def _namespace(kind: str) -> str:
 
 
 def _start(pid: int) -> int | None:
-    """Return when the process started, in ticks since the system did; None if it does not run."""
+    """Return when the process started, in ticks since the system did; None if it does not run.
+
+    Raises OSError where no file is left to look with: the process may well run.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
         fields = text.rpartition(") ")[2].split()
         return int(fields[19]) if fields[0] not in "ZX" else None
-    except (OSError, IndexError, ValueError):
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise
+        return None
+    except (IndexError, ValueError):
         return None

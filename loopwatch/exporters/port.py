@@ -98,6 +98,7 @@ class Port:
 
     def close(self) -> None:
         """Let go of the siblings, and of the address."""
+        self._standby.close()
         self.handover.close()
         self._look_away()
 

@@ -224,8 +224,9 @@ print("ran")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux has them")
-def test_no_timer_is_left_for_a_fork_however_often_it_was_armed_just_now(script: Script) -> None:
-    """To arm it again ends one thread and starts the next: both have to be gone."""
+@pytest.mark.parametrize("then", ["timer.arm(60.0, file)", "timer.cancel()"])
+def test_no_timer_is_left_for_a_fork_that_was_armed_just_now(script: Script, then: str) -> None:
+    """To arm it again ends one thread and starts the next: both have to be gone. To cancel it ends one."""
     done = script(
         """
 import os, threading
@@ -245,12 +246,12 @@ before, left = name(), set()
 with open(os.devnull, "wb") as file:
     for _ in range(2000):
         timer.arm(60.0, file)
-        timer.arm(60.0, file)
+        THEN
         _threads.await_end([], timer.before_fork, SYSTEM)
         left.add(len(os.listdir("/proc/self/task")))
         timer.after_fork()
 timer.remove()
 print(left, name() == before)
-"""
+""".replace("THEN", then)
     )
     assert (done.stdout, done.stderr) == ("{1} True\n", "")

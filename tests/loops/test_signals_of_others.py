@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -97,6 +98,38 @@ print(signal.pthread_sigmask(signal.SIG_BLOCK, []))
 """
     )
     assert done.stdout == "True\nset()\n", done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the mask is read in /proc")
+def test_the_one_that_waits_for_an_import_takes_none_either(script: Script, tmp_path: Path) -> None:
+    (tmp_path / "uvloop.py").write_text("import gate; gate.began.set(); gate.over.wait(60.0)")
+    done = script(
+        HEAD
+        + f"""
+import time, types
+gate = sys.modules["gate"] = types.ModuleType("gate")
+gate.began, gate.over = threading.Event(), threading.Event()
+sys.path.insert(0, {str(tmp_path)!r})
+importing = threading.Thread(target=__import__, args=["uvloop"])
+importing.start()
+gate.began.wait(60.0)
+loopwatch.install(prometheus_port=None)
+[waiting] = [thread for thread in threading.enumerate() if thread.name == "loopwatch-import"]
+
+def blocked():
+    with open(f"/proc/self/task/{{waiting.native_id}}/status") as status:
+        [mask] = [int(line.split()[1], 16) for line in status if line.startswith("SigBlk")]
+    return {{number for number in signal.valid_signals() if mask >> (number - 1) & 1}}
+
+ends = time.monotonic() + 30.0
+while not {{signal.SIGINT, signal.SIGTERM, signal.SIGPIPE}} <= blocked() and time.monotonic() < ends:
+    threading.Event().wait(0.01)  # it runs, and may not have got that far
+print({{signal.SIGINT, signal.SIGTERM, signal.SIGPIPE}} <= blocked())
+gate.over.set()
+importing.join()
+"""
+    )
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_threads_of_a_program_that_gives_them_little_stack_have_that_and_ours_have_enough(

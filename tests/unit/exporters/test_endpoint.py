@@ -487,6 +487,29 @@ class TestWaiting:
             assert late.recv(1) == b""
         assert closed.wait(TIMEOUT)
 
+    def test_one_that_fails_when_it_has_to_go_goes_and_the_others_are_served(self, serve: Serve) -> None:
+        fake = FakeClock()
+        serving = serve(clock=fake.clock)
+        never, end = socket.socketpair()
+
+        def respond(request: Request) -> Answering:
+            if request.headers["late"]:
+                try:
+                    yield Wait(never, selectors.EVENT_READ)
+                except TimeoutError:
+                    raise ZeroDivisionError from None
+            return Answer(HTTPStatus.OK, b"")
+
+        serving.respond_with(respond)
+        with closing(never), closing(end), closing(serving.connect()) as late:
+            late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
+            serving.get()
+            fake.advance(PATIENCE)
+            assert serving.get()[0].status == 200
+            assert late.recv(1) == b""
+        assert serving.get()[0].status == 200
+        assert serving.journal.failures() == {"endpoint": 1}
+
 
 class TestOwners:
     """What the endpoint's thread does for those who use it."""

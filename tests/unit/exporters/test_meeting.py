@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -178,6 +179,20 @@ class TestOthers:
         worker.process.send_signal(signal.SIGKILL)
         os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)  # it has ended, and is a zombie
         assert meeting.others() == []
+
+    def test_one_that_cannot_be_looked_at_for_want_of_files_stays(
+        self, enter: Enter, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another thread may take the last one between two looks."""
+        worker, meeting = start(), enter()
+
+        def fail(self: Path, *args: object, **kwargs: object) -> str:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "read_text", fail)
+            meeting.others()
+        assert [entry.pid for entry in meeting.others()] == [worker.pid]
 
     def test_a_pid_that_is_anothers_by_now_is_dead(self, enter: Enter, start: Start) -> None:
         worker, meeting = start(), enter()

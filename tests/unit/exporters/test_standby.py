@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import cast
@@ -35,6 +35,7 @@ class Place:
         self.heard: list[socket.socket] = []
         self.standby = Standby()
         self.standby.meeting = cast("Meeting", self)
+        opened.callback(self.standby.close)
         self._opened = opened
 
     def others(self) -> list[Entry]:
@@ -45,6 +46,7 @@ class Place:
         if entry.pid in self.busy:
             raise BlockingIOError
         ours, theirs = socket.socketpair()
+        ours.setblocking(False)
         theirs.setblocking(False)
         self.heard.append(self._opened.enter_context(theirs))
         return ours
@@ -63,6 +65,12 @@ class Client:
 
     def send(self, text: bytes) -> None:
         self.socket.sendall(text)
+
+    def have_no_room(self) -> None:
+        """Be such that nothing more can be sent to it."""
+        with suppress(BlockingIOError):
+            while True:
+                self._its.send(bytes(1 << 16))
 
     def advance(self) -> None:
         self.wait = next(self.conversation)
@@ -154,9 +162,20 @@ def test_one_that_is_answered_is_answered_once(place: Place, opened: ExitStack) 
 def test_it_is_released_before_the_first_byte_is_sent(place: Place, opened: ExitStack) -> None:
     client = Client(place, opened, answering(b"first"))
     sibling = standing_by(place)
+    client.have_no_room()
     client.send(REQUEST)
     client.advance()
     assert list(sibling) == []
+
+
+def test_once_it_is_released_the_answer_is_on_its_way(place: Place, opened: ExitStack) -> None:
+    """Who is stopped while it gathers its own part ends after that turn: no other one comes."""
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    with suppress(StopIteration):
+        client.advance()
+    client.die()
+    assert client.heard.endswith(b"\r\n\r\nfirst")
 
 
 def test_a_client_is_told_of_the_end_though_a_sibling_hangs(place: Place, opened: ExitStack) -> None:
@@ -212,6 +231,46 @@ def test_siblings_stand_by_in_turn_and_those_that_are_busy_are_passed_over(
     place.asked.clear()
     Client(place, opened, answering(b"")).die()
     assert place.asked == [3, 1, 2]
+
+
+def test_one_that_hangs_is_passed_over_until_it_goes_on(place: Place, opened: ExitStack) -> None:
+    """A client with which it stood by would wait for an answer that nobody gives."""
+
+    def serve(hanging: int) -> list[int]:
+        place.asked.clear()
+        for _ in place.entries:
+            client = Client(place, opened, answering(b"first"))
+            if place.asked[-1] != hanging:
+                standing_by(place)
+            client.send(REQUEST)
+            client.finish()
+        return place.asked
+
+    assert serve(hanging=3) == [2, 3, 1]
+    waits = len(place.heard) - 2
+    assert serve(hanging=3) == [2, 1, 1]
+    standing_by(place, waits)
+    assert serve(hanging=0) == [2, 3, 1]
+
+
+def test_when_all_hang_one_of_them_is_asked_all_the_same(place: Place, opened: ExitStack) -> None:
+    """They may only be slow."""
+    for _ in range(6):
+        client = Client(place, opened, answering(b"first"))
+        client.send(REQUEST)
+        client.finish()
+    assert place.asked == [2, 3, 1, 2, 3, 1]
+
+
+def test_a_client_whose_process_died_before_a_sibling_came_is_answered(
+    place: Place, opened: ExitStack
+) -> None:
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    client.die()
+    for _ in standing_by(place):
+        pass
+    assert client.heard.endswith(b"\r\n\r\nsecond")
 
 
 def test_a_sibling_that_only_asks_is_answered(place: Place, opened: ExitStack) -> None:
