@@ -15,12 +15,14 @@ import threading
 from collections.abc import Callable, Iterator
 
 # The functions themselves: a test of the program's may put a mock in their place.
-from os import O_RDONLY, O_WRONLY, close, listdir, read, write
+from os import O_RDONLY, O_RDWR, close, listdir, read, write
 from os import open as open_file
 from typing import IO, Any
 
 NAME = "loopwatch-timer"
 """Of the timer's thread in the kernel, which is all that tells of it. The kernel takes 15 characters."""
+LONGEST = 64
+"""Bytes of a name that are read: more than a name has."""
 
 
 class FaultTimer:
@@ -113,41 +115,35 @@ class FaultTimer:
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
     """Have threads that C code starts meanwhile known to the kernel as ``name``: they get this one's."""
-    own = f"/proc/self/task/{threading.get_native_id()}/comm"
     try:
-        before = _read(own)
-        _write(own, name)
+        file = open_file(f"/proc/self/task/{threading.get_native_id()}/comm", O_RDWR)
     except OSError:  # the system has no such names, or lets nobody give them
         yield
         return
+    before = read(file, LONGEST).removesuffix(b"\n")
+    write(file, name.encode())
     try:
         yield
     finally:
-        _write(own, before)
+        write(file, before)
+        close(file)
 
 
 def _threads_named(name: str) -> frozenset[str]:
     """Return the kernel's ids of those threads; none where it does not tell."""
-    found = set()
     with contextlib.suppress(OSError):
-        for thread in listdir("/proc/self/task"):
-            with contextlib.suppress(OSError):  # it has ended
-                if _read(f"/proc/self/task/{thread}/comm") == name:
-                    found.add(thread)
-    return frozenset(found)
+        return frozenset(thread for thread in listdir("/proc/self/task") if _is_named(thread, name))
+    return frozenset()
 
 
-def _read(path: str) -> str:
-    file = open_file(path, O_RDONLY)
+def _is_named(thread: str, name: str) -> bool:
     try:
-        return read(file, 64).decode("utf-8", errors="surrogateescape").removesuffix("\n")
-    finally:
-        close(file)
-
-
-def _write(path: str, text: str) -> None:
-    file = open_file(path, O_WRONLY)
+        file = open_file(f"/proc/self/task/{thread}/comm", O_RDONLY)
+    except OSError:  # it has ended
+        return False
     try:
-        write(file, text.encode("utf-8", errors="surrogateescape"))
+        return read(file, LONGEST).removesuffix(b"\n") == name.encode()
+    except OSError:
+        return False
     finally:
         close(file)
