@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from .allocated import COUNTED
 from .environment import module, variables
 from .felt import DELAY, FIRST, KEPT, LAST, OUTAGES, RESIDENT, Felt
 from .report import Verdict, table
@@ -51,9 +52,10 @@ def run(missing: dict[str, str], course: Course = OFTEN) -> list[Verdict]:
     """Measure, print the table, judge."""
     with contextlib.ExitStack() as stack:
         ports = {name: stack.enter_context(_collector(name)) for name in WITH}
-        commands = {name: variables() for name in WITHOUT}
+        commands = {name: variables(**COUNTED) for name in WITHOUT}
         commands |= {
             name: variables(
+                **COUNTED,
                 OTEL_EXPORTER_OTLP_TIMEOUT=str(course.timeout),
                 **variables_for(port, interval=course.interval),
             )

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import astuple
 from pathlib import Path
 
+from tests.benchmarks.allocated import COUNTED
 from tests.benchmarks.felt import DELAY, KEPT, LAST, OUTAGES, RESIDENT, Felt
 from tests.demo.programs import TIMEOUT, Program
 
@@ -43,7 +44,8 @@ def test_delay_and_memory_are_as_without_an_export(collector: Collector) -> None
             export = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}"} | OFTEN
             export["OTEL_EXPORTER_OTLP_PROTOCOL"] = protocol
             words = ("tests.benchmarks.felt", str(leak))
-            return Program(opened, ROOT, *words, timeout=LAST + TIMEOUT, **export if protocol else {})
+            environ = COUNTED | (export if protocol else {})
+            return Program(opened, ROOT, *words, timeout=LAST + TIMEOUT, **environ)
 
         without = [begin(), begin()]
         leaking = begin(leak=LEAK)
