@@ -27,9 +27,15 @@ class ImportHook:
     One for many modules, since each finder is asked at every import of the program.
     """
 
-    def __init__(self, then: Mapping[str, Callable[[ModuleType], None]]) -> None:
+    def __init__(
+        self,
+        then: Mapping[str, Callable[[ModuleType], None]],
+        start: Callable[[str, Callable[[], None]], object] | None = None,
+    ) -> None:
         self._then = dict(then)
         """By the name of the module, those not imported yet."""
+        self._start = start or _start
+        """Starts a thread. Given by the agent: where this file is by itself, ours is not to be imported."""
         self._searching = False
         self._watched: dict[int, Loader] = {}
         """By id: loaders have an equality of their own."""
@@ -66,8 +72,6 @@ class ImportHook:
         """
         import importlib
 
-        from loopwatch._threads import start
-
         until_over = getattr(getattr(importlib, "_bootstrap", None), "_lock_unlock_module", None)
         if until_over is None:
             return
@@ -79,7 +83,7 @@ class ImportHook:
                 self._call(name, module)
                 self._leave_if_done()
 
-        start("loopwatch-import", wait)
+        self._start("loopwatch-import", wait)
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -129,6 +133,12 @@ class ImportHook:
     def _leave_if_done(self) -> None:
         if not self._then:
             self.remove()
+
+
+def _start(name: str, work: Callable[[], None]) -> None:
+    from threading import Thread
+
+    Thread(target=work, name=name, daemon=True).start()
 
 
 def _is_under_way(module: ModuleType) -> bool:

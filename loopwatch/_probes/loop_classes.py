@@ -16,6 +16,7 @@ from loopwatch._internals.import_hook import ImportHook
 from loopwatch._internals.patches import Patch, Wrapper
 from loopwatch._journal import Journal
 from loopwatch._records import LoopKind
+from loopwatch._threads import start
 
 
 class LoopClasses:
@@ -26,7 +27,7 @@ class LoopClasses:
         self._journal = journal
         self._patches: list[Patch] = []
         self._classes: list[tuple[type, LoopKind]] = []
-        self._hook = ImportHook({"uvloop": self._wrap_uvloop})
+        self._hook = ImportHook({"uvloop": self._wrap_uvloop}, start)
 
     def wrap(self) -> None:
         """Wrap the methods of all loop classes, of uvloop's once it is imported."""

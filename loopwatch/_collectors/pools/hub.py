@@ -14,6 +14,7 @@ from loopwatch._internals.interpreter import getframe, places
 from loopwatch._journal import Journal
 from loopwatch._places import Place, shape
 from loopwatch._store.pools import Pools
+from loopwatch._threads import start
 
 from .binding import Binding
 from .protocol import PoolReader
@@ -47,7 +48,7 @@ class Hub:
         """Bind the readers of what is imported already, and the others when it is."""
         self._owner(_OF_A_LIBRARY, "library")  # reads the script that was started: not later, in a loop
         names = {name for reader in self._readers for name in reader.modules}
-        self._hook = ImportHook({name: partial(self._bind_all, name) for name in sorted(names)})
+        self._hook = ImportHook({name: partial(self._bind_all, name) for name in sorted(names)}, start)
         self._hook.install()
 
     def remove(self) -> None:

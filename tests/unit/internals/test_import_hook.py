@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from loopwatch._internals import import_hook
 from loopwatch._internals.import_hook import ImportHook
 
 NAME = "imported_one_day"
@@ -235,3 +237,27 @@ def test_once_removed_it_is_not_called_for_an_import_under_way(
     importer.join(TIMEOUT)
     until_hooks_are_through()
     assert seen == []
+
+
+def test_by_itself_it_imports_nothing_of_ours_though_an_import_is_under_way() -> None:
+    """``loopwatch run`` has no other file of ours at hand, and asyncio may be what is under way."""
+    program = """
+import sys, threading
+from importlib.machinery import SourceFileLoader
+from types import ModuleType
+
+module = ModuleType("loopwatch_import_hook")
+SourceFileLoader("loopwatch_import_hook", sys.argv[1]).exec_module(module)
+under_way = sys.modules["under_way"] = ModuleType("under_way")
+under_way.__spec__ = ModuleType("spec")
+under_way.__spec__._initializing = True
+module.ImportHook({"under_way": print}).install()
+for thread in threading.enumerate()[1:]:
+    thread.join()
+print(sorted(name for name in sys.modules if name.partition(".")[0] in ("loopwatch", "asyncio")))
+"""
+    file = str(import_hook.__file__)
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program, file], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[]\n", "")
