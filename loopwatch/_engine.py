@@ -170,7 +170,7 @@ class Engine(Parts):
         self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
         ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
         self._imports.acquire()
-        self._exports.interrupt()
+        self.otel.interrupt()
         await_end(ending, self._hold_dump.before_fork, self._clock)
         if fork_warning.COUNTS_LATE:
             fork_warning.withdraw()

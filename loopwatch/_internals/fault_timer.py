@@ -71,14 +71,12 @@ class FaultTimer:
                 with _named(NAME):
                     self._originals["dump_traceback_later"](seconds, file=file)
 
-    def cancel(self) -> bool:
-        """Disarm, unless the timer is another's. Returns whether it was armed."""
+    def cancel(self) -> None:
+        """Disarm, unless the timer is another's."""
         with self._turn:
-            if not self.available or not self._armed:
-                return False
-            self._armed = False
-            self._originals["cancel_dump_traceback_later"]()
-            return True
+            if self.available and self._armed:
+                self._armed = False
+                self._originals["cancel_dump_traceback_later"]()
 
     def before_fork(self) -> frozenset[str]:
         """Disarm, and stay so until ``after_fork``. Returns the kernel's ids of the threads that end now.

@@ -80,10 +80,6 @@ class Exports:
         endpoint = self.metrics.thread
         return {"otlp": self.otel.thread} | ({} if endpoint is None else {"endpoint": endpoint})
 
-    def interrupt(self) -> None:
-        """Break off what may take long in a thread that a fork waits for."""
-        self.otel.interrupt()
-
     def forget(self) -> None:
         """Be as before the first start: in a forked child."""
         self.metrics.forget()

@@ -63,7 +63,7 @@ class OtelService:
         self._clock = clock
         self._started_at = clock.wall()
         self._pipeline: Pipeline | None = None
-        self._importing = imports
+        self._imports = imports
         self._wake = threading.Event()
         self.thread = OwnThread("loopwatch-otel", self._run, self._wake.set)
         self._ident = 0
@@ -87,7 +87,7 @@ class OtelService:
     def prepare(self) -> None:
         """Import what it takes, if it is wanted. Raises what an import may."""
         if self._settings.otlp:
-            with self._imports():
+            with self._importing():
                 from . import events  # noqa: F401
                 from .pipeline import prepare
 
@@ -139,7 +139,7 @@ class OtelService:
         self._ident = threading.get_ident()
         self._earlier_cpu = self.cpu_time
         try:
-            with self._imports():
+            with self._importing():
                 pipeline = self._pipeline = self._pipeline or self._built()
         except Exception as error:  # noqa: BLE001 - counted; everything but this export works
             self._journal.failure(COMPONENT, error)
@@ -172,9 +172,9 @@ class OtelService:
             atexit.register(self.flush)
 
     @contextmanager
-    def _imports(self) -> Iterator[None]:
+    def _importing(self) -> Iterator[None]:
         """Import, or build what may import: no fork comes between, no executor counts as the program's."""
-        with self._importing, self._unwatched():
+        with self._imports, self._unwatched():
             yield
 
     def _built(self) -> Pipeline:
@@ -186,7 +186,7 @@ class OtelService:
             self._tellers(),
             self._collector,
             self._started_at,
-            self._imports,
+            self._importing,
             self._journal,
             self._clock,
         )
