@@ -8,7 +8,7 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -426,6 +426,21 @@ def test_an_endpoint_that_is_killed_goes_on(monkeypatch: pytest.MonkeyPatch, ser
 class TestWaiting:
     """An answer that is not there at once."""
 
+    @pytest.fixture
+    def never(self) -> Iterator[socket.socket]:
+        """What nobody ever sends to."""
+        never, end = socket.socketpair()
+        with closing(never), closing(end):
+            yield never
+
+    @staticmethod
+    @contextmanager
+    def late(serving: Serving) -> Iterator[socket.socket]:
+        """Ask for what is not there at once."""
+        with closing(serving.connect()) as late:
+            late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
+            yield late
+
     def test_the_others_are_served_meanwhile(self, serve: Serve) -> None:
         serving = serve()
         ready, made_ready = socket.socketpair()
@@ -436,18 +451,16 @@ class TestWaiting:
             return Answer(HTTPStatus.OK, b"late" if request.headers["late"] else b"at once")
 
         serving.respond_with(respond)
-        with closing(ready), closing(made_ready), closing(serving.connect()) as late:
-            late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
+        with closing(ready), closing(made_ready), self.late(serving) as late:
             assert serving.get()[1] == b"at once"
             made_ready.send(b"x")
             with late.makefile("rb") as reply:
                 assert reply.read().endswith(b"\r\n\r\nlate")
         assert serving.journal.failures() == {}
 
-    def test_it_goes_on_when_it_is_too_late(self, serve: Serve) -> None:
+    def test_it_goes_on_when_it_is_too_late(self, serve: Serve, never: socket.socket) -> None:
         fake = FakeClock()
         serving = serve(clock=fake.clock)
-        never, end = socket.socketpair()
 
         def respond(request: Request) -> Answering:
             if request.headers["late"]:
@@ -455,19 +468,19 @@ class TestWaiting:
             return Answer(HTTPStatus.OK, b"without")
 
         serving.respond_with(respond)
-        with closing(never), closing(end), closing(serving.connect()) as late:
-            late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
+        with self.late(serving) as late:
             serving.get()
             fake.advance(0.5)
             serving.get()  # which wakes it: its clock stands still
             with late.makefile("rb") as reply:
                 assert reply.read().endswith(b"\r\n\r\nwithout")
 
-    def test_what_it_has_open_is_closed_when_its_client_is_let_go(self, serve: Serve) -> None:
+    def test_what_it_has_open_is_closed_when_its_client_is_let_go(
+        self, serve: Serve, never: socket.socket
+    ) -> None:
         fake = FakeClock()
         serving = serve(clock=fake.clock)
         closed = threading.Event()
-        never, end = socket.socketpair()
 
         def respond(request: Request) -> Answering:
             try:
@@ -479,18 +492,18 @@ class TestWaiting:
             return Answer(HTTPStatus.OK, b"")
 
         serving.respond_with(respond)
-        with closing(never), closing(end), closing(serving.connect()) as late:
-            late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
+        with self.late(serving) as late:
             serving.get()
             fake.advance(PATIENCE)
             serving.get()
             assert late.recv(1) == b""
         assert closed.wait(TIMEOUT)
 
-    def test_one_that_fails_when_it_has_to_go_goes_and_the_others_are_served(self, serve: Serve) -> None:
+    def test_one_that_fails_when_it_has_to_go_goes_and_the_others_are_served(
+        self, serve: Serve, never: socket.socket
+    ) -> None:
         fake = FakeClock()
         serving = serve(clock=fake.clock)
-        never, end = socket.socketpair()
 
         def respond(request: Request) -> Answering:
             if request.headers["late"]:
@@ -501,8 +514,7 @@ class TestWaiting:
             return Answer(HTTPStatus.OK, b"")
 
         serving.respond_with(respond)
-        with closing(never), closing(end), closing(serving.connect()) as late:
-            late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
+        with self.late(serving) as late:
             serving.get()
             fake.advance(PATIENCE)
             assert serving.get()[0].status == 200

@@ -126,23 +126,17 @@ def standing_by(place: Place, which: int = -1) -> Conversation:
     return sibling
 
 
-def test_a_client_of_a_process_that_dies_as_it_gathers_is_answered(place: Place, opened: ExitStack) -> None:
+@pytest.mark.parametrize("gathers", [True, False], ids=["as it gathers", "before it was asked"])
+def test_a_client_of_a_process_that_dies_is_answered(place: Place, opened: ExitStack, gathers: bool) -> None:
     client = Client(place, opened, answering(b"first", later=True))
-    client.send(REQUEST)
-    client.advance()
+    if gathers:
+        client.send(REQUEST)
+        client.advance()
     sibling = standing_by(place)
     client.die()
-    for _ in sibling:
-        pass
-    assert client.heard.endswith(b"\r\n\r\nsecond")
-
-
-def test_one_that_has_not_asked_yet_is_heard_by_the_sibling(place: Place, opened: ExitStack) -> None:
-    client = Client(place, opened, answering(b"first"))
-    sibling = standing_by(place)
-    client.die()
-    next(sibling)
-    client.send(REQUEST)
+    if not gathers:
+        next(sibling)
+        client.send(REQUEST)
     for _ in sibling:
         pass
     assert client.heard.endswith(b"\r\n\r\nsecond")
