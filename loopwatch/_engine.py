@@ -70,6 +70,8 @@ class Engine(Parts):
     def undo(self) -> None:
         """Take out of the program whatever was put in, however far that went."""
         self.installed = False
+        threads = [thread for own in self._threads().values() if (thread := own.other) is not None]
+        timers: set[str] = set()
         atexit.unregister(self.uninstall)
         self._done("signals", self._signals.remove)
         for component, probe in reversed(self._probes.items()):
@@ -80,13 +82,14 @@ class Engine(Parts):
             self._started = False
             self._done("endpoint", self.metrics.stop)
             self._done("watchdog", self._watchdog.stop)
-        self._done("hold_dump", self._hold_dump.stop)  # whose file the watchdog looks at
+        self._done("hold_dump", lambda: timers.update(self._hold_dump.stop()))  # after whom looks at its file
         self._done("watchdog", self._lost_tasks.collect)
         for told in (self._report, self._losses, self._findings):
             told.end()
         self._done("otlp", self._stop_export)
         fork_warning.withdraw()
         self._journal.stop(timeout=1.0)
+        await_end(threads, lambda: frozenset(timers), self._clock)  # or the program's next fork may warn
 
     def _stop_export(self) -> None:
         with contextlib.suppress(RuntimeError):  # as it is at exit

@@ -108,13 +108,20 @@ class OwnThread:
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
-    def pause(self) -> threading.Thread | None:
-        """Have it end for a fork. Returns the thread to wait for; None if that forks, or does not run."""
+    @property
+    def other(self) -> threading.Thread | None:
+        """What it runs in; None if that is the one that asks, or it does not run."""
         thread = self._thread
         if thread is None or thread is threading.current_thread() or not thread.is_alive():
             return None
-        self._paused = True
-        self._ask()
+        return thread
+
+    def pause(self) -> threading.Thread | None:
+        """Have it end for a fork. Returns the thread to wait for; None if that forks, or does not run."""
+        thread = self.other
+        if thread is not None:
+            self._paused = True
+            self._ask()
         return thread
 
     def resume(self) -> None:
@@ -171,7 +178,7 @@ def _without_signals(work: Callable[[], object]) -> None:
 
 
 def await_end(ending: Sequence[threading.Thread], disarm: Callable[[], frozenset[str]], clock: Clock) -> None:
-    """Wait for threads that were asked to end for a fork, ``WITHIN`` seconds at most.
+    """Wait for threads that were asked to end, ``WITHIN`` seconds at most, so that a fork is beside none.
 
     ``disarm`` ends further ones, timers of ``faulthandler``, and returns the kernel's ids of them. The
     warning counts the threads that the kernel has, where one that ``join()`` has returned from may still be

@@ -54,14 +54,18 @@ class FaultTimer:
             self._replaced[name] = self._noticing(original)
             setattr(faulthandler, name, self._replaced[name])
 
-    def remove(self) -> None:
-        """Cancel our timer and put the functions back, where ours are still on top."""
+    def remove(self) -> frozenset[str]:
+        """Cancel our timer and put the functions back, where ours are still on top.
+
+        Returns the kernel's ids of the threads that end now.
+        """
         with self._turn:
-            self.cancel()
+            ending = self._disarm()
             self.available = False
         for name, ours in self._replaced.items():
             if getattr(faulthandler, name) is ours:
                 setattr(faulthandler, name, self._originals[name])
+        return ending
 
     def arm(self, seconds: float, file: IO[bytes]) -> None:
         """Dump all stacks into ``file`` unless armed again within ``seconds``."""
@@ -82,18 +86,25 @@ class FaultTimer:
         """Disarm, and stay so until ``after_fork``. Returns the kernel's ids of the threads that end now.
 
         The timer is a thread. A child does not inherit it, yet waits for its end as soon as it cancels the
-        timer or exits: for ever. There may be two, for to arm again ends one and does not wait until the
-        kernel has forgotten it: of 2,000, 8 were there when the next was.
+        timer or exits: for ever.
         """
         self._turn.acquire()
-        ending = _threads_named(NAME) if self._ran else frozenset()
-        self._ran = False
-        self.cancel()
-        return ending
+        return self._disarm()
 
     def after_fork(self) -> None:
         """Allow arming again, in parent and child."""
         self._turn.release()
+
+    def _disarm(self) -> frozenset[str]:
+        """Disarm, and return the threads that end.
+
+        There may be two, for to arm again ends one and does not wait until the kernel has forgotten it: of
+        2,000, 8 were there when the next was.
+        """
+        ending = _threads_named(NAME) if self._ran else frozenset()
+        self._ran = False
+        self.cancel()
+        return ending
 
     def _noticing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def function(*args: Any, **kwargs: Any) -> Any:

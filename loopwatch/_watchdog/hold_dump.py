@@ -60,10 +60,11 @@ class HoldDump:
             else:
                 self._size = fstat(self._file.fileno()).st_size  # a file of the user's is appended to
 
-    def stop(self) -> None:
-        """Disarm; remove the file if nothing was written."""
+    def stop(self) -> frozenset[str]:
+        """Disarm; remove the file if nothing was written. Returns the kernel's ids of threads that end."""
+        ending: frozenset[str] = frozenset()
         if self._timer is not None:
-            self._timer.remove()
+            ending = self._timer.remove()
             self._timer = None
         if self._file is not None:
             self._tell_if_grown(self._file)
@@ -72,6 +73,7 @@ class HoldDump:
                 with contextlib.suppress(OSError):  # somebody tidied up the temporary directory
                     os.unlink(self._file.name)
             self._file = None
+        return ending
 
     def before_fork(self) -> frozenset[str]:
         """Disarm: a child forked while the timer runs could never exit. Returns the threads that end."""

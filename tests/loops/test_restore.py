@@ -71,6 +71,41 @@ def test_nothing_keeps_an_uninstalled_agent_alive(install: Callable[..., Agent],
     assert engine() is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel as Linux is asked")
+def test_uninstall_returns_when_the_kernel_has_no_thread_of_ours(script: Script) -> None:
+    """``join()`` returns a moment earlier, and a program that forks then was warned of a thread beside it."""
+    done = script(
+        """
+import asyncio
+import loopwatch
+from loopwatch import _threads
+from loopwatch._internals import fault_timer
+
+_threads.WITHIN = 30.0  # however slow the machine is
+looks = []
+
+def in_kernel():
+    looks.append(1)
+    return frozenset({known} if len(looks) < 5 else ())
+
+async def main():
+    watchdog = loopwatch.install(prometheus_port=0)._engine._watchdog.thread
+    while not (timers := fault_timer._threads_named(fault_timer.NAME)):
+        await asyncio.sleep(0.01)
+    return str(watchdog.other.native_id), *timers
+
+for of in (0, 1):
+    known = asyncio.run(main())[of]
+    looks.clear()
+    _threads._in_kernel, before = in_kernel, _threads._in_kernel
+    loopwatch.uninstall()
+    _threads._in_kernel = before
+    print(len(looks))
+"""
+    )
+    assert (done.stdout, done.stderr) == ("5\n5\n", "")
+
+
 def test_uninstalling_twice_or_without_install_does_nothing() -> None:
     loopwatch.uninstall()
     loopwatch.install(prometheus_port=None)
