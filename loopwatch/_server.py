@@ -39,6 +39,16 @@ class HasFile(Protocol):
         """Return the number of its file."""
 
 
+class Listener(HasFile, Protocol):
+    """A listening socket, or what stands in the place of one."""
+
+    def accept(self) -> tuple[socket.socket, object]:
+        """Let one in, without waiting. Raises OSError as a socket does."""
+
+    def close(self) -> object:
+        """Let in nobody any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """What has to happen before a conversation can go on: an event of a file, or that it is too late."""
@@ -113,13 +123,13 @@ class Server:
             self._selector.register(self._wakened, selectors.EVENT_READ, self._woken)
             self._opened = opened.pop_all()
 
-    def talk(self, listener: socket.socket, converse: Converse, rest: Callable[[], float] = at_once) -> None:
+    def talk(self, listener: Listener, converse: Converse, rest: Callable[[], float] = at_once) -> None:
         """Talk to whoever connects to ``listener``, which is closed with the rest.
 
         ``rest`` says for how many seconds the next one is to wait until it is let in: the system keeps
         them in order. Before the start or on the thread, like the next three.
         """
-        self._opened.enter_context(listener)
+        self._opened.callback(listener.close)
         self.when(listener, partial(self._admit, listener, converse, rest))
 
     def when(self, file: HasFile | int, call: Callable[[], None]) -> None:
@@ -207,14 +217,14 @@ class Server:
         for client in [client for client in self._clients if client.wait.until <= now]:
             self._advance(client)
 
-    def _admit(self, listener: socket.socket, converse: Converse, rest: Callable[[], float]) -> None:
+    def _admit(self, listener: Listener, converse: Converse, rest: Callable[[], float]) -> None:
         if seconds := rest():
             self.no_more(listener)
             self.later(seconds, partial(self.when, listener, partial(self._admit, listener, converse, rest)))
         else:
             self.admit(listener, converse)
 
-    def admit(self, listener: socket.socket, converse: Converse) -> None:
+    def admit(self, listener: Listener, converse: Converse) -> None:
         """Talk to the next one who has connected to ``listener``, if somebody has. On the thread."""
         try:
             connection, _ = listener.accept()

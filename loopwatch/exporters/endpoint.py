@@ -31,7 +31,7 @@ MAX_HEARD_OUT = 64 * 1024 * 1024
 _END_OF_HEAD = b"\r\n\r\n"
 
 Beside: TypeAlias = Callable[[socket.socket], AbstractContextManager[Callable[[], None]]]
-"""Has something stand beside a client's conversation. What it gives is called when the answer begins."""
+"""Has something stand beside a client's conversation. What it gives is called once the answer has begun."""
 
 
 def nothing(client: socket.socket) -> AbstractContextManager[Callable[[], None]]:
@@ -71,9 +71,9 @@ def converse(
 ) -> Conversation:
     """Hear one request, the beginning of which may have been ``received``, and answer it.
 
-    One that comes in one piece, as they do, is left unread until the answer begins.
+    One that comes in one piece, as they do, is left unread until the answer has begun.
     """
-    with beside(connection) as begin:
+    with beside(connection) as begun:
         unread = 0
         while _END_OF_HEAD not in received and len(received) < MAX_REQUEST:
             yield Wait(connection, selectors.EVENT_READ)
@@ -83,17 +83,20 @@ def converse(
             received += more
             unread = len(more)
             if _END_OF_HEAD not in received:  # unread, it would have us called again and again
-                begin()
+                begun()
                 connection.recv(unread)
                 unread = 0
         try:
             response, reply = yield from _reply(received, respond)
-            begin()
+            unsent = yield from _begin(connection, response, reply)
         except Exception:
             _take(connection, unread)
             raise
+        begun()
         _take(connection, unread)
-        yield from _send(connection, response, reply)
+        yield from _go_on(connection, unsent)
+        if response.status >= HTTPStatus.BAD_REQUEST:
+            yield from _hear_out(connection)
 
 
 def _take(connection: socket.socket, unread: int) -> None:
@@ -101,18 +104,22 @@ def _take(connection: socket.socket, unread: int) -> None:
         connection.recv(unread)
 
 
-def _send(connection: socket.socket, response: Answer, reply: bytes) -> Conversation:
+def _begin(connection: socket.socket, response: Answer, reply: bytes) -> Generator[Wait, None, memoryview]:
+    """Send as much as can be sent at once. Returns the rest."""
     if response.file is not None:
         socket.send_fds(connection, [reply], [response.file])  # short, and all there is
-        return
-    unsent = memoryview(reply)
-    while unsent:  # begun at once: the sibling is released, and before the next turn we may be stopped
+        return memoryview(b"")
+    while True:
+        with suppress(BlockingIOError):
+            return memoryview(reply)[connection.send(reply) :]
+        yield Wait(connection, selectors.EVENT_WRITE)
+
+
+def _go_on(connection: socket.socket, unsent: memoryview) -> Conversation:
+    while unsent:
+        yield Wait(connection, selectors.EVENT_WRITE)
         with suppress(BlockingIOError):
             unsent = unsent[connection.send(unsent) :]
-        if unsent:
-            yield Wait(connection, selectors.EVENT_WRITE)
-    if response.status >= HTTPStatus.BAD_REQUEST:
-        yield from _hear_out(connection)
 
 
 def _hear_out(connection: socket.socket) -> Conversation:

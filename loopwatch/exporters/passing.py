@@ -1,9 +1,18 @@
-"""A socket that a sibling sends, over a connection at the meeting."""
+"""A socket that is sent from a sibling to another, over a connection at the meeting."""
 
 from __future__ import annotations
 
 import array
 import socket
+
+
+def send(passed: socket.socket, connection: socket.socket) -> bool:
+    """Send a socket. Returns whether it was sent: False if the other one is gone."""
+    try:
+        socket.send_fds(connection, [b"\0"], [passed.fileno()])  # a file cannot go alone
+    except OSError:
+        return False
+    return True
 
 
 def receive(connection: socket.socket, most: int) -> tuple[bytes, socket.socket | None]:

@@ -12,6 +12,7 @@ from functools import partial
 
 from loopwatch import _settings
 from loopwatch._journal import Journal
+from loopwatch._threads import Imports
 
 from .answer import Respond
 from .endpoint import Endpoint, converse
@@ -38,6 +39,7 @@ class Port:
         endpoint: Endpoint,
         respond: Respond,
         rest: Callable[[], float],
+        imports: Imports,
         journal: Journal,
     ) -> None:
         self._host = host
@@ -46,7 +48,7 @@ class Port:
         self._rest = rest
         self._journal = journal
         self._meeting: Meeting | None = None
-        self._standby = Standby()
+        self._standby = Standby(imports)
         self.converse = partial(converse, respond=respond, beside=self._standby.beside)
         """Talks to a client, with a sibling standing by."""
         self.handover = Handover(endpoint, self._look_again)
@@ -66,7 +68,7 @@ class Port:
         """Take the address. Raises OSError if it cannot be had. Before the endpoint's start, as ``share``."""
         listener = self.handover.listener or _listen(self._host, self._port)
         self.handover.listener = listener
-        self._endpoint.talk(listener, self.converse, self._rest)
+        self._endpoint.talk(self._standby.attended(listener), self.converse, self._rest)
         self._held = True
         self.url = _url(listener)
 
@@ -123,7 +125,7 @@ class Port:
             return
         waiting = _is_waited_at(listener)
         if waiting and self._waited and not self._rest():
-            self._endpoint.admit(listener, self.converse)
+            self._endpoint.admit(self._standby.attended(listener), self.converse)
         self._waited = waiting
 
     def _try(self, meeting: Meeting) -> None:

@@ -84,7 +84,8 @@ class MetricsService:
             return
         endpoint = Endpoint(self._journal, prepare=self._shown, clock=self._clock, on_cost=self._add_cost)
         self._endpoint = endpoint
-        self._port = Port(host, port, endpoint, self._pages(host).respond, self._rest, self._journal)
+        respond = self._pages(host).respond
+        self._port = Port(host, port, endpoint, respond, self._rest, self._imports, self._journal)
         problem = ""
         try:
             if port:

@@ -1,7 +1,8 @@
 """A sibling stands by for each client: should this process die before it answers, that one does it.
 
 It is sent the client's connection as soon as that has come, so it stays open. What the client asks for is
-left unread in it until the answer is there: whoever takes over finds it as if it had just come.
+left unread in it until the answer has begun: whoever takes over finds it as if it had just come. Of a process
+that died before it could say that it has begun, the kernel knows.
 """
 
 from __future__ import annotations
@@ -12,28 +13,43 @@ import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from loopwatch._server import Conversation, Converse, Wait
+from loopwatch._server import Conversation, Converse, Listener, Wait
+from loopwatch._threads import Imports
 
 from .answer import Respond
 from .endpoint import MAX_REQUEST, converse
 from .meeting import Entry, Meeting
-from .passing import receive
+from .passing import receive, send
 
 ATTENDS = b"\0"
 """Says, to who asked for it, that this process stands by."""
 RELEASED = b"\0"
 """Says that the client is answered. A connection that ends without a word is that of a process that died."""
 
+TakeAndSend = Callable[[socket.socket, socket.socket], tuple[socket.socket, bool]]
+"""Lets in who has connected to the first, sends its connection over the second, and says if that was done."""
+
+_BYTES_LEFT, _SEGMENTS_SENT = slice(144, 148), slice(156, 160)
+"""Where ``TCP_INFO`` has how much that was written waits, and how often some was sent. Linux 4.6."""
+
 
 class Standby:
     """Finds a sibling for each client. The endpoint's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, imports: Imports) -> None:
         self.meeting: Meeting | None = None
         """Where the siblings are; without it nobody stands by."""
+        self._imports = imports
+        self._take_and_send: TakeAndSend | None = None
         self._turns = 0
+        self._asked: tuple[socket.socket, Entry, socket.socket] | None = None
+        """The client who was let in just now, the sibling that was sent it, and the connection to that."""
         self._silent: dict[Entry, socket.socket] = {}
         """Of those that had not said that they attend when the client was answered: where they may yet."""
+
+    def attended(self, listener: socket.socket) -> Listener:
+        """Return what lets in clients with whom one stands by from then on."""
+        return _Attended(listener, self._let_in)
 
     @contextlib.contextmanager
     def beside(self, client: socket.socket) -> Iterator[Callable[[], None]]:
@@ -42,11 +58,13 @@ class Standby:
         Where the conversation is closed in the middle it is not released: it may go on in the process that
         this is a fork of, and if not, the sibling is to take over.
         """
-        found = self._asked(client)
+        found, self._asked = self._asked, None
+        if found is None or found[0] is not client:  # it was taken over
+            found = self._ask(client)
         if found is None:
             yield lambda: None
             return
-        entry, asked = found
+        _, entry, asked = found
         with asked:
             try:
                 yield partial(_say, asked, RELEASED)
@@ -59,20 +77,56 @@ class Standby:
         """Wait for no word any more."""
         while self._silent:
             self._silent.popitem()[1].close()
+        if self._asked is not None:
+            self._asked[2].close()
 
-    def _asked(self, client: socket.socket) -> tuple[Entry, socket.socket] | None:
-        """Send the client's connection to one sibling, each in turn, those that seem to hang last."""
+    def _let_in(self, listener: socket.socket) -> socket.socket:
+        """Let one in. The sibling is found before: a process that dies in between takes the client along."""
+        for entry, asked in self._reached():
+            try:
+                client, sent = self._taking()(listener, asked)
+            except OSError:
+                asked.close()
+                raise
+            if sent:
+                self._asked = client, entry, asked
+            else:  # it died just now
+                asked.close()
+            return client
+        return listener.accept()[0]
+
+    def _taking(self) -> TakeAndSend:
+        if self._take_and_send is None:
+            try:
+                with self._imports:
+                    from .taking import take_and_send
+            except Exception:  # noqa: BLE001 - no ctypes, another C library, or an audit hook that forbids it
+                take_and_send = _taken_and_sent
+            self._take_and_send = take_and_send
+        return self._take_and_send
+
+    def _ask(self, client: socket.socket) -> tuple[socket.socket, Entry, socket.socket] | None:
+        """Send one the client's connection."""
+        for entry, asked in self._reached():
+            if send(client, asked):
+                return client, entry, asked
+            asked.close()
+        return None
+
+    def _reached(self) -> Iterator[tuple[Entry, socket.socket]]:
+        """Connect to siblings, each the first in turn, those that seem to hang last."""
         meeting = self.meeting
         if meeting is None or not meeting.shared:
-            return None
+            return
         self._turns += 1
-        with contextlib.suppress(OSError):  # no files are left, or the directory is gone
+        try:
             others = meeting.others()
-            first = self._turns % len(others) if others else 0
-            for entry in sorted(others[first:] + others[:first], key=self._hanging().__contains__):
-                with contextlib.suppress(OSError):  # it is gone, or has many to answer
-                    return entry, _sent(client, meeting.connect(entry))
-        return None
+        except OSError:  # no files are left, or the directory is gone
+            return
+        first = self._turns % len(others) if others else 0
+        for entry in sorted(others[first:] + others[:first], key=self._hanging().__contains__):
+            with contextlib.suppress(OSError):  # it is gone, or has many to answer
+                yield entry, meeting.connect(entry)
 
     def _hanging(self) -> set[Entry]:
         """Return those that have still not said that they attend, though their client is answered.
@@ -94,13 +148,29 @@ class Standby:
                 self._silent[entry] = asked.dup()
 
 
-def _sent(client: socket.socket, asked: socket.socket) -> socket.socket:
-    try:
-        socket.send_fds(asked, [b"\0"], [client.fileno()])  # a file cannot go alone
-    except OSError:
-        asked.close()
-        raise
-    return asked
+class _Attended:
+    """Stands in the place of a listening socket."""
+
+    def __init__(self, listener: socket.socket, let_in: Callable[[socket.socket], socket.socket]) -> None:
+        self._let_in = partial(let_in, listener)
+        self.fileno = listener.fileno
+        self.close = listener.close
+
+    def accept(self) -> tuple[socket.socket, object]:
+        return self._let_in(), None
+
+
+def _taken_and_sent(listener: socket.socket, to: socket.socket) -> tuple[socket.socket, bool]:
+    client, _ = listener.accept()
+    return client, send(client, to)
+
+
+def _is_begun(client: socket.socket) -> bool:
+    """Whether an answer has begun; False where the system does not tell."""
+    with contextlib.suppress(OSError, AttributeError):
+        told = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEGMENTS_SENT.stop)
+        return any(told[_BYTES_LEFT] + told[_SEGMENTS_SENT])
+    return False
 
 
 def _say(connection: socket.socket, what: bytes) -> None:
@@ -131,5 +201,12 @@ def attend(connection: socket.socket, respond: Respond, take_over: Converse) -> 
     with client:
         _say(connection, ATTENDS)
         yield Wait(connection, selectors.EVENT_READ, claim=-1.0)
-        if _word(connection) == b"":
+        while (word := _word(connection)) is None:
+            yield Wait(connection, selectors.EVENT_READ, claim=-1.0)
+        if word:
+            return
+        if _is_begun(client):
+            with contextlib.suppress(OSError):
+                client.recv(MAX_REQUEST)  # what is left in it would, as it is closed, break the answer off
+        else:
             yield from take_over(client)

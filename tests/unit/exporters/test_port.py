@@ -18,6 +18,7 @@ import pytest
 from loopwatch._journal import Journal
 from loopwatch._server import at_once
 from loopwatch._settings import RUN
+from loopwatch._threads import Imports
 from loopwatch.exporters.answer import Answer, Answering, Request
 from loopwatch.exporters.endpoint import Endpoint
 from loopwatch.exporters.meeting import Entry
@@ -73,7 +74,7 @@ class Bench:
         self.fake = FakeClock()
         self.endpoint = Endpoint(Journal(), clock=self.fake.clock)
         self.claims = Claims()
-        self.port = Port(host, port, self.endpoint, respond, at_once, Journal())
+        self.port = Port(host, port, self.endpoint, respond, at_once, Imports(), Journal())
 
     def share(self) -> None:
         self.port.share(self.claims)  # type: ignore[arg-type]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import select
+import selectors
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -12,6 +15,7 @@ from typing import cast
 import pytest
 
 from loopwatch._server import Conversation, Wait
+from loopwatch._threads import Imports
 from loopwatch.exporters.answer import Answer, Answering, Request
 from loopwatch.exporters.endpoint import MAX_REQUEST, converse
 from loopwatch.exporters.meeting import Entry, Meeting
@@ -31,11 +35,15 @@ class Place:
         self.shared = True
         self.entries = [entry(1), entry(2), entry(3)]
         self.busy: set[int] = set()
+        self.deaf = False
+        """Whether all are gone as soon as somebody has connected to them."""
         self.asked: list[int] = []
         self.heard: list[socket.socket] = []
-        self.standby = Standby()
+        self.standby = Standby(Imports())
         self.standby.meeting = cast("Meeting", self)
         opened.callback(self.standby.close)
+        self.port = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self.port.setblocking(False)
         self._opened = opened
 
     def others(self) -> list[Entry]:
@@ -49,6 +57,8 @@ class Place:
         ours.setblocking(False)
         theirs.setblocking(False)
         self.heard.append(self._opened.enter_context(theirs))
+        if self.deaf:
+            theirs.close()
         return ours
 
 
@@ -56,21 +66,23 @@ class Client:
     """Who asks, and the conversation with it in the first process."""
 
     def __init__(self, place: Place, opened: ExitStack, respond: Callable[[Request], Answering]) -> None:
-        self.socket, its = map(opened.enter_context, socket.socketpair())
+        self.socket, its = map(opened.enter_context, self._connection(place))
         self.socket.settimeout(30.0)
         its.setblocking(False)
         self._its = its
         self.conversation = converse(its, respond, beside=place.standby.beside)
         self.wait = next(self.conversation)
 
+    def _connection(self, place: Place) -> tuple[socket.socket, socket.socket]:
+        asking = socket.create_connection(place.port.getsockname())
+        return asking, place.standby.attended(place.port).accept()[0]
+
     def send(self, text: bytes) -> None:
         self.socket.sendall(text)
 
-    def have_no_room(self) -> None:
-        """Be such that nothing more can be sent to it."""
-        with suppress(BlockingIOError):
-            while True:
-                self._its.send(bytes(1 << 16))
+    def say(self, text: bytes) -> None:
+        """Say this, and do no more."""
+        self._its.sendall(text)
 
     def advance(self) -> None:
         self.wait = next(self.conversation)
@@ -93,6 +105,24 @@ class Client:
         while more := self.socket.recv(1 << 16):
             said += more
         return said
+
+
+class TakenOver(Client):
+    """One who was sent by a process that died; over what holds only so much on the way."""
+
+    def _connection(self, place: Place) -> tuple[socket.socket, socket.socket]:
+        return socket.socketpair()
+
+    def have_no_room(self) -> None:
+        """Be such that nothing more can be sent to it."""
+        with suppress(BlockingIOError):
+            while True:
+                self._its.send(bytes(1 << 16))
+
+    def have_room(self) -> None:
+        """Hear so much that something can be sent again."""
+        while not select.select([], [self._its], [], 0)[1]:
+            self.socket.recv(1 << 16)
 
 
 @pytest.fixture
@@ -153,16 +183,34 @@ def test_one_that_is_answered_is_answered_once(place: Place, opened: ExitStack) 
     assert heard.count(b"HTTP/1.1") == 1
 
 
-def test_it_is_released_before_the_first_byte_is_sent(place: Place, opened: ExitStack) -> None:
-    client = Client(place, opened, answering(b"first"))
+def test_it_is_released_once_some_of_the_answer_could_be_sent(place: Place, opened: ExitStack) -> None:
+    client = TakenOver(place, opened, answering(bytes(1 << 24)))
     sibling = standing_by(place)
     client.have_no_room()
     client.send(REQUEST)
     client.advance()
+    assert client.wait.event == selectors.EVENT_WRITE
+    next(sibling)
+    client.have_room()
+    client.advance()
+    assert client.wait.event == selectors.EVENT_WRITE
     assert list(sibling) == []
 
 
-def test_once_it_is_released_the_answer_is_on_its_way(place: Place, opened: ExitStack) -> None:
+def test_where_it_died_before_it_could_be_released_there_is_one_answer(
+    place: Place, opened: ExitStack
+) -> None:
+    """The request is still in the connection, and would reset it, had the sibling left it there."""
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    sibling = standing_by(place)
+    client.say(b"first")
+    client.die()
+    assert list(sibling) == []
+    assert client.heard == b"first"
+
+
+def test_in_the_turn_that_releases_it_the_answer_is_on_its_way(place: Place, opened: ExitStack) -> None:
     """Who is stopped while it gathers its own part ends after that turn: no other one comes."""
     client = Client(place, opened, answering(b"first"))
     client.send(REQUEST)
@@ -245,6 +293,37 @@ def test_one_that_hangs_is_passed_over_until_it_goes_on(place: Place, opened: Ex
     assert serve(hanging=3) == [2, 1, 1]
     standing_by(place, waits)
     assert serve(hanging=0) == [2, 3, 1]
+
+
+@pytest.mark.parametrize("how", ["as one call", "without ctypes"])
+def test_a_sibling_has_the_client_before_the_conversation_begins(
+    place: Place, opened: ExitStack, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how == "without ctypes":
+        monkeypatch.setitem(sys.modules, "loopwatch.exporters.taking", None)
+    asking = opened.enter_context(socket.create_connection(place.port.getsockname(), 30.0))
+    place.standby.attended(place.port).accept()[0].close()
+    asking.sendall(REQUEST)
+    place.standby.close()
+    for _ in standing_by(place):
+        pass
+    assert asking.recv(1 << 16).endswith(b"\r\n\r\nsecond")
+
+
+def test_nobody_stands_by_for_nobody(place: Place) -> None:
+    """Whoever has connected may have gone away, or be let in by another one by now."""
+    with pytest.raises(BlockingIOError):
+        place.standby.attended(place.port).accept()
+    sibling = attend(place.heard[-1], answering(b""), partial(converse, respond=answering(b"")))
+    assert len(list(sibling)) == 2
+
+
+def test_a_sibling_that_is_gone_just_now_does_no_harm(place: Place, opened: ExitStack) -> None:
+    place.deaf = True
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    client.finish()
+    assert client.heard.endswith(b"\r\n\r\nfirst")
 
 
 def test_when_all_hang_one_of_them_is_asked_all_the_same(place: Place, opened: ExitStack) -> None:
