@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
@@ -200,8 +199,8 @@ def _ignore(name: str, value: object) -> tuple[str, ...]:
     for entry in entries:
         rule, colon, pattern = entry.partition(":")
         if rule not in RULE_IDS:
-            near = difflib.get_close_matches(rule.upper(), RULE_IDS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(RULE_IDS)}."
+            near = _nearest(rule.upper(), RULE_IDS)
+            hint = f"did you mean {near}?" if near else f"known are {', '.join(RULE_IDS)}."
             raise _fail(name, value, f"there is no rule {rule!r}: {hint}", instead)
         if colon and not pattern.strip():
             raise _fail(name, value, f"{entry!r} has no pattern after its colon", instead)
@@ -281,14 +280,21 @@ def disabled(environ: Mapping[str, str] = os.environ) -> bool:
     return flag
 
 
+def _nearest(word: str, known: Sequence[str]) -> str | None:
+    """Return which of the words known is probably meant."""
+    from difflib import get_close_matches  # of no use to a program that spells all rightly
+
+    return next(iter(get_close_matches(word, known, n=1)), None)
+
+
 def _warn_unknown(environ: Mapping[str, str]) -> None:
     known = sorted([*(field.name.upper() for field in fields(Settings)), DISABLED.removeprefix(PREFIX)])
     for name in sorted(environ):
         rest = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and rest not in known and name != RUN:
-            near = difflib.get_close_matches(rest, known, n=1)
+            near = _nearest(rest, known)
             all_known = ", ".join(PREFIX + each for each in known)
-            hint = f"did you mean {PREFIX}{near[0]}?" if near else f"known are {all_known}."
+            hint = f"did you mean {PREFIX}{near}?" if near else f"known are {all_known}."
             logger.warning("loopwatch: %s is set but is no setting of loopwatch: %s", name, hint)
 
 
