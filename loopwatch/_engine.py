@@ -6,7 +6,7 @@ import asyncio
 import atexit
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from ._clock import SYSTEM, Clock
 from ._context.backing import Backing, lean_on
@@ -70,7 +70,7 @@ class Engine(Parts):
     def undo(self) -> None:
         """Take out of the program whatever was put in, however far that went."""
         self.installed = False
-        threads = [thread for own in self._threads().values() if (thread := own.other) is not None]
+        threads = _running(self._threads())
         timers: set[str] = set()
         atexit.unregister(self.uninstall)
         self._done("signals", self._signals.remove)
@@ -86,15 +86,16 @@ class Engine(Parts):
         self._done("watchdog", self._lost_tasks.collect)
         for told in (self._report, self._losses, self._findings):
             told.end()
-        self._done("otlp", self._stop_export)
+        self._done("otlp", lambda: self._stop_export(threads))
         fork_warning.withdraw()
         self._journal.stop(timeout=1.0)
         await_end(threads, lambda: frozenset(timers), self._clock)  # or the program's next fork may warn
 
-    def _stop_export(self) -> None:
+    def _stop_export(self, threads: list[threading.Thread]) -> None:
         with contextlib.suppress(RuntimeError):  # as it is at exit
             if self._outbox.waits:
                 self.otel.start()
+        threads += _running(self._exports.threads())
         self.otel.stop()
         self._outbox.close()
 
@@ -219,3 +220,7 @@ class Engine(Parts):
         self._imports.forget()
         self._exports.forget()
         self.console.forget()
+
+
+def _running(threads: Mapping[str, OwnThread]) -> list[threading.Thread]:
+    return [thread for own in threads.values() if (thread := own.other) is not None]

@@ -92,15 +92,15 @@ def converse(
         except Exception:
             _take(connection, unread)
             raise
+        _take(connection, unread)  # or nobody would, were we to die once a sibling is told
         begun()
-        _take(connection, unread)
         yield from _go_on(connection, unsent)
         if response.status >= HTTPStatus.BAD_REQUEST:
             yield from _hear_out(connection)
 
 
 def _take(connection: socket.socket, unread: int) -> None:
-    if unread:  # when it is closed with something left in it, the other end may lose the answer
+    if unread:  # when it is closed with something left in it, the other end loses what is on its way
         connection.recv(unread)
 
 

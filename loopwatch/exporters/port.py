@@ -23,7 +23,7 @@ from .standby import Standby
 
 AGAIN = 0.25
 """Seconds until the address is tried again. The end of the process that has it is mostly noticed at once."""
-RELEASED = 12
+TRIES = 12
 """Tries after which one taken over has to be free: a process that dies may give up its claim earlier."""
 
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound to these
@@ -78,7 +78,7 @@ class Port:
         An address that another program has is told of, and waited for, too.
         """
         self._meeting = self._standby.meeting = meeting
-        self._tries = 0 if meeting.others() else RELEASED - 1
+        self._tries = 0 if meeting.others() else TRIES - 1
         self._try(meeting)
         self._tries = 0
         self._tick()
@@ -143,9 +143,9 @@ class Port:
             if error.errno != errno.EADDRINUSE:
                 raise
             self._tries += 1
-            if not self._told or self._tries % RELEASED == 0:  # now and then also later: one may have hung
+            if not self._told or self._tries % TRIES == 0:  # now and then also later: one may have hung
                 self.handover.ask(meeting)  # who had it may have died before it was handed to us
-            if self._tries >= RELEASED and not self._told:
+            if self._tries >= TRIES and not self._told:
                 self.complain(error)
         else:
             meeting.publish(self.url)

@@ -29,8 +29,8 @@ RELEASED = b"\0"
 TakeAndSend = Callable[[socket.socket, socket.socket], tuple[socket.socket, bool]]
 """Lets in who has connected to the first, sends its connection over the second, and says if that was done."""
 
-_BYTES_LEFT, _SEGMENTS_SENT = slice(144, 148), slice(156, 160)
-"""Where ``TCP_INFO`` has how much that was written waits, and how often some was sent. Linux 4.6."""
+_SEGMENTS_SENT = slice(156, 160)
+"""Where ``TCP_INFO`` has the number of segments with data that were sent, since Linux 4.6."""
 
 
 class Standby:
@@ -82,25 +82,29 @@ class Standby:
 
     def _let_in(self, listener: socket.socket) -> socket.socket:
         """Let one in. The sibling is found before: a process that dies in between takes the client along."""
-        for entry, asked in self._reached():
-            try:
-                client, sent = self._taking()(listener, asked)
-            except OSError:
-                asked.close()
-                raise
-            if sent:
-                self._asked = client, entry, asked
-            else:  # it died just now
-                asked.close()
-            return client
-        return listener.accept()[0]
+        found = next(self._reached(), None)
+        if found is None:
+            return listener.accept()[0]
+        entry, asked = found
+        # Who shares it may have changed that; with the GIL held, nothing here would run until somebody came.
+        listener.setblocking(False)
+        try:
+            client, sent = self._taking()(listener, asked)
+        except OSError:
+            asked.close()
+            raise
+        if sent:
+            self._asked = client, entry, asked
+        else:  # it died just now
+            asked.close()
+        return client
 
     def _taking(self) -> TakeAndSend:
         if self._take_and_send is None:
             try:
                 with self._imports:
                     from .taking import take_and_send
-            except Exception:  # noqa: BLE001 - no ctypes, another C library, or an audit hook that forbids it
+            except BaseException:  # noqa: BLE001 - no ctypes, another C library, an audit hook that forbids it
                 take_and_send = _taken_and_sent
             self._take_and_send = take_and_send
         return self._take_and_send
@@ -169,7 +173,7 @@ def _is_begun(client: socket.socket) -> bool:
     """Whether an answer has begun; False where the system does not tell."""
     with contextlib.suppress(OSError, AttributeError):
         told = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEGMENTS_SENT.stop)
-        return any(told[_BYTES_LEFT] + told[_SEGMENTS_SENT])
+        return any(told[_SEGMENTS_SENT])
     return False
 
 

@@ -45,21 +45,22 @@ class _Message(ctypes.Structure):
 
 _LIBC = ctypes.PyDLL(None)  # the kind that keeps the GIL
 _accept, _send = _LIBC.accept4, _LIBC.sendmsg
-_FLAGS = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+_OF_ACCEPTED = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+_OF_SENDING = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
 _LENGTH = _Rights.file.offset + _Rights.file.size
 
 
 def take_and_send(listener: socket.socket, to: socket.socket) -> tuple[socket.socket, bool]:
     """Accept a connection from ``listener`` and send it to a sibling. Returns it, and whether it was sent.
 
-    Both sockets are such that nothing waits, which with the GIL it must not. Raises OSError as ``accept``.
+    ``listener`` may not be one that waits: all would, for the GIL. Raises OSError as ``accept`` does.
     """
     text = _Text(b"\0", 1)  # a file cannot go alone
     rights = _Rights(_LENGTH, socket.SOL_SOCKET, socket.SCM_RIGHTS, -1)
     message = _Message(None, 0, ctypes.pointer(text), 1, ctypes.pointer(rights), ctypes.sizeof(rights), 0)
-    its_file, its_address, flags = to.fileno(), ctypes.byref(message), socket.MSG_NOSIGNAL
-    file = rights.file = _accept(listener.fileno(), None, None, _FLAGS)
+    to_file, what = to.fileno(), ctypes.byref(message)
+    file = rights.file = _accept(listener.fileno(), None, None, _OF_ACCEPTED)
     if file < 0:
         return listener.accept()[0], False  # which says why; mostly the client has gone away
-    sent = _send(its_file, its_address, flags) == 1
+    sent = _send(to_file, what, _OF_SENDING) == 1
     return socket.socket(fileno=file), sent

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 MOST = 13_500 if sys.version_info < (3, 14) else 17_500
-"""Objects that the collector looks at. 10,200 to 12,500 are, where nothing but asyncio is imported; from Python
-3.14 on, which makes more of each annotation, 15,000 to 16,000."""
+"""Objects that the collector looks at. 10,200 to 12,500 are, where nothing but asyncio is imported; from
+Python 3.14 on, which makes more of each annotation, 15,000 to 16,000."""
 UNWANTED = {
     "difflib",
     "email",

@@ -22,7 +22,7 @@ from loopwatch._threads import Imports
 from loopwatch.exporters.answer import Answer, Answering, Request
 from loopwatch.exporters.endpoint import Endpoint
 from loopwatch.exporters.meeting import Entry
-from loopwatch.exporters.port import AGAIN, RELEASED, Port
+from loopwatch.exporters.port import AGAIN, TRIES, Port
 from loopwatch.testing import FakeClock
 
 PATIENCE = 30.0
@@ -306,11 +306,11 @@ class TestShared:
         newcomer = bench(port=address(holder)[1])
         newcomer.claims.siblings, newcomer.claims.busy = {Entry(1, 1, "g", "1"): holder}, True
         newcomer.share()
-        for _ in range(2 * RELEASED):
+        for _ in range(2 * TRIES):
             newcomer.pass_time()
         assert len(caplog.records) == 1  # it has been given up, as if the holder were a stranger
         newcomer.claims.busy = False
-        for _ in range(RELEASED):
+        for _ in range(TRIES):
             newcomer.pass_time()
         hand_over(holder, newcomer)
         assert newcomer.port.url == holder.port.url
@@ -328,6 +328,32 @@ class TestShared:
             client.settimeout(PATIENCE)
             assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
             second.endpoint.stop()
+
+    @handed_over
+    @pytest.mark.parametrize("by", ["the first", "another"])
+    def test_who_is_let_in_is_sent_to_a_sibling_at_once(
+        self, bench: Make, by: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        from loopwatch.exporters import taking
+
+        sent: list[bool] = []
+        take_and_send = taking.take_and_send
+
+        def noted(listener: socket.socket, to: socket.socket) -> tuple[socket.socket, bool]:
+            client, is_sent = take_and_send(listener, to)
+            sent.append(is_sent)
+            return client, is_sent
+
+        monkeypatch.setattr(taking, "take_and_send", noted)
+        first, second = pair(bench)
+        letting = first if by == "the first" else second
+        letting.claims.shared, letting.claims.siblings = True, {Entry(3, 1, "group", "3"): first}
+        ours, its = socket.socketpair()
+        monkeypatch.setattr(letting.claims, "connect", lambda entry: ours)
+        with its, socket.create_connection(address(first)):
+            for _ in range(2):
+                letting.pass_time()
+        assert sent == [True]
 
     @handed_over
     def test_who_is_let_in_between_two_looks_is_left_to_the_first(self, bench: Make) -> None:
@@ -401,7 +427,7 @@ class TestStranger:
         port = stranger.getsockname()[1]
         ours = bench(port=port)
         ours.share()
-        for _ in range(2 * RELEASED):
+        for _ in range(2 * TRIES):
             ours.pass_time()
         [record] = caplog.records
         assert record.levelno == logging.WARNING
@@ -421,7 +447,7 @@ class TestStranger:
         second.claims.is_free = False
         second.share()
         second.claims.is_free = True
-        for _ in range(RELEASED - 1):
+        for _ in range(TRIES - 1):
             second.pass_time()
         assert caplog.records == []
         second.pass_time()

@@ -85,12 +85,14 @@ def test_no_other_thread_comes_in_between(ends: Ends) -> None:
     other = threading.Thread(target=compute)
     other.start()
     moved = []
-    for _ in range(20):  # now and then its 5 ms are up just then
-        ends.connect()
-        before = at
-        client, _ = take_and_send(ends.listener, ends.to)
-        moved.append(at - before)
-        client.close()
-    over = True
-    other.join()
+    try:
+        for _ in range(20):  # now and then its 5 ms are up just then
+            ends.connect()
+            before = at
+            client, _ = take_and_send(ends.listener, ends.to)
+            moved.append(at - before)
+            client.close()
+    finally:
+        over = True
+        other.join()
     assert moved.count(0) > 10
