@@ -24,7 +24,8 @@ from .passing import receive, send
 ATTENDS = b"\0"
 """Says, to who asked for it, that this process stands by."""
 RELEASED = b"\0"
-"""Says that the client is answered. A connection that ends without a word is that of a process that died."""
+"""Says that the client is being answered, or is let go. A connection that ends without a word is that of a
+process that died."""
 
 TakeAndSend = Callable[[socket.socket, socket.socket], tuple[socket.socket, bool]]
 """Lets in who has connected to the first, sends its connection over the second, and says if that was done."""
@@ -170,7 +171,7 @@ def _taken_and_sent(listener: socket.socket, to: socket.socket) -> tuple[socket.
 
 
 def _is_begun(client: socket.socket) -> bool:
-    """Whether an answer has begun; False where the system does not tell."""
+    """Whether an answer has begun; False where the system does not tell, as kernels before 4.6."""
     with contextlib.suppress(OSError, AttributeError):
         told = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEGMENTS_SENT.stop)
         return any(told[_SEGMENTS_SENT])

@@ -1,9 +1,9 @@
 """A client's connection is taken in and sent to a sibling with no wait for the GIL in between. Linux.
 
 Python lets go of the GIL for each call of the system's, and then waits for it, beside a busy loop 5 ms each
-time. A process that was killed meanwhile took the client along: of 724 scrapes beside 24 kills, 3. In C the
-two calls follow each other within some microseconds. ``ctypes`` is all that takes, but a few milliseconds to
-import: so this module is, by the endpoint's thread, once there is a sibling.
+time: a process that is killed meanwhile takes the client along. Here the second call follows the first within
+a microsecond. That needs no more than ``ctypes``, which takes 2 ms to import: so this module is imported by
+the endpoint's thread, once there is a sibling.
 """
 
 from __future__ import annotations
