@@ -11,6 +11,7 @@ tasks, or failed in a part of its own. A Python that comes without these tests i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -30,6 +31,8 @@ WORKERS = os.cpu_count() or 1
 """Modules run at a time. ``.ci/run`` runs as many Pythons at a time again: what tests do is wait, mostly."""
 TIMEOUT = 300.0
 """Seconds until a module is taken to hang; the longest takes half a minute on a slow machine."""
+TO_WRITE = 10.0
+"""Seconds that one which hangs has to write where."""
 ATTACHED = 0.99
 """Share of the loops with the standard clock that has to be watched. Not 1: three tests of some 1,300 replace
 ``_run_once`` on the loop itself, which then is one with a clock of its own."""
@@ -84,11 +87,16 @@ def run(module: str, mode: str) -> Run:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
+            process_group=0,
         )
         try:
             log, _ = process.communicate(timeout=TIMEOUT)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGABRT)  # faulthandler then writes where it hangs
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(TO_WRITE)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # its children, too, who would hold the pipe open
             log, _ = process.communicate()
         found = Run(**json.loads(report.read_text())) if report.exists() else Run(errors={module: log})
     if complaint := COMPLAINT.search(log):
