@@ -48,6 +48,10 @@ class Measured:
         """Return ``seconds`` as a share of the stall; 0.0 for unknown."""
         return 0.0 if seconds is None else seconds / self.duration
 
+    def awake(self, cpu: float) -> bool:
+        """Whether the loop's thread did not sleep for most of it: it ran for ``cpu``, or was ready to."""
+        return self.share(cpu) + self.share(self.runqueue) >= MOST
+
     @property
     def waited_for_gil(self) -> bool | None:
         """Whether the watchdog was late because somebody held the GIL; None if that cannot be told."""
@@ -86,7 +90,9 @@ def decide(m: Measured) -> Cause:
         return "flood" if m.flooded else "cpu"
     if m.share(m.held) >= MOST:
         return _late(m)
-    if m.cpu is None or max(m.share(m.cpu), m.share(m.runqueue), m.share(m.gc), m.share(m.held)) > LITTLE:
+    if m.cpu is None or max(computed, m.share(m.runqueue), m.share(m.gc), m.share(m.held)) > LITTLE:
+        return "unknown"
+    if m.awake(m.cpu):
         return "unknown"
     # A call that sleeps lets the watchdog look. Where it saw nothing, threads were taking turns at the GIL.
     return "blocking" if m.in_callback and m.samples else "unknown"
@@ -103,7 +109,7 @@ def _late(m: Measured) -> Cause:
         return "gil"  # the less if the thread that held it had to wait for a CPU meanwhile
     if m.waited_for_gil is None:
         return "suspended" if m.share(m.process_cpu) < LITTLE else "unknown"
-    if max(m.share(m.process_cpu), m.share(m.runqueue)) > LITTLE:
+    if max(m.share(m.process_cpu), m.share(m.runqueue)) > LITTLE or m.awake(m.process_cpu):
         return "unknown"
     # The GIL was held, yet nobody computed: a C function that sleeps without letting go of it.
     return "blocking" if m.in_callback else "gil"

@@ -78,7 +78,9 @@ def test_a_sleep_that_nobody_saw_is_not_called_one() -> None:
         ("suspended", {"late": 0.09, "gil_waits": 0, "late_queued": 0.04, "samples": 2}),
         ("suspended", {"late": 0.09, "gil_waits": 0, "late_queued": None, "samples": 2}),
         ("gil", {"late": 0.09, "gil_waits": 18, "late_queued": 0.08, "process_cpu": 0.09}),
-        ("blocking", {"cpu": 0.03, "runqueue": 0.03, "gc": 0.03, "late": 0.03, "samples": 1}),
+        ("blocking", {"cpu": 0.03, "runqueue": 0.01, "gc": 0.03, "late": 0.03, "samples": 1}),
+        ("blocking", {"cpu": 0.01, "runqueue": 0.03, "gc": 0.03, "late": 0.03, "samples": 1}),
+        ("unknown", {"cpu": 0.03, "runqueue": 0.03, "samples": 5}),
         ("unknown", {"cpu": 0.04, "samples": 1}),
         ("unknown", {"runqueue": 0.04, "samples": 1}),
         ("unknown", {"gc": 0.04, "samples": 1}),
@@ -109,6 +111,7 @@ SLEPT = dataclasses.replace(QUIET, duration=1.0, samples=20)
         pytest.param({"cpu": 0.2, "throttled": 0.8}, "starved", id="throttled by the cgroup"),
         pytest.param({"cpu": 0.52, "runqueue": 0.48}, "unknown", id="half computed, half without a CPU"),
         pytest.param({"cpu": 0.48, "runqueue": 0.52}, "unknown", id="half without a CPU, half computed"),
+        pytest.param({"cpu": 0.32, "runqueue": 0.3}, "unknown", id="a third computed, a third without a CPU"),
         pytest.param({"cpu": 0.4}, "unknown", id="computed for some of it"),
         pytest.param({"cpu": None}, "unknown", id="no CPU clock"),
         pytest.param({"asleep": 1.0}, "suspended", id="the machine slept"),
@@ -117,6 +120,11 @@ SLEPT = dataclasses.replace(QUIET, duration=1.0, samples=20)
             {"late": 0.9, "process_cpu": 0.9, "gil_waits": 180}, "gil", id="another thread had the GIL"
         ),
         pytest.param({"late": 0.9, "gil_waits": 180}, "blocking", id="slept with the GIL"),
+        pytest.param(
+            {"late": 0.9, "process_cpu": 0.32, "cpu": 0.32, "runqueue": 0.3, "gil_waits": 180},
+            "unknown",
+            id="computed with the GIL for a third, and waited for a CPU for another",
+        ),
         pytest.param(
             {"late": 0.8, "process_cpu": 0.47, "cpu": 0.44, "runqueue": 0.45, "gil_waits": 160},
             "unknown",
