@@ -44,16 +44,16 @@ def watchdog_sleeps():
     threads = (thread for thread in threading.enumerate() if thread.name == "loopwatch-watchdog")
     return all(frames[thread.ident].f_code.co_name == "_run" for thread in threads)
 
-async def main():
+async def main(seconds=0.5):
     await asyncio.sleep(0.1)
     while not watchdog_sleeps():
         await asyncio.sleep(0)
-    holds_the_gil(0.5)
+    holds_the_gil(seconds)
     await asyncio.sleep(0.1)
 
 async def main_when_armed():
     await asyncio.to_thread(armed.wait, 30)
-    await main()
+    await main(3.0)  # longer than the timer's thread may wait for a CPU
 
 def dumps():
     return glob.glob(os.environ["TMPDIR"] + "/loopwatch-*.dump")
