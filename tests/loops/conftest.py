@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -129,11 +130,11 @@ def eventually() -> Callable[[Callable[[], T]], T]:
 
     def eventually(condition: Callable[[], T]) -> T:
         never = threading.Event()  # its timeout is the pause between two questions
-        for _ in range(int(PATIENCE / 0.005)):
-            if found := condition():
-                return found
+        ends = time.monotonic() + PATIENCE
+        while not (found := condition()):
+            assert time.monotonic() < ends, "it never came"
             never.wait(0.005)
-        raise AssertionError("it never came")
+        return found
 
     return eventually
 
