@@ -200,10 +200,12 @@ class TestTime:
         thread = threading.Thread(target=reader)
         thread.start()
         runs = 0
-        while runs < 3 or not often.is_set():
-            run(busy())
-            runs += 1
-        stop.set()
+        try:
+            while runs < 3 or not often.is_set():
+                run(busy())
+                runs += 1
+        finally:
+            stop.set()
         thread.join()
         for before, after in itertools.pairwise(read):
             assert all(after[key] >= value for key, value in before.items())

@@ -82,8 +82,9 @@ def test_the_loop_is_served_and_nothing_is_lost(
             over.set()
 
     async def main() -> list[float]:
-        while agent.prometheus_url is None:
-            await asyncio.sleep(BEAT)
+        async with asyncio.timeout(PATIENCE):
+            while agent.prometheus_url is None:
+                await asyncio.sleep(BEAT)
         url = agent.prometheus_url
         await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=PATIENCE).close())
         threading.Thread(target=attack, args=(url.rpartition(":")[2].partition("/")[0],)).start()

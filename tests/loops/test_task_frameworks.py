@@ -11,6 +11,8 @@ import pytest
 
 from loopwatch import Agent, Task
 
+from .conftest import PATIENCE
+
 anyio = pytest.importorskip("anyio", reason="needs: anyio")
 fastapi = pytest.importorskip("fastapi", reason="needs: fastapi")
 httpx = pytest.importorskip("httpx", reason="needs: httpx")
@@ -99,8 +101,9 @@ async def served(app: Any) -> AsyncIterator[httpx.AsyncClient]:
     """Serve an application with uvicorn in the running loop, and give a client of it."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
     serving = asyncio.create_task(server.serve())
-    while not server.started:
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE):
+        while not server.started:
+            await asyncio.sleep(0.01)
     (listener,) = server.servers[0].sockets
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
@@ -137,8 +140,9 @@ class TestFastAPI:
         async def main() -> tuple[int, list[Task]]:
             async with served(app) as client:
                 response = await client.post("/orders")
-                while not (seen := [task for task in live(agent, "run_asgi") if task.waiting_on]):
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(PATIENCE):
+                    while not (seen := [task for task in live(agent, "run_asgi") if task.waiting_on]):
+                        await asyncio.sleep(0.01)
                 gate.set()
             return response.status_code, seen
 

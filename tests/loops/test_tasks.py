@@ -188,8 +188,10 @@ class TestReaders:
         threads = [threading.Thread(target=read) for _ in range(4)]
         for thread in threads:
             thread.start()
-        counts = quiet(main())
-        over.set()
+        try:
+            counts = quiet(main())
+        finally:
+            over.set()
         for thread in threads:
             thread.join()
         assert sum(counts.created.values()) == 5_000 + 1

@@ -27,6 +27,7 @@ def together(number: int, work: Callable[[int], Any]) -> list[Any]:
 
     threads = [threading.Thread(target=run, args=(index,), name=f"job-{index}") for index in range(number)]
     for thread in threads:
+        thread.daemon = True  # or pytest would not end, where one that failed leaves the others to run
         thread.start()
     for thread in threads:
         thread.join(30)
