@@ -48,9 +48,15 @@ class Measured:
         """Return ``seconds`` as a share of the stall; 0.0 for unknown."""
         return 0.0 if seconds is None else seconds / self.duration
 
-    def awake(self, cpu: float) -> bool:
-        """Whether the loop's thread did not sleep for most of it: it ran for ``cpu``, or was ready to."""
-        return self.share(cpu) + self.share(self.runqueue) >= MOST
+    @property
+    def kept_waiting(self) -> float:
+        """Share for which the loop's thread was ready to run and had no CPU, for whichever reason."""
+        return max(self.share(self.runqueue), self.share(self.throttled))
+
+    @property
+    def awake(self) -> bool:
+        """Whether the loop's thread ran, or was ready to, for most of it: a call that sleeps does neither."""
+        return self.share(self.cpu) + self.kept_waiting >= MOST
 
     @property
     def waited_for_gil(self) -> bool | None:
@@ -79,10 +85,9 @@ def decide(m: Measured) -> Cause:
     if m.share(m.gc) >= MOST:
         return "gc"
     computed = m.share(m.cpu)
-    kept_waiting = max(m.share(m.runqueue), m.share(m.throttled))
-    if max(computed, kept_waiting) >= MOST and abs(computed - kept_waiting) < CLOSE:
+    if max(computed, m.kept_waiting) >= MOST and abs(computed - m.kept_waiting) < CLOSE:
         return "unknown"
-    if kept_waiting >= MOST:
+    if m.kept_waiting >= MOST:
         return "starved"
     if m.share(m.asleep) >= MOST:
         return "suspended"
@@ -90,9 +95,9 @@ def decide(m: Measured) -> Cause:
         return "flood" if m.flooded else "cpu"
     if m.share(m.held) >= MOST:
         return _late(m)
-    if m.cpu is None or max(computed, m.share(m.runqueue), m.share(m.gc), m.share(m.held)) > LITTLE:
+    if m.cpu is None or m.awake:
         return "unknown"
-    if m.awake(m.cpu):
+    if max(computed, m.kept_waiting, m.share(m.gc), m.share(m.held)) > LITTLE:
         return "unknown"
     # A call that sleeps lets the watchdog look. Where it saw nothing, threads were taking turns at the GIL.
     return "blocking" if m.in_callback and m.samples else "unknown"
@@ -109,7 +114,9 @@ def _late(m: Measured) -> Cause:
         return "gil"  # the less if the thread that held it had to wait for a CPU meanwhile
     if m.waited_for_gil is None:
         return "suspended" if m.share(m.process_cpu) < LITTLE else "unknown"
-    if max(m.share(m.process_cpu), m.share(m.runqueue)) > LITTLE or m.awake(m.process_cpu):
+    if max(m.share(m.process_cpu), m.share(m.runqueue)) > LITTLE:
         return "unknown"
+    if not m.in_callback:
+        return "gil"
     # The GIL was held, yet nobody computed: a C function that sleeps without letting go of it.
-    return "blocking" if m.in_callback else "gil"
+    return "unknown" if m.awake else "blocking"

@@ -112,6 +112,10 @@ SLEPT = dataclasses.replace(QUIET, duration=1.0, samples=20)
         pytest.param({"cpu": 0.52, "runqueue": 0.48}, "unknown", id="half computed, half without a CPU"),
         pytest.param({"cpu": 0.48, "runqueue": 0.52}, "unknown", id="half without a CPU, half computed"),
         pytest.param({"cpu": 0.32, "runqueue": 0.3}, "unknown", id="a third computed, a third without a CPU"),
+        pytest.param(
+            {"cpu": 0.3, "runqueue": None, "throttled": 0.3}, "unknown", id="computed, and was throttled"
+        ),
+        pytest.param({"runqueue": None, "throttled": 0.4}, "unknown", id="throttled for some of it"),
         pytest.param({"cpu": 0.4}, "unknown", id="computed for some of it"),
         pytest.param({"cpu": None}, "unknown", id="no CPU clock"),
         pytest.param({"asleep": 1.0}, "suspended", id="the machine slept"),
@@ -124,6 +128,16 @@ SLEPT = dataclasses.replace(QUIET, duration=1.0, samples=20)
             {"late": 0.9, "process_cpu": 0.32, "cpu": 0.32, "runqueue": 0.3, "gil_waits": 180},
             "unknown",
             id="computed with the GIL for a third, and waited for a CPU for another",
+        ),
+        pytest.param(
+            {"late": 0.9, "process_cpu": 0.3, "runqueue": 0.25, "gil_waits": 180, "in_callback": False},
+            "gil",
+            id="waited for the GIL, after a wait, whose holder had to wait for a CPU",
+        ),
+        pytest.param(
+            {"late": 0.9, "process_cpu": 0.3, "runqueue": 0.25, "gil_waits": 180},
+            "blocking",
+            id="slept with the GIL while another thread computed without it",
         ),
         pytest.param(
             {"late": 0.8, "process_cpu": 0.47, "cpu": 0.44, "runqueue": 0.45, "gil_waits": 160},
