@@ -105,8 +105,8 @@ class Verdict:
         cpu = _spent(inside, start, end, lambda reading: reading.thread_cpu)
         # Of these the readings lie further apart than the stall was long: it cannot have waited while it ran.
         longest_wait = end - start - (cpu or 0.0)
-        runqueue = _grown(before.runqueue, after.runqueue, longest_wait)
-        throttled = _grown(before.throttled, after.throttled, longest_wait)
+        runqueue = _waited(inside, start, longest_wait, lambda reading: reading.runqueue)
+        throttled = _waited(inside, start, longest_wait, lambda reading: reading.throttled)
         return Measured(
             duration=end - start,
             gc=self._pauses.within(start, end),
@@ -194,8 +194,24 @@ def _spent(
     return (max(0.0, spent - outside) + min(spent, end - start)) / 2
 
 
-def _grown(before: float | None, after: float | None, most: float) -> float | None:
-    return None if before is None or after is None else max(0.0, min(after - before, most))
+def _waited(
+    readings: tuple[Reading, ...], start: float, most: float, clock: Callable[[Reading], float | None]
+) -> float | None:
+    """Return how far a clock of waiting moved from ``start`` on, ``most`` at most.
+
+    While all is well the files are read four times a second, so the first reading may lie further before a
+    stall than that is long. What was booked from then until the first look within it counts half where it
+    may have been before the stall.
+    """
+    first, last = readings[0], readings[-1]
+    within = next((reading for reading in readings[1:-1] if reading.system_at > start), first)
+    earlier, then, now = clock(first), clock(within), clock(last)
+    if earlier is None or then is None or now is None:
+        return None
+    until_then = max(0.0, then - earlier)
+    outside = max(0.0, start - first.system_at)
+    until_then = (max(0.0, until_then - outside) + min(until_then, max(0.0, within.system_at - start))) / 2
+    return max(0.0, min(until_then + now - then, most))
 
 
 def _wanted(throttled: float | None, runqueue: float | None, states: Counter[str]) -> float | None:

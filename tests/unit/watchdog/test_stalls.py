@@ -390,6 +390,41 @@ def test_run_queue_time_adds_up_while_the_loop_runs(tmp_path: Path, loop: asynci
     assert scene.state.runqueue_time == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize(
+    ("before", "during", "cause"),
+    [(0.08, 0.0, "blocking"), (0.0, 0.0, "blocking"), (0.08, 0.12, "starved"), (0.0, 0.12, "starved")],
+)
+def test_waits_for_a_cpu_before_a_stall_are_no_part_of_it(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop, before: float, during: float, cause: str
+) -> None:
+    """A stall of 0.15 s after 0.2 s of short steps, in which nobody looked at the run queue."""
+    schedstat = tmp_path / "proc/self/task/7/schedstat"
+    schedstat.parent.mkdir(parents=True)
+    scene = Scene(tmp_path, loop, has_selector=True)
+    scene.state.native_id = 7
+    scene.enter()
+
+    def waits(seconds: float) -> None:
+        schedstat.write_text(f"1 {int((1.0 + seconds) * 1e9)} 1\n")
+
+    waits(0.0)
+    scene.tick()
+    for number in range(1, 9):
+        scene.step_begins()
+        waits(before * number / 8)
+        scene.tick(after=0.025)
+    scene.step_begins()
+    for number in range(1, 7):
+        waits(before + during * number / 6)
+        scene.tick(after=0.025)
+    scene.step_ends()
+    scene.tick(after=0.01)
+    [stall] = scene.told
+    assert stall.duration == pytest.approx(0.15)
+    assert stall.cause == cause
+    assert stall.evidence["runqueue_s"] == pytest.approx(during, abs=0.075 / 2)  # it looks after 75 ms
+
+
 QUOTA = "nr_throttled 1\nthrottled_usec {}\n"
 
 
