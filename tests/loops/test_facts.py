@@ -201,7 +201,7 @@ class TestTime:
         thread.start()
         runs = 0
         try:
-            while runs < 3 or not often.is_set():
+            while runs < 3 or (thread.is_alive() and not often.is_set()):
                 run(busy())
                 runs += 1
         finally:

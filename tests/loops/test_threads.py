@@ -25,9 +25,11 @@ def together(number: int, work: Callable[[int], Any]) -> list[Any]:
         barrier.wait(30)
         done[index] = work(index)
 
-    threads = [threading.Thread(target=run, args=(index,), name=f"job-{index}") for index in range(number)]
+    threads = [  # daemons, or pytest would not end where one that failed leaves the others to run
+        threading.Thread(target=run, args=(index,), name=f"job-{index}", daemon=True)
+        for index in range(number)
+    ]
     for thread in threads:
-        thread.daemon = True  # or pytest would not end, where one that failed leaves the others to run
         thread.start()
     for thread in threads:
         thread.join(30)

@@ -286,8 +286,10 @@ class TestClaim:
         assert meeting.claim()
         pid = os.fork()
         if not pid:
-            meeting.close()
-            os._exit(0)
+            try:
+                meeting.close()
+            finally:
+                os._exit(0)  # whatever fails: nobody else may run the other tests as well
         os.waitpid(pid, 0)
         assert start().said == "waits"
 

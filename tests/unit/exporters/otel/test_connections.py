@@ -150,8 +150,10 @@ def in_child(found: Callable[[], Any]) -> str:
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
-        os.write(write, repr(found()).encode())
-        os._exit(0)
+        try:
+            os.write(write, repr(found()).encode())
+        finally:
+            os._exit(0)  # whatever fails: nobody else may run the other tests as well
     os.close(write)
     with open(read, encoding="utf-8") as said:
         text = said.read()
