@@ -97,7 +97,7 @@ def run(module: str, mode: str) -> Run:
                 process.wait(TO_WRITE)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # its children, too, who would hold the pipe open
-            log, _ = process.communicate()
+            log, _ = process.communicate(timeout=TO_WRITE)
         found = Run(**json.loads(report.read_text())) if report.exists() else Run(errors={module: log})
     if complaint := COMPLAINT.search(log):
         found.errors["the agent"] = complaint[0]

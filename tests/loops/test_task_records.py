@@ -289,7 +289,7 @@ class TestBefore:
         self, install: Callable[..., Agent], new_loop: LoopFactory, eventually: Callable[..., Any]
     ) -> None:
         loop = new_loop()
-        thread = threading.Thread(target=loop.run_forever, name="aside")
+        thread = threading.Thread(target=loop.run_forever, name="aside", daemon=True)
         thread.start()
         gate = asyncio.Event()
         waiting = asyncio.run_coroutine_threadsafe(gate.wait(), loop)

@@ -32,7 +32,7 @@ class LoopThread:
         self.loop = factory()
         self.loop.set_debug(debug)
         self.loop.set_exception_handler(lambda loop, context: None)
-        self._thread = threading.Thread(target=self.loop.run_forever, name="watched loop")
+        self._thread = threading.Thread(target=self.loop.run_forever, name="watched loop", daemon=True)
         self._thread.start()
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
