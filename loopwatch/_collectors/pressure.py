@@ -18,8 +18,7 @@ LOOKS = 5
 FULL = 0.98
 """Share of the time that a loop is busy, from which on it counts as full: beyond, queues only grow."""
 FULL_UNSEEN = 0.94
-"""The same of a loop without a selector. Its share is told by samples, of which many fall between two
-callbacks, where it lets go of the GIL; or by the CPU that its thread had or waited for, if that is more."""
+"""The same of a loop without a selector, whose share is an estimate."""
 RELIEVED = 0.9
 """Share below which a full loop counts as relieved."""
 HELD = 1.0
@@ -29,11 +28,8 @@ HELD = 1.0
 class _Look(NamedTuple):
     """Totals of one loop at one moment."""
 
-    at: float
     active: float
     idle: float
-    computed: float
-    """Seconds of CPU that the loop's thread had, or was ready for."""
     delays: int
     delay_sum: float
 
@@ -76,16 +72,13 @@ class Pressure:
 
     def _is_pressed(self, state: LoopState, now: float) -> bool:
         times, delay = self._health.times(state, now) or (0.0, 0.0), state.delay.read()
-        computed = self._health.cpu_time(state) + (state.runqueue_time or 0.0)
         looks = self._looks[state]
-        looks.append(_Look(now, *times, computed, delay.count, delay.sum))
+        looks.append(_Look(*times, delay.count, delay.sum))
         if len(looks) <= LOOKS:
             return False
         earlier, latest = looks[0], looks[-1]
         passed = latest.active - earlier.active + latest.idle - earlier.idle
         share = (latest.active - earlier.active) / passed if passed else 0.0
-        if not state.has_selector:
-            share = max(share, (latest.computed - earlier.computed) / (latest.at - earlier.at))
         beats = latest.delays - earlier.delays
         late = (latest.delay_sum - earlier.delay_sum) / beats if beats else 0.0
         if state in self._pressed:

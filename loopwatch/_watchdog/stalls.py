@@ -18,6 +18,7 @@ from .evidence import Evidence, Reading
 from .exemplars import Exemplars
 from .lateness import Lateness
 from .samples import Suspicion, busy, take
+from .shares import Shares
 from .verdict import Ended, Verdict
 
 
@@ -59,7 +60,7 @@ class Tracker:
         self._past: dict[float, Suspicion] = {}
         self._since = 0.0
         self._run: float | None = None
-        self._looked_at = 0.0
+        self._shares = Shares(state)
         self._seen_idle = 0.0
         self._first_busy: float | None = None
 
@@ -78,11 +79,11 @@ class Tracker:
         """Whether ``look`` has a use for the frame: not while a selector tells all there is to tell."""
         return not self.state.has_selector or now - self._since > self._w.threshold / 2
 
-    def look(self, now: float, frame: FrameType | None) -> None:
-        """Sample the step if it goes on for long."""
+    def look(self, now: float, frame: FrameType | None, late: float) -> None:
+        """Sample the step if it goes on for long. The watchdog woke ``late`` seconds after its time."""
         state, since = self.state, self._since
         if not state.has_selector and state.running and state.boundary is not None:
-            self._look_blind(now, busy(frame, state.boundary))
+            self._look_blind(now, busy(frame, state.boundary), late)
         if self._suspicion is not None and self._suspicion.since != since:
             self._past[self._suspicion.since] = self._suspicion
             self._suspicion = None
@@ -157,24 +158,23 @@ class Tracker:
         self.state.leave(self._w.clock.monotonic(), self.state.cpu_time_at_enter)
         return False
 
-    def _look_blind(self, now: float, is_busy: bool) -> None:
-        """Without a selector, ticks are all there is to tell busy from idle, and when a callback began."""
-        state = self.state
-        elapsed = now - max(self._looked_at, state.entered_at or now)
-        self._looked_at = now
+    def _look_blind(self, now: float, is_busy: bool, late: float) -> None:
+        """Without a selector, looks are all there is to tell busy from idle, and when a callback began."""
+        self._shares.see(is_busy=is_busy, late=late)
         if is_busy:
-            state.active_time += elapsed
             self._first_busy = self._first_busy or now
         else:
-            state.idle_time += elapsed
             self._seen_idle, self._first_busy = now, None
 
     def _read(self, fresh: bool) -> None:
         state, suspicion = self.state, self._suspicion
         before = self._readings[-1] if self._readings else None
         reading = self._w.evidence.read(state, before, fresh=fresh or suspicion is not None)
+        queued = 0.0
         if before is not None and before.runqueue is not None and reading.runqueue is not None:
-            state.runqueue_time = (state.runqueue_time or 0.0) + max(0.0, reading.runqueue - before.runqueue)
+            queued = max(0.0, reading.runqueue - before.runqueue)
+            state.runqueue_time = (state.runqueue_time or 0.0) + queued
+        self._shares.add(reading.at, reading.thread_cpu, queued)
         if suspicion is not None:
             suspicion.states[self._w.evidence.system.state(state.native_id)] += 1
             suspicion.inside = (*suspicion.inside[:1], reading)

@@ -152,7 +152,7 @@ class Watchdog:
         try:
             self._guarded(self._lateness.look, self._planned, now, frames, threading.get_ident())
             for tracker in trackers:
-                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id))
+                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id), now - self._planned)
         finally:
             frames.clear()
         self._guarded(self._lateness.settle)

@@ -36,7 +36,7 @@ LOOPS: tuple[Fact, ...] = (
         "s",
         (LOOP, "asyncio.eventloop.state"),
         "Time the loop was active (ran callbacks) or idle (waited for events). "
-        "Utilization is the rate of active over the rate of both. Sampled on uvloop.",
+        "Utilization is the rate of active over the rate of both. An estimate on uvloop.",
     ),
     Fact(
         "iterations",

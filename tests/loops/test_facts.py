@@ -150,6 +150,26 @@ class TestTime:
         assert active - before == pytest.approx(blocked, abs=tolerance * ran + cpu_waits.seconds())
         assert snapshot.loops[0].utilization == pytest.approx(active / (active + idle))
 
+    def test_many_short_steps_that_compute_are_not_missed(
+        self, agent: Agent, run: Run, cpu_waits: CpuWaits, blind: bool
+    ) -> None:
+        """Each is over before a thread that looks on gets the GIL."""
+
+        async def main() -> tuple[float, float, Snapshot]:
+            began, computed = time.monotonic(), 0.0
+            while computed < 1.0:
+                computed += compute(0.002)
+                await asyncio.sleep(0.002)
+            return computed, time.monotonic() - began, agent.snapshot()
+
+        computed, ran, snapshot = run(main())
+        active, idle = active_and_idle(snapshot)
+        assert active + idle == pytest.approx(ran, abs=0.1 + cpu_waits.seconds())
+        few = (
+            0.2 if blind else 0.1
+        )  # seconds: of the loop's own steps; and of what looks see of a tenth of them
+        assert computed - 0.05 < active < computed + few * ran + cpu_waits.seconds()
+
     def test_a_loop_that_does_not_run_is_neither(
         self, agent: Agent, new_loop: LoopFactory, cpu_waits: CpuWaits
     ) -> None:

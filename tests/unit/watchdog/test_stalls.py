@@ -79,12 +79,19 @@ class Scene:
         self.state.end_stall(self.state.busy_since, self.now, in_callback)
         self.step_begins()
 
-    def tick(self, doing: Callable[[], FrameType] = works, *, after: float = 0.0, cpu: float = 0.0) -> None:
-        """Let time pass, of which the loop's thread computes ``cpu``, and look."""
+    def tick(
+        self,
+        doing: Callable[[], FrameType] = works,
+        *,
+        after: float = 0.0,
+        cpu: float = 0.0,
+        late: float = 0.0,
+    ) -> None:
+        """Let time pass, of which the loop's thread computes ``cpu``, and look, which is ``late``."""
         self.fake.advance(after)
         self.fake.spend(cpu, clock_id=CPU_CLOCK)
         self.tracker.note()
-        self.tracker.look(self.now, run_forever(doing))
+        self.tracker.look(self.now, run_forever(doing), late)
         self.tracker.settle()
 
 
@@ -149,7 +156,7 @@ class TestExact:
         scene.fake.advance(0.2)
         scene.tracker.note()
         scene.step_ends()
-        scene.tracker.look(scene.now, run_forever(works_too))
+        scene.tracker.look(scene.now, run_forever(works_too), 0.0)
         scene.tracker.settle()
         [stall] = scene.told
         assert (stall.samples, stall.culprit, stall.stack) == (0, None, ())
@@ -326,12 +333,14 @@ class TestBlind:
     def beat(self, scene: Scene) -> None:
         scene.state.busy_since = scene.now + 0.02
 
-    def test_ticks_split_time_into_active_and_idle(self, scene: Scene) -> None:
-        for doing in (waits, waits, works, waits):
-            scene.tick(doing, after=0.025)
-            self.beat(scene)
-        assert scene.state.active_time == pytest.approx(0.025)
-        assert scene.state.idle_time == pytest.approx(0.075)
+    def test_looks_and_the_cpu_clock_split_time_into_active_and_idle(self, scene: Scene) -> None:
+        """A quarter is computed, of which late looks see nothing; those in time see half the rest block."""
+        for _ in range(200):
+            for doing, late in ((waits, 0.0), (works, 0.0), (waits, 0.001), (waits, 0.001)):
+                scene.tick(doing, after=0.025, cpu=0.00625, late=late)
+                self.beat(scene)
+        assert scene.state.active_time == pytest.approx(20.0 * (0.25 + 0.75 / 2), rel=0.05)
+        assert scene.state.active_time + scene.state.idle_time == pytest.approx(20.0)
 
     def test_where_it_is_not_seen_what_runs_the_loop_nothing_is_counted(self, scene: Scene) -> None:
         scene.state.boundary = None
