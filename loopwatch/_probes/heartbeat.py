@@ -23,7 +23,8 @@ INTERVAL_IDLE = 0.2
 """Seconds, at most, on a loop that did nothing but beat since the last beat: to wake a process that sleeps
 costs far more than the beat itself."""
 INTERVAL_BLIND = 0.02
-"""Seconds, at most, where the beat is all there is: it bounds the error of a stall's start."""
+"""Seconds, at most, where the beat is all there is: it bounds the error of a stall's start. At most a quarter
+of the threshold, too, so that the shortest stall is suspected early enough to be sampled before it ends."""
 
 
 class Heartbeat:
@@ -45,7 +46,9 @@ class Heartbeat:
         self._monotonic = clock.monotonic
         self._journal = journal
         self._check = check
-        self._interval = min(threshold / 2, INTERVAL if state.has_selector else INTERVAL_BLIND)
+        self._interval = (
+            min(threshold / 2, INTERVAL) if state.has_selector else min(threshold / 4, INTERVAL_BLIND)
+        )
         state.beat_interval = self._interval
         self._due = 0.0
         self._iterations = 0.0

@@ -87,7 +87,7 @@ class Tracker:
         if self._suspicion is not None and self._suspicion.since != since:
             self._past[self._suspicion.since] = self._suspicion
             self._suspicion = None
-        if now - since <= self._w.threshold / 2 or (state.leaves_unseen and not self._runs()):
+        if now - self._earliest(since) <= self._w.threshold / 2 or (state.leaves_unseen and not self._runs()):
             return
         suspicion = self._suspicion or self._suspect(since)
         if now >= suspicion.next_at and take(state, suspicion, now, frame, self._w.contexts):
@@ -185,6 +185,11 @@ class Tracker:
         readings = list(self._readings)
         earlier = [reading for reading in readings if reading.at <= start]
         return earlier[-1] if earlier else readings[0] if readings else None
+
+    def _earliest(self, since: float) -> float:
+        """Return when a step that is known since ``since`` began at the earliest."""
+        bounds = self._bounds(since)
+        return since if bounds is None else bounds[0]
 
     def _bounds(self, start: float) -> tuple[float, float] | None:
         """Return the bounds between which a stall known from a late beat began; None where that is exact.

@@ -115,10 +115,11 @@ def beating() -> Beating:
         (True, 0.02, 0.01),
         (True, 0.005, 0.0025),
         (False, 0.1, INTERVAL_BLIND),
-        (False, 0.02, 0.01),
+        (False, 0.06, 0.015),
+        (False, 0.02, 0.005),
     ],
 )
-def test_it_beats_twice_per_threshold_and_not_too_seldom(
+def test_it_beats_several_times_per_threshold_and_not_too_seldom(
     has_selector: bool, threshold: float, interval: float
 ) -> None:
     beating = Beating(has_selector=has_selector, threshold=threshold)
