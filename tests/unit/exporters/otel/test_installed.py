@@ -156,7 +156,7 @@ import asyncio, os, sys, threading
 import loopwatch, loopwatch.exporters.otel.service
 
 loopwatch.exporters.otel.service.FLUSH = 60.0  # on a slow machine, too
-agent = loopwatch.install(prometheus_port=None, hold_dump=False, stall_threshold=9.0)
+agent = loopwatch.install(prometheus_port=None, hold_dump=False)
 
 async def main():
     while "loopwatch-otel" not in {thread.name for thread in threading.enumerate()}:
