@@ -33,6 +33,9 @@ POOL_READERS = os.path.join(os.path.dirname(loopwatch.__file__), "_collectors", 
 REQUIRE_ALL = os.environ.get("TEST_REQUIRE_ALL") == "1"
 """Set where everything is installed (.ci/run): there such a skip is a failure."""
 
+ALIKE_ON = os.environ.get("TEST_ALIKE_ON")
+"""Set where several Pythons are tested (.ci/run): the one of them that tests marked ``alike`` run on."""
+
 
 def pytest_configure() -> None:
     """Let SIGINT interrupt, also where it is ignored: a job in a shell's background inherits that.
@@ -48,6 +51,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop", choices=LOOP_KINDS, default="stock", help="the kind of event loop that tests/loops runs on"
     )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what another Python does not change, where that is run on one of them."""
+    if ALIKE_ON in (None, "{}.{}".format(*sys.version_info)):
+        return
+    alike = [item for item in items if item.get_closest_marker("alike")]
+    config.hook.pytest_deselected(items=alike)
+    items[:] = [item for item in items if not item.get_closest_marker("alike")]
 
 
 def _is_ours(hook: object) -> bool:

@@ -18,6 +18,8 @@ from ruamel.yaml import YAML
 
 from loopwatch._settings import PREFIX, Settings
 
+pytestmark = pytest.mark.alike
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 PARTS = ROOT / "dashboards" / "compose"

@@ -21,6 +21,8 @@ from dashboards.queries import FOREIGN
 from dashboards.rule_file import RECORDINGS
 from loopwatch import facts
 
+pytestmark = pytest.mark.alike
+
 ROOT = Path(__file__).parents[2]
 DASHBOARDS = ROOT / "dashboards"
 RULES = (DASHBOARDS / "rules" / "loopwatch.yml").read_text(encoding="utf-8")

@@ -12,6 +12,8 @@ from loopwatch import facts
 from loopwatch._settings import PREFIX, Settings
 from loopwatch._watchdog import verdict
 
+pytestmark = pytest.mark.alike
+
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 TOUR = ROOT / "docs" / "explanation" / "architecture.md"

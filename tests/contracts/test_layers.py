@@ -10,6 +10,8 @@ import pytest
 
 import loopwatch
 
+pytestmark = pytest.mark.alike
+
 PACKAGE = Path(loopwatch.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -119,37 +121,38 @@ def is_private(name: str) -> bool:
     return name.startswith("_") and not special and name != "_" and not name.startswith(OURS)
 
 
-def names_defined(tree: ast.Module) -> set[str]:
+@lru_cache(maxsize=8)
+def names_defined(path: Path) -> frozenset[str]:
     """Collect every name that the module defines: functions, classes, variables, attributes of ``self``."""
     names = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
             owner, _, name = ast.unparse(node).rpartition(".")
             if owner in ("", "self"):
                 names.add(name)
-    return names
+    return frozenset(names)
 
 
-def names_inherited(tree: ast.Module, path: Path) -> set[str]:
+def names_inherited(path: Path) -> set[str]:
     """Collect the names defined where the base classes are, of those next to the module."""
     bases = {
-        ast.unparse(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases
+        ast.unparse(base) for node in nodes(path) if isinstance(node, ast.ClassDef) for base in node.bases
     }
     homes = {
         path.parent / f"{node.module}.py"
-        for node in ast.walk(tree)
+        for node in nodes(path)
         if isinstance(node, ast.ImportFrom) and node.level == 1
         for alias in node.names
         if alias.name in bases
     }
-    return {name for home in homes for name in names_defined(parse(home))}
+    return {name for home in homes for name in names_defined(home)}
 
 
-def private_names_touched(tree: ast.Module) -> Iterator[str]:
+def private_names_touched(path: Path) -> Iterator[str]:
     """Yield private names reached by attribute, by ``getattr`` and its like, or by import."""
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if isinstance(node, ast.Attribute) and is_private(node.attr):
             yield node.attr
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
@@ -173,22 +176,21 @@ class TestModule:
 
     def test_imports_point_one_way(self, path: Path) -> None:
         part = part_of(path)
-        imported = {name for node in ast.walk(parse(path)) for name in parts_imported(node, path)}
+        imported = {name for node in nodes(path) for name in parts_imported(node, path)}
         assert imported - {part} <= MAY_IMPORT[part]
 
     def test_private_names_of_others_are_touched_in_internals_alone(self, path: Path) -> None:
-        tree = parse(path)
         if part_of(path) != "_internals" and path.parent != POOL_READERS:
-            own = names_defined(tree) | names_inherited(tree, path)
-            assert set(private_names_touched(tree)) - own == set()
+            own = names_defined(path) | names_inherited(path)
+            assert set(private_names_touched(path)) - own == set()
 
     def test_only_the_clock_imports_time(self, path: Path) -> None:
-        imported = {name for node in ast.walk(parse(path)) for name in names_imported(node)}
+        imported = {name for node in nodes(path) for name in names_imported(node)}
         assert path.name == "_clock.py" or "time" not in {name.partition(".")[0] for name in imported}
 
     def test_no_task_is_asked_for_its_coroutine(self, path: Path) -> None:
         """``get_coro()`` of one that ended in its eager first step crashes CPython 3.12.1."""
-        asked = {node.attr for node in ast.walk(parse(path)) if isinstance(node, ast.Attribute)}
+        asked = {node.attr for node in nodes(path) if isinstance(node, ast.Attribute)}
         assert "get_coro" not in asked
 
     def test_third_parties_are_imported_by_the_functions_that_need_them(self, path: Path) -> None:
@@ -203,3 +205,9 @@ class TestModule:
 @lru_cache(maxsize=8)  # those that are looked at together: all of them would be a million objects
 def parse(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=8)
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Return all of a module's tree, each node once."""
+    return tuple(ast.walk(parse(path)))

@@ -10,6 +10,8 @@ from tests.benchmarks import page
 from tests.benchmarks.__main__ import SECTIONS
 from tests.benchmarks.report import CannotRunError, Verdict, table
 
+pytestmark = pytest.mark.alike
+
 PAGE = Path(__file__).parents[2] / "docs" / "explanation" / "overhead.md"
 
 

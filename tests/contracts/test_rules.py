@@ -14,6 +14,8 @@ from loopwatch._rules.catalogue import RULES
 from loopwatch._rules.course import Course
 from loopwatch._rules.rule import Rule, Symptom
 
+pytestmark = pytest.mark.alike
+
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "rules"
 HEADINGS = ["What it means", "How to confirm it", "How to fix it", "When to ignore it"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+pytestmark = pytest.mark.alike
 
 CONFTEST = Path(__file__).parents[1] / "conftest.py"
 
@@ -100,3 +103,24 @@ def test_a_missing_thing_fails_where_all_is_required(
 ) -> None:
     monkeypatch.setenv("TEST_REQUIRE_ALL", "1")
     run_tests(NEEDY).assert_outcomes(failed=1, skipped=1)
+
+
+@pytest.mark.parametrize(("version", "run"), [("2.7", 0), ("{}.{}".format(*sys.version_info), 1)])
+def test_what_is_alike_on_every_python_runs_on_the_one_named(
+    run_tests: RunTests, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, version: str, run: int
+) -> None:
+    monkeypatch.setenv("TEST_ALIKE_ON", version)
+    pytester.makeini("[pytest]\nmarkers = alike")
+    result = run_tests(
+        """
+        import pytest
+
+        @pytest.mark.alike
+        def test_of_files():
+            pass
+
+        def test_of_what_runs():
+            pass
+        """
+    )
+    result.assert_outcomes(passed=1 + run, deselected=1 - run)

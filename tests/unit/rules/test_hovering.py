@@ -26,6 +26,8 @@ from tests.looks import pool, snapshot, waits
 
 from .test_stalls import stall
 
+pytestmark = pytest.mark.alike
+
 LONG_ENOUGH = 40 * 60.0
 
 Look = Callable[[float], dict[str, Any]]
