@@ -385,7 +385,9 @@ def test_a_fork_in_a_program_of_one_thread_warns_of_nothing(script: Script) -> N
         NO_WARNING
         + """
 import threading
+from loopwatch._watchdog import thread
 
+thread.CHORES_EVERY = 0.05  # seconds until the timer is armed, instead of one
 agent = loopwatch.install(prometheus_port=0)
 asyncio.run(block(0.3))
 before = threads()

@@ -114,7 +114,7 @@ def connect() -> Iterator[Connect]:
 def undisturbed(watched: Watched) -> Iterator[None]:
     """Check that the loop ran as it did before, that nothing was logged, and that no file stays open."""
     files = len(os.listdir(f"/proc/{watched.child.pid}/fd"))
-    threading.Event().wait(1)
+    threading.Event().wait(0.5)  # a hundred steps of the loop, to know of the middle one
     before, cost = delays(watched.child)
     said, began = len(told(watched.child)), time.monotonic()
     yield
