@@ -33,8 +33,8 @@ POOL_READERS = os.path.join(os.path.dirname(loopwatch.__file__), "_collectors", 
 REQUIRE_ALL = os.environ.get("TEST_REQUIRE_ALL") == "1"
 """Set where everything is installed (.ci/run): there such a skip is a failure."""
 
-ALIKE_ON = os.environ.get("TEST_ALIKE_ON")
-"""Set where several Pythons are tested (.ci/run): the one of them that tests marked ``alike`` run on."""
+PYTHONS = os.environ.get("TEST_PYTHONS", "").split()
+"""Set where several are tested at the same time (.ci/run): tests marked ``alike`` run on the first."""
 
 
 def pytest_configure() -> None:
@@ -54,12 +54,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what another Python does not change, where that is run on one of them."""
-    if ALIKE_ON in (None, "{}.{}".format(*sys.version_info)):
+    """Where several Pythons are tested at the same time, have them not all do the same.
+
+    What another Python does not change is done on the first. And each begins elsewhere in the order: of the
+    tests, some compute and some wait, and all of them would need a CPU at one time, and none at another.
+    """
+    version = "{}.{}".format(*sys.version_info)
+    if version not in PYTHONS:
         return
-    alike = [item for item in items if item.get_closest_marker("alike")]
-    config.hook.pytest_deselected(items=alike)
-    items[:] = [item for item in items if not item.get_closest_marker("alike")]
+    if number := PYTHONS.index(version):
+        alike = {item for item in items if item.get_closest_marker("alike")}
+        config.hook.pytest_deselected(items=list(alike))
+        items[:] = [item for item in items if item not in alike]
+    begins = [place for place, item in enumerate(items) if place == 0 or item.path != items[place - 1].path]
+    begin = begins[len(begins) * number // len(PYTHONS)] if items else 0
+    items[:] = items[begin:] + items[:begin]
 
 
 def _is_ours(hook: object) -> bool:

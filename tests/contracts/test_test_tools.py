@@ -105,22 +105,30 @@ def test_a_missing_thing_fails_where_all_is_required(
     run_tests(NEEDY).assert_outcomes(failed=1, skipped=1)
 
 
-@pytest.mark.parametrize(("version", "run"), [("2.7", 0), ("{}.{}".format(*sys.version_info), 1)])
-def test_what_is_alike_on_every_python_runs_on_the_one_named(
-    run_tests: RunTests, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, version: str, run: int
+VERSION = "{}.{}".format(*sys.version_info)
+
+
+@pytest.mark.parametrize(
+    ("pythons", "order"),
+    [
+        (f"{VERSION} 2.7", ["one.files", "one.works", "two.works"]),
+        (f"2.7 {VERSION}", ["two.works", "one.works"]),
+        ("2.7", ["one.files", "one.works", "two.works"]),
+    ],
+)
+def test_pythons_that_are_tested_at_once_do_not_all_do_the_same(
+    run_tests: RunTests,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    pythons: str,
+    order: list[str],
 ) -> None:
-    monkeypatch.setenv("TEST_ALIKE_ON", version)
+    monkeypatch.setenv("TEST_PYTHONS", pythons)
     pytester.makeini("[pytest]\nmarkers = alike")
-    result = run_tests(
-        """
-        import pytest
-
-        @pytest.mark.alike
-        def test_of_files():
-            pass
-
-        def test_of_what_runs():
-            pass
-        """
-    )
-    result.assert_outcomes(passed=1 + run, deselected=1 - run)
+    files = "import pytest\n\n@pytest.mark.alike\ndef test_files():\n    print('ran one.files')\n\n"
+    works = "def test_works():\n    print('ran', __name__.removeprefix('test_') + '.works')\n"
+    pytester.makepyfile(test_one=files + works, test_two=works)
+    result = pytester.runpytest_subprocess("-s", "-p", "no:cacheprovider", "-p", "no:hypothesispytest")
+    ran = [line.rpartition("ran ")[2].rstrip(".") for line in result.stdout.lines if "ran " in line]
+    assert ran == order
+    result.assert_outcomes(passed=len(order), deselected=3 - len(order))
