@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -105,16 +106,18 @@ def test_a_multiprocess_registry_shows_this_worker_once_our_collector_is_in_it(t
     assert 'asyncio_eventloop_iterations_total{asyncio_eventloop_name="main"} 42.0' in after
 
 
-@pytest.mark.parametrize("imported", ["in the loop", "as uvicorn does it"])
-def test_a_server_whose_application_chooses_the_mode_finds_it(tmp_path: Path, imported: str) -> None:
-    """The application is imported late: after asyncio and the agent, or even in the running loop."""
-    (tmp_path / "main.py").write_text(MAIN)
-    (tmp_path / "server.py").write_text(SERVER)
+IMPORTED = "in the loop", "as uvicorn does it"
+
+
+def serve_twice(place: Path, imported: str) -> tuple[str, str]:
+    """Return what the program says without the agent and then, in the same directory, with it."""
+    (place / "main.py").write_text(MAIN)
+    (place / "server.py").write_text(SERVER)
     bare, watched = (
         subprocess.run(
             [sys.executable, *agent, "server.py", imported],
-            env={**os.environ, "DIRECTORY": str(tmp_path), "LOOPWATCH_PROMETHEUS_PORT": "0", "TAKES": takes},
-            cwd=tmp_path,
+            env={**os.environ, "DIRECTORY": str(place), "LOOPWATCH_PROMETHEUS_PORT": "0", "TAKES": takes},
+            cwd=place,
             check=False,
             capture_output=True,
             text=True,
@@ -122,5 +125,22 @@ def test_a_server_whose_application_chooses_the_mode_finds_it(tmp_path: Path, im
         ).stdout
         for agent, takes in (([], "0"), (["-m", "loopwatch", "run", "--"], "1.5"))
     )
+    return bare, watched
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
+    """What each of the servers has said, which run at the same time, as they mostly wait."""
+    places = [tmp_path_factory.mktemp("server") for _ in IMPORTED]
+    with ThreadPoolExecutor() as pool:
+        return dict(zip(IMPORTED, pool.map(serve_twice, places, IMPORTED), strict=True))
+
+
+@pytest.mark.parametrize("imported", IMPORTED)
+def test_a_server_whose_application_chooses_the_mode_finds_it(
+    served: dict[str, tuple[str, str]], imported: str
+) -> None:
+    """The application is imported late: after asyncio and the agent, or even in the running loop."""
+    bare, watched = served[imported]
     assert "of_the_program_total 1.0" in bare
     assert "of_the_program_total 2.0" in watched, "the second process counts in the same directory"
