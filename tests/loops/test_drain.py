@@ -273,7 +273,7 @@ class TestTimeout:
         async def main() -> DrainReport:
             for number in range(5000):
                 loopwatch.spawn(asyncio.sleep(0.01) if number % 2 else forever(), name=str(number))
-            return await loopwatch.drain(5.0)
+            return await loopwatch.drain(3.0)
 
         report = run(main())
         assert len(report.finished) == 2500

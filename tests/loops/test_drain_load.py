@@ -24,7 +24,9 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 TIMEOUT = 3.0
 """Seconds. A tenth of it is enough for what is to end in time, on a quiet machine."""
 GRACE = 2.0
-"""Seconds that those have who clean up, instead of a part of one. Stubborn jobs use them all."""
+"""Seconds that those have who clean up, instead of a part of one. Stubborn jobs use them all..."""
+SHORT_GRACE = 1.0
+"""...so there are fewer of them where nobody cleans up."""
 SLACK = 4.0
 """Seconds that a slow machine may take longer than that. Jobs that are cut, and those that do not let
 themselves be, would take for ever."""
@@ -145,7 +147,10 @@ def test_none_of_two_hundred_is_missing(run: Run, agent: Agent) -> None:
     assert JOBS.counts()["error"] == 2 * EACH
 
 
-def test_what_becomes_of_them_is_on_the_endpoint(run: Run, install: Callable[..., Agent]) -> None:
+def test_what_becomes_of_them_is_on_the_endpoint(
+    run: Run, install: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loopwatch._jobs.drain.GRACE", SHORT_GRACE)
     agent = install(prometheus_port=0)
 
     def scrape() -> dict[str, float]:
@@ -196,7 +201,11 @@ def test_what_becomes_of_them_is_on_the_endpoint(run: Run, install: Callable[...
 class TestEntangled:
     """Jobs that wait for each other: asyncio hands a cancellation on from each to the next, recursively."""
 
-    def test_a_cycle_cannot_be_cancelled(self, new_loop: LoopFactory) -> None:
+    def test_a_cycle_cannot_be_cancelled(
+        self, new_loop: LoopFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("loopwatch._jobs.drain.GRACE", SHORT_GRACE)
+
         async def main() -> DrainReport:
             jobs: list[asyncio.Task[Any]] = []
 
