@@ -64,6 +64,16 @@ run(main())
 """
 
 WAITS = """
+import contextlib, fcntl
+from loopwatch._console import telnet_server
+
+@contextlib.contextmanager
+def small(create=telnet_server.create_pipe_input):
+    with create() as keys:
+        fcntl.fcntl(keys.pipe.write_fd, fcntl.F_SETPIPE_SZ, 4096)  # not 64 KB, which take seconds to type
+        yield keys
+
+telnet_server.create_pipe_input = small
 install("repl")
 
 def waits():
@@ -260,7 +270,7 @@ def test_what_is_typed_ahead_of_an_answer_that_does_not_come(
         child.until("waits")
         telnet.socket.sendall(f"cancel {number}\r\n".encode())
         with contextlib.suppress(OSError):
-            telnet.socket.sendall(b"help\r\n" * 30_000)
+            telnet.socket.sendall(b"help\r\n" * 3_000)
         assert "too much was typed ahead. Good-bye." in telnet.rest()
         assert connect(url).ask("lw loop")
     finally:
