@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +27,18 @@ def sink(monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
         yield sink
 
 
+def run_program(place: Path, source: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a program against a Collector, and return what it writes."""
+    path = place / "program.py"
+    path.write_text(source, encoding="utf-8")
+    environ = {**os.environ, "OTEL_SERVICE_NAME": "shop", **variables}
+    words = [sys.executable, "-W", "error", path]
+    done = subprocess.run(words, env=environ, timeout=TIMEOUT * 2, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Any:
-    """Run a program against a Collector, and return what it writes."""
-
-    def run(source: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        path = tmp_path / "program.py"
-        path.write_text(source, encoding="utf-8")
-        environ = {**os.environ, "OTEL_SERVICE_NAME": "shop", **variables}
-        words = [sys.executable, "-W", "error", path]
-        done = subprocess.run(words, env=environ, timeout=TIMEOUT * 2, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return done
-
-    return run
+    """Run a program in a directory of its own."""
+    return partial(run_program, tmp_path)

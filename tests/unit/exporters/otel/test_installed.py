@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, NamedTuple
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -12,6 +15,7 @@ from loopwatch import facts
 from tests.loops.provoked import but_stalls
 
 from .collector import Sink, attributes_of, metrics_of, number_of
+from .conftest import run_program
 
 PROGRAM = """
 import asyncio, logging, sys, threading, time, urllib.request
@@ -46,8 +50,22 @@ def numbers_scraped(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-def test_it_exports_what_a_scrape_shows(sink: Sink, program: Any) -> None:
-    done = program(PROGRAM)
+class Exported(NamedTuple):
+    """What came of ``PROGRAM``: what arrived, and what it wrote."""
+
+    sink: Sink
+    done: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Exported]:
+    with closing(Sink()) as sink:
+        to = {"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+        yield Exported(sink, run_program(tmp_path_factory.mktemp("exported"), PROGRAM, **to))
+
+
+def test_it_exports_what_a_scrape_shows(exported: Exported) -> None:
+    sink, done = exported
     scraped = numbers_scraped(done.stdout)
     request = sink.metrics[-1]
     assert attributes_of(request.resource_metrics[0].resource)["service.name"] == "shop"
@@ -68,8 +86,8 @@ def test_it_exports_what_a_scrape_shows(sink: Sink, program: Any) -> None:
     assert number_of(iterations) == scraped["asyncio_eventloop_iterations_total", (loop,)]
 
 
-def test_it_says_nothing_of_its_own_export(sink: Sink, program: Any) -> None:
-    done = program(PROGRAM)
+def test_it_says_nothing_of_its_own_export(exported: Exported) -> None:
+    sink, done = exported
     metrics = metrics_of(sink.metrics[-1])
     assert not {name for name in metrics if "executor" in name or "pool" in name or "http.client" in name}
     said = [
