@@ -41,6 +41,8 @@ from .exceptions import FallProbe
 _CREATE_TASK = asyncio.create_task.__code__
 _GROUP_CREATE_TASK = asyncio.TaskGroup.create_task.__code__
 _NOT_GIVEN: Any = object()
+_SHORT = TASK_BUCKETS[0]
+"""Seconds that most tasks of a busy loop take at most: to compare with it is a sixth of a search."""
 
 
 class TaskProbe:
@@ -143,7 +145,8 @@ def _make_done(
             if record is None:
                 return
             now = monotonic()
-            site, started, name, error = record.site, record.started, record.name, None
+            site, started, name = record.site, record.started, record.name  # of four a tuple would be made
+            error = None
             state: TaskState = "ok"
             counts = site.as_ok
             if task.cancelled():
@@ -153,7 +156,7 @@ def _make_done(
                 del exception
             took = now - started
             site.total += took
-            counts[bisect_left(TASK_BUCKETS, took)] += 1
+            counts[0 if took <= _SHORT else bisect_left(TASK_BUCKETS, took)] += 1
             if name is None and error is not None:
                 name = name_of(task)
             elif name is None and site.names_left:
