@@ -1,4 +1,4 @@
-"""``sys._current_frames`` and ``sys._getframe``: the stacks of threads. CPython 3.11 to 3.15.
+"""``sys._current_frames``, ``sys._getframe`` and their like: the stacks of threads. CPython 3.11 to 3.15.
 
 ``occupy`` relies on CPython's allocator, too, which hands out the block that was freed last.
 """
@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from inspect import CO_COROUTINE
 from types import CodeType, FrameType
+from typing import Any
 
 from loopwatch._places import Place
 
@@ -78,6 +79,17 @@ def occupy(size: int) -> list[bytes]:
 
 getframe: Callable[[int], FrameType] = sys._getframe
 """Returns the frame so many calls above the function that asks."""
+
+
+def _module_at(depth: int) -> Any:
+    return getframe(depth + 1).f_globals.get("__name__")
+
+
+module_at: Callable[[int], Any] = getattr(sys, "_getframemodulename", _module_at)
+"""Returns the name of the module of the function so many calls above the one that asks.
+
+From Python 3.12 on no object is made of its frame, which would cost as much as to ask three questions of it.
+"""
 
 
 def runner(run_forever: CodeType, by_loop: bool) -> CodeType | None:

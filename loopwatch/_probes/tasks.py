@@ -19,7 +19,7 @@ from loopwatch._clock import Clock
 from loopwatch._context.handover import HANDED
 from loopwatch._context.reader import READS_TASKS, ContextReader, get_current
 from loopwatch._internals.futures import coroutine_of, is_done, name_of
-from loopwatch._internals.interpreter import getframe
+from loopwatch._internals.interpreter import getframe, module_at
 from loopwatch._internals.source_traceback import hide
 from loopwatch._internals.tasks import (
     ANYIO_TASK,
@@ -38,8 +38,9 @@ from loopwatch.facts import TASK_BUCKETS
 from .creators import place_of, site_of
 from .exceptions import FallProbe
 
-_CREATE_TASK = asyncio.create_task.__code__
-_GROUP_CREATE_TASK = asyncio.TaskGroup.create_task.__code__
+_FOR_ITS_CALLER = (asyncio.tasks.__name__, asyncio.taskgroups.__name__)
+"""Modules whose functions create nearly all tasks, each for whoever calls it. One of the program's that wraps
+theirs by ``functools`` counts as theirs: it stands in their place."""
 _NOT_GIVEN: Any = object()
 _SHORT = TASK_BUCKETS[0]
 """Seconds that most tasks of a busy loop take at most: to compare with it is a sixth of a search."""
@@ -210,7 +211,7 @@ def wrap_create_task(
             probe = self._loopwatch_tasks
         except AttributeError:
             probe = probe_of(self)
-        started, frame = monotonic(), getframe(1)
+        started = monotonic()
         if others:
             task = original(self, coro, **(others if name is _NOT_GIVEN else {"name": name, **others}))
         elif name is _NOT_GIVEN:
@@ -220,13 +221,14 @@ def wrap_create_task(
         if probe is None or probe.journal is not journal:
             return task
         try:
-            caller: FrameType | None = frame
-            code = frame.f_code
-            if code is _CREATE_TASK or code is _GROUP_CREATE_TASK:  # nearly always
-                caller = frame.f_back
-            probe.begin(self, task, coro, None if name is _NOT_GIVEN else name, caller, started)
-            if probe.contexts.notice is not None and (others or HANDED.get() is not None):
-                _notice(probe.contexts.notice, frame, coro, others.get("context"))
+            try:
+                frame = getframe(2 if module_at(1) in _FOR_ITS_CALLER else 1)
+            except ValueError:  # a thread that is not Python's, or was given no more to do than this
+                frame = None
+            probe.begin(self, task, coro, None if name is _NOT_GIVEN else name, frame, started)
+            notice = probe.contexts.notice
+            if notice is not None and frame is not None and (others or HANDED.get() is not None):
+                _notice(notice, frame, coro, others.get("context"))
             if self.get_debug():
                 hide(__file__, task)
         except Exception as error:  # noqa: BLE001 - the task runs, recorded or not

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
+import contextlib
 import functools
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -209,6 +212,27 @@ class TestCreator:
         (seen,) = of(agent, handle.__qualname__)
         assert (seen.site.function, seen.site.line) == (handle.__qualname__, line_of("handled here"))
         assert seen.parent is None
+
+    @pytest.mark.parametrize("way", ["create_task", "ensure_future"])
+    def test_is_not_seen_where_nothing_else_is_on_the_stack(
+        self, agent: Agent, new_loop: LoopFactory, eventually: Callable[..., Any], way: str
+    ) -> None:
+        async def stray() -> None:  # strayed here
+            pass
+
+        loop = new_loop()
+        create: Callable[..., Any] = loop.create_task
+        if way == "ensure_future":
+            create = functools.partial(asyncio.ensure_future, loop=loop)
+        call = functools.partial(create, stray())
+        returned = weakref.ref(call)
+        _thread.start_new_thread(call, ())
+        del call
+        eventually(lambda: returned() is None)
+        with contextlib.closing(loop):
+            loop.run_until_complete(asyncio.sleep(BRIEF))
+        (seen,) = of(agent, stray.__qualname__)
+        assert (seen.state, seen.site.line) == ("ok", line_of("strayed here"))
 
     def test_in_its_eager_first_step_is_known_as_a_parent(self, agent: Agent, run: Run) -> None:
         async def middle() -> None:
