@@ -143,21 +143,29 @@ class ContextReader:
         return None if held is None else ids_of(held, key)
 
     def _read(self, get: Get) -> Values | None:
-        watched, trace = watches(), self._trace(get)
+        """Read a context. Done for each task: in one pass, with few calls."""
+        watched, trace, span = watches(), None, self._span
+        if span is not None and (held := get(span[0], None)) is not None:
+            trace = ids_of(held, span[1])
         if trace is None and not watched:
             return None  # soon: a framework may import OpenTelemetry and nobody use it
-        raw = [ABSENT if (value := get(watch.var, None)) is None else value for watch in watched]
-        if trace is None and all(value is ABSENT for value in raw):
+        raw: list[object] = []
+        found, waits = trace is not None, False
+        for watch in watched:
+            value = get(watch.var, None)
+            if value is None:
+                value = ABSENT
+            else:
+                found, kind = True, type(value)
+                if kind not in PLAIN or (kind is str and len(value) > LENGTH):
+                    if watch.show is not None:
+                        waits = True
+                    else:  # not to hold what is the program's
+                        value = value[:LENGTH] if kind is str else kind.__qualname__
+            raw.append(value)
+        if not found:
             return None
         values = Values(watched, raw, trace)
-        waits = False
-        for index, value in enumerate(raw):
-            if value is ABSENT or _small(value):
-                continue
-            if watched[index].show is not None:
-                waits = True
-            else:  # not to hold what is the program's
-                raw[index] = value[:LENGTH] if type(value) is str else type(value).__qualname__
         if waits:
             self._unshown.append(values)
             while (oldest := self._next_unshown(more_than=UNSHOWN)) is not None:
@@ -193,11 +201,6 @@ class ContextReader:
         except Exception as error:  # noqa: BLE001 - show is the program's
             self._journal.failure("show", error)
             return type(value).__qualname__
-
-
-def _small(value: object) -> bool:
-    """Whether a value may be kept as it is, until somebody asks for its text."""
-    return type(value) in PLAIN and (type(value) is not str or len(value) <= LENGTH)
 
 
 def hexadecimal(trace: TraceIds | None) -> tuple[str | None, str | None]:
