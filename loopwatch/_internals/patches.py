@@ -47,6 +47,15 @@ class Patch:
             setattr(self.cls, self.name, self.original)
 
 
+def like(original: Any, ours: Any) -> Any:
+    """Return a plain function of ours that hands on what the original returns: it passes for what that is.
+
+    From Python 3.12 on; before that there is no way to say so of a coroutine function.
+    """
+    mark = getattr(inspect, "markcoroutinefunction", None)
+    return mark(ours) if mark is not None and inspect.iscoroutinefunction(original) else ours
+
+
 def hide_caller(error: BaseException) -> None:
     """Take the calling function's frame off the traceback of an error that it is about to raise again.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from loopwatch import Agent, Pool
 from .experiment import pool_of
 from .servers import SECRET, login
 
+psycopg = pytest.importorskip("psycopg", reason="needs: psycopg")
 psycopg_pool = pytest.importorskip("psycopg_pool", reason="needs: psycopg_pool")
 
 KIND = "psycopg_pool"
@@ -115,6 +117,57 @@ def test_a_pool_that_had_given_out_some_before_counts_those_too(postgres_url: st
                 await pool.putconn(connection)
 
     asyncio.run(main())
+
+
+async def end_by_server(connection: Any, url: str) -> None:
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        await other.execute("SELECT pg_terminate_backend(%s, 60000)", (connection.info.backend_pid,))
+    with pytest.raises(psycopg.OperationalError):
+        await connection.execute("SELECT 1")
+
+
+async def end_by_program(connection: Any, _url: str) -> None:
+    await connection.close()
+
+
+@pytest.mark.parametrize("end", [end_by_server, end_by_program])
+def test_a_connection_that_comes_back_broken_is_held_no_more(
+    agent: Agent, postgres_url: str, end: Callable[[Any, str], Any]
+) -> None:
+    """The program may refer to it for long, as an error does by its traceback. The library has a new one."""
+
+    async def main() -> None:
+        async with open_pool(postgres_url) as pool:
+            await pool.wait()
+            connection = await pool.getconn()
+            await end(connection, postgres_url)
+            found = await pool_of(agent, KIND)
+            assert (found.used, found.idle, found.connecting) == (1, 1, 0)
+            await pool.putconn(connection)
+            found = await pool_of(agent, KIND)
+            assert (found.used, found.borrowers) == (0, ())
+            await pool.wait()
+            held = [await pool.getconn() for _ in range(2)]
+            found = await pool_of(agent, KIND)
+            assert found.borrowers is not None
+            assert (found.used, found.idle, len(found.borrowers)) == (2, 0, 2)
+            for one in held:
+                await pool.putconn(one)
+            del connection  # to here
+
+    asyncio.run(main())
+
+
+def test_a_thread_gives_back_a_broken_one(agent: Agent, postgres_url: str) -> None:
+    with psycopg_pool.ConnectionPool(postgres_url, min_size=1, max_size=1, open=True) as pool:
+        connection = pool.getconn()
+        connection.close()
+        [found] = pools(agent)
+        assert found.used == 1
+        pool.putconn(connection)
+        [found] = pools(agent)
+        assert (found.used, found.borrowers) == (0, ())
+        del connection  # to here
 
 
 def test_a_dsn_that_is_none(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:

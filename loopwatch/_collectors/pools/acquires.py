@@ -14,7 +14,7 @@ from threading import get_ident
 from types import CodeType
 from typing import Any, Protocol
 
-from loopwatch._internals.patches import hide_caller
+from loopwatch._internals.patches import hide_caller, like
 from loopwatch._internals.tasks import FINDS_LOOP, current_task, running_loop
 from loopwatch._store.pools import AT_ONCE, Acquire, WaitCell
 
@@ -236,8 +236,7 @@ def used(books: Books) -> Callable[..., Any]:
             made(self)
             return original(self, *args, **kwargs)
 
-        mark = getattr(inspect, "markcoroutinefunction", None)  # from Python 3.12 on
-        return mark(use) if mark is not None and inspect.iscoroutinefunction(original) else use
+        return like(original, use)  # type: ignore[no-any-return]
 
     return wrapper
 

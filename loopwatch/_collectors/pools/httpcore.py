@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, ClassVar
 
-from loopwatch._internals.patches import hide_caller
+from loopwatch._internals.patches import hide_caller, like
 from loopwatch._internals.tasks import FINDS_LOOP, current_task, running_loop
 from loopwatch._store.pools import AT_ONCE, Acquire, Family, Outcome, WaitCell
 
@@ -219,7 +219,7 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
             ends(request)
         return original(self, request, **stream) if stream else original(self, request)
 
-    return send_request_headers
+    return like(original, send_request_headers)  # type: ignore[no-any-return]
 
 
 def _notes(proxied: Proxied, acquire: Acquire, request: Any) -> int:

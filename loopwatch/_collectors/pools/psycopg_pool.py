@@ -3,15 +3,20 @@
 The trespass: ``_waiting`` of pools, whose clients stay there after their timeout, so that the library's own
 ``requests_waiting`` counts those that have left; ``_pool`` of connections, which says whose they are while
 they are out. A pool does not know what is out: that is what was given out and has not come back.
+
+One that is broken when it comes back goes on to say that it is the pool's, though that is done with it: that is
+noted in ``Pool._return_connection``.
 """
 
 from __future__ import annotations
 
+import functools
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, ClassVar
 
+from loopwatch._internals.patches import like
 from loopwatch._store.pools import Family, Outcome
 
 from .acquires import Form
@@ -52,7 +57,9 @@ class PsycopgPoolReader(PoolReader):
                 form = Form(awaited=awaited, notes=True)
                 binding.acquires(binding.cls(name), "getconn", form, parameters=("timeout",))
         with binding.feature("holders"):
-            binding.cls("AsyncConnectionPool")
+            for name in _POOLS:
+                returns = functools.partial(_returns, binding)
+                binding.wrap(binding.cls(name), "_return_connection", returns, ("conn",))
 
     def noted(self, pool: Any) -> None:
         """Note whether what it has given out is all known: it has given out nothing so far."""
@@ -86,11 +93,31 @@ class PsycopgPoolReader(PoolReader):
 
     def holders(self, anchor: Any) -> Iterable[object]:
         """Return the connections that were given out and did not come back."""
-        return [connection for connection in given_out(anchor) if connection._pool is anchor]
+        return [
+            connection
+            for connection in given_out(anchor)
+            if connection._pool is anchor and not hasattr(connection, "_loopwatch_discarded")
+        ]
 
     def lasting(self, anchor: Any) -> Iterable[object]:
         """Return those that listen."""
         return [connection for connection in given_out(anchor) if listens(connection)]
+
+
+def _returns(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in place of ``_return_connection``, which discards what is broken."""
+
+    @functools.wraps(original)
+    def return_connection(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
+        binding.given(_note_if_broken, conn)
+        return original(self, conn, *args, **kwargs)
+
+    return like(original, return_connection)  # type: ignore[no-any-return]
+
+
+def _note_if_broken(connection: Any) -> None:
+    if connection.closed:
+        connection._loopwatch_discarded = True
 
 
 def _database(pool: Any) -> str | None:
