@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import importlib
+import inspect
 import logging
+import sys
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -53,6 +56,20 @@ def test_a_pool_from_before(installs: Callable[..., Agent], library: Library, ur
             assert (done.instances, done.created) == (1, 1)
 
     asyncio.run(main())
+
+
+def test_what_stands_in_place_of_a_function_passes_for_it(agent: Agent, library: Library) -> None:
+    importlib.import_module(library.module)
+    bindings = agent._engine._hub.of(library.kind)
+    patches = [patch for binding in bindings for _, patch in binding._patches]
+    assert patches
+    for patch in patches:
+        ours, original = (getattr(one, "__func__", one) for one in (patch.ours, patch.original))
+        assert (ours.__module__, ours.__qualname__) == (original.__module__, original.__qualname__)
+        assert ours.__doc__ == original.__doc__
+        assert inspect.signature(ours) == inspect.signature(original)
+        if sys.version_info >= (3, 12):
+            assert inspect.iscoroutinefunction(ours) == inspect.iscoroutinefunction(original), ours
 
 
 def test_two_loops(agent: Agent, library: Library, url: str) -> None:
