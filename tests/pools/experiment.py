@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import inspect
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import loopwatch
@@ -83,6 +84,27 @@ class Callers:
         """Have so many give theirs back."""
         for _ in range(count):
             self._leave.release()
+
+
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[tuple[int, Callable[[int], Awaitable[None]]]]:
+    """Give the port of a server that takes connections and says nothing, and what waits for so many."""
+    connected: asyncio.Queue[None] = asyncio.Queue()
+    end = asyncio.Event()
+
+    async def be_silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.put_nowait(None)
+        await end.wait()
+        writer.close()
+
+    async def until_connected(count: int) -> None:
+        for _ in range(count):
+            await connected.get()
+
+    server = await asyncio.start_server(be_silent, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1], until_connected
+    server.close()
+    end.set()
 
 
 async def ten_callers_of_two(

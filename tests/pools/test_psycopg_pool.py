@@ -12,7 +12,7 @@ import pytest
 import loopwatch
 from loopwatch import Agent, Pool
 
-from .experiment import pool_of
+from .experiment import pool_of, silent_server
 from .servers import SECRET, login
 
 psycopg = pytest.importorskip("psycopg", reason="needs: psycopg")
@@ -69,34 +69,20 @@ def test_labels(agent: Agent, postgres_url: str, options: dict[str, Any], label:
 
 
 def test_connections_that_are_being_opened_are_not_in_use(agent: Agent) -> None:
-    """By a server that takes connections and says nothing."""
-
     async def main() -> None:
-        connected: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
-        end = asyncio.Event()
-
-        async def be_silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            connected.put_nowait(writer)
-            await end.wait()
-            writer.close()
-
-        server = await asyncio.start_server(be_silent, "127.0.0.1", 0)
-        host, port = server.sockets[0].getsockname()
-        pool = open_pool(f"postgresql://app@{host}:{port}/app", max_size=4)
-        found = await pool_of(agent, KIND)
-        assert (found.max, found.used, found.idle, found.connecting) == (4, 0, 0, 0)
-        await pool.open()
-        for _ in range(2):
-            await connected.get()
-        waiting = asyncio.create_task(pool.getconn())
-        await asyncio.sleep(0)
-        found = await pool_of(agent, KIND)
-        assert (found.used, found.idle, found.pending) == (0, 0, 1)
-        assert found.connecting in (2, 3)  # it may grow already
-        waiting.cancel()
-        await asyncio.wait([waiting])
-        server.close()
-        end.set()
+        async with silent_server() as (port, until_connected):
+            pool = open_pool(f"postgresql://app@127.0.0.1:{port}/app", max_size=4)
+            found = await pool_of(agent, KIND)
+            assert (found.max, found.used, found.idle, found.connecting) == (4, 0, 0, 0)
+            await pool.open()
+            await until_connected(2)
+            waiting = asyncio.create_task(pool.getconn())
+            await asyncio.sleep(0)
+            found = await pool_of(agent, KIND)
+            assert (found.used, found.idle, found.pending) == (0, 0, 1)
+            assert found.connecting in (2, 3)  # it may grow already
+            waiting.cancel()
+            await asyncio.wait([waiting])
         await pool.close(timeout=0)
 
     asyncio.run(main())

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+import loopwatch
 from loopwatch import Agent, Pool
 
-from .experiment import pool_of, ten_callers_of_two
+from .experiment import pool_of, silent_server, ten_callers_of_two
 from .servers import SECRET, login
 
 sqlalchemy = pytest.importorskip("sqlalchemy", reason="needs: SQLAlchemy")
@@ -119,6 +120,64 @@ def test_overflow(agent: Agent, postgres_url: str) -> None:
         found = await pool_of(agent, KIND)
         assert (found.max, found.used, found.idle) == (3, 0, 1)
         await engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_connections_that_are_being_opened_are_not_in_use(agent: Agent, postgres_url: str) -> None:
+    async def main() -> None:
+        async with silent_server() as (port, until_connected):
+            engine = engine_of(f"postgresql://app@127.0.0.1:{port}/app")
+            asking = [asyncio.create_task(engine.connect().start()) for _ in range(5)]
+            await until_connected(2)
+            found = await pool_of(agent, KIND)
+            assert (found.max, found.used, found.idle, found.connecting) == (2, 0, 0, 2)
+            assert (found.pending, found.borrowers) == (3, ())
+            for task in asking:
+                task.cancel()
+            await asyncio.wait(asking)
+            found = await pool_of(agent, KIND)
+            assert (found.used, found.connecting, found.pending, found.cancelled) == (0, 0, 0, 5)
+        del engine, asking, task
+        gc.collect()
+        engine = engine_of(postgres_url)
+        async with engine.connect():
+            label = engine.url.render_as_string(hide_password=False).rpartition("@")[2]
+            found = await pool_of(agent, KIND, f"postgresql://{label}")
+            assert (found.used, found.connecting) == (1, 0)
+        found = await pool_of(agent, KIND, f"postgresql://{label}")
+        assert (found.used, found.idle, found.connecting) == (0, 1, 0)
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_a_pool_that_had_given_out_some_before_counts_those_too(postgres_url: str) -> None:
+    async def main() -> None:
+        engine = engine_of(postgres_url)
+        async with engine.connect():
+            agent = loopwatch.install(prometheus_port=None)
+            try:
+                async with engine.connect():
+                    found = await pool_of(agent, KIND)
+                    assert (found.used, found.idle, found.connecting) == (2, 0, None)
+            finally:
+                loopwatch.uninstall()
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
+def test_a_pool_that_is_no_queue_beside_one_leaves_it_its_limit(agent: Agent, postgres_url: str) -> None:
+    async def main() -> None:
+        engine = engine_of(postgres_url)
+        url = postgres_url.replace("postgresql:", "postgresql+asyncpg:")
+        other = aio.create_async_engine(url, poolclass=sqlalchemy.pool.NullPool)
+        async with engine.connect(), other.connect():
+            found = await pool_of(agent, KIND)
+            assert (found.max, found.used, found.instances) == (2, 1, 2)
+        await engine.dispose()
+        await other.dispose()
 
     asyncio.run(main())
 

@@ -47,8 +47,9 @@ class _Reading:
 
     @property
     def max(self) -> int | None:
-        """The limits added up; None if one has none."""
-        return self.sum("max") if all(sample.max is not None for sample in self.samples) else None
+        """The limits added up; None if one has none. What keeps nothing, as a NullPool, does not count."""
+        pools = [sample for sample in self.samples if sample.used is not None]
+        return self.sum("max") if all(sample.max is not None for sample in pools) else None
 
     def oldest_wait(self, now: float) -> float:
         """Return how long the one has waited that has waited longest."""

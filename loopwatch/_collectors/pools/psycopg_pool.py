@@ -4,8 +4,8 @@ The trespass: ``_waiting`` of pools, whose clients stay there after their timeou
 ``requests_waiting`` counts those that have left; ``_pool`` of connections, which says whose they are while
 they are out. A pool does not know what is out: that is what was given out and has not come back.
 
-One that is broken when it comes back goes on to say that it is the pool's, though that is done with it: that is
-noted in ``Pool._return_connection``.
+One that is broken when it comes back goes on to say that it is the pool's, which is done with it: that is
+seen in ``_return_connection``.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 The trespass: ``_ConnectionRecord.checkout``, which all ways to a connection pass once, in whichever greenlet;
 ``_overflow`` and the queue of ``QueuePool``. An async one makes its queue when that is first asked for, by
 ``checkedin()`` and ``status()`` too: asked in another thread, these would make a second one, so it is read
-without asking. A pool does not know what is out: that is what was given out and has not come back.
+without asking. A pool does not know what is out: that is what was given out and has not come back. What it
+counts beyond that is being opened.
 
 A pool is noted when it opens its first connection. The ``__init__`` of pools and engines cannot be wrapped:
 ``create_engine`` looks into its code for the arguments to pass on.
@@ -38,9 +39,11 @@ class SqlalchemyReader(PoolReader):
     def __init__(self) -> None:
         self._queue_pool: type = object
         self._timeout: type[BaseException] | None = None
+        self._binding: Binding | None = None
 
     def bind(self, module: ModuleType, binding: Binding) -> None:
         """See PoolReader."""
+        self._binding = binding
         with binding.feature("gauges"):
             self._queue_pool = binding.cls("QueuePool")
             binding.needs(self._queue_pool, "size")
@@ -58,6 +61,10 @@ class SqlalchemyReader(PoolReader):
         with binding.feature("holders"):
             binding.needs(binding.cls("_ConnectionRecord"), "in_use")
 
+    def noted(self, pool: Any) -> None:
+        """Note whether what it has given out is all known: it has given out nothing so far."""
+        pool._loopwatch_all_known = self._is_queue(pool) and not _out(pool)
+
     def label(self, pool: Any) -> str | None:
         """Return its ``pool_logging_name``, else the kind of database, the server and the database's name."""
         if pool._orig_logging_name:
@@ -72,16 +79,22 @@ class SqlalchemyReader(PoolReader):
         return super().outcome(error)
 
     def read(self, anchor: Any) -> Sample:
-        """See PoolReader. A connection that is being opened is in use: the pool does not tell them apart."""
-        if not issubclass(type(anchor), self._queue_pool):
+        """See PoolReader. Of a pool that had given out some before us, what is being opened is in use."""
+        if not self._is_queue(anchor):
             return Sample()
         size, beyond = anchor.size(), anchor._max_overflow
         idle, pending = _queued(anchor._pool)
+        used, connecting = size - idle + anchor._overflow, None
+        all_known = getattr(anchor, "_loopwatch_all_known", False)  # not of one that was not noted yet
+        if all_known and self._binding is not None and self._binding.on:
+            out = len(list(self.holders(anchor)))
+            used, connecting = out, max(0, used - out)
         return Sample(
             max=None if beyond < 0 else size + beyond,
-            used=size - idle + anchor._overflow,
+            used=used,
             idle=idle,
             pending=pending,
+            connecting=connecting,
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:
@@ -91,6 +104,9 @@ class SqlalchemyReader(PoolReader):
     def lasting(self, anchor: Any) -> Iterable[object]:
         """Return the records of those that listen, which is for their driver to tell."""
         return [record for record in given_out(anchor) if listens(record.driver_connection)]
+
+    def _is_queue(self, pool: Any) -> bool:
+        return issubclass(type(pool), self._queue_pool)
 
 
 def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
@@ -106,6 +122,11 @@ def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., 
             raise
 
     return create
+
+
+def _out(pool: Any) -> int:
+    """Return how many connections of a queue are given out or being opened."""
+    return int(pool.size() - _queued(pool._pool)[0] + pool._overflow)
 
 
 def _queued(queue: Any) -> tuple[int, int]:
