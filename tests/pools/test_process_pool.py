@@ -186,6 +186,7 @@ def test_those_that_no_process_is_left_for_have_waited_too(agent: Agent, calls: 
     for future in futures:
         with pytest.raises(BrokenProcessPool):
             future.result(TIMEOUT)
+    assert (pool_of(agent).used, pool_of(agent).idle) == (0, 0)  # its processes have ended
     executor.shutdown()
     pool = pool_of(agent)
     assert (pool.wait_count, pool.cancelled, pool.used, pool.pending) == (1 + 5, 0, 0, 0)

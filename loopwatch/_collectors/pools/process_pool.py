@@ -54,8 +54,8 @@ class ProcessPoolReader(PoolReader):
             binding.cls("_ExecutorManagerThread")
 
     def read(self, anchor: Any) -> Sample:
-        """See PoolReader."""
-        processes, items = len(anchor._processes or ()), _items(anchor)
+        """See PoolReader. The processes of one that broke have ended."""
+        processes, items = 0 if anchor._broken else len(anchor._processes or ()), _items(anchor)
         used = len(_executing(items, processes))
         pending = len(items) - used
         if pending <= COUNTED:
