@@ -106,11 +106,12 @@ def library_of(kind: str) -> Library:
 def higher(pool: Pool, limit: str | None = None) -> str:
     """Write how to raise the limit of a pool, or of each of several that are added up.
 
-    ``limit`` names another one than usual, of which it is not known how high it is.
+    ``limit`` names another one than usual, of which it is not known how high it is. Nor is that known of
+    pools that are not all of one size.
     """
     library = library_of(pool.kind)
-    size = pool.max // max(1, pool.instances) if pool.max and limit is None else None
-    above = f" above {size}" if size else ""
+    size, rest = divmod(pool.max or 0, max(1, pool.instances))
+    above = f" above {size}" if size and not rest and limit is None else ""
     each = f" in each of the {pool.instances} pools" if pool.instances > 1 else ""
     written = f" ({library.written})" if library.written else ""
     return f"raise {limit or library.limit}{above}{each}{written}"

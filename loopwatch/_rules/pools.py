@@ -21,6 +21,8 @@ from .shortage import (
     holder,
     is_full,
     named,
+    opens_none,
+    see_the_server,
     short_pools,
     slow_lately,
 )
@@ -91,8 +93,10 @@ def _of_holder(short: Shortage, nested: Sequence[Borrower]) -> str:
 
 
 def _more(short: Shortage) -> str:
-    """Write how to have more connections, or fewer callers."""
+    """Write how to have more connections, or fewer callers; or any at all."""
     pool = short.pool
+    if opens_none(pool):
+        return see_the_server(pool)
     limit = None if is_full(pool) or pool.kind != "aiohttp" else "limit_per_host"
     bound = f"bound the jobs that want a connection at once: {short.pending} wait, {short.waited}"
     return f"{higher(pool, limit)}, or {bound}"

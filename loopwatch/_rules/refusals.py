@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from loopwatch._records import Pool
+
 from .counts import counted, known
 from .libraries import Waits, higher, library_of
 from .roots import blocked_by
 from .rule import Symptom, View
-from .shortage import LONG, callers, is_full, named, p99_of, short_pools
+from .shortage import LONG, callers, is_full, named, opens_none, p99_of, see_the_server, short_pools
 from .words import period, times
 
 
@@ -31,14 +33,24 @@ def timeouts(view: View) -> Iterator[Symptom]:
                 waits=None if waits is None else waits.count,
                 wait_p99_s=p99,
                 used=pool.used,
+                connecting=pool.connecting or None,
                 max=pool.max,
                 pending=pool.pending,
             ),
-            fix=f"{higher(pool)}, bound the jobs that want a connection at once, or hold each for less long; "
-            "a longer timeout only makes them wait longer",
+            fix=see_the_server(pool) if opens_none(pool) else _shorter_waits(pool),
             count=count,
             because="LW301" if is_short else blocked_by(view, max(p99 or 0.0, LONG)),
         )
+
+
+def _shorter_waits(pool: Pool) -> str:
+    """Write how to have more connections, or each of them sooner."""
+    # Which of aiohttp's two limits was reached is not to be told once nobody waits.
+    either = "limit or limit_per_host" if pool.kind == "aiohttp" and not is_full(pool) else None
+    return (
+        f"{higher(pool, either)}, bound the jobs that want a connection at once, or hold each for less long; "
+        "a longer timeout only makes them wait longer"
+    )
 
 
 def rejections(view: View) -> Iterator[Symptom]:

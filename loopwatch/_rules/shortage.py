@@ -50,6 +50,7 @@ class Shortage:
         """The numbers; what is not known is absent."""
         numbers = {
             "used": self.used,
+            "connecting": self.pool.connecting or None,
             "max": self.pool.max,
             "pending": self.pending,
             "oldest_wait_s": self.pool.oldest_wait,
@@ -136,6 +137,22 @@ def slow_lately(view: View) -> Iterator[Shortage]:
 def is_full(pool: Pool) -> bool:
     """Whether all of a pool is in use, or about to be."""
     return pool.max is not None and pool.used is not None and pool.used + (pool.connecting or 0) >= pool.max
+
+
+def opens_none(pool: Pool) -> bool:
+    """Whether no connection of a pool is open, though some are being opened: it is its server that is short.
+
+    What a cancelled request has left behind half open has a borrower, who is gone.
+    """
+    return not pool.used and not pool.idle and bool(pool.connecting) and not pool.borrowers
+
+
+def see_the_server(pool: Pool) -> str:
+    """Write what to do when no connection opens."""
+    return (
+        "find out why no connection opens: whether the server is up, can be reached and lets the program in. "
+        f"Raising {library_of(pool.kind).limit} does not help"
+    )
 
 
 def named(pool: Pool) -> str:

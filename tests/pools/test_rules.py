@@ -21,6 +21,8 @@ from loopwatch._rules.rule import Symptom
 from loopwatch._rules.shortage import LONG
 from tests.looks import look, symptoms, until_seen
 
+from .experiment import silent_server
+
 httpx = pytest.importorskip("httpx", reason="needs: httpx")
 
 
@@ -105,6 +107,26 @@ def test_a_saturated_httpx_pool_and_its_timeouts(agent: Agent) -> None:
             assert (refused.evidence["timeouts"], refused.severity) == (1, "critical")
             remote.may.set()
             await asyncio.gather(*late)
+
+    asyncio.run(main())
+
+
+def test_a_server_that_opens_no_connection(agent: Agent) -> None:
+    """Such as one behind a network that drops what is sent: a higher limit would not help."""
+
+    async def main() -> None:
+        async with silent_server() as (port, until_connected), client_of(2) as client:
+            url = f"https://127.0.0.1:{port}/"  # nobody answers the handshake
+            tasks = [asyncio.create_task(client.get(url)) for _ in range(6)]
+            await until_connected(2)
+            symptom = one(await until_seen(agent, "LW301"), "LW301")
+            assert "is full: 0 of 2 connections are in use and 2 being opened, and 4 callers wait" in (
+                symptom.summary
+            )
+            assert symptom.fix.startswith("find out why no connection opens")
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
 
     asyncio.run(main())
 

@@ -71,6 +71,25 @@ class TestSaturated:
         assert "above 10" in found.fix or "more than 10" in found.fix
         assert found.rule == ("LW306" if kind in ("thread_pool", "process_pool", "anyio") else "LW301")
 
+    def test_a_server_that_does_not_answer_is_no_matter_of_the_limit(self) -> None:
+        opening = full("psycopg_pool", "db:5432/shop", used=0, connecting=10, borrowers=())
+        points = {("database_timeouts", "db:5432/shop"): 3}
+        for found in seen(opening, points=points):
+            assert found.evidence["connecting"] == 10
+            assert found.fix.startswith("find out why no connection opens: whether the server is up")
+            assert found.fix.endswith("Raising max_size does not help")
+        assert [found.rule for found in seen(opening, points=points)] == ["LW301", "LW302"]
+        one_open = full("psycopg_pool", "db:5432/shop", used=1, connecting=9)
+        assert "raise max_size above 10" in one(seen(one_open), "LW301").fix
+        left = full(used=0, connecting=10, borrowers=(borrower(gone=True),))  # what httpcore may leave behind
+        assert "raise max_connections above 10" in one(seen(left), "LW301").fix
+
+    def test_of_pools_of_several_sizes_no_one_size_is_named(self) -> None:
+        even = full("asyncpg", "db", instances=2)
+        assert "raise max_size above 5 in each of the 2 pools" in one(seen(even), "LW301").fix
+        uneven = full("asyncpg", "db", instances=3)
+        assert "raise max_size in each of the 3 pools" in one(seen(uneven), "LW301").fix
+
     def test_job_runners_are_full_on_purpose(self) -> None:
         assert seen(*(full(kind) for kind in JOB_RUNNERS)) == []
 
@@ -220,6 +239,13 @@ class TestRefusals:
         assert one(seen(full_again, points={("pool_timeouts", *HTTP): 12}), "LW302").because == "LW301"
         blocked = seen(pool(), points={("pool_timeouts", *HTTP): 1}, stalls=(stall(2.0, "blocking"),))
         assert one(blocked, "LW302").because == "LW102"
+
+    def test_which_limit_of_aiohttp_was_reached_is_not_known_later(self) -> None:
+        points = {("pool_timeouts", "app:1", "aiohttp"): 2}
+        later = one(seen(pool("aiohttp", "app:1", max=100), points=points), "LW302")
+        assert "raise limit or limit_per_host (" in later.fix
+        still = one(seen(pool("aiohttp", "app:1", max=10, used=10), points=points), "LW302")
+        assert "raise limit above 10 (" in still.fix
 
     def test_in_plain_words_of_a_reader_that_is_not_ours(self) -> None:
         points = {("pool_rejected", "x", "oracle"): 1, ("pool_timeouts", "x", "oracle"): 1}
