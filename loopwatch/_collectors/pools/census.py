@@ -46,10 +46,14 @@ class _Reading:
         return sum(known) if known or at_rest else None
 
     @property
+    def is_unlimited(self) -> bool:
+        """Whether one has no limit. What keeps nothing, as a NullPool, does not count."""
+        return any(sample.used is not None and sample.max is None for sample in self.samples)
+
+    @property
     def max(self) -> int | None:
-        """The limits added up; None if one has none. What keeps nothing, as a NullPool, does not count."""
-        pools = [sample for sample in self.samples if sample.used is not None]
-        return self.sum("max") if all(sample.max is not None for sample in pools) else None
+        """The limits added up; None if one has none."""
+        return None if self.is_unlimited else self.sum("max")
 
     def oldest_wait(self, now: float) -> float:
         """Return how long the one has waited that has waited longest."""
@@ -211,9 +215,9 @@ def _databases(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:
             by_label.setdefault(reading.label, []).append(reading)
     for label, together in by_label.items():
         for stem, state, value_of in _OF_DATABASES:
-            values = [value_of(one) for one in together if stem not in one.exported]
-            known = [value for value in values if value is not None]
-            if known:
+            ours = [one for one in together if stem not in one.exported]
+            known = [value for one in ours if (value := value_of(one)) is not None]
+            if known and not (stem == "database_limit" and any(one.is_unlimited for one in ours)):
                 yield stem, (label, *state), sum(known)
         timed = [one for one in together if "waits" in one.features]
         if timed:

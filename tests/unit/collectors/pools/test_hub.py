@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from loopwatch._collectors.pools.binding import Binding
+from loopwatch._collectors.pools.protocol import Sample
 from loopwatch._store.pools import LABELS
 
 from .conftest import LIBRARY, SOURCE, Desk, Reader, import_library, run
@@ -228,3 +229,28 @@ class TestFailingSoft:
         assert desk.points("pool_instances") == {("x", "fake"): 1}
         assert desk.one().max == 2
         del pool
+
+    def test_pools_of_two_libraries_with_one_name_are_added_up(
+        self, library: Any, make_desk: Callable[..., Desk]
+    ) -> None:
+        class Other(Reader):
+            kind = "other"
+            limited = True
+
+            def bind(self, module: ModuleType, binding: Binding) -> None:
+                with binding.feature("gauges"):
+                    binding.creates(binding.cls("Bounded"))
+
+            def read(self, anchor: Any) -> Sample:
+                return Sample(max=3 if self.limited else None, used=1)
+
+        library.Bounded = type("Bounded", (), {"__init__": lambda self: None, "name": "x"})
+        other = Other()
+        desk = make_desk(Reader(), other)
+        desk.hub.install()
+        pools = library.Pool(name="x"), library.Bounded()
+        assert desk.points("database_limit") == {("x",): 2 + 3}
+        other.limited = False
+        assert desk.points("database_limit") == {}  # the two together have none
+        assert desk.points("database_connections")[("x", "used")] == 1
+        del pools
