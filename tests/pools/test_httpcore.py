@@ -476,6 +476,28 @@ def test_requests_that_are_over_leave_nothing_and_one_that_was_dropped_is_named(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("http2", [False, True])
+def test_a_closed_client_holds_nothing(
+    agent: Agent, httpx: Any, kind: str, h2_url: Callable[[int], str], http2: bool
+) -> None:
+    """Though its pool goes on to list the requests whose responses nobody closed, as long as it lives."""
+    if http2:
+        pytest.importorskip("h2", reason="needs: h2")
+
+    async def main() -> None:
+        client = client_of(httpx, http1=not http2, http2=http2)
+        url = f"{h2_url(100)}/held"
+        dropped = [await client.send(client.build_request("GET", url), stream=True) for _ in range(2)]
+        pool = await pool_of(agent, kind)
+        assert (pool.used, pool.pending, len(pool.borrowers or ())) == (1 if http2 else 2, 0, 2)
+        await client.aclose()
+        pool = await pool_of(agent, kind)
+        assert (pool.used, pool.idle, pool.pending, pool.borrowers) == (0, 0, 0, ())
+        del dropped  # to here
+
+    asyncio.run(main())
+
+
 def test_a_request_that_is_sent_again_is_held_by_who_sent_it_last(
     agent: Agent, httpx: Any, kind: str
 ) -> None:

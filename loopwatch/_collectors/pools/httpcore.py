@@ -99,7 +99,7 @@ class HttpcoreReader(PoolReader):
         idle = {id(connection): connection.is_idle() for connection in connections}
         requests = Counter(id(connection) for connection in assigned if connection is not None)
         served = {id(connection): _streams(connection) for connection in connections}
-        bounced = sum(max(0, count - served.get(one, 1)) for one, count in requests.items())
+        bounced = sum(max(0, count - served[one]) for one, count in requests.items() if one in served)
         opening = {
             id(one) for one in connections if getattr(one, "_connection", 1) is None and not idle[id(one)]
         }
@@ -119,11 +119,13 @@ class HttpcoreReader(PoolReader):
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:
-        """Return the requests that have a connection, and the connections that were left behind."""
-        return [
-            *(one.request for one in snap(anchor._requests) if one.connection is not None),
-            *_left(anchor),
-        ]
+        """Return the requests that have a connection, and the connections that were left behind.
+
+        A request that nobody closed goes on to name its connection when the pool is done with that.
+        """
+        requests = snap(anchor._requests)  # first: what these have is among the connections by then
+        there = set(map(id, snap(anchor.connections)))
+        return [*(one.request for one in requests if id(one.connection) in there), *_left(anchor)]
 
     def lasting(self, anchor: Any) -> Iterable[object]:
         """Return the requests that were upgraded, as to a web socket, or ask for a stream of events."""
