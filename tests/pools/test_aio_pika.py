@@ -110,6 +110,23 @@ def test_a_closed_pool_refuses_who_waits(agent: Agent) -> None:
     asyncio.run(main())
 
 
+def test_what_a_closed_pool_keeps_is_not_idle(agent: Agent) -> None:
+    async def main() -> None:
+        pool = pool_module.Pool(make_thing, max_size=2)
+        async with pool:
+            held = [await pool._get() for _ in range(2)]
+            for thing in held:
+                pool.put(thing)
+            found = await pool_of(agent, KIND)
+            assert (found.used, found.idle) == (0, 2)
+        if None not in pool._Pool__items._queue:
+            pytest.skip("this version does not tell that a pool was closed")
+        found = await pool_of(agent, KIND)
+        assert (found.used, found.idle, found.borrowers) == (0, 0, ())
+
+    asyncio.run(main())
+
+
 def test_no_secret_is_shown(agent: Agent, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, logger="loopwatch")
 

@@ -48,23 +48,25 @@ class AioPikaReader(PoolReader):
         return f"{constructor.__module__}.{name}" if name else None
 
     def read(self, anchor: Any) -> Sample:
-        """See PoolReader."""
+        """See PoolReader. A pool that was closed keeps what it had, and gives out nothing of it."""
         limit, items, lock = anchor._loopwatch_pool
-        idle = len(_free(anchor))
+        free, is_closed = _free(anchor)
         return Sample(
             max=limit or None,
-            used=len(items) - idle,
-            idle=idle,
+            used=len(items) - len(free),
+            idle=0 if is_closed else len(free),
             pending=live(anchor._getters, lock._waiters),
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:
         """See PoolReader."""
         _, items, _ = anchor._loopwatch_pool
-        free = set(map(id, _free(anchor)))
+        free = set(map(id, _free(anchor)[0]))
         return [item for item in snap(items) if id(item) not in free]
 
 
-def _free(queue: Any) -> list[Any]:
-    """Return what is free: None among it is but a sign that the pool is closed."""
-    return [item for item in snap(queue._queue) if item is not None]
+def _free(queue: Any) -> tuple[list[Any], bool]:
+    """Return what is free, and whether the pool was closed: aio-pika 9 does not tell, later ones add None."""
+    listed = snap(queue._queue)
+    free = [item for item in listed if item is not None]
+    return free, len(free) < len(listed)
