@@ -286,16 +286,18 @@ def test_items_of_an_executor_that_breaks_have_waited(agent: Agent) -> None:
 def test_the_arguments_of_other_threads_that_run_items_are_left_alone(agent: Agent) -> None:
     """An executor of the program's may run items in threads of its own, started with what it likes."""
     called: list[None] = []
+    before_contexts = sys.version_info < (3, 14)
 
     class Own(ThreadPoolExecutor):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
             future: Any = Future()
-            item = thread._WorkItem(future, fn, args, kwargs)
+            task = fn, args, kwargs
+            item = thread._WorkItem(future, *(task if before_contexts else (task,)))
             threading.Thread(target=self._run, args=(lambda: called.append(None), item)).start()
             return future
 
         def _run(self, notify: Any, item: Any) -> None:
-            item.run()
+            item.run(*(() if before_contexts else (thread.WorkerContext(None, ()),)))
             notify()
 
     with Own(1) as executor:
