@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -140,6 +142,79 @@ def test_a_connection_that_comes_back_broken_is_held_no_more(
             for one in held:
                 await pool.putconn(one)
             del connection  # to here
+
+    asyncio.run(main())
+
+
+def test_a_connection_that_was_dropped_is_held_by_who_dropped_it(agent: Agent, postgres_url: str) -> None:
+    """The library never hears of it, and has one place less for good."""
+
+    async def drops(pool: Any) -> None:
+        await pool.getconn()
+
+    async def main() -> None:
+        async with open_pool(postgres_url) as pool:
+            await pool.wait()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # psycopg does warn of it
+                await asyncio.create_task(drops(pool))
+                gc.collect()
+            for _ in range(3):
+                found = await pool_of(agent, KIND)
+                assert (found.used, found.idle, found.connecting) == (1, 1, 0)
+            [holder] = found.borrowers or ()
+            assert holder.gone
+            assert holder.coroutine is not None
+            assert holder.coroutine.endswith("drops")
+            async with pool.connection():  # the one that is left
+                found = await pool_of(agent, KIND)
+                assert (found.used, found.idle, len(found.borrowers or ())) == (2, 0, 2)
+            with pytest.raises(psycopg_pool.PoolTimeout):
+                async with pool.connection():
+                    await pool.getconn(timeout=0.01)
+
+    asyncio.run(main())
+
+
+def test_connections_that_come_and_go_are_not_lost(agent: Agent, postgres_url: str) -> None:
+    async def main() -> None:
+        async with open_pool(postgres_url, max_lifetime=0.001) as pool:  # each is closed when it comes back
+            for _ in range(10):
+                async with pool.connection() as connection:
+                    await connection.execute("SELECT 1")
+            del connection
+            await pool.wait()
+            gc.collect()
+            found = await pool_of(agent, KIND)
+            assert (found.used, found.borrowers) == (0, ())
+        async with psycopg_pool.AsyncNullConnectionPool(postgres_url, max_size=2, open=False) as pool:
+            for _ in range(3):
+                async with pool.connection():
+                    pass
+            gc.collect()
+            [found] = [one for one in await asyncio.to_thread(pools, agent) if one.instances == 1]
+            assert (found.used, found.borrowers) == (0, ())
+
+    asyncio.run(main())
+
+
+def test_what_was_acquired_under_an_earlier_agent_comes_back_under_this_one(postgres_url: str) -> None:
+    async def main() -> None:
+        async with open_pool(postgres_url, min_size=4, max_size=4) as pool:
+            loopwatch.install(prometheus_port=None)
+            held = [await pool.getconn() for _ in range(4)]
+            loopwatch.uninstall()
+            agent = loopwatch.install(prometheus_port=None)
+            try:
+                for connection in held:
+                    await pool.putconn(connection)
+                async with pool.connection():
+                    assert (await pool_of(agent, KIND)).used == 1
+                points = (await asyncio.to_thread(agent.snapshot)).points
+                assert [point.value for point in points["reader_up"] if KIND in point.labels] == [1, 1, 1]
+                assert not [point for point in points["internal_errors"] if point.value]
+            finally:
+                loopwatch.uninstall()
 
     asyncio.run(main())
 

@@ -19,7 +19,6 @@ from loopwatch._internals.tasks import FINDS_LOOP, current_task, running_loop
 from loopwatch._store.pools import AT_ONCE, Acquire, WaitCell
 
 from .books import NOWHERE, Asks, Got
-from .given import note_given
 from .protocol import Feature
 
 PoolOf = Callable[..., object | None]
@@ -119,8 +118,9 @@ class Form:
     """The parameter that is the pool, or a function that tells; None for the first one."""
     thing: str | None = None
     """The attribute of what it returns that ``holders`` will name; None for that itself."""
-    notes: bool = False
-    """Whether each thing is to be remembered as given out, by a library that does not (``given``)."""
+    notes: Callable[[Any, Any], None] | None = None
+    """Remembers for the pool that it gives out this thing, in place of a library that does not (``given``).
+    Called until that has a ``_loopwatch_noted``."""
     key: str | None = None
     """The attribute of what it returns that is handed on to the thing, as ``_loopwatch_key``."""
     failing: Failing | None = None
@@ -140,7 +140,7 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
         if not isinstance(pool, str):
             pool, naming = "_pool", f"_pool = _given(_pool_of, {arguments})"
         thing = "_result" if form.thing is None else f"_result.{form.thing}"
-        if form.notes:
+        if form.notes is not None:
             noting = _NOTING.format(thing=thing, pool=pool)
         elif form.key is not None:
             noting = f"_thing = {thing}; _thing._loopwatch_key = _result.{form.key}"
@@ -174,7 +174,7 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
             "_got": books.got,
             "_hide_caller": hide_caller,
             "_monotonic": books.monotonic,
-            "_note_given": note_given,
+            "_note_given": form.notes,
             "_nowhere": NOWHERE,
             "_original": original,
             "_pool_of": form.pool,

@@ -5,7 +5,7 @@ The trespass: ``_waiting`` of pools, whose clients stay there after their timeou
 they are out. A pool does not know what is out: that is what was given out and has not come back.
 
 One that is broken when it comes back goes on to say that it is the pool's, which is done with it: that is
-seen in ``_return_connection``.
+seen in ``_return_connection``. One that is dropped instead of being given back leaves its place taken.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from loopwatch._store.pools import Family, Outcome
 
 from .acquires import Form
 from .binding import Binding
-from .given import given_out
+from .given import given_out, note_given
 from .listeners import listens
+from .lost import comes_back, lost_by, watch_over
 from .protocol import PoolReader, Sample, place_of, snap
 
 _POOLS = {"AsyncConnectionPool": True, "ConnectionPool": False}
@@ -54,12 +55,15 @@ class PsycopgPoolReader(PoolReader):
                 binding.cls("TooManyRequests"): "rejected",
             }
             for name, awaited in _POOLS.items():
-                form = Form(awaited=awaited, notes=True)
+                form = Form(awaited=awaited, notes=functools.partial(_note, binding))
                 binding.acquires(binding.cls(name), "getconn", form, parameters=("timeout",))
         with binding.feature("holders"):
             for name in _POOLS:
-                returns = functools.partial(_returns, binding)
-                binding.wrap(binding.cls(name), "_return_connection", returns, ("conn",))
+                pool, gives_back = binding.cls(name), functools.partial(_gives_back, binding)
+                binding.wrap(pool, "putconn", functools.partial(gives_back, _come_back), ("conn",))
+                binding.wrap(
+                    pool, "_return_connection", functools.partial(gives_back, _note_if_broken), ("conn",)
+                )
 
     def noted(self, pool: Any) -> None:
         """Note whether what it has given out is all known: it has given out nothing so far."""
@@ -92,30 +96,43 @@ class PsycopgPoolReader(PoolReader):
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:
-        """Return the connections that were given out and did not come back."""
-        return [
+        """Return the connections that were given out and did not come back, those that are lost included."""
+        out = [
             connection
             for connection in given_out(anchor)
             if connection._pool is anchor and not hasattr(connection, "_loopwatch_discarded")
         ]
+        return [*out, *lost_by(anchor)]
 
     def lasting(self, anchor: Any) -> Iterable[object]:
         """Return those that listen."""
         return [connection for connection in given_out(anchor) if listens(connection)]
 
 
-def _returns(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of ``_return_connection``, which discards what is broken."""
+def _gives_back(
+    binding: Binding, note: Callable[[Any, Any], None], original: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return what stands in place of a method that takes a connection back, which is noted first."""
 
     @functools.wraps(original)
-    def return_connection(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
-        binding.given(_note_if_broken, conn)
+    def give_back(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
+        binding.given(note, self, conn)
         return original(self, conn, *args, **kwargs)
 
-    return like(original, return_connection)  # type: ignore[no-any-return]
+    return like(original, give_back)  # type: ignore[no-any-return]
 
 
-def _note_if_broken(connection: Any) -> None:
+def _note(binding: Binding, pool: Any, connection: Any) -> None:
+    note_given(pool, connection)
+    watch_over(binding, pool, connection)
+
+
+def _come_back(pool: Any, connection: Any) -> None:
+    if connection._pool is pool:
+        comes_back(pool, connection)
+
+
+def _note_if_broken(_pool: Any, connection: Any) -> None:
     if connection.closed:
         connection._loopwatch_discarded = True
 

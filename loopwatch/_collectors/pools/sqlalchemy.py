@@ -24,7 +24,7 @@ from loopwatch._store.pools import Family, Outcome
 
 from .acquires import Form
 from .binding import Binding
-from .given import given_out
+from .given import given_out, note_given
 from .listeners import listens
 from .protocol import PoolReader, Sample, Unsupported, live, place_of, snap
 
@@ -56,14 +56,15 @@ class SqlalchemyReader(PoolReader):
             )
         with binding.feature("waits"):
             self._timeout = binding.cls("TimeoutError", within=module.exc)
-            form = Form(awaited=False, pool="pool", thing="_connection_record", notes=True)
+            form = Form(awaited=False, pool="pool", thing="_connection_record", notes=note_given)
             binding.acquires(binding.cls("_ConnectionRecord"), "checkout", form, parameters=("pool",))
         with binding.feature("holders"):
             binding.needs(binding.cls("_ConnectionRecord"), "in_use")
 
     def noted(self, pool: Any) -> None:
         """Note whether what it has given out is all known: it has given out nothing so far."""
-        pool._loopwatch_all_known = self._is_queue(pool) and not _out(pool)
+        sample = None if self._binding is None else self._binding.sample(pool)
+        pool._loopwatch_all_known = sample is not None and sample.used == 0
 
     def label(self, pool: Any) -> str | None:
         """Return its ``pool_logging_name``, else the kind of database, the server and the database's name."""
@@ -80,12 +81,12 @@ class SqlalchemyReader(PoolReader):
 
     def read(self, anchor: Any) -> Sample:
         """See PoolReader. Of a pool that had given out some before us, what is being opened is in use."""
-        if not self._is_queue(anchor):
+        if not issubclass(type(anchor), self._queue_pool):
             return Sample()
         size, beyond = anchor.size(), anchor._max_overflow
         idle, pending = _queued(anchor._pool)
         used, connecting = size - idle + anchor._overflow, None
-        all_known = getattr(anchor, "_loopwatch_all_known", False)  # not of one that was not noted yet
+        all_known = getattr(anchor, "_loopwatch_all_known", False)  # not of one that is being noted
         if all_known and self._binding is not None and self._binding.on:
             out = len(list(self.holders(anchor)))
             used, connecting = out, max(0, used - out)
@@ -105,9 +106,6 @@ class SqlalchemyReader(PoolReader):
         """Return the records of those that listen, which is for their driver to tell."""
         return [record for record in given_out(anchor) if listens(record.driver_connection)]
 
-    def _is_queue(self, pool: Any) -> bool:
-        return issubclass(type(pool), self._queue_pool)
-
 
 def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
     """Return what stands in place of ``_ConnectionRecord.__init__``, which opens a connection."""
@@ -122,11 +120,6 @@ def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., 
             raise
 
     return create
-
-
-def _out(pool: Any) -> int:
-    """Return how many connections of a queue are given out or being opened."""
-    return int(pool.size() - _queued(pool._pool)[0] + pool._overflow)
 
 
 def _queued(queue: Any) -> tuple[int, int]:
