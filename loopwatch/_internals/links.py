@@ -34,7 +34,7 @@ Link = Any
 class _Reads(NamedTuple):
     """How the links of one type are read."""
 
-    code: Callable[[Link], CodeType]
+    code: Callable[[Link], CodeType | None]
     frame: Callable[[Link], FrameType | None]
     """None when it has ended."""
     awaited: Callable[[Link], Any]
@@ -56,7 +56,9 @@ _READS: dict[type, _Reads] = {
     ),
 }
 _CYTHON = _READS[CoroutineType]
-"""Of coroutines compiled by Cython, which make a new frame whenever asked for theirs."""
+"""Of coroutines compiled by Cython, which make a new frame whenever asked for theirs. They drop their code as
+they end: in another thread that may be at any moment."""
+_UNKNOWN = compile("", "?", "exec").replace(co_name="?", co_qualname="?")
 _COMPILED = frozenset(("coroutine", "iterable_coroutine"))
 
 _WRAPPERS = frozenset(
@@ -88,8 +90,8 @@ def links(task_or_coro: Any) -> tuple[list[Link], Any]:
 
 
 def code_of(link: Link) -> CodeType:
-    """Return the code that a link executes."""
-    return _READS.get(type(link), _CYTHON).code(link)
+    """Return the code that a link executes; of one compiled that has ended, some without a name."""
+    return _READS.get(type(link), _CYTHON).code(link) or _UNKNOWN
 
 
 def awaited_by(link: Link) -> Any | None:
@@ -115,6 +117,8 @@ def place_of(link: Link) -> Place | None:
     reads = _READS.get(type(link))
     if reads is None:
         code = code_of(link)
+        if code is _UNKNOWN:
+            return None
         return code, 0, code.co_filename.removesuffix(".pyx").replace("/", ".")
     frame = reads.frame(link)
     if frame is None:

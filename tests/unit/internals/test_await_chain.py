@@ -16,7 +16,7 @@ from typing import Any
 import anyio
 import pytest
 
-from loopwatch._internals.await_chain import Chain, chain, describe, wait_of
+from loopwatch._internals.await_chain import Chain, chain, describe, task_text, wait_of
 from loopwatch._internals.futures import type_name
 from loopwatch._internals.links import DEPTH, links
 from loopwatch._internals.managers import entered
@@ -403,6 +403,26 @@ class TestPlaces:
             theirs.send(b"x")
         assert functions(found) == ["waits", "sock_recv"]
         assert found.places[-1][2] == "uvloop.loop"
+
+    def test_cython_that_has_ended(self) -> None:
+        """It has no code any more. Seen from another thread, that may be so at any moment."""
+        uvloop = pytest.importorskip("uvloop", reason="needs: uvloop")
+
+        async def receive() -> asyncio.Task[bytes]:
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                ours.setblocking(False)
+                theirs.send(b"x")
+                loop = asyncio.get_running_loop()
+                task = loop.create_task(loop.sock_recv(ours, 1), name="receives")
+                assert functions(chain(task)) == ["sock_recv"]
+                await task
+            return task
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            ended = runner.run(receive())
+        assert functions(chain(ended)) == []
+        assert task_text(ended) == "task 'receives' (?)"
 
     def test_coroutine_without_a_task(self) -> None:
         found = chain(coroutine := forever())
