@@ -42,9 +42,10 @@ def comes_back(pool: Any, thing: Any) -> None:
 def lost_by(pool: Any) -> list[Lost]:
     """Return what ``pool`` has lost, and see that it is known who had it. Any thread."""
     found = snap(getattr(pool, "_loopwatch_lost", ()))
-    held = _held(pool)
+    watched = getattr(pool, "_loopwatch_watched", None)
     for one in found:  # somebody may have been asking who has what at the moment it was lost
-        held[id(one)] = one.borrowing
+        if watched is not None and one.borrowing[2] >= watched.since:
+            watched.held[id(one)] = one.borrowing
     return found
 
 

@@ -4,8 +4,8 @@ The trespass: ``_waiting`` of pools, whose clients stay there after their timeou
 ``requests_waiting`` counts those that have left; ``_pool`` of connections, which says whose they are while
 they are out. A pool does not know what is out: that is what was given out and has not come back.
 
-One that is broken when it comes back goes on to say that it is the pool's, which is done with it: that is
-seen in ``_return_connection``. One that is dropped instead of being given back leaves its place taken.
+One that is broken when it comes back goes on to say that it is the pool's, which is done with it. One that is
+dropped instead of being given back leaves its place taken. What is given back is noted, for these two.
 """
 
 from __future__ import annotations
@@ -59,11 +59,8 @@ class PsycopgPoolReader(PoolReader):
                 binding.acquires(binding.cls(name), "getconn", form, parameters=("timeout",))
         with binding.feature("holders"):
             for name in _POOLS:
-                pool, gives_back = binding.cls(name), functools.partial(_gives_back, binding)
-                binding.wrap(pool, "putconn", functools.partial(gives_back, _come_back), ("conn",))
-                binding.wrap(
-                    pool, "_return_connection", functools.partial(gives_back, _note_if_broken), ("conn",)
-                )
+                gives_back = functools.partial(_gives_back, binding)
+                binding.wrap(binding.cls(name), "putconn", gives_back, ("conn",))
 
     def noted(self, pool: Any) -> None:
         """Note whether what it has given out is all known: it has given out nothing so far."""
@@ -109,32 +106,27 @@ class PsycopgPoolReader(PoolReader):
         return [connection for connection in given_out(anchor) if listens(connection)]
 
 
-def _gives_back(
-    binding: Binding, note: Callable[[Any, Any], None], original: Callable[..., Any]
-) -> Callable[..., Any]:
-    """Return what stands in place of a method that takes a connection back, which is noted first."""
+def _gives_back(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in place of ``putconn``."""
 
     @functools.wraps(original)
-    def give_back(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
-        binding.given(note, self, conn)
+    def putconn(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
+        binding.given(_come_back, self, conn)
         return original(self, conn, *args, **kwargs)
 
-    return like(original, give_back)  # type: ignore[no-any-return]
-
-
-def _note(binding: Binding, pool: Any, connection: Any) -> None:
-    note_given(pool, connection)
-    watch_over(binding, pool, connection)
+    return like(original, putconn)  # type: ignore[no-any-return]
 
 
 def _come_back(pool: Any, connection: Any) -> None:
     if connection._pool is pool:
         comes_back(pool, connection)
+        if connection.closed:
+            connection._loopwatch_discarded = True
 
 
-def _note_if_broken(_pool: Any, connection: Any) -> None:
-    if connection.closed:
-        connection._loopwatch_discarded = True
+def _note(binding: Binding, pool: Any, connection: Any) -> None:
+    note_given(pool, connection)
+    watch_over(binding, pool, connection)
 
 
 def _database(pool: Any) -> str | None:
