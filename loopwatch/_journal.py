@@ -11,15 +11,23 @@ import logging
 import threading
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from queue import SimpleQueue
 
 from ._clock import SYSTEM, Clock
 from ._pace import Pace
+from ._records import Borrower, Lost, Stall, Work
 from ._threads import IsToEnd, OwnThread
 
 logger = logging.getLogger("loopwatch")
+
+WorkOf = Callable[[], Work]
+"""Tells whose work a line is about. Asked where that is written: ``show`` functions may run for it."""
+
+_OF_LOGGING = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime"))
+"""Attributes of a log record that are not to be overwritten."""
 
 QUEUE_LIMIT = 1000
 """Lines waiting for a blocked handler; further ones are dropped and counted."""
@@ -31,6 +39,7 @@ class _Line:
     message: str
     args: tuple[object, ...]
     error: BaseException | None
+    work: WorkOf | None
 
 
 class _Mark(Enum):
@@ -51,12 +60,20 @@ class Journal:
         self.dropped = 0
         self.cpu_time = 0.0
 
-    def say(self, level: int, message: str, *args: object, error: BaseException | None = None) -> None:
+    def say(
+        self,
+        level: int,
+        message: str,
+        *args: object,
+        error: BaseException | None = None,
+        work: WorkOf | None = None,
+    ) -> None:
         """Log one line, with the traceback of ``error``. Never blocks while the thread runs; any thread.
 
-        ``args`` become text in that thread.
+        ``args`` become text in that thread. The record has ``work`` as attributes, as ``ContextFilter`` sets
+        them: that would find nothing in a thread of ours.
         """
-        line = _Line(level, message, args, error)
+        line = _Line(level, message, args, error, work)
         if not self.thread.started:
             self._log(line)
         elif self._lines.qsize() < QUEUE_LIMIT:
@@ -129,9 +146,29 @@ class Journal:
 
     def _log(self, line: _Line) -> None:
         try:
-            logger.log(line.level, line.message, *line.args, exc_info=line.error)
+            if logger.isEnabledFor(line.level):
+                logger.handle(_record(line))
         except BaseException:  # noqa: BLE001 - a user's filter or handler may raise anything, SystemExit too
             self._failed["journal"] += 1
+
+
+def _record(line: _Line) -> logging.LogRecord:
+    """Make the record. ``extra=`` would raise where a record factory of the program's sets the same name."""
+    error = line.error
+    raised = None if error is None else (type(error), error, error.__traceback__)
+    record = logger.makeRecord(logger.name, line.level, __file__, 0, line.message, line.args, raised)
+    if line.work is not None:
+        work = line.work()
+        found = {"trace_id": work.trace_id, "span_id": work.span_id, "task_name": work.task_name}
+        for name, text in (found | dict(work.values)).items():
+            if text is not None and name not in _OF_LOGGING:
+                setattr(record, name, text)
+    return record
+
+
+def work_of(told: Stall | Lost | Borrower) -> WorkOf:
+    """Return whose work a record tells of."""
+    return lambda: Work(told.context, told.trace_id, told.span_id, told.task_name)
 
 
 class PacedLog:
@@ -161,9 +198,9 @@ class PacedLog:
         """Count a line that is not to be logged whatever the pace."""
         self._pace.withhold()
 
-    def log(self, level: int, text: str) -> None:
+    def log(self, level: int, text: str, work: WorkOf | None = None) -> None:
         """Log a line, unless too many were of late; then the next one says how many were not."""
         withheld = self._pace.admit()
         if withheld is not None:
             more = f" ({withheld} more {self._what} not logged)" if withheld else ""
-            self._journal.say(level, "loopwatch: %s%s", text, more)
+            self._journal.say(level, "loopwatch: %s%s", text, more, work=work)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import dropwhile
 from pathlib import Path
 
@@ -17,6 +17,12 @@ def clean(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
+def of_whom(context: Mapping[str, str], trace_id: str | None) -> str:
+    """Write whose work something is, to stand at the end of a line: ``; request_id=r-1; trace 4bf92f``."""
+    trace = f"; trace {trace_id}" if trace_id else ""
+    return "".join(f"; {name}={value}" for name, value in context.items()) + trace
 
 
 def span(seconds: float | None) -> str:

@@ -7,22 +7,23 @@ import logging
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 from loopwatch._clock import SYSTEM
 from loopwatch._context.backing import backing
-from loopwatch._context.reader import ContextReader
+from loopwatch._context.reader import Context, ContextReader
 from loopwatch._errors import Draining, LoopwatchError
 from loopwatch._events import JobEnded
 from loopwatch._internals.interpreter import getframe
 from loopwatch._internals.tasks import coroutine_name
 from loopwatch._places import Place, shape
-from loopwatch._records import Task, TaskState
+from loopwatch._records import Task, TaskState, Work
 from loopwatch._settings import seconds
 from loopwatch._store.jobs import JOBS, Job, LoopJobs
 from loopwatch._store.loop_state import base_name
 from loopwatch._store.watched import Values
+from loopwatch._words import of_whom
 
 T = TypeVar("T")
 
@@ -180,16 +181,18 @@ class _Ended:
 
 def _tell(task: asyncio.Task[Any], job: Job, error: BaseException) -> None:
     parts = backing()
-    values = parts.contexts.of_task(task, job.values)
+    origin = _Origin(job.site, parts.contexts.of_task(task, job.values), parts.contexts)
+    name = task.get_name()
     parts.journal.say(
         logging.ERROR,
         "loopwatch: job %r (%s) failed after %.1f s: %s; spawned by %s",
-        task.get_name(),
+        name,
         job.coroutine,
         SYSTEM.monotonic() - job.started,
         type(error).__name__,
-        _Origin(job.site, values, parts.contexts),
+        origin,
         error=error,
+        work=partial(origin.work, name),
     )
 
 
@@ -201,8 +204,13 @@ class _Origin:
         self._values = values
         self._contexts = contexts
 
+    @cached_property
+    def _context(self) -> Context:
+        return self._contexts.shape(self._values)
+
+    def work(self, task_name: str) -> Work:
+        """Return whose work the job does."""
+        return Work(self._context.values, self._context.trace_id, self._context.span_id, task_name)
+
     def __str__(self) -> str:
-        context = self._contexts.shape(self._values)
-        named = [f"{name}={value}" for name, value in context.values.items()]
-        trace = [f"trace {context.trace_id}"] if context.trace_id else []
-        return "; ".join([str(shape(self._site)), *named, *trace])
+        return f"{shape(self._site)}{of_whom(self._context.values, self._context.trace_id)}"

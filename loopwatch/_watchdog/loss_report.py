@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
-from loopwatch._journal import Journal, PacedLog
+from loopwatch._journal import Journal, PacedLog, work_of
 from loopwatch._places import shape
 from loopwatch._records import Frame, Lost
 from loopwatch._store.lost_log import Loss, LostLog
 from loopwatch._store.outbox import Outbox
+from loopwatch._words import of_whom
 
 from .code_owner import CodeOwner
 from .culprit import find
@@ -93,7 +94,7 @@ class LossReport(PacedLog):
             return
         so_far = f"; it is number {number} from there" if number > 1 else ""
         level = logging.ERROR if lost.reason == "unretrieved_exception" else logging.WARNING
-        self.log(level, sentence + so_far)
+        self.log(level, sentence + so_far, work_of(lost))
 
     def _sentence(self, loss: Loss, lost: Lost) -> str:
         place = find(reversed(loss.stack), self._owner) or (loss.stack[-1] if loss.stack else None)
@@ -123,22 +124,19 @@ class LossReport(PacedLog):
 
 def sentence(lost: Lost, stood: Frame | None, seen: bool) -> str:
     """Say a loss in one line: what, who made it, if that was ``seen``, where it stood, for whom."""
-    context = "".join(f"; {name}={value}" for name, value in lost.context.items())
-    trace = f"; trace {lost.trace_id}" if lost.trace_id else ""
+    whom = of_whom(lost.context, lost.trace_id)
     if lost.reason == "never_awaited":
         by = "dropped by" if seen else "which begins at"
-        return f"coroutine {lost.coroutine}, {by} {lost.site}, was never awaited{context}{trace}"
+        return f"coroutine {lost.coroutine}, {by} {lost.site}, was never awaited{whom}"
     if lost.reason == "context_lost":
         missing = " and ".join(lost.missing)
         where = f"{lost.coroutine}, handed over by {lost.site}, seen at {stood}"
-        return (
-            f"work of {where}, runs without {missing}, which the code that handed it over had{context}{trace}"
-        )
+        return f"work of {where}, runs without {missing}, which the code that handed it over had{whom}"
     reason = lost.leak if lost.reason == "leaked" and lost.leak else lost.reason
     what = SENTENCES[reason].format(exception=lost.exception, **lost.evidence)
     name = f"{lost.task_name!r} ({lost.coroutine})" if lost.task_name else lost.coroutine
     made = f"created {lost.age:.1f} s ago by" if seen else "which begins at"
-    return f"task {name}, {made} {lost.site}, {what}; {_where(lost, stood)}{context}{trace}"
+    return f"task {name}, {made} {lost.site}, {what}; {_where(lost, stood)}{whom}"
 
 
 def _where(lost: Lost, stood: Frame | None) -> str:

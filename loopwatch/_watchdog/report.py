@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 
 from loopwatch._clock import Clock
-from loopwatch._journal import Journal, PacedLog
+from loopwatch._journal import Journal, PacedLog, work_of
 from loopwatch._records import Stall
+from loopwatch._words import of_whom
 
 
 class StallReport(PacedLog):
@@ -17,11 +18,11 @@ class StallReport(PacedLog):
 
     def tell(self, stall: Stall) -> None:
         """Log ``stall``."""
-        self.log(logging.WARNING, sentence(stall))
+        self.log(logging.WARNING, sentence(stall), work_of(stall))
 
 
 def sentence(stall: Stall) -> str:
-    """Say a stall in one line: how long, where, why, in which task."""
+    """Say a stall in one line: how long, where, why, in which task, for whom."""
     if stall.culprit is None:
         who = ", by no application code that was seen"
     elif stall.call is not None:
@@ -31,5 +32,6 @@ def sentence(stall: Stall) -> str:
     verb = "has been blocked for" if stall.in_progress else "was blocked for"
     name = f" {stall.task_name!r}" if stall.task_name else ""
     task = f"; task{name} ({stall.coroutine})" if stall.coroutine else ""
+    whom = of_whom(stall.context, stall.trace_id)
     ms = stall.duration * 1000
-    return f"event loop {stall.loop_name!r} {verb} {ms:.0f} ms [{stall.cause}]{who}{task}"
+    return f"event loop {stall.loop_name!r} {verb} {ms:.0f} ms [{stall.cause}]{who}{task}{whom}"

@@ -404,6 +404,31 @@ def test_each_is_logged_in_one_line_until_there_are_too_many(
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
 
+def test_the_line_says_for_whom_in_its_text_and_as_attributes(
+    install: Callable[..., Agent], run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    install()
+    request = contextvars.ContextVar[str]("request_id")
+    loopwatch.watch_var(request)
+
+    async def main() -> None:
+        await asyncio.sleep(0.05)
+        request.set("r-1")
+        await asyncio.create_task(serve(), name="serve")
+
+    async def serve() -> None:
+        await asyncio.sleep(0.001)
+        sleeps(0.3)
+
+    run(main())
+    loopwatch.uninstall()
+    [record] = (record for record in caplog.records if "test_stalls.sleeps" in record.getMessage())
+    assert record.getMessage().endswith("; request_id=r-1")
+    assert vars(record)["request_id"] == "r-1"
+    assert vars(record)["task_name"] == "serve"
+    assert not hasattr(record, "trace_id")
+
+
 def test_evidence_is_numbers_within_the_stall(told: Told, run: Run) -> None:
     for stall in told(run(twice(lambda: loops(0.2)))):
         assert all(isinstance(value, float) and math.isfinite(value) for value in stall.evidence.values())

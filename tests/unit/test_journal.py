@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from loopwatch._journal import QUEUE_LIMIT, Journal, _Mark
+from loopwatch._records import Work
 
 PATIENCE = 30.0
 Use = Callable[[Callable[[logging.LogRecord], None]], None]
@@ -52,6 +53,39 @@ def test_a_line_is_logged_by_the_thread_in_order(journal: Journal, use: Use) -> 
         journal.say(logging.WARNING, "line %d", number)
     for number in range(100):
         assert lines.get(timeout=PATIENCE) == (f"line {number}", "loopwatch-journal")
+
+
+def test_a_record_says_whose_work_it_tells_of(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
+    values = {"request_id": "r-1", "tenant": None, "msg": "a name of logging's", "message": "another"}
+    journal.start()
+    journal.say(logging.WARNING, "line", work=lambda: Work(values, "4bf9", "00f0", "order 7"))
+    journal.say(logging.WARNING, "of nobody")
+    journal.stop(PATIENCE)
+    [record, of_nobody] = caplog.records
+    found = {name: vars(record).get(name) for name in ("request_id", "trace_id", "span_id", "task_name")}
+    assert found == {"request_id": "r-1", "trace_id": "4bf9", "span_id": "00f0", "task_name": "order 7"}
+    assert not hasattr(record, "tenant")
+    assert (record.msg, record.getMessage()) == ("line", "line")
+    assert not hasattr(of_nobody, "request_id")
+
+
+def test_a_record_factory_of_the_programs_that_sets_the_same_name_costs_no_line(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    factory = logging.getLogRecordFactory()
+
+    def with_request_id(*args: object, **kwargs: object) -> logging.LogRecord:
+        record = factory(*args, **kwargs)
+        record.request_id = "none in this thread"
+        return record
+
+    logging.setLogRecordFactory(with_request_id)
+    try:
+        journal.say(logging.WARNING, "line", work=lambda: Work({"request_id": "r-1"}, None, None, None))
+    finally:
+        logging.setLogRecordFactory(factory)
+    assert [vars(record)["request_id"] for record in caplog.records] == ["r-1"]
+    assert journal.failures() == {}
 
 
 def test_stopping_writes_what_waits(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:

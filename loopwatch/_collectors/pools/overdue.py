@@ -10,10 +10,11 @@ from math import inf
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._events import HeldTooLong
-from loopwatch._journal import Journal
+from loopwatch._journal import Journal, work_of
 from loopwatch._records import Borrower
 from loopwatch._store.outbox import Outbox
 from loopwatch._store.pools import Pools, WatchedPool
+from loopwatch._words import of_whom
 
 from .binding import Binding
 from .hub import Hub
@@ -103,6 +104,7 @@ class Overdue:
                 pool.label,
                 who,
                 more,
+                work=work_of(found),
             )
 
 
@@ -110,10 +112,8 @@ def _sentence(found: Borrower) -> str:
     """Say who has a connection: since when, where that stands, and for whom."""
     named = f"{found.task_name!r} ({found.coroutine})" if found.task_name else str(found.coroutine)
     task = "code outside of tasks" if found.coroutine is None else f"task {named}, created by {found.site}"
-    context = "".join(f"; {name}={value}" for name, value in found.context.items())
-    trace = f"; trace {found.trace_id}" if found.trace_id else ""
     if found.gone:
         return f"was acquired {found.held:.0f} s ago by {task}, which has ended: holder gone"
     waiting = f", waiting for {found.waiting_on}" if found.waiting_on else ""
     stands = f"; it stands at {found.await_stack[-1]}{waiting}" if found.await_stack else ""
-    return f"has been held for {found.held:.0f} s by {task}{stands}{context}{trace}"
+    return f"has been held for {found.held:.0f} s by {task}{stands}{of_whom(found.context, found.trace_id)}"

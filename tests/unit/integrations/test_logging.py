@@ -58,6 +58,32 @@ def test_a_record_of_a_task_with_request_and_trace(log: Log) -> None:
     assert written() == [f"r-1|{0xABC:032x}|{0xDEF:016x}|serve|hello"]
 
 
+def test_what_loopwatch_says_of_a_job_is_a_record_of_its_request(log: Log) -> None:
+    """The line is written by a thread of loopwatch's, whose own context is empty."""
+    handler = log[0].handlers[0]
+    logging.getLogger("loopwatch").addHandler(handler)
+    loopwatch.watch_var(REQUEST)
+
+    async def fail() -> None:
+        raise ValueError
+
+    async def main() -> None:
+        REQUEST.set("r-1")
+        with trace.use_span(trace.NonRecordingSpan(trace.SpanContext(0xABC, 0xDEF, is_remote=False))):
+            job = loopwatch.spawn(fail(), name="mail")
+        await asyncio.wait([job])
+
+    try:
+        loopwatch.install(prometheus_port=None, console_socket=False)
+        asyncio.run(main())
+    finally:
+        loopwatch.uninstall()
+        logging.getLogger("loopwatch").removeHandler(handler)
+    [line] = (line for line in log[1]() if "failed after" in line)
+    assert line.startswith(f"r-1|{0xABC:032x}|{0xDEF:016x}|mail|loopwatch: job 'mail' ")
+    assert line.endswith(f"; request_id=r-1; trace {0xABC:032x}")
+
+
 def test_what_the_record_has_already_stays(log: Log) -> None:
     logger, written = log
     loopwatch.watch_var(REQUEST)

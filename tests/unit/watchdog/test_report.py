@@ -45,8 +45,12 @@ STALL = stall(
             {"in_progress": True, "duration": 5.02, "task_name": None, "call": None},
             f"has been blocked for 5020 ms [cpu] by {WHERE}; task (Orders.invoice)",
         ),
+        (
+            {"task_name": None, "call": None, "context": {"tenant": "a", "id": "r-1"}, "trace_id": "4bf92f"},
+            f"was blocked for 250 ms [cpu] by {WHERE}; task (Orders.invoice); tenant=a; id=r-1; trace 4bf92f",
+        ),
     ],
-    ids=["whole", "callback", "suspended", "in progress, in a task without a name"],
+    ids=["whole", "callback", "suspended", "in progress, in a task without a name", "of a request"],
 )
 def test_a_stall_is_one_sentence(changes: dict[str, Any], line: str) -> None:
     assert sentence(dataclasses.replace(STALL, **changes)) == f"event loop 'main' {line}"
