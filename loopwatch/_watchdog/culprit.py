@@ -10,7 +10,8 @@ from loopwatch._places import Place
 from .calls import call_at
 from .code_owner import CodeOwner
 
-_PROBES = "loopwatch._probes."
+_WRAPPERS = ("loopwatch._probes.", "loopwatch._collectors.pools.")
+"""Where our functions are that stand in place of others', and that the program never calls by name."""
 
 
 def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:
@@ -26,12 +27,12 @@ def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:
 
 
 def theirs(stack: Iterable[Place], owner: CodeOwner) -> tuple[Place, ...]:
-    """Return the stack as it would be without our probes: one called in the middle of theirs, or ``select``.
+    """Return the stack as it would be without us: without a probe in the middle of it, or our ``select``.
 
     Of ours, only what the program itself called is left.
     """
     outer = dropwhile(lambda place: owner.of(place[0].co_filename, place[2]) == "own", stack)
-    return tuple(place for place in outer if not place[2].startswith(_PROBES))
+    return tuple(place for place in outer if not place[2].startswith(_WRAPPERS))
 
 
 def call_of(place: Place | None) -> str | None:

@@ -33,6 +33,12 @@ _LOSSES: dict[LostReason, tuple[str, tuple[int, str], str]] = {
 }
 """By reason: the name of the event, how severe it is, and what is said."""
 
+_NO_TASKS: dict[LostReason, str] = {
+    "never_awaited": "coroutine {}, dropped by",
+    "context_lost": "work of {}, handed over by",
+}
+"""What was lost where that is no task."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -59,7 +65,7 @@ def of_loss(lost: Lost) -> Event:
                 "asyncio.task.leak.reason": lost.leak,
                 "asyncio.task.name": lost.task_name,
                 "asyncio.task.coroutine": lost.coroutine,
-                "asyncio.task.age": lost.age,
+                "asyncio.task.age": lost.age or None,  # 0 where it is not known
                 "asyncio.task.waiting_on": lost.waiting_on,
                 "error.type": lost.exception,
                 "loopwatch.context.missing": list(lost.missing) or None,
@@ -69,7 +75,8 @@ def of_loss(lost: Lost) -> Event:
         **watched(lost.context),
     }
     died_of = f" of {lost.exception}" if lost.reason == "unretrieved_exception" else ""
-    body = f"task {lost.coroutine}, created by {lost.site.name}, {what.replace('died', 'died' + died_of)}"
+    whose = _NO_TASKS.get(lost.reason, "task {}, created by").format(lost.coroutine)
+    body = f"{whose} {lost.site.name}, {what.replace('died', 'died' + died_of)}"
     return Event(
         name,
         severity,

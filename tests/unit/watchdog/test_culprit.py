@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from unittest.mock import Mock
 
 import loopwatch
+from loopwatch._collectors.pools.thread_pool import _runs
 from loopwatch._places import Place
 from loopwatch._probes.gc import GcProbe
 from loopwatch._probes.iterations import _keeping
@@ -34,6 +36,12 @@ def test_the_select_of_ours_is_not_shown_when_the_one_within_it_stands() -> None
     """A wait that ended late, since the thread had no CPU, is seen there."""
     select = place(_keeping)
     assert theirs((STDLIB, select, APP), CodeOwner()) == (STDLIB, APP)
+
+
+def test_the_wrapper_around_the_work_of_an_executor_is_not_shown() -> None:
+    code = _runs(Mock(), application).__code__  # type: ignore[attr-defined]
+    wrapper = code, 0, _runs.__module__
+    assert theirs((APP, wrapper, STDLIB), CodeOwner()) == (APP, STDLIB)
 
 
 def test_an_api_of_ours_that_the_program_called_is_shown() -> None:

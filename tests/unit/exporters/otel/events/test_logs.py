@@ -40,25 +40,29 @@ WAITER = PoolWaiter(
 
 
 @pytest.mark.parametrize(
-    ("reason", "name", "severity"),
+    ("reason", "name", "severity", "whose"),
     [
-        ("destroyed_pending", "asyncio.task.lost", WARN),
-        ("never_awaited", "asyncio.task.lost", WARN),
-        ("unretrieved_exception", "asyncio.task.exception", ERROR),
-        ("unreferenced", "asyncio.task.leak", WARN),
-        ("leaked", "asyncio.task.leak", WARN),
-        ("deadlock", "asyncio.task.leak", WARN),
-        ("context_lost", "asyncio.task.context_lost", WARN),
+        ("destroyed_pending", "asyncio.task.lost", WARN, "task ship, created by"),
+        ("never_awaited", "asyncio.task.lost", WARN, "coroutine ship, dropped by"),
+        ("unretrieved_exception", "asyncio.task.exception", ERROR, "task ship, created by"),
+        ("unreferenced", "asyncio.task.leak", WARN, "task ship, created by"),
+        ("leaked", "asyncio.task.leak", WARN, "task ship, created by"),
+        ("deadlock", "asyncio.task.leak", WARN, "task ship, created by"),
+        ("context_lost", "asyncio.task.context_lost", WARN, "work of ship, handed over by"),
     ],
 )
 def test_a_loss_is_an_event_by_its_reason(
-    desk: Desk, reason: LostReason, name: str, severity: tuple[int, str]
+    desk: Desk, reason: LostReason, name: str, severity: tuple[int, str], whose: str
 ) -> None:
     told = desk.log(replace(LOST, reason=reason))
     assert (told.name, told.severity) == (name, severity)
     assert told.ids == ids(0x100)
     assert told.record.timestamp == 1_700_000_010_250_000_000
-    assert told.record.body.startswith("task ship, created by shop.orders.accept, ")
+    assert told.record.body.startswith(f"{whose} shop.orders.accept, ")
+
+
+def test_an_age_that_is_not_known_is_absent(desk: Desk) -> None:
+    assert "asyncio.task.age" not in desk.log(replace(LOST, reason="never_awaited", age=0.0)).attributes
 
 
 def test_a_loss_says_what_is_known_of_the_task(desk: Desk) -> None:
