@@ -53,6 +53,8 @@ _WITHOUT_THE_GIL = (
     ("bcrypt", "argon2", "gzip", "bz2", "lzma"),
 )
 """Computations in C that let other threads run meanwhile, written as above."""
+_QUERIES = ("execute", "executemany", "executescript", "fetchall", "fetchone")
+"""So do these of a database's library that has them in C, as sqlite3."""
 
 
 def remedy(stall: Stall) -> str:
@@ -67,12 +69,18 @@ def relief(stall: Stall, held_the_gil: bool) -> str:
     """Return what to do about a call that computes."""
     if held_the_gil:
         return "move it to a process pool: a thread does not help, the GIL is held"
-    if _is_one(stall, *_WITHOUT_THE_GIL):
+    if works_without_the_gil(stall):
         return f"{THREAD}: it computes without the GIL, so the loop runs beside it"
     return (
         "move it to a process pool, or do it in pieces with `await asyncio.sleep(0)` between them: "
         "in a thread it would take turns with the loop at the GIL"
     )
+
+
+def works_without_the_gil(stall: Stall) -> bool:
+    """Whether a call that computes is known to let other threads run meanwhile."""
+    in_c = stall.stack[-1:] == (stall.culprit,)
+    return _is_one(stall, *_WITHOUT_THE_GIL) or (in_c and _is_one(stall, _QUERIES, ()))
 
 
 def _is_one(stall: Stall, written: Iterable[str], modules: Container[str]) -> bool:

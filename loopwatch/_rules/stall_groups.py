@@ -151,7 +151,7 @@ def groups(view: View, key: Callable[[Stall], Key], part: Callable[[Stall], Stal
     found: dict[Key, list[Stall]] = {}
     for stall in kept:
         if stall.started_at + stall.duration > now - WINDOW and (counts := part(stall)) is not None:
-            found.setdefault(key(stall), []).append(counts)
+            found.setdefault(key(counts), []).append(counts)
     reaches = now - kept[0].started_at if len(kept) >= KEPT else WINDOW
     seconds = min(WINDOW, view.seconds, reaches)
     made = [Group(named, tuple(stalls), seconds) for named, stalls in found.items()]

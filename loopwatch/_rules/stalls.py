@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from loopwatch._records import Cause, Stall
 
-from .remedies import relief, remedy
+from .remedies import relief, remedy, works_without_the_gil
 from .roots import QUEUED, starved_for
 from .rule import STAYS, Outline, Rule, Symptom, View
 from .stall_groups import HELD, LONG, Group, by_culprit, by_loop, groups
@@ -15,6 +15,9 @@ from .words import period, place, span
 
 COMPUTED = 0.1
 """Seconds of CPU time in one stall that would have made it one alone, by the default threshold."""
+ONE_CALL = 0.25
+"""Share of a stall that one call is known to have taken if other threads waited for the GIL for as long: they
+wait a few milliseconds for it, except in the middle of a call into C code that does not let go of it."""
 FEW = 0.5
 """Share of the samples that may show another callback than before, for one function to have computed most."""
 
@@ -35,12 +38,26 @@ def _computed(stall: Stall) -> Stall | None:
     That alone would have been a stall on a machine with nothing else to do, and takes the CPU from others.
     """
     if stall.cause not in ("starved", "unknown") or stall.culprit is None or stall.in_progress:
-        return _because_of("cpu")(stall)
+        whole = _because_of("cpu")(stall)
+        return None if whole is None else _certain(whole)
     computed = stall.evidence.get("cpu_s", 0.0)
     one_callback = stall.evidence.get("samples_of_new_callbacks", 0.0) < FEW * stall.samples
     if computed >= COMPUTED and one_callback and not stall.evidence.get("importing"):
-        return replace(stall, duration=min(computed, stall.duration))
+        return replace(_certain(stall), duration=min(computed, stall.duration))
     return None
+
+
+def _certain(stall: Stall) -> Stall:
+    """Leave out the call if it may have been one of many short ones.
+
+    Python code lets go of the GIL after calls of C functions, so that a loop that makes some is nearly always
+    seen in one. They have no frame that would tell: neither how long one took, nor that it is another one.
+    """
+    late = stall.evidence.get("watchdog_late_s")
+    if late is None or stall.stack[-1:] != (stall.culprit,) or works_without_the_gil(stall):
+        return stall
+    held = late - stall.evidence.get("watchdog_runqueue_s", 0.0) - stall.evidence.get("gc_s", 0.0)
+    return stall if held >= ONE_CALL * stall.duration else replace(stall, call=None)
 
 
 def starved(stall: Stall) -> Stall | None:

@@ -220,6 +220,48 @@ class TestComputedOnABusyMachine:
         assert [one.rule for one in symptoms(*stalls)] == ["LW107"]
 
 
+class TestCallsInPythonCode:
+    """Python code is nearly always seen in a call of C, which has no frame: long or short, one or many."""
+
+    ON_TIME = {"cpu_s": 0.2, "watchdog_late_s": 0.02, "watchdog_runqueue_s": 0.02}  # noqa: RUF012
+
+    def test_that_may_be_many_are_the_functions(self) -> None:
+        calls = ("dict", "str", "rows.append", "dict", None)
+        [found] = symptoms(*[stall(call=call, evidence=self.ON_TIME) for call in calls])
+        assert found.key == ("app.answers.parse",)
+        assert found.summary.startswith("`parse` (answers.py:42) blocked the event loop 5 times")
+        assert found.evidence["total_s"] == pytest.approx(1.0)
+
+    @pytest.mark.parametrize(
+        ("changes", "advice"),
+        [
+            ({"evidence": ON_TIME | {"watchdog_late_s": 0.15}}, "the GIL is held"),
+            ({"call": "zlib.compress"}, "it computes without the GIL"),
+            ({"call": "db.execute"}, "it computes without the GIL"),
+            (
+                {"stack": (PARSE, Frame("loads", "json", "/lib/json/__init__.py", 346))},
+                "in a thread it would",
+            ),
+        ],
+        ids=["others waited for the GIL", "known to let go of it", "a database's", "with a frame"],
+    )
+    def test_that_is_known_to_be_one_is_named(self, changes: dict[str, Any], advice: str) -> None:
+        one = stall(**({"call": "work", "evidence": self.ON_TIME} | changes))
+        [found] = symptoms(*[one] * 3)
+        assert found.key == ("app.answers.parse", one.call)
+        assert advice in found.fix
+
+    def test_collections_that_others_waited_for_are_no_call(self) -> None:
+        waited = {"cpu_s": 0.2, "gc_s": 0.08, "watchdog_late_s": 0.1, "watchdog_runqueue_s": 0.01}
+        [found] = symptoms(*[stall(call="dict", evidence=waited)] * 3)
+        assert found.key == ("app.answers.parse",)
+
+    def test_of_a_database_in_python_a_thread_is_no_remedy(self) -> None:
+        deeper = (PARSE, Frame("Session.execute", "sqlalchemy.orm", "/lib/orm.py", 7))
+        [found] = symptoms(*[stall(call="session.execute", stack=deeper, evidence=self.ON_TIME)] * 3)
+        assert found.fix.startswith("move it to a process pool")
+
+
 def test_a_watchdog_without_a_cpu_says_nothing_about_the_gil() -> None:
     late = {"watchdog_late_s": 0.18, "watchdog_runqueue_s": 0.17}
     [found] = symptoms(*[stall(evidence=late)] * 3)
