@@ -14,6 +14,9 @@ from .shortage import LONG, Shortage, callers, holder, is_full, shortages, slow_
 OF_PROCESSES: tuple[Cause, ...] = ("starved", "suspended")
 OF_THREADS: tuple[Cause, ...] = (*OF_PROCESSES, "cpu", "gil")
 """What stalls a loop and slows down workers as well: no CPU, or for threads no GIL."""
+SLOW_TO_START = frozenset(("process_pool",))
+"""Kinds where many slow waits show that it was full only if a call waits still: the start of a worker may be a
+part of them. That of a thread is quick."""
 DEFAULT = ("thread_pool", "default")
 """Kind and label of the executor that a loop makes for itself."""
 CRITICAL = 5.0
@@ -45,12 +48,13 @@ def _starved(view: View) -> Iterator[Symptom]:
     for short in slow_lately(view):
         pool = short.pool
         if pool.kind in KINDS and pool.max is not None and (pool.kind, pool.label) not in told:
-            yield short.faint(
+            yield short.now_and_then(
                 "LW306",
                 f"all {pool.max} {_workers(short)} were at work now and then: {short.lately}; "
                 f"right now {short.used} are, and {callers(short.pending)} wait",
                 _remedy(short, (pool.kind, pool.label) == DEFAULT),
                 _root(view, short),
+                faint=not short.often or pool.kind in SLOW_TO_START,
             )
 
 
@@ -89,9 +93,13 @@ def _remedy(short: Shortage, is_default: bool) -> str:
     if pool.kind == "process_pool":
         return (
             f"raise max_workers above {pool.max} if there are CPUs for more, or bound the work that is "
-            f"submitted: {short.pending} wait, {short.waited}"
+            f"submitted{_waiting(short)}"
         )
-    return f"raise max_workers above {pool.max}, or bound the work: {short.pending} wait, {short.waited}"
+    return f"raise max_workers above {pool.max}, or bound the work{_waiting(short)}"
+
+
+def _waiting(short: Shortage) -> str:
+    return f": {short.pending} wait, {short.waited}" if short.pending else ""
 
 
 EXECUTORS: tuple[Rule, ...] = (Rule("LW306", "Executor starved", "critical", _starved),)

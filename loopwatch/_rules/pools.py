@@ -56,7 +56,7 @@ def _saturated(view: View) -> Iterator[Symptom]:
     for short in slow_lately(view):
         pool = short.pool
         if pool.kind not in EXECUTORS and (pool.kind, pool.label) not in told:
-            yield short.faint(
+            yield short.now_and_then(
                 "LW301",
                 f"{named(pool)} was full now and then: {short.lately}; right now {short.used} "
                 f"connections are in use, and {callers(short.pending)} wait",

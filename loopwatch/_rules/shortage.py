@@ -39,6 +39,8 @@ class Shortage:
     """Seconds, of the waits that ended in the window."""
     slow: int
     """Waits that ended in the window and took longer than SLOW."""
+    often: bool
+    """Whether these are many of all."""
 
     @property
     def oldest_wait(self) -> float:
@@ -75,13 +77,15 @@ class Shortage:
         p99 = f", {p99_of(self.wait_p99)}" if self.wait_p99 is not None else ""
         return f"{callers(self.slow)} waited for more than {span(SLOW)} in the last minute{p99}"
 
-    def faint(self, rule: str, summary: str, fix: str, because: str | None) -> Symptom:
-        """Make of it what keeps a finding, and begins none."""
+    def now_and_then(
+        self, rule: str, summary: str, fix: str, because: str | None, *, faint: bool = True
+    ) -> Symptom:
+        """Make of it what keeps a finding, and begins none if it is ``faint``."""
         return Symptom(
             rule=rule,
             key=(self.pool.kind, self.pool.label),
             severity="warning",
-            faint=True,
+            faint=faint,
             summary=summary,
             evidence=self.evidence,
             fix=fix,
@@ -105,12 +109,12 @@ def shortages(view: View) -> Iterator[Shortage]:
         if pool.kind not in JOB_RUNNERS and pool.label != OTHER and pool.pending and pool.used is not None:
             waits = ended.of(pool)
             slow = _slower(waits, SLOW)
-            often = waits is not None and slow >= max(MANY, SHARE * waits.count)
+            often = _often(slow, waits)
             # Of a library that is read without its waits, the length of the queue has to do.
             unknown = pool.oldest_wait is None and pool.pending >= pool.used
             if (pool.oldest_wait or 0.0) >= LONG or often or unknown:
                 p99 = None if waits is None else waits.quantile(0.99)
-                yield Shortage(pool, pool.used, pool.pending, p99, slow)
+                yield Shortage(pool, pool.used, pool.pending, p99, slow, often)
 
 
 def short_pools(view: View) -> Iterator[Shortage]:
@@ -131,7 +135,8 @@ def slow_lately(view: View) -> Iterator[Shortage]:
         if waits is None or slow < STAYS * max(MANY, SHARE * waits.count) or pool.used is None:
             continue
         if pool.kind not in JOB_RUNNERS and pool.label != OTHER:
-            yield Shortage(pool, pool.used, pool.pending or 0, waits.quantile(0.99), slow)
+            p99, often = waits.quantile(0.99), _often(slow, waits)
+            yield Shortage(pool, pool.used, pool.pending or 0, p99, slow, often)
 
 
 def is_full(pool: Pool) -> bool:
@@ -185,6 +190,10 @@ def holder(borrower: Borrower) -> str:
         f", which stands {stands(borrower.await_stack, borrower.waiting_on)}" if borrower.await_stack else ""
     )
     return f"{who}, for {span(borrower.held)}{stand}"
+
+
+def _often(slow: int, waits: Distribution | None) -> bool:
+    return waits is not None and slow >= max(MANY, SHARE * waits.count)
 
 
 def _slower(waits: Distribution | None, bound: float) -> int:

@@ -55,6 +55,26 @@ def test_waits_in_the_window() -> None:
     assert found.count == found.evidence["slow_waits"] == 40
 
 
+def test_a_burst_that_no_look_has_seen() -> None:
+    """Rules look every five seconds, and it may be over by then."""
+    over: dict[str, Any] = {"used": 0, "pending": 0, "oldest_wait": 0.0, "borrowers": ()}
+    quick = [0.001] * 150
+    [found] = look(label="resize", points={("executor_wait", "resize"): waits(*[4.0] * 10, *quick)}, **over)
+    assert found.rule == "LW306"
+    assert found.summary.startswith(
+        "all 8 threads of the executor `resize` were at work now and then: 10 callers waited for more than "
+        "250 ms in the last minute, p99 4."
+    )
+    assert found.fix == "raise max_workers above 8, or bound the work"
+    assert found.count == 10
+    for kind, ended in (
+        ("thread_pool", [*[4.0] * 9, *quick]),
+        ("thread_pool", [*[4.0] * 10, *quick * 2]),
+        ("process_pool", [*[4.0] * 10, *quick]),  # they may have been started
+    ):
+        assert look(kind, "resize", points={("executor_wait", "resize"): waits(*ended)}, **over) == []
+
+
 @pytest.mark.parametrize(
     ("kind", "words", "remedy"),
     [
