@@ -18,6 +18,8 @@ COMPUTED = 0.1
 ONE_CALL = 0.25
 """Share of a stall that one call is known to have taken if other threads waited for the GIL for as long: they
 wait a few milliseconds for it, except in the middle of a call into C code that does not let go of it."""
+TOGETHER = 0.8
+"""Share of stalls that computing and waiting for a CPU explain together where neither does alone."""
 FEW = 0.5
 """Share of the samples that may show another callback than before, for one function to have computed most."""
 
@@ -194,11 +196,20 @@ def _suspended(view: View) -> Iterator[Symptom]:
 
 def _unexplained(view: View) -> Iterator[Symptom]:
     for group in groups(view, by_loop, _unknown):
+        computed, queued = group.sum("cpu_s"), group.sum("runqueue_s")
+        if computed + queued >= TOGETHER * group.total:
+            why = (
+                f"it computed for {span(computed)} of that and had no CPU for {span(queued)}: neither is most"
+            )
+            fix = (
+                "give it more CPU, or compute less in the loop: the machine is too busy for what it does; "
+                "agent.stalls() says where that was"
+            )
+        else:
+            why = "the numbers do not say why: nothing explains most of the time"
+            fix = "read stack and evidence in agent.stalls(); who stood there is not to be blamed for it"
         symptom = group.symptom(
-            "LW109",
-            f"{loop_of(group.last.loop_name)} did not serve {group.how_often}, and the numbers do "
-            "not say why: nothing explains most of the time",
-            fix="read stack and evidence in agent.stalls(); who stood there is not to be blamed for it",
+            "LW109", f"{loop_of(group.last.loop_name)} did not serve {group.how_often}; {why}", fix
         )
         yield replace(
             symptom,

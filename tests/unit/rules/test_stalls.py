@@ -356,3 +356,23 @@ def test_imports_are_told_as_such(cause: Cause) -> None:
 def test_a_loop_in_another_thread_is_named() -> None:
     [found] = symptoms(*[stall(loop_name="worker")] * 3)
     assert "blocked the event loop 'worker' 3 times" in found.summary
+
+
+@pytest.mark.parametrize(
+    ("evidence", "why", "fix"),
+    [
+        (
+            {"cpu_s": 0.09, "runqueue_s": 0.09},
+            "it computed for 270 ms of that and had no CPU for 270 ms",
+            "give",
+        ),
+        ({"cpu_s": 0.09, "runqueue_s": 0.03}, "the numbers do not say why", "read stack and evidence"),
+        ({}, "the numbers do not say why", "read stack and evidence"),
+    ],
+)
+def test_of_what_is_unknown_the_halves_are_told(evidence: dict[str, float], why: str, fix: str) -> None:
+    many = {"samples_of_new_callbacks": 4.0}
+    [found] = symptoms(*[stall("unknown", evidence=evidence | many)] * 3)
+    assert (found.rule, found.severity) == ("LW109", "info")
+    assert why in found.summary
+    assert found.fix.startswith(fix)
