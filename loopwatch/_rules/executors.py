@@ -15,8 +15,8 @@ OF_PROCESSES: tuple[Cause, ...] = ("starved", "suspended")
 OF_THREADS: tuple[Cause, ...] = (*OF_PROCESSES, "cpu", "gil")
 """What stalls a loop and slows down workers as well: no CPU, or for threads no GIL."""
 SLOW_TO_START = frozenset(("process_pool",))
-"""Kinds where many slow waits show that it was full only if a call waits still: the start of a worker may be a
-part of them. That of a thread is quick."""
+"""Kinds of which many slow waits show that all were at work only if one goes on: the start of a worker may be
+a part of them. That of a thread is quick."""
 DEFAULT = ("thread_pool", "default")
 """Kind and label of the executor that a loop makes for itself."""
 CRITICAL = 5.0
