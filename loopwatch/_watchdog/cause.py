@@ -43,6 +43,8 @@ class Measured:
     """Samples that show another callback in turn than the one before."""
     in_callback: bool
     """Whether a callback of the loop was running, as opposed to a wait that ended late."""
+    only_running: bool = False
+    """Whether the loop's thread was seen on a CPU, or ready for one, and never asleep."""
 
     def share(self, seconds: float | None) -> float:
         """Return ``seconds`` as a share of the stall; 0.0 for unknown."""
@@ -100,7 +102,7 @@ def decide(m: Measured) -> Cause:
     if max(computed, m.kept_waiting, m.share(m.gc), m.share(m.held)) > LITTLE:
         return "unknown"
     # A call that sleeps lets the watchdog look. Where it saw nothing, threads were taking turns at the GIL.
-    return "blocking" if m.in_callback and m.samples else "unknown"
+    return "blocking" if m.in_callback and m.samples and not m.only_running else "unknown"
 
 
 def _late(m: Measured) -> Cause:

@@ -121,6 +121,7 @@ class Verdict:
             samples=len(samples),
             callbacks=_changes(samples),
             in_callback=in_callback,
+            only_running=suspicion.states["R"] > 0 == suspicion.states["S"] + suspicion.states["D"],
         )
 
     def _blame(

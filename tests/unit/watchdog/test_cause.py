@@ -43,6 +43,24 @@ def test_a_sleep_that_was_looked_at_is_blocking() -> None:
     assert decide(dataclasses.replace(QUIET, samples=5)) == "blocking"
 
 
+def test_what_was_seen_running_and_never_asleep_is_no_sleep() -> None:
+    """As measured while a worker thread shuffled a list and the loop's thread waited for it to begin."""
+    measured = dataclasses.replace(
+        QUIET,
+        duration=0.156,
+        gc=0.02,
+        cpu=0.0023,
+        process_cpu=0.078,
+        runqueue=0.03,
+        late=0.048,
+        gil_waits=141,
+        late_queued=0.037,
+        samples=1,
+    )
+    assert decide(dataclasses.replace(measured, only_running=True)) == "unknown"
+    assert decide(measured) == "blocking"
+
+
 def test_a_sleep_that_nobody_saw_is_not_called_one() -> None:
     """As measured while a worker thread compiled a schema and the loop's thread waited for its turns."""
     assert decide(dataclasses.replace(QUIET, duration=0.046, cpu=0.007, process_cpu=0.044)) == "unknown"

@@ -477,3 +477,23 @@ def test_only_who_wants_the_cpu_is_starved_of_it(
     [stall] = scene.told
     assert stall.duration == pytest.approx(0.5)
     assert stall.cause == cause
+
+
+@pytest.mark.parametrize(("seen", "cause"), [("R", "unknown"), ("RS", "blocking"), ("S", "blocking")])
+def test_who_was_only_seen_running_is_not_called_asleep(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop, seen: str, cause: str
+) -> None:
+    task = tmp_path / "proc/self/task/7"
+    task.mkdir(parents=True)
+    (task / "schedstat").write_text("1 1000000000 1\n")
+    scene = Scene(tmp_path, loop, has_selector=True)
+    scene.state.native_id = 7
+    scene.enter()
+    scene.step_begins()
+    for number in range(6):
+        (task / "stat").write_text(f"7 (python) {seen[number % len(seen)]} 1 7")
+        scene.tick(after=0.05)
+    scene.step_ends()
+    scene.tick()
+    [stall] = scene.told
+    assert stall.cause == cause
