@@ -64,8 +64,8 @@ def percent(share: float | None) -> str:
 
 
 def ago(moment: float, now: float) -> str:
-    """Write how long ago a moment was."""
-    return f"{span(max(0.0, now - moment))} ago"
+    """Write how long ago a moment was; also one in the future, by a clock that differs, is now."""
+    return f"{span(now - moment)} ago" if now - moment >= 0.001 else "now"
 
 
 def place(frame: Frame) -> str:

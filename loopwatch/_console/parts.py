@@ -72,7 +72,8 @@ def finding_lines(one: Finding, now: float, width: int) -> Iterator[str]:
     yield from field("evidence", evidence(one.evidence), width)
     yield from field("fix", one.fix, width)
     yield from field("because of", f"{one.because}, mend that first" if one.because else None, width)
-    seen = f"{number(one.count)} times, first {ago(one.first_seen, now)}, last {ago(one.last_seen, now)}"
+    how_often = "once" if one.count == 1 else f"{number(one.count)} times"
+    seen = f"{how_often}, first {ago(one.first_seen, now)}, last {ago(one.last_seen, now)}"
     yield from field("seen", seen, width)
     yield from field("docs", one.docs_url, width)
 

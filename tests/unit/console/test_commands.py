@@ -420,7 +420,7 @@ class TestTasks:
         )
         full.source.lost_ = [LOST, newer]
         _, first, second = full.rows("leaks")
-        assert first.split()[1:6] == ["0", "ago", "never_awaited", "-", "dropped"]
+        assert first.split()[1:5] == ["now", "never_awaited", "-", "dropped"]
         assert second.split()[1:7] == ["1.00", "s", "ago", "leaked", "10m", "00s"]
         full.source.lost_ = [LOST, newer, replace(LOST, lost_at=1_000_001.0)]
         answer = full.ask("leaks 2")
@@ -489,6 +489,8 @@ class TestRest:
             "  seen        14 times, first 1m 00s ago, last 1.00 s ago",
             "  docs        https://example.org/rules/LW101",
         ]
+        full.source.findings_ = [replace(FINDING, count=1, last_seen=1_000_000.0)]
+        assert full.rows("findings", 120)[-2] == "  seen        once, first 1m 00s ago, last now"
         assert full.ask("findings severity=info") == "No finding is like that."
 
     def test_top_is_about_the_time_since_the_last_one(self, desk: Desk) -> None:
