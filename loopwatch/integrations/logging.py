@@ -12,6 +12,7 @@ handler that gets the record in the thread that logs: with a ``QueueHandler`` on
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import loopwatch
 
@@ -25,13 +26,15 @@ class ContextFilter(logging.Filter):
     may name them. An attribute the record has already, built in or from ``extra=``, is left as it is. Every
     record passes; none fails of it.
 
-    ``names`` are variables to set as ``absent`` even before they are watched, for formats that name them.
+    ``names``, and ``variables`` for ``logging.config``, which gives keywords alone, are variables to set as
+    ``absent`` even before they are watched, for formats that name them.
     """
 
-    def __init__(self, *names: str, absent: str = "-") -> None:
+    def __init__(self, *names: str, absent: str = "-", variables: Sequence[str] = ()) -> None:
         super().__init__()
         self._absent = absent
-        self._defaults = dict.fromkeys(("trace_id", "span_id", "task_name", *names), absent)
+        named = (*names, *((variables,) if isinstance(variables, str) else variables))
+        self._defaults = dict.fromkeys(("trace_id", "span_id", "task_name", *named), absent)
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Add the attributes; let the record pass."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import logging.config
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -56,6 +57,23 @@ def test_a_record_of_a_task_with_request_and_trace(log: Log) -> None:
 
     asyncio.run(named())
     assert written() == [f"r-1|{0xABC:032x}|{0xDEF:016x}|serve|hello"]
+
+
+@pytest.mark.parametrize("variables", [["request_id", "tenant"], "tenant"])
+def test_it_is_made_by_logging_config(variables: Any) -> None:
+    config: dict[str, Any] = {
+        "version": 1,
+        "incremental": False,
+        "disable_existing_loggers": False,
+        "filters": {"work": {"()": ContextFilter, "variables": variables, "absent": "none"}},
+        "handlers": {"out": {"class": "logging.NullHandler", "filters": ["work"]}},
+        "loggers": {"shop.configured": {"handlers": ["out"]}},
+    }
+    logging.config.dictConfig(config)
+    [handler] = logging.getLogger("shop.configured").handlers
+    record = logging.makeLogRecord({})
+    assert handler.filter(record)
+    assert vars(record)["tenant"] == "none"
 
 
 def test_what_loopwatch_says_of_a_job_is_a_record_of_its_request(log: Log) -> None:
