@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import Any
 from uuid import uuid4
 
@@ -44,8 +44,11 @@ class RequestIdMiddleware:
     so that no client writes into logs and headers what it likes, a new one. An ``X-Request-ID`` that the
     application sends itself stays as it is.
 
-    Put it outermost: what runs outside of it has no id. Raises ConfigurationError if another variable is
-    watched under the name ``request_id``.
+    Put it outermost: what runs outside of it has no id. But whoever tells of an exception that comes out of
+    it has: the variable then stays set, unless it was set before. Servers handle each request in a context of
+    its own.
+
+    Raises ConfigurationError if another variable is watched under the name ``request_id``.
     """
 
     def __init__(self, app: _Application) -> None:
@@ -59,10 +62,15 @@ class RequestIdMiddleware:
             return
         identity = _identity(scope["headers"])
         token = request_id.set(identity)
+        stays = False
         try:
             await self._app(scope, receive, _answering(send, identity.encode("ascii")))
+        except Exception:
+            stays = token.old_value is Token.MISSING
+            raise
         finally:
-            request_id.reset(token)
+            if not stays:
+                request_id.reset(token)
 
 
 def _identity(headers: Any) -> str:

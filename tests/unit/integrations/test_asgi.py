@@ -93,6 +93,39 @@ def test_the_applications_own_header_stays() -> None:
     assert serve([], own=[(b"X-Request-ID", b"own")])[1] == {b"X-Request-ID": b"own"}
 
 
+def test_who_tells_of_an_exception_outside_of_it_knows_the_request() -> None:
+    """As Starlette does for what ``add_middleware`` adds, and then the server."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise ZeroDivisionError
+
+    async def fail(given: str) -> str | None:
+        scope = {"type": "http", "headers": [(b"x-request-id", given.encode())]}
+        with pytest.raises(ZeroDivisionError):
+            await RequestIdMiddleware(app)(scope, None, None)  # type: ignore[arg-type]
+        return request_id.get(None)
+
+    async def main() -> None:
+        assert await asyncio.create_task(fail("r-1")) == "r-1"
+        assert request_id.get(None) is None
+        request_id.set("r-2")  # a request that is served within another one
+        assert await fail("r-3") == "r-2"
+
+    asyncio.run(main())
+
+
+def test_of_one_that_was_cancelled_nobody_is_told() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            await RequestIdMiddleware(app)({"type": "http", "headers": []}, None, None)  # type: ignore[arg-type]
+        assert request_id.get(None) is None
+
+    asyncio.run(main())
+
+
 def test_the_lifespan_passes_through_untouched() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert (scope, receive, send) == ({"type": "lifespan"}, 1, 2)
