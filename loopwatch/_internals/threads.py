@@ -5,13 +5,26 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 
 
 def native_ids() -> dict[int, int]:
     """Return the kernel id of each thread Python knows, by thread id."""
     active: dict[int, threading.Thread] = getattr(threading, "_active", {}).copy()
-    return {ident: thread.native_id for ident, thread in active.items() if thread.native_id is not None}
+    ids = {ident: thread.native_id for ident, thread in active.items() if thread.native_id is not None}
+    main = threading.main_thread().ident
+    if main in ids and _is_inherited(ids[main]):
+        ids[main] = os.getpid()
+    return ids
+
+
+def _is_inherited(native_id: int) -> bool:
+    """Whether the main thread of a forked child goes by its id in the parent, as before CPython 3.14."""
+    if sys.platform != "linux" or native_id == os.getpid():
+        return False
+    return not os.path.exists(f"/proc/self/task/{native_id}")  # else an interpreter embedded in a thread
 
 
 def target(thread: threading.Thread) -> object:

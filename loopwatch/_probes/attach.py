@@ -178,9 +178,8 @@ class Attach:
             self._leave(probes)  # attached in mid-run, it left unseen
         self._host.before_run()  # takes what time it takes: none of it is the loop's
         now = self._clock.monotonic()
-        thread = threading.current_thread()
-        state.thread_id = thread.ident or 0
-        state.native_id = thread.native_id or 0
+        state.thread_id = threading.get_ident()
+        state.native_id = threading.get_native_id()  # what the thread says is its parent's in a forked child
         state.cpu_clock = own_cpu_clock()
         state.boundary = BOUNDARY
         state.enter(now, self._clock.thread_cpu())

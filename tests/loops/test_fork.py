@@ -657,3 +657,30 @@ print(done)
         "['before_fork', 'after_fork_in_parent']",
         "[]",
     ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="its thread states come from /proc")
+def test_what_the_kernel_says_of_a_childs_loop_is_known(script: Script) -> None:
+    """Before CPython 3.14 the main thread of a child goes by its parent's id."""
+    out = run(
+        script,
+        """
+def known():
+    # What is read of the loop's own thread, while it sleeps.
+    evidence = max(agent.stalls(), key=lambda stall: stall.samples).evidence
+    states = sum(evidence[f"samples_{state}"] for state in ("running", "sleeping", "in_disk_wait"))
+    return states > 0, "runqueue_s" in evidence
+
+agent = loopwatch.install(prometheus_port=None)
+asyncio.run(block(0.5))
+print("parent", known(), flush=True)
+if in_child():
+    asyncio.run(block(0.5))
+    print("child", known(), flush=True)
+    loopwatch.uninstall()
+    os._exit(0)
+""",
+    )
+    said = dict(line.split(" ", 1) for line in out)
+    assert said["child"] == said["parent"]
+    assert said["child"].startswith("(True, ")
