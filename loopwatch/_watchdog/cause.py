@@ -14,6 +14,8 @@ MOST = 0.5
 """Share of a stall from which something explains it."""
 LITTLE = 0.35
 """Share below which something played no part that could change the verdict."""
+SOME = 0.1
+"""Share that threads other than the loop's computed, from which one of them may be what held the GIL."""
 CLOSE = 0.1
 """Difference of two shares up to which neither is the reason."""
 SWITCH_INTERVAL = 0.005
@@ -120,5 +122,8 @@ def _late(m: Measured) -> Cause:
         return "unknown"
     if not m.in_callback:
         return "gil"
+    if not m.samples:
+        # Nothing shows that the loop's thread had it; on uvloop not even that a callback ran.
+        return "gil" if others >= SOME else "unknown"
     # The GIL was held, yet nobody computed: a C function that sleeps without letting go of it.
-    return "unknown" if m.awake else "blocking"
+    return "unknown" if m.awake or m.only_running else "blocking"

@@ -33,6 +33,26 @@ def test_a_holder_of_the_gil_that_had_to_wait_for_a_cpu_is_still_what_held_the_l
     assert decide(measured) == "gil"
 
 
+@pytest.mark.parametrize(("computed", "cause"), [(0.246, "gil"), (0.1, "gil"), (0.08, "unknown")])
+def test_a_hold_of_the_gil_that_nobody_saw_in_the_loop_is_not_called_a_sleep_of_it(
+    computed: float, cause: str
+) -> None:
+    """As measured on uvloop while a thread sorted a list, with six times more to do than there are CPUs."""
+    measured = dataclasses.replace(
+        QUIET,
+        duration=0.911,
+        cpu=0.0028,
+        process_cpu=computed,
+        runqueue=0.075,
+        late=0.887,
+        gil_waits=179,
+        late_queued=0.08,
+    )
+    assert decide(measured) == cause
+    assert decide(dataclasses.replace(measured, samples=1)) == "blocking"
+    assert decide(dataclasses.replace(measured, samples=1, only_running=True)) == "unknown"
+
+
 def test_a_late_watchdog_alone_tells_nothing() -> None:
     """As in a process just started, on a busy machine: there is no reading from before the stall."""
     measured = dataclasses.replace(QUIET, duration=0.325, cpu=None, process_cpu=None, runqueue=None, late=0.3)
