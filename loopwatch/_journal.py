@@ -26,8 +26,8 @@ logger = logging.getLogger("loopwatch")
 WorkOf = Callable[[], Work]
 """Tells whose work a line is about. Asked where that is written: ``show`` functions may run for it."""
 
-_OF_LOGGING = frozenset((*vars(logging.makeLogRecord({})), "message", "asctime"))
-"""Attributes of a log record that are not to be overwritten."""
+_OF_LOGGING = frozenset((*dir(logging.makeLogRecord({})), "message", "asctime"))
+"""Attributes and methods of a log record that are not to be overwritten."""
 
 QUEUE_LIMIT = 1000
 """Lines waiting for a blocked handler; further ones are dropped and counted."""
@@ -156,7 +156,7 @@ def _record(line: _Line) -> logging.LogRecord:
     """Make the record. ``extra=`` would raise where a record factory of the program's sets the same name."""
     error = line.error
     raised = None if error is None else (type(error), error, error.__traceback__)
-    record = logger.makeRecord(logger.name, line.level, __file__, 0, line.message, line.args, raised)
+    record = logger.makeRecord(logger.name, line.level, __file__, 0, line.message, line.args, raised, "say")
     if line.work is not None:
         work = line.work()
         found = {"trace_id": work.trace_id, "span_id": work.span_id, "task_name": work.task_name}

@@ -56,7 +56,13 @@ def test_a_line_is_logged_by_the_thread_in_order(journal: Journal, use: Use) -> 
 
 
 def test_a_record_says_whose_work_it_tells_of(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
-    values = {"request_id": "r-1", "tenant": None, "msg": "a name of logging's", "message": "another"}
+    values = {
+        "request_id": "r-1",
+        "tenant": None,
+        "msg": "a name of logging's",
+        "message": "another",
+        "getMessage": "no method",
+    }
     journal.start()
     journal.say(logging.WARNING, "line", work=lambda: Work(values, "4bf9", "00f0", "order 7"))
     journal.say(logging.WARNING, "of nobody")
