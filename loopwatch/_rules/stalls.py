@@ -22,6 +22,7 @@ TOGETHER = 0.8
 """Share of stalls that computing and waiting for a CPU explain together where neither does alone."""
 FEW = 0.5
 """Share of the samples that may show another callback than before, for one function to have computed most."""
+MORE_CPU = "give it more CPU: fewer processes and threads beside it, or more cores"
 
 
 def _because_of(cause: Cause) -> Callable[[Stall], Stall | None]:
@@ -154,17 +155,20 @@ def _starved(view: View) -> Iterator[Symptom]:
             fix=_more_cpu(throttled),
         )
     enough = starved_for(view)
+    stalls = {group.key: group.sum("runqueue_s") for group in groups(view, by_loop, lambda stall: stall)}
     for name, seconds in short.items():
         if (name,) not in told:
+            stalled = stalls.get((name,), 0.0) >= HELD * seconds  # as part of what made those so long
+            where = "most of it in stalls" if stalled else "in pieces too short to be stalls"
             yield Symptom(
                 rule="LW107",
                 key=(name,),
                 severity="warning",
                 faint=name not in enough,
                 summary=f"{loop_of(name)} was ready but had no CPU for {span(seconds)} "
-                f"{period(view.seconds)}, in pieces too short to be stalls",
+                f"{period(view.seconds)}, {where}",
                 evidence={"runqueue_s": round(seconds, 3), "window_s": round(view.seconds, 3)},
-                fix=_more_cpu(throttled=False),
+                fix=MORE_CPU if stalled else _more_cpu(throttled=False),
             )
 
 
@@ -176,7 +180,7 @@ def _more_cpu(throttled: bool) -> str:
     more = (
         "raise the CPU limit of the container, or run fewer threads and processes in it"
         if throttled
-        else "give it more CPU: fewer processes and threads beside it, or more cores"
+        else MORE_CPU
     )
     return f"{more}; the code that ran at the time is not at fault"
 

@@ -321,6 +321,15 @@ class TestStarved:
         found = symptoms(points={("runqueue_time", "main"): seconds}, lived=60.0)
         assert [one.rule for one in found] == ["LW107"] * told
 
+    @pytest.mark.parametrize(("queued", "stalled"), [(2.9, False), (3.1, True)])
+    def test_in_a_stall_that_is_told_for_what_it_computed(self, queued: float, stalled: bool) -> None:
+        long = stall("cpu", 12.0, evidence={"cpu_s": 8.0, "runqueue_s": queued})
+        found = symptoms(long, points={("runqueue_time", "main"): 6.1}, lived=60.0)
+        [starved] = [one for one in found if one.rule == "LW107"]
+        assert ("most of it in stalls" in starved.summary) is stalled
+        assert ("too short" in starved.summary) is not stalled
+        assert ("is not at fault" in starved.fix) is not stalled  # of that code LW101 tells
+
     def test_a_collection_that_waited_for_a_cpu(self) -> None:
         [found] = symptoms(*[stall("gc", evidence={"runqueue_s": 0.15})] * 3)
         assert found.rule == "LW107"
