@@ -201,7 +201,7 @@ def _ignore(name: str, value: object) -> tuple[str, ...]:
         if rule not in RULE_IDS:
             near = _nearest(rule.upper(), RULE_IDS)
             hint = f"did you mean {near}?" if near else f"known are {', '.join(RULE_IDS)}."
-            raise _fail(name, value, f"there is no rule {rule!r}: {hint}", instead)
+            raise ConfigurationError(f"{name}={value!r}: there is no rule {rule!r}: {hint} {instead}")
         if colon and not pattern.strip():
             raise _fail(name, value, f"{entry!r} has no pattern after its colon", instead)
     return entries
@@ -237,6 +237,16 @@ _CHECKS: dict[str, Callable[[str, object], Any]] = {
 }
 
 
+_FLAGS: Mapping[str, str] = {
+    "keep_tasks": "yes or no",
+    "otlp": "yes or no",
+    "job_spans": "yes or no",
+    "console_socket": "yes or no",
+    "console": f"yes, no, a port, or {REPL}",
+}
+"""What may be written in the variables that are a yes or no."""
+
+
 def _parse(field: str, name: str, raw: str) -> object:
     """Turn the text of an environment variable into what the argument of the same name takes."""
     text = raw.strip()
@@ -256,10 +266,18 @@ def _parse(field: str, name: str, raw: str) -> object:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if field == "console" and text.isdecimal() and text not in ("0", "1"):  # which are a no and a yes
         return int(text)
-    if field in ("keep_tasks", "hold_dump", "otlp", "job_spans", "console", "console_socket"):
+    if field == "hold_dump" or (field, text) == ("console", REPL):
         flag = _flag(text)
         return text if flag is None else flag
-    return raw
+    return _flag_of(name, raw, _FLAGS[field]) if field in _FLAGS else raw
+
+
+def _flag_of(name: str, raw: str, instead: str) -> bool:
+    """Read a yes or no of the environment. Raises ConfigurationError when it is neither."""
+    flag = _flag(raw)
+    if flag is None:
+        raise _fail(name, raw, "neither yes nor no", f"Write {instead}.")
+    return flag
 
 
 def _flag(text: str) -> bool | None:
@@ -274,10 +292,7 @@ def _flag(text: str) -> bool | None:
 def disabled(environ: Mapping[str, str] = os.environ) -> bool:
     """Whether ``LOOPWATCH_DISABLED`` asks for an inert agent. Raises ConfigurationError if unreadable."""
     raw = environ.get(DISABLED, "")
-    flag = _flag(raw)
-    if flag is None:
-        raise _fail(DISABLED, raw, "neither yes nor no", "Write 1 or 0.")
-    return flag
+    return _flag_of(DISABLED, raw, "1 or 0")
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
@@ -292,7 +307,7 @@ def _warn_unknown(environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
         rest = name.removeprefix(PREFIX)
         if name.startswith(PREFIX) and rest not in known and name != RUN:
-            near = _nearest(rest, known)
+            near = _nearest(rest.upper(), known)
             all_known = ", ".join(PREFIX + each for each in known)
             hint = f"did you mean {PREFIX}{near}?" if near else f"known are {all_known}."
             logger.warning("loopwatch: %s is set but is no setting of loopwatch: %s", name, hint)
