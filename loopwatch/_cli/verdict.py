@@ -93,15 +93,15 @@ def _looked_at(document: Document) -> Iterator[str]:
         yield f"loop {loop.name} ({loop.kind}): {percent(loop.utilization)} busy, {late}"
     longest = max((stall.duration for stall in snapshot.stalls), default=None)
     worst_stall = f", the longest {span(longest)}" if longest is not None else ""
-    yield f"{number(len(snapshot.stalls))} stalls of more than {span(threshold)}{worst_stall}"
+    yield f"stalls of more than {span(threshold)}: {number(len(snapshot.stalls))}{worst_stall}"
     live = sum(site.live for site in document.sites)
     created = sum(site.created for site in document.sites)
-    yield f"{number(live)} live tasks of {number(created)}, created at {number(len(document.sites))} places"
-    yield f"{number(len(snapshot.lost))} lost tasks and contexts"
+    yield f"live tasks: {number(live)}; created: {number(created)}, by places: {number(len(document.sites))}"
+    yield f"lost tasks and contexts: {number(len(snapshot.lost))}"
     pending = sum(pool.pending or 0 for pool in snapshot.pools)
-    yield f"{number(len(snapshot.pools))} pools and executors, for which {number(pending)} callers wait"
+    yield f"pools and executors: {number(len(snapshot.pools))}; callers that wait for one: {number(pending)}"
     waiting = sum(wait.count for wait in document.waits)
-    yield f"{number(waiting)} tasks that wait for a lock, a semaphore, an event or a queue"
+    yield f"tasks that wait for a lock, a semaphore, an event or a queue: {number(waiting)}"
 
 
 def lines(of: Verdict, width: int) -> Iterator[str]:

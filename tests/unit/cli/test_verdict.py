@@ -46,11 +46,11 @@ def test_nothing_wrong_says_what_was_looked_at() -> None:
     assert text.startswith("shop, pid 77: nothing wrong Looked at:")
     for part in (
         "loop main (asyncio): 40% busy, delay p99 20 ms, max 450 ms in the last minute",
-        "3 stalls of more than 100 ms, the longest 900 ms",
-        "32 live tasks of 200, created at 2 places",
-        "1 lost tasks and contexts",
-        "2 pools and executors, for which 7 callers wait",
-        "3 tasks that wait for a lock",
+        "stalls of more than 100 ms: 3, the longest 900 ms",
+        "live tasks: 32; created: 200, by places: 2",
+        "lost tasks and contexts: 1",
+        "pools and executors: 2; callers that wait for one: 7",
+        "tasks that wait for a lock, a semaphore, an event or a queue: 3",
     ):
         assert part in text, part
 
