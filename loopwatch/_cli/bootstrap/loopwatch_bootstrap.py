@@ -39,6 +39,8 @@ def _import_hook() -> type[ImportHook]:
 
 
 def _import_loopwatch(_: ModuleType) -> None:
+    if "ipykernel" in sys.modules and not _is_the_program():
+        return  # a notebook's kernel: its cells block its loop by design, and our lines would be their output
     try:
         import loopwatch  # noqa: F401 - its own hook goes on from there
     except Exception as error:  # noqa: BLE001 - whatever is wrong with us, the program must run
@@ -53,8 +55,13 @@ def _install(loopwatch: ModuleType) -> None:
         _say_unless_foreign(error)
 
 
+def _is_the_program() -> bool:
+    """Whether this is the process that was started under ``loopwatch run``, as opposed to a child of it."""
+    return os.environ.get("LOOPWATCH_RUN") == str(os.getpid())
+
+
 def _say_unless_foreign(error: Exception) -> None:
-    if isinstance(error, ImportError) and os.environ.get("LOOPWATCH_RUN") != str(os.getpid()):
+    if isinstance(error, ImportError) and not _is_the_program():
         return  # a child on another interpreter, one without loopwatch: not ours to watch
     try:
         sys.stderr.write(f"loopwatch run: the program runs unwatched: {error!r}\n")

@@ -200,6 +200,26 @@ def test_children_are_watched(start: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
+def test_the_kernel_of_a_notebook_is_not_watched_unless_it_is_the_program(directory: Path) -> None:
+    (directory / "ipykernel").mkdir()
+    program("from ipykernel.kernelapp import main; main()", "ipykernel_launcher.py")
+    program("", "ipykernel/__init__.py")
+    program(
+        """
+        import asyncio, sys
+
+        def main():
+            print("loopwatch" in sys.modules)
+        """,
+        "ipykernel/kernelapp.py",
+    )
+    program(
+        "import subprocess, sys; subprocess.run([sys.executable, '-m', 'ipykernel_launcher'])", "server.py"
+    )
+    assert run("--", "server.py").stdout == "False\n"
+    assert run("--", "-m", "ipykernel_launcher").stdout == "True\n"
+
+
 def test_a_sitecustomize_of_the_users_still_takes_effect(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
