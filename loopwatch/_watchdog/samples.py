@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ SLOWEST = 0.25
 LIMIT = 200
 """Samples kept of one stall: with the pace above, those of its first half minute."""
 
+_stands_for, _computed = attrgetter("stands_for"), attrgetter("computed")
+
 
 class Seen(NamedTuple):
     """A task that ran, or was ready to run and could not."""
@@ -53,6 +56,8 @@ class Sample:
     stands_for: float
     """Seconds since the sample before it, or since the step began. A sample at the end of a call that held
     the GIL stands for all of that call; one of what came after it, 10 ms later, for those 10 ms."""
+    computed: float = 0.0
+    """Seconds of those that the thread computed; 0.0 where that is unknown."""
     task: Seen | None = None
     """The task that ran, noted once the sample is stored; None outside of tasks."""
 
@@ -78,6 +83,8 @@ class Suspicion:
     """Tasks among those."""
     sampled_at: float = 0.0
     """When the latest sample was taken; 0.0 before the first."""
+    sampled_cpu: float | None = None
+    """What the thread's CPU clock showed then."""
     next_at: float = 0.0
     frame_size: int = 0
     """Bytes of the outermost frame in the latest sample."""
@@ -91,16 +98,27 @@ class Suspicion:
         """Seconds until the next sample."""
         return min(EVERY * 2.0 ** max(0, len(self.samples) - DENSE), SLOWEST)
 
+    def cpu_before(self, unknown: float) -> float:
+        """Return what the thread's CPU clock showed at the latest sample, or before the step began."""
+        before = self.before.thread_cpu if self.before is not None else None
+        return next((cpu for cpu in (self.sampled_cpu, before) if cpu is not None), unknown)
+
     def tell_frames_apart(self) -> None:
         """Have the next sample show another identity for another callback. Before its frames are made."""
         self.occupied = occupy(self.frame_size)
 
 
 def take(
-    state: LoopState, suspicion: Suspicion, now: float, frame: FrameType | None, contexts: ContextReader
+    state: LoopState,
+    suspicion: Suspicion,
+    now: float,
+    cpu: float | None,
+    frame: FrameType | None,
+    contexts: ContextReader,
 ) -> bool:
     """Add a sample to ``suspicion``; False when its step is over, so that the frame belongs to another.
 
+    ``cpu`` is what the thread's CPU clock shows, None where it is unknown.
     To be called right after the frames were frozen and before anything that can release the GIL: otherwise
     the loop runs on, ends the stall, and a call that holds the GIL to its end would show no sample at all.
     """
@@ -113,10 +131,11 @@ def take(
     sample = None
     if len(suspicion.samples) < LIMIT:
         stands_for = now - (suspicion.sampled_at or suspicion.since)
+        computed = 0.0 if cpu is None else min(max(0.0, cpu - suspicion.cpu_before(cpu)), stands_for)
         callback, size = (0, 0) if outermost is None else (id(outermost), sys.getsizeof(outermost))
-        sample = Sample(stack, next_ready(loop), callback, stands_for)
+        sample = Sample(stack, next_ready(loop), callback, stands_for, computed)
         suspicion.samples.append(sample)
-        suspicion.sampled_at, suspicion.frame_size = now, size
+        suspicion.sampled_at, suspicion.sampled_cpu, suspicion.frame_size = now, cpu, size
     task = asyncio.current_task(loop)
     if sample is not None and task is not None:
         sample.task = _seen(task, state, contexts)
@@ -144,8 +163,11 @@ def busy(frame: FrameType | None, boundary: CodeType) -> bool:
     return frame is not None and frame.f_code is not boundary
 
 
-def most_seen(samples: list[Sample]) -> tuple[Place, ...]:
+def most_seen(samples: list[Sample], *, computing: bool = False) -> tuple[Place, ...]:
     """Return the stack seen for the most time, ties to the latest; innermost first; empty without samples.
+
+    When ``computing``, for the most CPU time: a thread that had no CPU for two seconds stood somewhere, but
+    the place that matters is where it computed, which is what it wanted one for.
 
     Stacks count as one when the same functions are on them, wherever in those they stood: a long loop shows
     another line each time. Of the most seen the most seen variant is returned.
@@ -153,16 +175,22 @@ def most_seen(samples: list[Sample]) -> tuple[Place, ...]:
     seen = [sample for sample in samples if sample.stack]
     if not seen:
         return ()
+    weight = _computed if computing and any(sample.computed > 0 for sample in seen) else _stands_for
     # By identity: the hash of a code object takes microseconds, and equal ones may be of different files.
-    of_functions = _longest(seen, lambda stack: tuple([id(code) for code, _, _ in stack]))
-    return _longest(of_functions, lambda stack: tuple([(id(code), at) for code, at, _ in stack]))[-1].stack
+    found = _heaviest(seen, weight, lambda stack: tuple([id(code) for code, _, _ in stack]))
+    found = _heaviest(found, weight, lambda stack: tuple([(id(code), at) for code, at, _ in stack]))
+    return found[-1].stack
 
 
-def _longest(samples: list[Sample], kind: Callable[[tuple[Place, ...]], Hashable]) -> list[Sample]:
-    """Return the samples of the kind that stands for the most time, of equal ones that which came last."""
+def _heaviest(
+    samples: list[Sample],
+    weight: Callable[[Sample], float],
+    kind: Callable[[tuple[Place, ...]], Hashable],
+) -> list[Sample]:
+    """Return the samples of the kind that weighs most, of equal ones that which came last."""
     kinds: dict[Hashable, list[Sample]] = {}
     for sample in samples:
         key = kind(sample.stack)
         kinds[key] = group = kinds.pop(key, [])  # popped, so that the order is that of the last time
         group.append(sample)
-    return max(reversed(kinds.values()), key=lambda group: sum(sample.stands_for for sample in group))
+    return max(reversed(kinds.values()), key=lambda group: sum(map(weight, group)))

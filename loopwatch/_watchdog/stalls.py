@@ -90,7 +90,10 @@ class Tracker:
         if now - self._earliest(since) <= self._w.threshold / 2 or (state.leaves_unseen and not self._runs()):
             return
         suspicion = self._suspicion or self._suspect(since)
-        if now >= suspicion.next_at and take(state, suspicion, now, frame, self._w.contexts):
+        if now < suspicion.next_at:
+            return
+        cpu = self._w.evidence.thread_cpu(state)
+        if take(state, suspicion, now, cpu, frame, self._w.contexts):
             suspicion.next_at = now + suspicion.pace
             self._suspicion = suspicion
 

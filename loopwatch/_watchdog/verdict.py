@@ -65,7 +65,7 @@ class Verdict:
         began = self._began(ended, suspicion, measured)
         if not in_progress:
             self._served_until = ended.end
-        seen = most_seen(samples)
+        seen = most_seen(samples, computing=measured.awake)
         stack, culprit = self._blame(ended, cause, seen, measured)
         task = _task_at(seen, samples)
         context = self._contexts.shape(task.values)

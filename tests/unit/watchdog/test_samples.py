@@ -46,6 +46,25 @@ def test_the_functions_seen_for_longest_and_of_them_the_place(
     assert most_seen(samples(*seen)) == stack(expected)
 
 
+@pytest.mark.parametrize(
+    ("computed", "expected"),
+    [
+        ((0.2, 0.1, 0.05), "a1 c1"),
+        ((0.02, 0.1, 0.05), "a2 c1"),
+        ((0.1, 0.05, 0.2), "b1"),
+        ((0.0, 0.0, 0.0), "b1"),
+    ],
+)
+def test_where_the_thread_computed_counts_and_not_where_it_waited_for_a_cpu(
+    computed: tuple[float, ...], expected: str
+) -> None:
+    taken = samples(("a1 c1", 0.2), ("a2 c1", 0.2), ("b1", 3.0))
+    for sample, seconds in zip(taken, computed, strict=True):
+        sample.computed = seconds
+    assert most_seen(taken, computing=True) == stack(expected)
+    assert most_seen(taken) == stack("b1")
+
+
 @given(st.lists(st.tuples(st.sampled_from(["a1", "a2", "b1", "b1 a1", ""]), st.floats(0.01, 1.0))))
 def test_what_is_returned_was_seen(seen: list[tuple[str, float]]) -> None:
     found = most_seen(samples(*seen))

@@ -434,6 +434,44 @@ def test_waits_for_a_cpu_before_a_stall_are_no_part_of_it(
     assert stall.evidence["runqueue_s"] == pytest.approx(during, abs=0.075 / 2)  # it looks after 75 ms
 
 
+def test_of_a_starved_loop_the_function_that_computed_is_named(
+    tmp_path: Path, loop: asyncio.AbstractEventLoop
+) -> None:
+    """One function computes for 0.4 s, then the thread has no CPU for 1.2 s, wherever it stands by then."""
+    schedstat = tmp_path / "proc/self/task/7/schedstat"
+    schedstat.parent.mkdir(parents=True)
+    schedstat.write_text(f"1 {10**9} 1\n")
+    scene = Scene(tmp_path, loop, has_selector=True)
+    scene.state.native_id = 7
+    scene.enter()
+    scene.tick()
+    scene.step_begins()
+    for _ in range(4):
+        scene.tick(works, after=0.1, cpu=0.1)
+    schedstat.write_text(f"1 {int(2.2 * 1e9)} 1\n")
+    scene.tick(works_too, after=1.2, cpu=0.001)
+    scene.step_ends()
+    scene.tick()
+    [stall] = scene.told
+    assert (stall.cause, stall.samples) == ("starved", 5)
+    assert stall.evidence["runqueue_s"] == pytest.approx(1.2, abs=0.01)
+    assert stall.culprit is not None
+    assert stall.culprit.function == "works"
+
+
+def test_of_a_loop_that_slept_the_function_that_waited_is_named(scene: Scene) -> None:
+    scene.tick()
+    scene.step_begins()
+    scene.tick(works, after=0.1, cpu=0.1)
+    for _ in range(3):
+        scene.tick(works_too, after=0.2, cpu=0.01)
+    scene.step_ends()
+    scene.tick()
+    [stall] = scene.told
+    assert stall.culprit is not None
+    assert (stall.cause, stall.culprit.function) == ("blocking", "works_too")
+
+
 QUOTA = "nr_throttled 1\nthrottled_usec {}\n"
 
 
