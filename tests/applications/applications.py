@@ -17,12 +17,16 @@ NOTEBOOK_BYTES = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for one request, less what differs from run to run."""
+    """What came back for one request."""
 
     status: int
-    content_type: str
-    content: Any
-    size: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    @property
+    def content(self) -> Any:
+        """What the JSON says."""
+        return json.loads(self.body)
 
 
 class Send(Protocol):
@@ -49,6 +53,8 @@ class Application:
     """Yields what a user does, in words, and what came back."""
     volatile: tuple[str, ...]
     """Keys of its JSON that differ from run to run: times, and what depends on them."""
+    writes: tuple[str, ...] = ()
+    """The files that its users have it write."""
     headers: tuple[tuple[str, str], ...] = ()
 
 
@@ -155,6 +161,7 @@ APPLICATIONS = (
         small="/api",
         use=_open_and_save,
         volatile=("created", "last_modified"),
+        writes=("analysis.ipynb",),
         headers=(("Authorization", "token t"),),
     ),
 )

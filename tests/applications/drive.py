@@ -41,6 +41,8 @@ TIMEOUT = 60.0
 OWN_DOING = ("cpu", "blocking", "flood")
 """Causes that are the running function's doing. For a collection, another thread's hold of the GIL or a busy
 machine there may be nobody of the application to name."""
+VOLATILE_HEADERS = ("date", "etag", "last-modified", "content-length", "set-cookie")
+"""Headers of which the values differ from run to run: times, signatures, and what depends on the JSON that does."""
 
 
 @dataclass
@@ -65,6 +67,8 @@ class Run:
     exit_status: int
     loops: dict[str, str] = field(default_factory=dict)
     """Kind of each loop on ``/metrics``, by name."""
+    written: dict[str, bytes] = field(default_factory=dict)
+    """What it wrote, by file."""
 
 
 def environment(application: Application, directory: Path) -> Path:
@@ -199,6 +203,7 @@ def drive(application: Application, commands: Path, directory: Path, port: int, 
         run.steps.extend(use(application, port, metrics))
         if metrics:
             run.loops = metrics.loops()
+    run.written = {name: (directory / name).read_bytes() for name in application.writes}
     return run
 
 
@@ -209,7 +214,7 @@ def use(application: Application, port: int, metrics: Metrics | None) -> Iterato
         response, content = request(port, method, path, body, dict(application.headers))
         if response.status >= 400:
             raise RuntimeError(f"{method} {path}: {response.status} {content[:1000]!r}")
-        return Reply(response.status, response.headers["Content-Type"], json.loads(content), len(content))
+        return Reply(response.status, tuple(response.getheaders()), content)
 
     steps = application.use(send)
     while True:
@@ -226,18 +231,35 @@ def use(application: Application, port: int, metrics: Metrics | None) -> Iterato
         yield Step(title, reply, seconds, neighbour.longest, stalls)
 
 
+def stable_headers(reply: Reply) -> list[tuple[str, str]]:
+    """Return the headers in their order, but for values that differ from run to run."""
+    return [(name, "" if name.lower() in VOLATILE_HEADERS else value) for name, value in reply.headers]
+
+
+def stable_bytes(body: bytes, volatile: tuple[str, ...]) -> str:
+    """Return the JSON as it was sent, byte for byte, but for the values of these keys, at whatever depth."""
+    text, decoder, parts, place = body.decode(), json.JSONDecoder(), [], 0
+    for key in re.finditer(f'"(?:{"|".join(volatile)})": ?', text):
+        if key.start() >= place:
+            parts.append(text[place : key.end()])
+            _, place = decoder.raw_decode(text, key.end())
+    return "".join([*parts, text[place:]])
+
+
 def differences(application: Application, bare: Run, watched: Run) -> Iterator[str]:
     """Yield what the application did otherwise under the agent than without it."""
-
-    def stable(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: stable(item) for key, item in value.items() if key not in application.volatile}
-        return [stable(item) for item in value] if isinstance(value, list) else value
-
     for one, other in zip(bare.steps, watched.steps, strict=True):
-        for name in ("status", "content_type", "content"):
-            if stable(getattr(one.reply, name)) != stable(getattr(other.reply, name)):
-                yield f"{one.title}: {name} differs"
+        if one.reply.status != other.reply.status:
+            yield f"{one.title}: status {other.reply.status} instead of {one.reply.status}"
+        if stable_headers(one.reply) != stable_headers(other.reply):
+            yield f"{one.title}: headers {stable_headers(other.reply)} for {stable_headers(one.reply)}"
+        if stable_bytes(one.reply.body, application.volatile) != stable_bytes(
+            other.reply.body, application.volatile
+        ):
+            yield f"{one.title}: what was sent differs"
+    for name in bare.written:
+        if bare.written[name] != watched.written[name]:
+            yield f"{name}: what was written differs"
     if bare.exit_status != watched.exit_status:
         yield f"exit status {watched.exit_status} instead of {bare.exit_status}"
     said, says = (
@@ -271,7 +293,7 @@ def report(bare: Run, watched: Run) -> None:
     print(f"  {'':36} {'bytes':>10}  {'took, bare':>10} {'watched':>8}  {'a neighbour':>11} {'watched':>8}")
     for one, other in zip(bare.steps, watched.steps, strict=True):
         print(
-            f"  {one.title:36} {one.reply.size:10,}  {one.seconds:9.3f}s {other.seconds:7.3f}s "
+            f"  {one.title:36} {len(one.reply.body):10,}  {one.seconds:9.3f}s {other.seconds:7.3f}s "
             f" {one.neighbour:10.3f}s {other.neighbour:7.3f}s"
         )
         for (function, cause), seconds in sorted(other.stalls.items(), key=lambda item: -item[1]):
@@ -306,7 +328,10 @@ def main() -> int:
                 ]
             report(*runs)
             wrong = [*differences(application, *runs), *shortcomings(application, runs[1])]
-            print("\n".join(f"  WRONG: {line}" for line in wrong) or "  as without the agent, and watched")
+            print(
+                "\n".join(f"  WRONG: {line}" for line in wrong)
+                or "  byte for byte as without the agent, and watched"
+            )
             failed += len(wrong)
     return 1 if failed else 0
 
