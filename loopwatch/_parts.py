@@ -148,6 +148,7 @@ class Parts:
                 self._refresh_exports,
             ),
         )
+        system.came_back = self._watchdog.look_again
 
     def _build_reader(self) -> None:
         """Build what tells of all that."""

@@ -5,6 +5,8 @@ Each number is None where the system does not offer it, and then no cause rests 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 # The functions themselves: a test of the program's that puts a mock in their place is to count its own calls.
 from os import O_RDONLY, close, read
 from os import open as open_file
@@ -37,27 +39,12 @@ LONGEST = 16384
 """Bytes of a file that are read: what is of use stands at its beginning."""
 
 
-def _text(path: str) -> str:
-    """Return what the file says; nothing if it cannot be read. Names in it may be cut within a character.
-
-    Read without Python's file objects, which take four times as long as the kernel does.
-    """
-    try:
-        file = open_file(path, O_RDONLY)
-    except OSError:
-        return ""
-    try:
-        return read(file, LONGEST).decode("utf-8", errors="replace")
-    except OSError:
-        return ""
-    finally:
-        close(file)
-
-
 class System:
     """Reads the files of this process. ``root`` is where /proc and /sys are: tests bring recorded ones."""
 
     def __init__(self, root: Path = Path("/")) -> None:
+        self.came_back: Callable[[], None] = lambda: None
+        """Called after each call that let go of the GIL, and may have had to wait for it."""
         self._proc = str(root / "proc/self")
         self._cpu_stat = self._find_cpu_stat(root)
         self._booked = False
@@ -68,7 +55,7 @@ class System:
         A kernel without the accounting shows zeros for ever; so zero counts as unknown until the first
         other number, which on a kernel with it comes within moments.
         """
-        fields = _text(f"{self._proc}/task/{native_id}/schedstat").split()
+        fields = self._text(f"{self._proc}/task/{native_id}/schedstat").split()
         if len(fields) < 2:
             return None
         waited = int(fields[1]) * 1e-9
@@ -77,11 +64,11 @@ class System:
 
     def state(self, native_id: int) -> str:
         """Return the scheduler's one-letter state of a thread (R, S, D, T); empty when unknown."""
-        return _text(f"{self._proc}/task/{native_id}/stat").rpartition(") ")[2][:1]
+        return self._text(f"{self._proc}/task/{native_id}/stat").rpartition(") ")[2][:1]
 
     def throttled(self) -> float | None:
         """Return the seconds the process's cgroup was throttled; None without a CPU controller."""
-        for line in _text(self._cpu_stat).splitlines() if self._cpu_stat is not None else ():
+        for line in self._text(self._cpu_stat).splitlines() if self._cpu_stat is not None else ():
             name, _, value = line.partition(" ")
             if name == "throttled_usec":  # cgroup v2
                 return int(value) * 1e-6
@@ -89,10 +76,30 @@ class System:
                 return int(value) * 1e-9
         return None
 
+    def _text(self, path: str) -> str:
+        """Return what the file says; nothing if it cannot be read. Names in it may be cut within a character.
+
+        Read without Python's file objects, which take four times as long as the kernel does.
+        """
+        try:
+            file = open_file(path, O_RDONLY)
+        except OSError:
+            return ""
+        self.came_back()
+        try:
+            text = read(file, LONGEST)
+            self.came_back()
+        except OSError:
+            return ""
+        finally:
+            close(file)
+        self.came_back()
+        return text.decode("utf-8", errors="replace")
+
     def _find_cpu_stat(self, root: Path) -> str | None:
         """Find cpu.stat of the process's own cgroup, v2 or v1, where such a file counts throttling."""
         mount = root / "sys/fs/cgroup"
-        for group in _text(f"{self._proc}/cgroup").splitlines():
+        for group in self._text(f"{self._proc}/cgroup").splitlines():
             controllers, _, path = group.partition(":")[2].partition(":")
             inside = path.lstrip("/")
             if controllers == "":
@@ -103,7 +110,7 @@ class System:
                 continue
             for candidate in candidates:
                 cpu_stat = str(candidate / "cpu.stat")
-                if "throttled_" in _text(cpu_stat):
+                if "throttled_" in self._text(cpu_stat):
                     return cpu_stat
         return None
 

@@ -112,6 +112,8 @@ class Lateness:
             before = self._cpu
             self._read_cpu()
             others = _hogs(_others(stacks, native_ids(), before, self._cpu), woke - planned)
+            if self._woke_late is not None:
+                self._late.append(self._woke_late)  # late again before that could be settled
             self._woke_late = Late(planned, woke, self._gil_waits(switches), others, before, None)
         self._switches = switches
 

@@ -45,7 +45,8 @@ class Tracker:
     """The watchdog's view of one loop. Used by the watchdog's thread alone, but for ``in_progress``.
 
     A tick goes ``note`` - (frames are frozen) - ``look`` - ``settle``, in this order for all loops: what may
-    release the GIL, such as opening a file, comes only in ``settle``.
+    release the GIL, such as opening a file, comes only in ``settle``. Where that had to wait to get it back,
+    there is another ``note`` and ``look`` in the midst of ``settle``.
     """
 
     def __init__(self, state: LoopState, witness: Witness) -> None:
@@ -102,6 +103,7 @@ class Tracker:
         state = self.state
         beats = [state.late_beats.popleft() for _ in range(len(state.late_beats))]
         over = [state.ended.popleft() for _ in range(len(state.ended))]
+        past, self._past = self._past, {}  # what a look finds over from now on is for the next time
         if state.entered_at != self._run:
             self._run = state.entered_at
             if not over:
@@ -109,7 +111,7 @@ class Tracker:
         if self._run is not None or over:
             self._read(fresh=bool(over))  # after the end of all that is over, so that all is booked
         for start, end, in_callback in over:
-            suspicion = self._suspected(start)
+            suspicion = self._suspected(start, past)
             ended = Ended(start, end, in_callback, self._readings[-1])
             stall = self._verdict.on(ended, suspicion, in_progress=False)
             if stall.duration >= self._w.threshold:  # without a selector, a mere suspicion until now
@@ -117,7 +119,6 @@ class Tracker:
                 self._exemplars.of_stall(end, stall)
                 self._w.tell(stall)
         self._exemplars.of_beats(beats)
-        self._past.clear()
         self._tell_still()
 
     def _tell_still(self) -> None:
@@ -129,12 +130,12 @@ class Tracker:
             suspicion.told = True
             self._w.tell(stall)
 
-    def _suspected(self, start: float) -> Suspicion:
+    def _suspected(self, start: float, past: dict[float, Suspicion]) -> Suspicion:
         """Return what was seen of the step that began at ``start``, and be done with it."""
         if self._suspicion is not None and self._suspicion.since == start:
             suspicion, self._suspicion = self._suspicion, None  # it ended since the last look
             return suspicion
-        return self._past.pop(start, None) or self._suspect(start)
+        return past.get(start) or self._past.get(start) or self._suspect(start)
 
     def _suspect(self, start: float) -> Suspicion:
         return Suspicion(start, self._before(start), self._bounds(start))

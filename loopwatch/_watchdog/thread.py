@@ -67,6 +67,7 @@ class Watchdog:
         self.thread = OwnThread("loopwatch-watchdog", self._run, self._wake)
         self._planned = float("inf")
         self._slow_at = self._chores_at = 0.0
+        self._had_gil_at = float("inf")
         self.cpu_time = 0.0
         """CPU seconds of our threads so far."""
 
@@ -145,16 +146,7 @@ class Watchdog:
     def step(self) -> None:
         """Look once. What may release the GIL comes after all frames have been copied."""
         trackers = self._all_trackers()
-        for tracker in trackers:
-            tracker.note()
-        now = self._clock.monotonic()
-        frames = current_frames() if self._wants_frames(now, trackers) else {}
-        try:
-            self._guarded(self._lateness.look, self._planned, now, frames, threading.get_ident())
-            for tracker in trackers:
-                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id), now - self._planned)
-        finally:
-            frames.clear()
+        now = self._look(trackers, self._planned)
         self._guarded(self._lateness.settle)
         for tracker in trackers:
             self._guarded(tracker.settle)
@@ -164,9 +156,32 @@ class Watchdog:
         if now >= self._chores_at:
             self._do_chores()
 
-    def _wants_frames(self, now: float, trackers: list[Tracker]) -> bool:
-        """Whether anything is amiss: to copy the frames of all threads makes an object of each."""
-        return now - self._planned > LATE or any(tracker.wants_frame(now) for tracker in trackers)
+    def look_again(self) -> None:
+        """Look at once if this thread has just waited for long to get the GIL back, in the midst of a step.
+
+        Whoever held it has just let go, and its frame still stands; by the next step it will be gone, and
+        what ran afterwards would pass for the culprit.
+        """
+        before, now = self._had_gil_at, self._clock.monotonic()
+        if now - before > LATE:
+            now = self._look(self._all_trackers(), before)
+        self._had_gil_at = now
+
+    def _look(self, trackers: list[Tracker], planned: float) -> float:
+        """Freeze all frames and show them around, as of the moment that is returned."""
+        for tracker in trackers:
+            tracker.note()
+        self._had_gil_at = now = self._clock.monotonic()
+        late = now - planned
+        wanted = late > LATE or any(tracker.wants_frame(now) for tracker in trackers)
+        frames = current_frames() if wanted else {}
+        try:
+            self._guarded(self._lateness.look, planned, now, frames, threading.get_ident())
+            for tracker in trackers:
+                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id), late)
+        finally:
+            frames.clear()
+        return now
 
     def _do_chores(self) -> None:
         self._chores_at = self._clock.monotonic() + CHORES_EVERY

@@ -42,7 +42,7 @@ OWN_DOING = ("cpu", "blocking", "flood")
 """Causes that are the running function's doing. For a collection, another thread's hold of the GIL or a busy
 machine there may be nobody of the application to name."""
 VOLATILE_HEADERS = ("date", "etag", "last-modified", "content-length", "set-cookie")
-"""Headers of which the values differ from run to run: times, signatures, and what depends on the JSON that does."""
+"""Headers of which the values differ from run to run: times, signatures, and what depends on them."""
 
 
 @dataclass

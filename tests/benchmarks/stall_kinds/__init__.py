@@ -9,6 +9,7 @@ KINDS: tuple[type[Kind], ...] = (
     waiting.Sleep,
     waiting.SleepTwoDeep,
     computing.JsonLoads,
+    computing.JsonLoadsAmidPython,
     computing.JsonDumps,
     computing.Regex,
     computing.Pbkdf2,

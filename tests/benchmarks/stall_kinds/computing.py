@@ -38,6 +38,23 @@ class JsonLoads(Sized):
         json.loads(self.text)
 
 
+class JsonLoadsAmidPython(JsonLoads):
+    """As it begins the watchdog looks already, and reads files, for which it lets go of the GIL."""
+
+    title = "json.loads amid Python"
+
+    def run(self) -> None:
+        with self.timed():
+            self._count(0.1)
+            self.work()
+            self._count(0.02)
+
+    def _count(self, seconds: float) -> None:
+        until = self.clock() + seconds
+        while self.clock() < until:
+            pass
+
+
 class ShortJsonLoads(Short, JsonLoads):
     title = "json.loads, 0.03 s"
     amount = 20_000

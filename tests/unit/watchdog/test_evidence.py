@@ -65,6 +65,13 @@ class TestRunqueue:
             assert system.runqueue(7) == 0.25
         assert not mock.called
 
+    def test_each_call_that_lets_go_of_the_gil_is_told_of(self, root: Root) -> None:
+        root.write("proc/self/task/7/schedstat", "912345678 250000000 42\n")
+        system, calls = root.system(), Mock()
+        system.came_back = calls
+        assert system.runqueue(7) == 0.25
+        assert calls.call_count == 3  # open, read, close
+
     def test_a_thread_that_has_ended_is_unknown(self, root: Root) -> None:
         assert root.system().runqueue(7) is None
 

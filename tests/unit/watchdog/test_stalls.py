@@ -52,12 +52,13 @@ class Scene:
         self.told: list[Stall] = []
         self.pauses = Pauses()
         self.lateness = Lateness(self.fake.clock, run_forever.__code__, lambda native_id: None)
+        self.system = System(root)
         witness = Witness(
             clock=self.fake.clock,
             threshold=0.1,
             pauses=self.pauses,
             lateness=self.lateness,
-            evidence=Evidence(self.fake.clock, System(root)),
+            evidence=Evidence(self.fake.clock, self.system),
             owner=CodeOwner(),
             contexts=ContextReader(Journal()),
             tell=self.told.append,
@@ -432,6 +433,78 @@ def test_waits_for_a_cpu_before_a_stall_are_no_part_of_it(
     assert stall.duration == pytest.approx(0.15)
     assert stall.cause == cause
     assert stall.evidence["runqueue_s"] == pytest.approx(during, abs=0.075 / 2)  # it looks after 75 ms
+
+
+class TestKeptFromTheGil:
+    """A watchdog that opens a file gets the GIL back when whoever held it lets go, and looks right then."""
+
+    @pytest.fixture
+    def scene(self, tmp_path: Path, loop: asyncio.AbstractEventLoop) -> Scene:
+        (tmp_path / "proc/self/task/7").mkdir(parents=True)
+        (tmp_path / "proc/self/task/7/schedstat").write_text("0 0 0\n")
+        scene = Scene(tmp_path, loop, has_selector=True)
+        scene.state.native_id = 7
+        scene.enter()
+        scene.tick()
+        return scene
+
+    @staticmethod
+    def hold(scene: Scene, holder: Callable[[], FrameType], then: Callable[[], object] = int) -> None:
+        """Let the first file that is read from now on take as long as ``holder`` computes: 0.3 s."""
+
+        def came_back() -> None:
+            scene.system.came_back = int
+            scene.fake.advance(0.3)
+            scene.fake.spend(0.3, clock_id=CPU_CLOCK)
+            scene.tracker.note()
+            scene.tracker.look(scene.now, run_forever(holder), 0.0)
+            then()
+
+        scene.system.came_back = came_back
+
+    def test_who_held_it_is_named_and_not_who_ran_afterwards(self, scene: Scene) -> None:
+        scene.step_begins()
+        scene.tick(works, after=0.06, cpu=0.06)
+        self.hold(scene, works_too)
+        scene.tick(works, after=0.01, cpu=0.01)
+        scene.tick(works, after=0.02, cpu=0.02)
+        scene.step_ends()
+        scene.tick(works)
+        [stall] = scene.told
+        assert stall.duration == pytest.approx(0.39)
+        assert (stall.cause, stall.samples) == ("cpu", 4)
+        assert stall.culprit is not None
+        assert stall.culprit.function == "works_too"
+
+    def test_a_step_that_ends_right_then_keeps_what_was_seen_of_it(self, scene: Scene) -> None:
+        scene.fake.advance(Evidence.SYSTEM_EVERY)  # so that the files are read, though all seems well
+        scene.step_begins()
+        self.hold(scene, works_too, then=scene.step_ends)
+        scene.tick(works, after=0.04, cpu=0.04)  # too soon to suspect it
+        scene.step_begins()
+        scene.tick(works, after=0.01)
+        [stall] = scene.told
+        assert (stall.duration, stall.samples) == (pytest.approx(0.34), 1)
+        assert stall.culprit is not None
+        assert stall.culprit.function == "works_too"
+
+    def test_so_does_one_after_which_another_is_suspected_at_once(self, scene: Scene) -> None:
+        def another() -> None:
+            scene.step_ends()
+            scene.fake.advance(0.06)
+            scene.tracker.note()
+            scene.tracker.look(scene.now, run_forever(works), 0.0)
+
+        scene.fake.advance(Evidence.SYSTEM_EVERY)
+        scene.step_begins()
+        self.hold(scene, works_too, then=another)
+        scene.tick(works, after=0.04, cpu=0.04)
+        scene.step_begins()
+        scene.tick(works, after=0.01)
+        [stall] = scene.told
+        assert (stall.duration, stall.samples) == (pytest.approx(0.34), 1)
+        assert stall.culprit is not None
+        assert stall.culprit.function == "works_too"
 
 
 def test_of_a_starved_loop_the_function_that_computed_is_named(

@@ -103,6 +103,30 @@ def test_a_step_looks_at_all_loops_before_it_settles_any(
     assert calls == [("look", "main"), ("look", "main-2"), ("settle", "main"), ("settle", "main-2")]
 
 
+@pytest.mark.parametrize(("kept", "looks"), [(LATE * 0.9, 1), (LATE * 1.1, 2)])
+def test_one_that_waited_long_for_the_gil_looks_before_it_goes_on(
+    make: Make, state: LoopState, fake: FakeClock, kept: float, looks: int
+) -> None:
+    """Reading a file lets go of the GIL: who held it meanwhile stands where it let go, but not for long."""
+
+    class Kept(Looker):
+        def settle(self) -> None:
+            fake.advance(kept)
+            watchdog.look_again()
+            watchdog.look_again()  # nothing has happened since
+            super().settle()
+
+    state.thread_id = threading.get_ident()
+    watchdog = make(tracker=Kept)
+    watchdog.step()
+    [tracker] = watchdog._trackers.values()
+    assert tracker.calls == [*["note", "look"] * looks, "settle"]
+    assert (tracker.frames[-1] is not None) is (looks == 2)
+    watchdog.step()
+    lag = watchdog._lateness.within(0.0, fake.monotonic())
+    assert lag.late == pytest.approx(kept if looks == 2 else 0.0)
+
+
 def test_it_knows_the_loops_there_are_and_forgets_those_there_were(
     make: Make, states: LoopStates, state: LoopState
 ) -> None:
