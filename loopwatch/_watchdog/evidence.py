@@ -85,8 +85,8 @@ class System:
             file = open_file(path, O_RDONLY)
         except OSError:
             return ""
-        self.came_back()
         try:
+            self.came_back()
             text = read(file, LONGEST)
             self.came_back()
         except OSError:
