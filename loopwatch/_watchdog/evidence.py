@@ -84,6 +84,7 @@ class System:
         try:
             file = open_file(path, O_RDONLY)
         except OSError:
+            self.came_back()
             return ""
         try:
             self.came_back()

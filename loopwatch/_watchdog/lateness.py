@@ -95,7 +95,7 @@ class Lateness:
     def go_on(self) -> None:
         """Forget an earlier thread's own counts, as another one goes on to look: they begin from nothing."""
         self._queued: float | None = None
-        self._woke_late: Late | None = None
+        self._unsettled: list[Late] = []
         self._switches: int | None = None
 
     def look(self, planned: float, woke: float, frames: dict[int, FrameType], own_id: int) -> None:
@@ -112,20 +112,19 @@ class Lateness:
             before = self._cpu
             self._read_cpu()
             others = _hogs(_others(stacks, native_ids(), before, self._cpu), woke - planned)
-            if self._woke_late is not None:
-                self._late.append(self._woke_late)  # late again before that could be settled
-            self._woke_late = Late(planned, woke, self._gil_waits(switches), others, before, None)
+            self._unsettled.append(Late(planned, woke, self._gil_waits(switches), others, before, None))
         self._switches = switches
 
     def settle(self) -> None:
         """Complete what ``look`` noted with what takes a file to read, which may release the GIL."""
-        late, self._woke_late = self._woke_late, None
-        if late is not None:
+        lates, self._unsettled = self._unsettled, []
+        if lates:
             before = self._queued
             self._read_queued()
             if before is not None and self._queued is not None:
-                late = replace(late, queued=min(self._queued - before, late.woke - late.planned))
-            self._late.append(late)
+                share = min(1.0, (self._queued - before) / sum(late.woke - late.planned for late in lates))
+                lates = [replace(late, queued=share * (late.woke - late.planned)) for late in lates]
+            self._late.extend(lates)
 
     def refresh(self) -> None:
         """Read the clocks of all threads, so that the next late wake-up shows who moved since."""

@@ -71,6 +71,8 @@ class TestRunqueue:
         system.came_back = calls
         assert system.runqueue(7) == 0.25
         assert calls.call_count == 3  # open, read, close
+        assert system.runqueue(8) is None
+        assert calls.call_count == 4
 
     def test_a_thread_that_has_ended_is_unknown(self, root: Root) -> None:
         assert root.system().runqueue(7) is None

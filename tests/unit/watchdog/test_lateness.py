@@ -103,6 +103,17 @@ def test_time_without_a_cpu_is_told_up_to_the_lateness(machine: Machine, queued:
     assert machine.seen.within(1.0, 1.3).queued == pytest.approx(told)
 
 
+def test_of_two_late_looks_before_the_system_is_asked_each_had_its_share(machine: Machine) -> None:
+    """As when the second look comes in the midst of the work that follows the first."""
+    machine.seen.look(1.0, 1.3, {}, WATCHDOG)
+    machine.seen.look(1.31, 1.41, {}, WATCHDOG)
+    machine.queued = 0.2
+    machine.seen.settle()
+    assert machine.seen.within(0.0, 10.0).late == pytest.approx(0.4)
+    assert machine.seen.within(0.0, 10.0).queued == pytest.approx(0.2)
+    assert machine.seen.within(1.0, 1.3).queued == pytest.approx(0.15)
+
+
 def test_a_thread_that_begins_to_look_goes_by_no_counts_of_an_earlier_one(machine: Machine) -> None:
     """As after a fork: the child's watchdog has waited for a CPU for less than the parent's had."""
     machine.queued, machine.switches = 5.0, 1000
