@@ -116,8 +116,9 @@ def _say_if_taken(settings: Settings, environ: Mapping[str, str]) -> None:
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
+        why = str(error.strerror).partition(" (while attempting to bind")[0]  # the address is said already
         _say(
-            f"no /metrics on {host}:{port}: {error.strerror}. "
+            f"no /metrics on {host}:{port}: {why}. "
             "The program runs and is watched all the same; choose another with --prometheus-port."
         )
 

@@ -326,7 +326,7 @@ def test_a_port_held_by_another_program_is_said_once_and_the_program_runs() -> N
         done = run("--prometheus-port", str(port), "--", "app.py")
     assert (done.returncode, done.stdout) == (0, "ran\n")
     assert done.stderr.count("\n") == 1
-    assert f"no /metrics on 127.0.0.1:{port}: Address already in use" in done.stderr
+    assert f"no /metrics on 127.0.0.1:{port}: Address already in use. The program runs" in done.stderr
 
 
 def test_a_port_held_by_a_process_of_the_same_run_is_not_worth_a_word() -> None:
