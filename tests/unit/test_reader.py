@@ -81,6 +81,7 @@ class Desk:
 
 @pytest.fixture
 def desk() -> Iterator[Desk]:
+    JOBS.clear()  # of jobs and drains of other tests, which are the process's
     with contextlib.closing(asyncio.new_event_loop()) as loop:
         yield Desk(loop)
 
