@@ -26,8 +26,9 @@ logger = logging.getLogger("loopwatch")
 WorkOf = Callable[[], Work]
 """Tells whose work a line is about. Asked where that is written: ``show`` functions may run for it."""
 
-_OF_LOGGING = frozenset((*dir(logging.makeLogRecord({})), "message", "asctime"))
-"""Attributes and methods of a log record that are not to be overwritten."""
+_OF_LOGGING = frozenset((*dir(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime"))
+"""Attributes and methods of a log record that are not to be overwritten: of logging's own, which no record
+factory of the program's has made."""
 
 QUEUE_LIMIT = 1000
 """Lines waiting for a blocked handler; further ones are dropped and counted."""
@@ -156,7 +157,10 @@ def _record(line: _Line) -> logging.LogRecord:
     """Make the record. ``extra=`` would raise where a record factory of the program's sets the same name."""
     error = line.error
     raised = None if error is None else (type(error), error, error.__traceback__)
-    record = logger.makeRecord(logger.name, line.level, __file__, 0, line.message, line.args, raised, "say")
+    said_at = Journal.say.__code__.co_firstlineno  # who called that is no longer to be seen
+    record = logger.makeRecord(
+        logger.name, line.level, __file__, said_at, line.message, line.args, raised, "say"
+    )
     if line.work is not None:
         work = line.work()
         found = {"trace_id": work.trace_id, "span_id": work.span_id, "task_name": work.task_name}

@@ -2,6 +2,8 @@
 
 import logging
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 
@@ -203,3 +205,25 @@ def test_a_forked_child_logs_at_once_again(journal: Journal, caplog: pytest.LogC
     assert caplog.messages == ["from the child"]
     lines.put(_Mark.END)
     thread.join(PATIENCE)
+
+
+def test_a_record_factory_of_the_programs_has_no_part_in_our_import() -> None:
+    """It may want a name of each record, and give it attributes that are those of our lines, too."""
+    program = """
+import logging
+
+def factory(name, *args, **kwargs):
+    record = logging.LogRecord(name, *args, **kwargs)
+    record.top, record.request_id = name.partition(".")[0], "-"
+    return record
+
+logging.setLogRecordFactory(factory)
+logging.basicConfig(format="%(request_id)s %(message)s", level="INFO")
+
+from loopwatch._journal import Journal
+from loopwatch._records import Work
+
+Journal().say(logging.INFO, "line", work=lambda: Work({"request_id": "r-1"}, None, None, None))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stderr == "r-1 line\n"
