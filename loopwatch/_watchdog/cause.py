@@ -45,7 +45,7 @@ class Measured:
     """Samples that show another callback in turn than the one before."""
     in_callback: bool
     """Whether a callback of the loop was running, as opposed to a wait that ended late."""
-    only_running: bool = False
+    only_running: bool
     """Whether the loop's thread was seen on a CPU, or ready for one, and never asleep."""
 
     def share(self, seconds: float | None) -> float:
@@ -126,4 +126,5 @@ def _late(m: Measured) -> Cause:
         # Nothing shows that the loop's thread had it; on uvloop not even that a callback ran.
         return "gil" if others >= SOME else "unknown"
     # The GIL was held, yet nobody computed: a C function that sleeps without letting go of it.
-    return "unknown" if m.awake or m.only_running else "blocking"
+    # Its thread is seen only when it is over, and runs again by then.
+    return "unknown" if m.awake or (m.only_running and others >= SOME) else "blocking"

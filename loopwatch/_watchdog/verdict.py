@@ -96,7 +96,7 @@ class Verdict:
 
     def _measure(self, ended: Ended, suspicion: Suspicion, samples: list[Sample]) -> Measured:
         start, end, after = ended.start, ended.end, ended.after
-        before = suspicion.before or after
+        before, seen = suspicion.before or after, suspicion.states
         lag = self._lateness.within(start, end)
         in_callback = ended.in_callback
         if not self._state.has_selector and samples:
@@ -121,7 +121,7 @@ class Verdict:
             samples=len(samples),
             callbacks=_changes(samples),
             in_callback=in_callback,
-            only_running=suspicion.states["R"] > 0 == suspicion.states["S"] + suspicion.states["D"],
+            only_running=seen["R"] > 0 and not (seen["S"] or seen["D"]),
         )
 
     def _blame(

@@ -7,6 +7,7 @@ it may be called that, or unknown; nothing else may ever stand in for the true c
 import asyncio
 import contextlib
 import contextvars
+import ctypes
 import gc
 import json
 import logging
@@ -45,6 +46,11 @@ def sleeps_deep(seconds: float) -> None:
 
 def waits(seconds: float) -> None:
     threading.Event().wait(seconds)
+
+
+def holds(seconds: float) -> None:
+    """Sleep in C code that does not let go of the GIL."""
+    ctypes.PyDLL(None).usleep(round(seconds * 1e6))
 
 
 def loops(seconds: float) -> None:
@@ -88,10 +94,11 @@ async def twice(work: Callable[[], None]) -> list[Block]:
         (lambda: sleeps(0.2), "sleeps", "time.sleep", "blocking"),
         (lambda: sleeps_deep(0.2), "sleeps", "time.sleep", "blocking"),
         (lambda: waits(0.2), "waits", "wait", "blocking"),
+        (lambda: holds(0.2), "holds", ..., "blocking"),
         (lambda: loops(0.2), "loops", ..., "cpu"),
         (lambda: parses(0.2), "parses", ..., "cpu"),
     ],
-    ids=["sleep", "sleep two calls deep", "wait", "loop", "json"],
+    ids=["sleep", "sleep two calls deep", "wait", "sleep with the GIL", "loop", "json"],
 )
 def test_a_stall_is_named(
     told: Told, run: Run, work: Callable[[], None], culprit: str, call: Any, cause: str

@@ -21,6 +21,7 @@ QUIET = Measured(
     samples=0,
     callbacks=0,
     in_callback=True,
+    only_running=False,
 )
 """A stall of which nothing is known but that a callback ran."""
 
@@ -50,7 +51,16 @@ def test_a_hold_of_the_gil_that_nobody_saw_in_the_loop_is_not_called_a_sleep_of_
     )
     assert decide(measured) == cause
     assert decide(dataclasses.replace(measured, samples=1)) == "blocking"
-    assert decide(dataclasses.replace(measured, samples=1, only_running=True)) == "unknown"
+    seen = dataclasses.replace(measured, samples=1, only_running=True)
+    assert decide(seen) == ("blocking" if cause == "unknown" else "unknown")
+
+
+def test_a_call_that_sleeps_and_holds_the_gil_is_blocking_though_its_thread_runs_when_it_is_seen() -> None:
+    """As measured of ``usleep`` by ``ctypes.PyDLL``: the one look comes when it is over."""
+    measured = dataclasses.replace(
+        QUIET, duration=0.25, cpu=0.0005, process_cpu=0.002, late=0.22, gil_waits=44, samples=1
+    )
+    assert decide(dataclasses.replace(measured, only_running=True)) == "blocking"
 
 
 def test_a_late_watchdog_alone_tells_nothing() -> None:
