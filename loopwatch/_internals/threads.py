@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import threading
@@ -15,14 +16,15 @@ def native_ids() -> dict[int, int]:
     active: dict[int, threading.Thread] = getattr(threading, "_active", {}).copy()
     ids = {ident: thread.native_id for ident, thread in active.items() if thread.native_id is not None}
     main = threading.main_thread().ident
-    if main in ids and _is_inherited(ids[main]):
+    if main in ids and _is_inherited(ids[main], os.getpid()):
         ids[main] = os.getpid()
     return ids
 
 
-def _is_inherited(native_id: int) -> bool:
+@functools.lru_cache(maxsize=1)  # to look at a file lets go of the GIL, in the midst of what must not
+def _is_inherited(native_id: int, pid: int) -> bool:
     """Whether the main thread of a forked child goes by its id in the parent, as before CPython 3.14."""
-    if sys.platform != "linux" or native_id == os.getpid():
+    if sys.platform != "linux" or native_id == pid:
         return False
     return not os.path.exists(f"/proc/self/task/{native_id}")  # else an interpreter embedded in a thread
 

@@ -44,3 +44,15 @@ else:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "True\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there no file tells")
+def test_in_a_forked_child_a_file_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That lets go of the GIL, and whoever asks may have to keep it."""
+    looked_at = []
+    monkeypatch.setattr(os.path, "exists", looked_at.append)
+    main = threading.main_thread()
+    monkeypatch.setattr(main, "_native_id", 2**22 + 1)  # more than any thread's
+    for _ in range(3):
+        assert native_ids()[main.ident or 0] == os.getpid()
+    assert looked_at == [f"/proc/self/task/{2**22 + 1}"]
