@@ -61,6 +61,10 @@ class Late:
         """Return the seconds of lateness between two moments."""
         return max(0.0, min(end, self.woke) - max(start, self.planned))
 
+    def part(self, number: float | None, start: float, end: float) -> float | None:
+        """Return what falls between two moments of a number that is of all of it."""
+        return None if number is None else number * self.within(start, end) / (self.woke - self.planned)
+
 
 @dataclass(frozen=True, slots=True)
 class Lag:
@@ -88,6 +92,7 @@ class Lateness:
     def begin(self) -> None:
         """Forget all, as in a forked child."""
         self._late: deque[Late] = deque(maxlen=self.KEPT)
+        native_ids()  # which in a forked child looks at a file, once: not when the first stall is looked at
         self._cpu: dict[int, float] = {}
         """By kernel id: a new thread may well get the id in Python of one that has ended."""
         self.go_on()
@@ -95,7 +100,7 @@ class Lateness:
     def go_on(self) -> None:
         """Forget an earlier thread's own counts, as another one goes on to look: they begin from nothing."""
         self._queued: float | None = None
-        self._unsettled: list[Late] = []
+        self._unsettled: Late | None = None
         self._switches: int | None = None
 
     def look(self, planned: float, woke: float, frames: dict[int, FrameType], own_id: int) -> None:
@@ -112,19 +117,20 @@ class Lateness:
             before = self._cpu
             self._read_cpu()
             others = _hogs(_others(stacks, native_ids(), before, self._cpu), woke - planned)
-            self._unsettled.append(Late(planned, woke, self._gil_waits(switches), others, before, None))
+            now_late = Late(planned, woke, self._gil_waits(switches), others, before, None)
+            self._unsettled = self._after(self._unsettled, now_late)
         self._switches = switches
 
     def settle(self) -> None:
         """Complete what ``look`` noted with what takes a file to read, which may release the GIL."""
-        lates, self._unsettled = self._unsettled, []
-        if lates:
-            before = self._queued
-            self._read_queued()
-            if before is not None and self._queued is not None:
-                share = min(1.0, (self._queued - before) / sum(late.woke - late.planned for late in lates))
-                lates = [replace(late, queued=share * (late.woke - late.planned)) for late in lates]
-            self._late.extend(lates)
+        if self._unsettled is None:
+            return
+        before = self._queued
+        self._read_queued()
+        late, self._unsettled = self._unsettled, None  # longer, perhaps, than before that was read
+        if before is not None and self._queued is not None:
+            late = replace(late, queued=min(self._queued - before, late.woke - late.planned))
+        self._late.append(late)
 
     def refresh(self) -> None:
         """Read the clocks of all threads, so that the next late wake-up shows who moved since."""
@@ -133,16 +139,16 @@ class Lateness:
 
     def within(self, start: float, end: float) -> Lag:
         """Return what kept the watchdog between two moments."""
-        spans = [late for late in list(self._late) if late.within(start, end) > 0]
+        spans = self._spans(start, end)
         return Lag(
             late=sum(late.within(start, end) for late in spans),
-            gil_waits=_sum(late.gil_waits for late in spans),
-            queued=_sum(late.queued for late in spans),
+            gil_waits=_sum(late.part(late.gil_waits, start, end) for late in spans),
+            queued=_sum(late.part(late.queued, start, end) for late in spans),
         )
 
     def held_from(self, start: float, end: float) -> float | None:
         """Return since when the watchdog could not run, at the first of its late wake-ups in a span."""
-        return min((late.planned for late in list(self._late) if late.within(start, end) > 0), default=None)
+        return min((late.planned for late in self._spans(start, end)), default=None)
 
     def hog(self, start: float, end: float, victim: int, beside: Beside | None) -> tuple[Place, ...]:
         """Return the stack of the thread, other than ``victim``, that computed most while we were late.
@@ -152,23 +158,51 @@ class Lateness:
         """
         others = (
             other
-            for late in list(self._late)
-            if late.within(start, end) > 0
+            for late in self._spans(start, end)
             for other in (*late.others, *_hogs(_seen(beside, late.before), late.woke - late.planned))
             if other.thread_id != victim
         )
         return max(others, key=lambda other: other.cpu, default=Other(0, (), 0.0)).stack
 
+    def _spans(self, start: float, end: float) -> list[Late]:
+        """Return the late looks between two moments. One in the midst of a step is not settled yet."""
+        unsettled = self._unsettled
+        late = [*self._late] if unsettled is None else [*self._late, unsettled]
+        return [one for one in late if one.within(start, end) > 0]
+
+    def _after(self, earlier: Late | None, late: Late) -> Late:
+        """Return what is to be settled next: both as one, if there was but a little work of ours between."""
+        if earlier is None:
+            return late
+        if late.planned - earlier.woke < LATE:
+            return _joined(earlier, late)
+        self._late.append(earlier)
+        return late
+
     def _gil_waits(self, switches: int | None) -> int | None:
         if switches is None or self._switches is None:
             return None
-        return max(0, switches - self._switches - 1)  # one is the sleep itself
+        return max(0, switches - self._switches - 1)  # one is the sleep itself, where it slept
 
     def _read_cpu(self) -> None:
         self._cpu = cpu_times(list(native_ids().values())[:THREADS], self._clock.of_thread)
 
     def _read_queued(self) -> None:
         self._queued = self._runqueue(threading.get_native_id())
+
+
+def _joined(earlier: Late, later: Late) -> Late:
+    """Return two late looks of one step as one: each may ask for what is kept of few."""
+    others: dict[int, Other] = {}
+    for other in sorted((*earlier.others, *later.others), key=lambda other: other.cpu, reverse=True):
+        others.setdefault(other.thread_id, other)
+    known = earlier.gil_waits is not None and later.gil_waits is not None
+    return replace(
+        earlier,
+        woke=later.woke,
+        gil_waits=(earlier.gil_waits or 0) + (later.gil_waits or 0) if known else None,
+        others=tuple(others.values())[:2],
+    )
 
 
 def _hogs(others: list[Other], late: float) -> tuple[Other, ...]:

@@ -150,6 +150,7 @@ class Watchdog:
         self._guarded(self._lateness.settle)
         for tracker in trackers:
             self._guarded(tracker.settle)
+        self._guarded(self._lateness.settle)  # for what that has come to
         if now >= self._slow_at:
             self._slow_at = now + SLOW
             self._lateness.refresh()
@@ -160,7 +161,8 @@ class Watchdog:
         """Look at once if this thread has just waited for long to get the GIL back, in the midst of a step.
 
         Whoever held it has just let go, and its frame still stands; by the next step it will be gone, and
-        what ran afterwards would pass for the culprit.
+        what ran afterwards would pass for the culprit. Our own work since it last came back counts as a wait:
+        it takes a millisecond or two.
         """
         before, now = self._had_gil_at, self._clock.monotonic()
         if now - before > LATE:

@@ -103,15 +103,44 @@ def test_time_without_a_cpu_is_told_up_to_the_lateness(machine: Machine, queued:
     assert machine.seen.within(1.0, 1.3).queued == pytest.approx(told)
 
 
-def test_of_two_late_looks_before_the_system_is_asked_each_had_its_share(machine: Machine) -> None:
-    """As when the second look comes in the midst of the work that follows the first."""
-    machine.seen.look(1.0, 1.3, {}, WATCHDOG)
-    machine.seen.look(1.31, 1.41, {}, WATCHDOG)
-    machine.queued = 0.2
-    machine.seen.settle()
-    assert machine.seen.within(0.0, 10.0).late == pytest.approx(0.4)
-    assert machine.seen.within(0.0, 10.0).queued == pytest.approx(0.2)
-    assert machine.seen.within(1.0, 1.3).queued == pytest.approx(0.15)
+class TestTwice:
+    """A second late look in the midst of the work that follows the first, before the system is asked."""
+
+    def test_is_known_at_once(self, machine: Machine) -> None:
+        """Verdicts come in the midst of that work, too."""
+        machine.thread(5, cpu=0.0)
+        machine.wake(0.0, 0.0)
+        machine.thread(5, cpu=0.3)
+        machine.seen.look(1.0, 1.3, {5: hog()}, WATCHDOG)
+        lag = machine.seen.within(0.9, 1.4)
+        assert (lag.late, lag.queued) == (pytest.approx(0.3), None)
+        assert machine.seen.held_from(0.9, 1.4) == 1.0
+        assert machine.hog(0.9, 1.4) == "hog"
+
+    def test_counts_as_one_with_the_first(self, machine: Machine) -> None:
+        machine.seen.look(1.0, 1.3, {}, WATCHDOG)
+        machine.switches = 21
+        machine.seen.look(1.305, 1.4, {}, WATCHDOG)
+        machine.queued = 0.2
+        machine.seen.settle()
+        lag = machine.seen.within(0.0, 10.0)
+        assert (lag.late, lag.gil_waits, lag.queued) == (pytest.approx(0.4), None, pytest.approx(0.2))
+        assert machine.seen.within(1.0, 1.3).queued == pytest.approx(0.15)
+
+    def test_a_sleep_between_them_is_not_late(self, machine: Machine) -> None:
+        machine.seen.look(1.0, 1.3, {}, WATCHDOG)
+        machine.seen.look(1.35, 1.45, {}, WATCHDOG)
+        machine.seen.settle()
+        assert machine.seen.within(0.0, 10.0).late == pytest.approx(0.4)
+
+    def test_many_take_the_place_of_one(self, machine: Machine) -> None:
+        """As while other threads take turns at the GIL, which is asked for again after each file."""
+        for number in range(1000):
+            at = 1.0 + number * 0.03
+            machine.seen.look(at, at + 0.03, {}, WATCHDOG)
+            if number % 5 == 4:
+                machine.seen.settle()
+        assert machine.seen.within(1.0 + 900 * 0.03, 1.0 + 1000 * 0.03).late == pytest.approx(3.0)
 
 
 def test_a_thread_that_begins_to_look_goes_by_no_counts_of_an_earlier_one(machine: Machine) -> None:
