@@ -12,7 +12,7 @@ from loopwatch._store.loop_state import LoopState
 
 WAITED = 0.0005
 """Seconds of lateness from which a look may have waited for the GIL: to wake takes a fifth of it."""
-MEMORY = 0.5
+MEMORY = 0.1
 """Seconds that are shared out by what was seen in them, more or less: looks that did not wait can be rare."""
 
 
@@ -22,12 +22,12 @@ class Shares:
     def __init__(self, state: LoopState) -> None:
         self._state = state
         self._run: float | None = None
-        self._seen: tuple[bool, float] | None = None
+        self._seen: tuple[float, bool, float] | None = None
         self._at = self._cpu = self._queued = self._blocks = 0.0
 
-    def see(self, *, is_busy: bool, late: float) -> None:
+    def see(self, at: float, *, is_busy: bool, late: float) -> None:
         """Take note of a look, which came ``late`` by so many seconds."""
-        self._seen = is_busy, late
+        self._seen = at, is_busy, late
 
     def add(self, at: float, cpu: float | None, queued: float) -> None:
         """After a look, account for the time up to ``at``, when the thread had computed ``cpu`` seconds.
@@ -39,7 +39,7 @@ class Shares:
         state, run = self._state, self._state.entered_at
         if seen is None or run is None:
             return
-        is_busy, late = seen
+        looked_at, is_busy, late = seen
         if run != self._run:
             self._run = self._at = run
             self._cpu, self._queued, self._blocks = state.cpu_time_at_enter, 0.0, 0.0
@@ -48,7 +48,8 @@ class Shares:
         if cpu is not None:
             computed, self._cpu = min(max(0.0, cpu - self._cpu), elapsed), cpu
         rest = elapsed - computed
-        if late <= WAITED or late > computed:  # else it waited for the loop's own thread, or may have
+        waited = WAITED < late <= computed  # for the loop's own thread, or maybe so
+        if not waited and looked_at <= at:  # else another look, while the clocks were read
             self._blocks += (is_busy - self._blocks) * min(1.0, rest / MEMORY)
         self._queued += queued
         in_queue = min(rest, self._queued)

@@ -164,7 +164,7 @@ class Tracker:
 
     def _look_blind(self, now: float, is_busy: bool, late: float) -> None:
         """Without a selector, looks are all there is to tell busy from idle, and when a callback began."""
-        self._shares.see(is_busy=is_busy, late=late)
+        self._shares.see(now, is_busy=is_busy, late=late)
         if is_busy:
             self._first_busy = self._first_busy or now
         else:
