@@ -168,6 +168,30 @@ def test_a_pool_that_had_given_out_some_before_counts_those_too(postgres_url: st
     asyncio.run(main())
 
 
+def test_what_was_taken_between_two_agents_is_in_use(postgres_url: str) -> None:
+    """Of this pool the first one knew all, of which nothing is out when the second comes."""
+
+    async def main() -> None:
+        engine = engine_of(postgres_url)
+        loopwatch.install(prometheus_port=None)
+        async with engine.connect():
+            pass
+        loopwatch.uninstall()
+        known = await engine.connect()
+        async with engine.connect():
+            await known.close()
+            agent = loopwatch.install(prometheus_port=None)
+            try:
+                async with engine.connect():
+                    found = await pool_of(agent, KIND)
+                    assert (found.used, found.idle, found.connecting) == (2, 0, None)
+            finally:
+                loopwatch.uninstall()
+        await engine.dispose()
+
+    asyncio.run(main())
+
+
 def test_a_pool_that_is_no_queue_beside_one_leaves_it_its_limit(agent: Agent, postgres_url: str) -> None:
     async def main() -> None:
         engine = engine_of(postgres_url)

@@ -63,6 +63,7 @@ class SqlalchemyReader(PoolReader):
 
     def noted(self, pool: Any) -> None:
         """Note whether what it has given out is all known: it has given out nothing so far."""
+        pool._loopwatch_all_known = False  # what an agent before us knew of it does not count
         sample = None if self._binding is None else self._binding.sample(pool)
         pool._loopwatch_all_known = sample is not None and sample.used == 0
 
@@ -86,7 +87,7 @@ class SqlalchemyReader(PoolReader):
         size, beyond = anchor.size(), anchor._max_overflow
         idle, pending = _queued(anchor._pool)
         used, connecting = size - idle + anchor._overflow, None
-        all_known = getattr(anchor, "_loopwatch_all_known", False)  # not of one that is being noted
+        all_known = getattr(anchor, "_loopwatch_all_known", False)
         if all_known and self._binding is not None and self._binding.on:
             out = len(list(self.holders(anchor)))
             used, connecting = out, max(0, used - out)
