@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+T = TypeVar("T")
 Wrapper = Callable[[Any], Any]
 """Takes the original function of a method and returns the one to put in its place."""
 
@@ -47,12 +48,12 @@ class Patch:
             setattr(self.cls, self.name, self.original)
 
 
-def like(original: Any, ours: Any) -> Any:
+def like(original: object, ours: T) -> T:
     """Return a plain function of ours that hands on what the original returns: it passes for what that is.
 
     From Python 3.12 on; before that there is no way to say so of a coroutine function.
     """
-    mark = getattr(inspect, "markcoroutinefunction", None)
+    mark: Callable[[T], T] | None = getattr(inspect, "markcoroutinefunction", None)
     return mark(ours) if mark is not None and inspect.iscoroutinefunction(original) else ours
 
 

@@ -219,6 +219,43 @@ def test_what_was_acquired_under_an_earlier_agent_comes_back_under_this_one(post
     asyncio.run(main())
 
 
+def test_one_that_outlived_an_agent_is_lost_under_the_next(postgres_url: str) -> None:
+    async def main() -> None:
+        async with open_pool(postgres_url) as pool:
+            loopwatch.install(prometheus_port=None)
+            async with pool.connection(), pool.connection():
+                pass  # both are watched over from now on
+            loopwatch.uninstall()
+            agent = loopwatch.install(prometheus_port=None)
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # psycopg does warn of it
+                    await pool.getconn()
+                    gc.collect()
+                [holder] = (await pool_of(agent, KIND)).borrowers or ()
+                assert holder.coroutine == f"{main.__qualname__}"
+            finally:
+                loopwatch.uninstall()
+
+    asyncio.run(main())
+
+
+def test_what_is_wrong_to_give_back_is_told_as_without_us(agent: Agent, postgres_url: str) -> None:
+    async def main() -> None:
+        async with open_pool(postgres_url) as pool, pool.connection():
+            with pytest.raises(ValueError, match="can't return connection") as failed:
+                await pool.putconn(object())
+            names = [entry.name for entry in failed.traceback]
+            assert names[0] == "main"
+            assert not [entry for entry in failed.traceback if "loopwatch/_collectors" in str(entry.path)]
+        with psycopg_pool.ConnectionPool(postgres_url, min_size=1, open=False) as sync:
+            with pytest.raises(ValueError, match="can't return connection") as failed:
+                sync.putconn(object())
+            assert not [entry for entry in failed.traceback if "loopwatch/_collectors" in str(entry.path)]
+
+    asyncio.run(main())
+
+
 def test_a_thread_gives_back_a_broken_one(agent: Agent, postgres_url: str) -> None:
     with psycopg_pool.ConnectionPool(postgres_url, min_size=1, max_size=1, open=True) as pool:
         connection = pool.getconn()

@@ -236,7 +236,7 @@ def used(books: Books) -> Callable[..., Any]:
             made(self)
             return original(self, *args, **kwargs)
 
-        return like(original, use)  # type: ignore[no-any-return]
+        return like(original, use)
 
     return wrapper
 

@@ -221,7 +221,7 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
             ends(request)
         return original(self, request, **stream) if stream else original(self, request)
 
-    return like(original, send_request_headers)  # type: ignore[no-any-return]
+    return like(original, send_request_headers)
 
 
 def _notes(proxied: Proxied, acquire: Acquire, request: Any) -> int:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from loopwatch._store.pools import Borrowing
 
-from .binding import Binding
 from .protocol import snap
 
 MOST = 1000
@@ -24,12 +23,16 @@ class Lost(NamedTuple):
     borrowing: Borrowing
 
 
-def watch_over(binding: Binding, pool: Any, thing: Any) -> None:
-    """Notice it if ``thing`` dies while it is out. Once for each, in the thread that acquires. May raise."""
+def watch_over(pool: Any, thing: Any) -> None:
+    """Notice it if ``thing`` dies while it is out. Once for each, in the thread that acquires. May raise.
+
+    It may outlive the agent, and die under the next: whichever knows the pool then is told.
+    """
     key, of = id(thing), weakref.ref(pool)
 
     def died(_: object) -> None:
-        binding.given(_lose, of(), key)
+        if (its_pool := of()) is not None:
+            _lose(its_pool, key)
 
     vars(pool).setdefault("_loopwatch_deaths", {})[key] = weakref.ref(thing, died)
 
@@ -50,9 +53,7 @@ def lost_by(pool: Any) -> list[Lost]:
 
 
 def _lose(pool: Any, key: int) -> None:
-    if pool is None:
-        return
-    pool._loopwatch_deaths.pop(key, None)
+    vars(pool)["_loopwatch_deaths"].pop(key, None)
     held = _held(pool)
     borrowing = held.pop(key, None)
     if borrowing is not None:

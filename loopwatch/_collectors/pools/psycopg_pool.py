@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import Any, ClassVar
 
-from loopwatch._internals.patches import like
+from loopwatch._internals.patches import hide_caller, like
 from loopwatch._store.pools import Family, Outcome
 
 from .acquires import Form
@@ -55,7 +55,7 @@ class PsycopgPoolReader(PoolReader):
                 binding.cls("TooManyRequests"): "rejected",
             }
             for name, awaited in _POOLS.items():
-                form = Form(awaited=awaited, notes=functools.partial(_note, binding))
+                form = Form(awaited=awaited, notes=_note)
                 binding.acquires(binding.cls(name), "getconn", form, parameters=("timeout",))
         with binding.feature("holders"):
             for name in _POOLS:
@@ -112,9 +112,13 @@ def _gives_back(binding: Binding, original: Callable[..., Any]) -> Callable[...,
     @functools.wraps(original)
     def putconn(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
         binding.given(_come_back, self, conn)
-        return original(self, conn, *args, **kwargs)
+        try:
+            return original(self, conn, *args, **kwargs)
+        except BaseException as error:
+            hide_caller(error)
+            raise
 
-    return like(original, putconn)  # type: ignore[no-any-return]
+    return like(original, putconn)
 
 
 def _come_back(pool: Any, connection: Any) -> None:
@@ -124,9 +128,9 @@ def _come_back(pool: Any, connection: Any) -> None:
             connection._loopwatch_discarded = True
 
 
-def _note(binding: Binding, pool: Any, connection: Any) -> None:
+def _note(pool: Any, connection: Any) -> None:
     note_given(pool, connection)
-    watch_over(binding, pool, connection)
+    watch_over(pool, connection)
 
 
 def _database(pool: Any) -> str | None:
