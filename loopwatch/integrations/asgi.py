@@ -35,6 +35,8 @@ _TRACEPARENT = re.compile(
 
 request_id: ContextVar[str] = ContextVar("request_id")
 """The id of the request being handled. Watched as soon as the middleware is made."""
+_left: ContextVar[str] = ContextVar("loopwatch_request_id_left")
+"""The id that a request which failed has left behind in this context: it is nobody's any more."""
 
 
 class RequestIdMiddleware:
@@ -46,7 +48,8 @@ class RequestIdMiddleware:
 
     Put it outermost: what runs outside of it has no id. But whoever tells of an exception that comes out of
     it has: the variable then stays set, unless it was set before. Servers handle each request in a context of
-    its own.
+    its own, though that of one which a client has sent before the answer to the last (pipelining) may be a
+    copy of the last one's, id included.
 
     Raises ConfigurationError if another variable is watched under the name ``request_id``.
     """
@@ -66,7 +69,9 @@ class RequestIdMiddleware:
         try:
             await self._app(scope, receive, _answering(send, identity.encode("ascii")))
         except Exception:
-            stays = token.old_value is Token.MISSING
+            stays = token.old_value in (Token.MISSING, _left.get(None))
+            if stays:
+                _left.set(identity)
             raise
         finally:
             if not stays:

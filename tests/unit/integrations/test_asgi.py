@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import Any
 
@@ -112,6 +113,24 @@ def test_who_tells_of_an_exception_outside_of_it_knows_the_request() -> None:
         assert await fail("r-3") == "r-2"
 
     asyncio.run(main())
+
+
+def test_who_tells_of_a_second_exception_knows_the_second_request() -> None:
+    """In one context, as of a client that calls the application itself."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if request_id.get() != "r-2":
+            raise ZeroDivisionError
+
+    async def main() -> list[str]:
+        told, serve = [], RequestIdMiddleware(app)
+        for given in (b"r-1", b"r-2", b"r-3"):
+            with contextlib.suppress(ZeroDivisionError):
+                await serve({"type": "http", "headers": [(b"x-request-id", given)]}, None, None)  # type: ignore[arg-type]
+            told.append(request_id.get())
+        return told
+
+    assert asyncio.run(main()) == ["r-1", "r-1", "r-3"]
 
 
 def test_of_one_that_was_cancelled_nobody_is_told() -> None:
