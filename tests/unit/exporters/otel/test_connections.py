@@ -204,4 +204,5 @@ def test_a_child_sends_by_a_session_of_its_own(sink: Sink, session: Session) -> 
 
     assert in_child(post) == "200"
     assert session.post(f"{sink.url}/v1/metrics", data=b"").status_code == 200
-    assert (len(sink.metrics), sink.connected) == (3, 1)
+    assert len(sink.metrics) == 3
+    sink.wait(lambda: sink.connected == 1)  # the child's may be seen to end after our answer
