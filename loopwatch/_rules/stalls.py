@@ -203,7 +203,8 @@ def _unexplained(view: View) -> Iterator[Symptom]:
         computed, queued = group.sum("cpu_s"), group.sum("runqueue_s")
         if computed + queued >= TOGETHER * group.total:
             why = (
-                f"it computed for {span(computed)} of that and had no CPU for {span(queued)}: neither is most"
+                f"it computed for {span(computed)} of that and had no CPU for {span(queued)}: "
+                "neither alone explains it"
             )
             fix = (
                 "give it more CPU, or compute less in the loop: the machine is too busy for what it does; "

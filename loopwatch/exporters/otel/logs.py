@@ -34,7 +34,7 @@ _LOSSES: dict[LostReason, tuple[str, tuple[int, str], str]] = {
 """By reason: the name of the event, how severe it is, and what is said."""
 
 _NO_TASKS: dict[LostReason, str] = {
-    "never_awaited": "coroutine {}, dropped by",
+    "never_awaited": "coroutine {}, of",
     "context_lost": "work of {}, handed over by",
 }
 """What was lost where that is no task."""

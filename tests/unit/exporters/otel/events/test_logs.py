@@ -43,7 +43,7 @@ WAITER = PoolWaiter(
     ("reason", "name", "severity", "whose"),
     [
         ("destroyed_pending", "asyncio.task.lost", WARN, "task ship, created by"),
-        ("never_awaited", "asyncio.task.lost", WARN, "coroutine ship, dropped by"),
+        ("never_awaited", "asyncio.task.lost", WARN, "coroutine ship, of"),
         ("unretrieved_exception", "asyncio.task.exception", ERROR, "task ship, created by"),
         ("unreferenced", "asyncio.task.leak", WARN, "task ship, created by"),
         ("leaked", "asyncio.task.leak", WARN, "task ship, created by"),
