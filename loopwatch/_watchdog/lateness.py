@@ -27,6 +27,8 @@ if sys.platform == "linux":
 
 LATE = 0.02
 """Seconds from which lateness is worth a look: four times the interval at which the GIL changes hands."""
+PROMPT = 0.0005
+"""Seconds up to which a look did not wait for anything: to wake takes a fifth of it."""
 SHARE = 0.1
 """Part of that time that a thread must have computed to be the hog."""
 
@@ -102,6 +104,8 @@ class Lateness:
         self._queued: float | None = None
         self._unsettled: Late | None = None
         self._switches: int | None = None
+        self.waited = False
+        """Whether the latest look waited for the GIL, or may have."""
 
     def look(self, planned: float, woke: float, frames: dict[int, FrameType], own_id: int) -> None:
         """Note a wake-up; if it was late, also what all other threads do. First thing after waking."""
@@ -113,11 +117,13 @@ class Lateness:
             if ident != own_id
         }
         switches = _voluntary_switches()
+        gil_waits = self._gil_waits(switches)
+        self.waited = gil_waits > 0 if gil_waits is not None else woke - planned > PROMPT
         if late:
             before = self._cpu
             self._read_cpu()
             others = _hogs(_others(stacks, native_ids(), before, self._cpu), woke - planned)
-            now_late = Late(planned, woke, self._gil_waits(switches), others, before, None)
+            now_late = Late(planned, woke, gil_waits, others, before, None)
             self._unsettled = self._after(self._unsettled, now_late)
         self._switches = switches
 

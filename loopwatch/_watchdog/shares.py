@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from loopwatch._store.loop_state import LoopState
 
-WAITED = 0.0005
-"""Seconds of lateness from which a look may have waited for the GIL: to wake takes a fifth of it."""
+from .evidence import Reading
+
 MEMORY = 0.1
 """Seconds that are shared out by what was seen in them, more or less: looks that did not wait can be rare."""
 
@@ -22,34 +22,37 @@ class Shares:
     def __init__(self, state: LoopState) -> None:
         self._state = state
         self._run: float | None = None
-        self._seen: tuple[float, bool, float] | None = None
-        self._at = self._cpu = self._queued = self._blocks = 0.0
+        self._seen: tuple[float, bool, bool] | None = None
+        self._at = self._cpu = self._process_cpu = self._queued = self._blocks = 0.0
 
-    def see(self, at: float, *, is_busy: bool, late: float) -> None:
-        """Take note of a look, which came ``late`` by so many seconds."""
-        self._seen = at, is_busy, late
+    def see(self, at: float, *, is_busy: bool, waited: bool) -> None:
+        """Take note of a look: whether it shows a callback, and whether it had to wait for the GIL."""
+        self._seen = at, is_busy, waited
 
-    def add(self, at: float, cpu: float | None, queued: float) -> None:
-        """After a look, account for the time up to ``at``, when the thread had computed ``cpu`` seconds.
+    def add(self, reading: Reading, queued: float) -> None:
+        """Account for the time up to a reading of the clocks after a look.
 
-        None if that is unknown. It was ``queued`` for a CPU for so many since that was last asked, which is
-        more seldom.
+        The thread was ``queued`` for a CPU for so many seconds since that was last asked, which is more
+        seldom.
         """
         seen, self._seen = self._seen, None
         state, run = self._state, self._state.entered_at
         if seen is None or run is None:
             return
-        looked_at, is_busy, late = seen
+        looked_at, is_busy, waited = seen
         if run != self._run:
             self._run = self._at = run
-            self._cpu, self._queued, self._blocks = state.cpu_time_at_enter, 0.0, 0.0
-        elapsed, self._at = max(0.0, at - self._at), at
-        computed = 0.0
+            self._cpu, self._process_cpu = state.cpu_time_at_enter, reading.process_cpu
+            self._queued = self._blocks = 0.0
+        elapsed, self._at = max(0.0, reading.at - self._at), reading.at
+        process, self._process_cpu = reading.process_cpu - self._process_cpu, reading.process_cpu
+        computed, cpu = 0.0, reading.thread_cpu
         if cpu is not None:
             computed, self._cpu = min(max(0.0, cpu - self._cpu), elapsed), cpu
         rest = elapsed - computed
-        waited = WAITED < late <= computed  # for the loop's own thread, or maybe so
-        if not waited and looked_at <= at:  # else another look, while the clocks were read
+        # One that waited, maybe for another thread, is asked if those computed more; and any, if no clock is.
+        # None is that came after the reading, while that looked into files: it is of the time to come.
+        if looked_at <= reading.at and (not waited or cpu is None or process - computed > computed):
             self._blocks += (is_busy - self._blocks) * min(1.0, rest / MEMORY)
         self._queued += queued
         in_queue = min(rest, self._queued)

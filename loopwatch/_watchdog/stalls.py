@@ -80,11 +80,11 @@ class Tracker:
         """Whether ``look`` has a use for the frame: not while a selector tells all there is to tell."""
         return not self.state.has_selector or now - self._since > self._w.threshold / 2
 
-    def look(self, now: float, frame: FrameType | None, late: float) -> None:
-        """Sample the step if it goes on for long. The watchdog woke ``late`` seconds after its time."""
+    def look(self, now: float, frame: FrameType | None) -> None:
+        """Sample the step if it goes on for long."""
         state, since = self.state, self._since
         if not state.has_selector and state.running and state.boundary is not None:
-            self._look_blind(now, busy(frame, state.boundary), late)
+            self._look_blind(now, busy(frame, state.boundary))
         if self._suspicion is not None and self._suspicion.since != since:
             self._past[self._suspicion.since] = self._suspicion
             self._suspicion = None
@@ -162,9 +162,9 @@ class Tracker:
         self.state.leave(self._w.clock.monotonic(), self.state.cpu_time_at_enter)
         return False
 
-    def _look_blind(self, now: float, is_busy: bool, late: float) -> None:
+    def _look_blind(self, now: float, is_busy: bool) -> None:
         """Without a selector, looks are all there is to tell busy from idle, and when a callback began."""
-        self._shares.see(now, is_busy=is_busy, late=late)
+        self._shares.see(now, is_busy=is_busy, waited=self._w.lateness.waited)
         if is_busy:
             self._first_busy = self._first_busy or now
         else:
@@ -178,7 +178,7 @@ class Tracker:
         if before is not None and before.runqueue is not None and reading.runqueue is not None:
             queued = max(0.0, reading.runqueue - before.runqueue)
             state.runqueue_time = (state.runqueue_time or 0.0) + queued
-        self._shares.add(reading.at, reading.thread_cpu, queued)
+        self._shares.add(reading, queued)
         if suspicion is not None:
             suspicion.states[self._w.evidence.system.state(state.native_id)] += 1
             suspicion.inside = (*suspicion.inside[:1], reading)

@@ -174,13 +174,12 @@ class Watchdog:
         for tracker in trackers:
             tracker.note()
         self._had_gil_at = now = self._clock.monotonic()
-        late = now - planned
-        wanted = late > LATE or any(tracker.wants_frame(now) for tracker in trackers)
-        frames = current_frames() if wanted else {}
+        late = now - planned > LATE
+        frames = current_frames() if late or any(tracker.wants_frame(now) for tracker in trackers) else {}
         try:
             self._guarded(self._lateness.look, planned, now, frames, threading.get_ident())
             for tracker in trackers:
-                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id), late)
+                self._guarded(tracker.look, now, frames.get(tracker.state.thread_id))
         finally:
             frames.clear()
         return now

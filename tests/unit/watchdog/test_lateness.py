@@ -88,6 +88,24 @@ def test_waits_for_the_gil_are_the_switches_but_for_the_sleep_itself(machine: Ma
     assert machine.seen.within(1.0, 1.3).gil_waits == 60
 
 
+def test_whether_the_latest_look_waited_is_told_by_the_same_count(machine: Machine) -> None:
+    """One that was late for want of a CPU did not: nobody held the GIL."""
+    machine.wake(0.0, 0.0)
+    for switches, woke, waited in ((1, 1.02, False), (3, 1.001, True), (4, 1.0, False)):
+        machine.switches = switches
+        machine.wake(1.0, woke)
+        assert machine.seen.waited is waited
+
+
+@pytest.mark.parametrize(("woke", "waited"), [(1.0001, False), (1.001, True)])
+def test_where_nothing_is_counted_a_late_look_may_have_waited(
+    machine: Machine, woke: float, waited: bool
+) -> None:
+    machine.switches = None
+    machine.wake(1.0, woke)
+    assert machine.seen.waited is waited
+
+
 def test_what_the_system_does_not_tell_is_unknown(machine: Machine) -> None:
     machine.switches = machine.queued = None
     machine.seen.refresh()

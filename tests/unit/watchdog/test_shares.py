@@ -3,10 +3,15 @@
 import pytest
 
 from loopwatch._store.loop_state import LoopState
+from loopwatch._watchdog.evidence import Reading
 from loopwatch._watchdog.shares import Shares
 
 EVERY = 0.03
-LATE = 0.005
+
+IDLE, BUSY = (False, False), (True, False)
+TOO_LATE, CAUGHT = (False, True), (True, True)
+"""What a look shows, and whether it had to wait for the GIL: until a short step was over, or within a long
+one, which had to let go of it."""
 
 
 class Estimate:
@@ -16,16 +21,31 @@ class Estimate:
         self.state = LoopState("main")
         self.state.enter(100.0, 7.0)
         self.shares = Shares(self.state)
-        self.now, self.cpu = 100.0, 7.0
+        self.now, self.cpu, self.others = 100.0, 7.0, 500.0
+        self.has_clock = True
 
-    def looks(self, *seen: tuple[bool, float], computes: float = 0.0, waits: float = 0.0) -> None:
-        """Look as often as there is something ``seen``, each so late, at one that computes, or waits for a
-        CPU, for these shares of the time."""
-        for is_busy, late in seen:
+    def looks(
+        self, *seen: tuple[bool, bool], computes: float = 0.0, waits: float = 0.0, others: float = 0.0
+    ) -> None:
+        """Look as often as there is something ``seen``, at one that computes, or waits for a CPU, for these
+        shares of the time, beside other threads that compute."""
+        for is_busy, waited in seen:
             self.now += EVERY
             self.cpu += EVERY * computes
-            self.shares.see(self.now, is_busy=is_busy, late=late)
-            self.shares.add(self.now, self.cpu, EVERY * waits)
+            self.others += EVERY * others
+            self.shares.see(self.now, is_busy=is_busy, waited=waited)
+            self.shares.add(self.reading(), EVERY * waits)
+
+    def reading(self) -> Reading:
+        return Reading(
+            at=self.now,
+            process_cpu=self.cpu + self.others,
+            thread_cpu=self.cpu if self.has_clock else None,
+            asleep=0.0,
+            runqueue=None,
+            throttled=None,
+            system_at=self.now,
+        )
 
     @property
     def active(self) -> float:
@@ -38,11 +58,6 @@ class Estimate:
 @pytest.fixture
 def estimate() -> Estimate:
     return Estimate()
-
-
-IDLE, BUSY = (False, 0.0), (True, 0.0)
-TOO_LATE, CAUGHT = (False, LATE), (True, LATE)
-"""A look that waited for the GIL until a short step was over, and one that got it within a long step."""
 
 
 def test_one_that_only_waits_is_idle(estimate: Estimate) -> None:
@@ -59,7 +74,7 @@ def test_long_steps_that_looks_wait_for_are_not_counted_as_if_they_filled_the_ti
     estimate: Estimate,
 ) -> None:
     """Looks may fall into step with a loop, so that each comes within a step."""
-    estimate.looks(*[CAUGHT] * 300, computes=0.5)
+    estimate.looks(*[CAUGHT] * 300, computes=0.5, others=0.1)
     assert estimate.active == pytest.approx(0.5)
 
 
@@ -81,46 +96,45 @@ def test_one_that_waits_for_a_cpu_is_not_idle(estimate: Estimate) -> None:
 
 def test_waits_for_a_cpu_that_are_learnt_of_later_count(estimate: Estimate) -> None:
     for _ in range(50):
-        estimate.looks(*[IDLE] * 7, computes=0.5)
-        estimate.looks(IDLE, computes=0.5, waits=8 * 0.25)
+        estimate.looks(*[IDLE] * 3, computes=0.5)
+        estimate.looks(IDLE, computes=0.5, waits=4 * 0.25)
     assert estimate.active == pytest.approx(0.75, abs=0.01)
 
 
 def test_a_wait_from_before_the_run_is_no_part_of_it(estimate: Estimate) -> None:
     estimate.looks(IDLE, waits=1000.0)
     estimate.looks(*[IDLE] * 200)
-    assert estimate.active < 0.1
+    assert estimate.active < 0.05
 
 
 def test_what_is_seen_while_another_thread_holds_the_gil_counts(estimate: Estimate) -> None:
-    """Each look is late, but for nothing that the loop's own thread did, which waits for the GIL as well."""
-    estimate.looks(*[CAUGHT] * 300, computes=0.05)
+    """Each look waits, but for nothing that the loop's own thread did, which waits for the GIL as well."""
+    estimate.looks(*[CAUGHT] * 300, computes=0.05, others=0.9)
     assert estimate.active > 0.9
     other = Estimate()
-    other.looks(*[TOO_LATE] * 300)
-    assert other.active == 0.0
+    other.looks(*[TOO_LATE] * 300, computes=0.05, others=0.9)
+    assert other.active == pytest.approx(0.05)
 
 
-def test_a_look_after_the_clocks_were_read_is_not_held_against_them(estimate: Estimate) -> None:
+def test_a_look_after_the_clocks_were_read_is_of_the_time_to_come(estimate: Estimate) -> None:
     """As when the thread that looks waited for the GIL as it read a file: for a step of the loop's own."""
     for _ in range(100):
         estimate.now += EVERY
         estimate.cpu += EVERY * 0.1
-        estimate.shares.see(estimate.now + LATE, is_busy=True, late=LATE)
-        estimate.shares.add(estimate.now, estimate.cpu, 0.0)
+        estimate.shares.see(estimate.now + 0.02, is_busy=True, waited=False)
+        estimate.shares.add(estimate.reading(), 0.0)
     assert estimate.active == pytest.approx(0.1)
 
 
 def test_without_a_cpu_clock_it_is_what_looks_show(estimate: Estimate) -> None:
-    for is_busy in [True, False, False, False] * 100:
-        estimate.now += EVERY
-        estimate.shares.see(estimate.now, is_busy=is_busy, late=LATE)
-        estimate.shares.add(estimate.now, None, 0.0)
+    estimate.has_clock = False
+    estimate.looks(*[CAUGHT, IDLE, TOO_LATE, IDLE] * 100, computes=0.9)
     assert estimate.active == pytest.approx(0.25, rel=0.1)
 
 
 def test_time_that_nobody_looked_at_is_not_shared_out(estimate: Estimate) -> None:
-    estimate.shares.add(101.0, 7.5, 0.0)
+    estimate.now += 1.0
+    estimate.shares.add(estimate.reading(), 0.0)
     assert (estimate.state.active_time, estimate.state.idle_time) == (0.0, 0.0)
 
 
@@ -128,13 +142,11 @@ def test_each_run_begins_with_its_own_clocks(estimate: Estimate) -> None:
     estimate.looks(*[BUSY] * 50, computes=1.0)
     before = estimate.state.active_time
     estimate.state.leave(estimate.now, estimate.cpu)
-    estimate.shares.see(estimate.now, is_busy=True, late=0.0)
-    estimate.shares.add(estimate.now + 500.0, 3.0, 0.0)
+    estimate.looks(BUSY)
     assert estimate.state.active_time == before
-    estimate.state.enter(estimate.now + 1000.0, 3.0)  # in another thread
-    for number in range(1, 11):
-        at = estimate.now + 1000.0 + number * EVERY
-        estimate.shares.see(at, is_busy=False, late=0.0)
-        estimate.shares.add(at, 3.0 + number * EVERY / 2, 0.0)
+    estimate.now += 1000.0
+    estimate.cpu = 3.0  # of another thread
+    estimate.state.enter(estimate.now, estimate.cpu)
+    estimate.looks(*[IDLE] * 10, computes=0.5)
     assert estimate.state.active_time - before == pytest.approx(10 * EVERY / 2)
     assert estimate.state.idle_time == pytest.approx(10 * EVERY / 2)

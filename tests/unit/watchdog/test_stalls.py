@@ -86,13 +86,14 @@ class Scene:
         *,
         after: float = 0.0,
         cpu: float = 0.0,
-        late: float = 0.0,
+        waited: bool = False,
     ) -> None:
-        """Let time pass, of which the loop's thread computes ``cpu``, and look, which is ``late``."""
+        """Let time pass, of which the loop's thread computes ``cpu``, and look, which ``waited`` or not."""
         self.fake.advance(after)
         self.fake.spend(cpu, clock_id=CPU_CLOCK)
         self.tracker.note()
-        self.tracker.look(self.now, run_forever(doing), late)
+        self.lateness.waited = waited
+        self.tracker.look(self.now, run_forever(doing))
         self.tracker.settle()
 
 
@@ -157,7 +158,7 @@ class TestExact:
         scene.fake.advance(0.2)
         scene.tracker.note()
         scene.step_ends()
-        scene.tracker.look(scene.now, run_forever(works_too), 0.0)
+        scene.tracker.look(scene.now, run_forever(works_too))
         scene.tracker.settle()
         [stall] = scene.told
         assert (stall.samples, stall.culprit, stall.stack) == (0, None, ())
@@ -335,10 +336,10 @@ class TestBlind:
         scene.state.busy_since = scene.now + 0.02
 
     def test_looks_and_the_cpu_clock_split_time_into_active_and_idle(self, scene: Scene) -> None:
-        """A quarter is computed, of which late looks see nothing; those in time see half the rest block."""
+        """A quarter is computed, of which looks that wait see nothing; the others see half the rest block."""
         for _ in range(200):
-            for doing, late in ((waits, 0.0), (works, 0.0), (waits, 0.001), (waits, 0.001)):
-                scene.tick(doing, after=0.025, cpu=0.00625, late=late)
+            for doing, waited in ((waits, False), (works, False), (waits, True), (waits, True)):
+                scene.tick(doing, after=0.025, cpu=0.00625, waited=waited)
                 self.beat(scene)
         assert scene.state.active_time == pytest.approx(20.0 * (0.25 + 0.75 / 2), rel=0.05)
         assert scene.state.active_time + scene.state.idle_time == pytest.approx(20.0)
@@ -457,7 +458,7 @@ class TestKeptFromTheGil:
             scene.fake.advance(0.3)
             scene.fake.spend(0.3, clock_id=CPU_CLOCK)
             scene.tracker.note()
-            scene.tracker.look(scene.now, run_forever(holder), 0.0)
+            scene.tracker.look(scene.now, run_forever(holder))
             then()
 
         scene.system.came_back = came_back
@@ -493,7 +494,7 @@ class TestKeptFromTheGil:
             scene.step_ends()
             scene.fake.advance(0.06)
             scene.tracker.note()
-            scene.tracker.look(scene.now, run_forever(works), 0.0)
+            scene.tracker.look(scene.now, run_forever(works))
 
         scene.fake.advance(Evidence.SYSTEM_EVERY)
         scene.step_begins()

@@ -34,7 +34,7 @@ class Looker:
     def wants_frame(self, now: float) -> bool:
         return self.curious
 
-    def look(self, now: float, frame: object, late: float) -> None:
+    def look(self, now: float, frame: object) -> None:
         self.calls.append("look")
         self.frames.append(frame)
 
@@ -90,7 +90,7 @@ def test_a_step_looks_at_all_loops_before_it_settles_any(
     calls: list[tuple[str, str]] = []
 
     class Noting(Looker):
-        def look(self, now: float, frame: object, late: float) -> None:
+        def look(self, now: float, frame: object) -> None:
             calls.append(("look", self.state.name))
 
         def settle(self) -> None:
