@@ -152,17 +152,22 @@ def test_connections_that_are_being_opened_are_not_in_use(agent: Agent, postgres
     asyncio.run(main())
 
 
+async def two_are_in_use_once_there_is_an_agent(engine: Any) -> None:
+    """Take a connection beside one that is out and that the agent does not know of."""
+    agent = loopwatch.install(prometheus_port=None)
+    try:
+        async with engine.connect():
+            found = await pool_of(agent, KIND)
+            assert (found.used, found.idle, found.connecting) == (2, 0, None)
+    finally:
+        loopwatch.uninstall()
+
+
 def test_a_pool_that_had_given_out_some_before_counts_those_too(postgres_url: str) -> None:
     async def main() -> None:
         engine = engine_of(postgres_url)
         async with engine.connect():
-            agent = loopwatch.install(prometheus_port=None)
-            try:
-                async with engine.connect():
-                    found = await pool_of(agent, KIND)
-                    assert (found.used, found.idle, found.connecting) == (2, 0, None)
-            finally:
-                loopwatch.uninstall()
+            await two_are_in_use_once_there_is_an_agent(engine)
         await engine.dispose()
 
     asyncio.run(main())
@@ -180,13 +185,7 @@ def test_what_was_taken_between_two_agents_is_in_use(postgres_url: str) -> None:
         known = await engine.connect()
         async with engine.connect():
             await known.close()
-            agent = loopwatch.install(prometheus_port=None)
-            try:
-                async with engine.connect():
-                    found = await pool_of(agent, KIND)
-                    assert (found.used, found.idle, found.connecting) == (2, 0, None)
-            finally:
-                loopwatch.uninstall()
+            await two_are_in_use_once_there_is_an_agent(engine)
         await engine.dispose()
 
     asyncio.run(main())

@@ -477,10 +477,7 @@ class TestKeptFromTheGil:
         assert stall.culprit is not None
         assert stall.culprit.function == "works_too"
 
-    def test_a_step_that_ends_right_then_keeps_what_was_seen_of_it(self, scene: Scene) -> None:
-        scene.fake.advance(Evidence.SYSTEM_EVERY)  # so that the files are read, though all seems well
-        scene.step_begins()
-        self.hold(scene, works_too, then=scene.step_ends)
+    def goes_on_and_tells_of_the_held_step(self, scene: Scene) -> None:
         scene.tick(works, after=0.04, cpu=0.04)  # too soon to suspect it
         scene.step_begins()
         scene.tick(works, after=0.01)
@@ -488,6 +485,12 @@ class TestKeptFromTheGil:
         assert (stall.duration, stall.samples) == (pytest.approx(0.34), 1)
         assert stall.culprit is not None
         assert stall.culprit.function == "works_too"
+
+    def test_a_step_that_ends_right_then_keeps_what_was_seen_of_it(self, scene: Scene) -> None:
+        scene.fake.advance(Evidence.SYSTEM_EVERY)  # so that the files are read, though all seems well
+        scene.step_begins()
+        self.hold(scene, works_too, then=scene.step_ends)
+        self.goes_on_and_tells_of_the_held_step(scene)
 
     def test_so_does_one_after_which_another_is_suspected_at_once(self, scene: Scene) -> None:
         def another() -> None:
@@ -499,13 +502,7 @@ class TestKeptFromTheGil:
         scene.fake.advance(Evidence.SYSTEM_EVERY)
         scene.step_begins()
         self.hold(scene, works_too, then=another)
-        scene.tick(works, after=0.04, cpu=0.04)
-        scene.step_begins()
-        scene.tick(works, after=0.01)
-        [stall] = scene.told
-        assert (stall.duration, stall.samples) == (pytest.approx(0.34), 1)
-        assert stall.culprit is not None
-        assert stall.culprit.function == "works_too"
+        self.goes_on_and_tells_of_the_held_step(scene)
 
 
 def test_of_a_starved_loop_the_function_that_computed_is_named(
