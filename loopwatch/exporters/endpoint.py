@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from http import HTTPStatus
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
@@ -30,13 +30,35 @@ MAX_HEARD_OUT = 64 * 1024 * 1024
 
 _END_OF_HEAD = b"\r\n\r\n"
 
-Beside: TypeAlias = Callable[[socket.socket], AbstractContextManager[Callable[[], None]]]
-"""Has something stand beside a client's conversation. What it gives is called once the answer has begun."""
+
+class Attendant(Protocol):
+    """Who stands beside a client's conversation."""
+
+    def begun(self) -> None:
+        """Hear that the answer has begun."""
+
+    def is_taken(self) -> bool:
+        """Say whether somebody else answers by now."""
 
 
-def nothing(client: socket.socket) -> AbstractContextManager[Callable[[], None]]:
-    """Have nothing there."""
-    return nullcontext(lambda: None)
+Beside: TypeAlias = Callable[[socket.socket], AbstractContextManager[Attendant]]
+"""Has somebody stand beside a client's conversation."""
+
+
+class Nobody:
+    """Stands there in the place of somebody."""
+
+    def begun(self) -> None:
+        """Do nothing."""
+
+    def is_taken(self) -> bool:
+        """Return False."""
+        return False
+
+
+def nobody(client: socket.socket) -> AbstractContextManager[Attendant]:
+    """Have nobody there."""
+    return nullcontext(Nobody())
 
 
 class Endpoint(Server):
@@ -67,13 +89,14 @@ class Endpoint(Server):
 
 
 def converse(
-    connection: socket.socket, respond: Respond, *, received: bytes = b"", beside: Beside = nothing
+    connection: socket.socket, respond: Respond, *, received: bytes = b"", beside: Beside = nobody
 ) -> Conversation:
     """Hear one request, the beginning of which may have been ``received``, and answer it.
 
-    One that comes in one piece, as they do, is left unread until the answer has begun.
+    One that comes in one piece, as they do, is left unread until the answer has begun. Nothing is said if
+    somebody else has answered meanwhile.
     """
-    with beside(connection) as begun:
+    with beside(connection) as attendant:
         unread = 0
         while _END_OF_HEAD not in received and len(received) < MAX_REQUEST:
             yield Wait(connection, selectors.EVENT_READ)
@@ -83,17 +106,20 @@ def converse(
             received += more
             unread = len(more)
             if _END_OF_HEAD not in received:  # unread, it would have us called again and again
-                begun()
+                attendant.begun()
                 connection.recv(unread)
                 unread = 0
         try:
             response, reply = yield from _reply(received, respond)
+            if attendant.is_taken():
+                return
             unsent = yield from _begin(connection, response, reply)
         except Exception:
-            _take(connection, unread)
+            if not attendant.is_taken():
+                _take(connection, unread)
             raise
         _take(connection, unread)  # or nobody would, were we to die once a sibling is told
-        begun()
+        attendant.begun()
         yield from _go_on(connection, unsent)
         if response.status >= HTTPStatus.BAD_REQUEST:
             yield from _hear_out(connection)

@@ -98,7 +98,8 @@ class MetricsService:
             else:
                 answer = partial(self._answer_sibling, self._port, self._meeting)
                 take_over = self._port.converse
-                endpoint.talk(self._meeting.listener, partial(attend, respond=answer, take_over=take_over))
+                attending = partial(attend, respond=answer, take_over=take_over, clock=self._clock)
+                endpoint.talk(self._meeting.listener, attending)
                 self._port.share(self._meeting)
             endpoint.start()
         except OSError as error:

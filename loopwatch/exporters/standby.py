@@ -1,8 +1,9 @@
-"""A sibling stands by for each client: should this process die before it answers, that one does it.
+"""A sibling stands by for each client: should this process die before it answers, or hang, that one does it.
 
 It is sent the client's connection as soon as that has come, so it stays open. What the client asks for is
 left unread in it until the answer has begun: whoever takes over finds it as if it had just come. Of a process
-that died before it could say that it has begun, the kernel knows.
+that died before it could say that it has begun, the kernel knows. One that hung, and goes on, finds itself
+told that its client was taken, and says nothing any more.
 """
 
 from __future__ import annotations
@@ -10,14 +11,16 @@ from __future__ import annotations
 import contextlib
 import selectors
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from functools import partial
 
+from loopwatch._clock import SYSTEM, Clock
 from loopwatch._server import Conversation, Converse, Listener, Wait
 from loopwatch._threads import Imports
 
 from .answer import Respond
-from .endpoint import MAX_REQUEST, converse
+from .endpoint import MAX_REQUEST, Attendant, Nobody, converse
 from .meeting import Entry, Meeting
 from .passing import receive, send
 
@@ -26,6 +29,11 @@ ATTENDS = b"\0"
 RELEASED = b"\0"
 """Says that the client is being answered, or is let go. A connection that ends without a word is that of a
 process that died."""
+TAKES = b"\1"
+"""Says, to who asked, that this process answers the client in its place."""
+LOOKS = 1.0
+"""Seconds between two looks at a client. Who finds it unanswered twice takes over: to answer takes half a
+second if some worker hangs, and who scrapes has 10 s of patience, as Prometheus has by itself."""
 
 TakeAndSend = Callable[[socket.socket, socket.socket], tuple[socket.socket, bool]]
 """Lets in who has connected to the first, sends its connection over the second, and says if that was done."""
@@ -43,8 +51,8 @@ class Standby:
         self._imports = imports
         self._take_and_send: TakeAndSend | None = None
         self._turns = 0
-        self._asked: tuple[socket.socket, Entry, socket.socket] | None = None
-        """The client who was let in just now, the sibling that was sent it, and the connection to that."""
+        self._asked: _Asked | None = None
+        """Who was sent the client who was let in just now."""
         self._silent: dict[Entry, socket.socket] = {}
         """Of those that had not said that they attend when the client was answered: where they may yet."""
 
@@ -53,33 +61,32 @@ class Standby:
         return _Attended(listener, self._let_in)
 
     @contextlib.contextmanager
-    def beside(self, client: socket.socket) -> Iterator[Callable[[], None]]:
-        """Have one stand by until what this gives is called, or the client was talked to.
+    def beside(self, client: socket.socket) -> Iterator[Attendant]:
+        """Have one stand by until the answer has begun, or the client was talked to.
 
         Where the conversation is closed in the middle it is not released: it may go on in the process that
         this is a fork of, and if not, the sibling is to take over.
         """
-        found, self._asked = self._asked, None
-        if found is None or found[0] is not client:  # it was taken over
-            found = self._ask(client)
-        if found is None:
-            yield lambda: None
+        asked, self._asked = self._asked, None
+        if asked is None or asked.client is not client:  # it was taken over
+            asked = self._ask(client)
+        if asked is None:
+            yield Nobody()
             return
-        _, entry, asked = found
-        with asked:
+        with asked.connection:
             try:
-                yield partial(_say, asked, RELEASED)
+                yield asked
             except Exception:
-                self._end(client, entry, asked)
+                self._end(asked)
                 raise
-            self._end(client, entry, asked)
+            self._end(asked)
 
     def close(self) -> None:
         """Wait for no word any more."""
         while self._silent:
             self._silent.popitem()[1].close()
         if self._asked is not None:
-            self._asked[2].close()
+            self._asked.connection.close()
 
     def _let_in(self, listener: socket.socket) -> socket.socket:
         """Let one in. The sibling is found before: a process that dies in between takes the client along."""
@@ -95,7 +102,7 @@ class Standby:
             asked.close()
             raise
         if sent:
-            self._asked = client, entry, asked
+            self._asked = _Asked(client, entry, asked)
         else:  # it died just now
             asked.close()
         return client
@@ -110,12 +117,12 @@ class Standby:
             self._take_and_send = take_and_send
         return self._take_and_send
 
-    def _ask(self, client: socket.socket) -> tuple[socket.socket, Entry, socket.socket] | None:
+    def _ask(self, client: socket.socket) -> _Asked | None:
         """Send one the client's connection."""
-        for entry, asked in self._reached():
-            if send(client, asked):
-                return client, entry, asked
-            asked.close()
+        for entry, connection in self._reached():
+            if send(client, connection):
+                return _Asked(client, entry, connection)
+            connection.close()
         return None
 
     def _reached(self) -> Iterator[tuple[Entry, socket.socket]]:
@@ -144,13 +151,40 @@ class Standby:
                 asked.close()
         return set(self._silent)
 
-    def _end(self, client: socket.socket, entry: Entry, asked: socket.socket) -> None:
-        _say(asked, RELEASED)
-        with contextlib.suppress(OSError):  # it has gone away
-            client.shutdown(socket.SHUT_WR)  # to close it is not enough: a sibling that hangs has it open
-        if entry not in self._silent and _word(asked) is None:
+    def _end(self, asked: _Asked) -> None:
+        if asked.is_taken():
+            return
+        asked.begun()
+        _shut(asked.client)
+        if not asked.attends and asked.entry not in self._silent:
             with contextlib.suppress(OSError):  # no files are left
-                self._silent[entry] = asked.dup()
+                self._silent[asked.entry] = asked.connection.dup()
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A sibling that was sent a client."""
+
+    client: socket.socket
+    entry: Entry
+    connection: socket.socket
+    """To the sibling."""
+    attends: bool = False
+    """Whether it has said so, or is gone."""
+    takes: bool = False
+    """Whether it has said so."""
+
+    def begun(self) -> None:
+        """Let it go: the client is being answered, or is let go."""
+        _say(self.connection, RELEASED)
+
+    def is_taken(self) -> bool:
+        """Return whether it answers the client, as this process hung."""
+        word = _word(self.connection)
+        if word is not None:
+            self.attends = True
+            self.takes = self.takes or TAKES in word
+        return self.takes
 
 
 class _Attended:
@@ -183,17 +217,25 @@ def _say(connection: socket.socket, what: bytes) -> None:
         connection.send(what)
 
 
+def _shut(client: socket.socket) -> None:
+    """Have a client hear the end: to close it is not enough, as a sibling that hangs has it open."""
+    with contextlib.suppress(OSError):  # it has gone away
+        client.shutdown(socket.SHUT_WR)
+
+
 def _word(connection: socket.socket) -> bytes | None:
     """Return what the other one says; nothing, b"", if it is gone, None if it has not said anything yet."""
     try:
-        return connection.recv(1)
+        return connection.recv(2)  # one says no more
     except BlockingIOError:
         return None
     except OSError:  # so it is told that a word of its own was not heard
         return b""
 
 
-def attend(connection: socket.socket, respond: Respond, take_over: Converse) -> Conversation:
+def attend(
+    connection: socket.socket, respond: Respond, take_over: Converse, clock: Clock = SYSTEM
+) -> Conversation:
     """Talk to a sibling: answer what it asks; or, if it sends a client's connection, stand by for it.
 
     Who stands by is the first to go when there are too many to talk to.
@@ -205,13 +247,34 @@ def attend(connection: socket.socket, respond: Respond, take_over: Converse) -> 
         return
     with client:
         _say(connection, ATTENDS)
-        yield Wait(connection, selectors.EVENT_READ, claim=-1.0)
-        while (word := _word(connection)) is None:
-            yield Wait(connection, selectors.EVENT_READ, claim=-1.0)
-        if word:
-            return
-        if _is_begun(client):
-            with contextlib.suppress(OSError):
-                client.recv(MAX_REQUEST)  # what is left in it would, as it is closed, break the answer off
-        else:
+        if (yield from _is_left(connection, client, clock)):
             yield from take_over(client)
+            _shut(client)
+
+
+def _is_left(connection: socket.socket, client: socket.socket, clock: Clock) -> Generator[Wait, None, bool]:
+    """Wait for word of who asked; return whether the client is left to us: that one died, or hangs."""
+    was_waiting = False
+    while True:
+        yield Wait(connection, selectors.EVENT_READ, clock.monotonic() + LOOKS, claim=-1.0)
+        if word := _word(connection):
+            return False
+        if word is not None:
+            break
+        is_waiting = _has_asked(client)
+        if is_waiting and was_waiting:
+            _say(connection, TAKES)  # then look once more: so does, before it answers, who goes on just now
+            break
+        was_waiting = is_waiting
+    if not _is_begun(client):
+        return True
+    with contextlib.suppress(OSError):
+        client.recv(MAX_REQUEST)  # what is left in it would, as it is closed, break the answer off
+    return False
+
+
+def _has_asked(client: socket.socket) -> bool:
+    """Whether there is a request that nobody has begun to answer."""
+    with contextlib.suppress(OSError):
+        return client.recv(1, socket.MSG_PEEK) != b""
+    return False

@@ -283,9 +283,8 @@ def test_each_worker_may_be_killed(start: Start, load: Callable[[str], None], tm
 
 def test_whom_a_killed_worker_was_answering_another_one_answers(start: Start, tmp_path: Path) -> None:
     """It is killed as it waits for one that is stopped, which here it does for ever."""
-    for_ever = (
-        "from loopwatch.exporters import endpoint, siblings; endpoint.PATIENCE = siblings.WITHIN = 1000.0"
-    )
+    for_ever = "from loopwatch.exporters import endpoint, siblings, standby\n"
+    for_ever += "endpoint.PATIENCE = siblings.WITHIN = standby.LOOKS = 1000.0"
     server = start([*GUNICORN, "--workers=3"], f"{for_ever}\n{INSTALL}")
     *_, shown = server.until(lambda shown: len(shown.up) == 3 and shown.up <= server.listening)
     [lock] = (tmp_path / "loopwatch").glob("*.lock")
@@ -317,12 +316,18 @@ def test_while_the_worker_that_has_the_port_hangs_the_others_answer(start: Start
     *_, shown = server.until(lambda shown: len(shown.up) == 3 and shown.up <= server.listening)
     [lock] = (tmp_path / "loopwatch").glob("*.lock")
     holder = int(lock.read_text().split()[0])
-    os.kill(holder, signal.SIGSTOP)
-    try:
-        for _ in server.until(lambda now: now.up == shown.up - {holder}):
-            pass
-    finally:
-        os.kill(holder, signal.SIGCONT)
+    with server.client() as client:
+        ends = time.monotonic() + PATIENCE
+        while len(server.talking_to(client)) < 2:  # it is let in, and one stands by
+            assert time.monotonic() < ends, server.said
+        os.kill(holder, signal.SIGSTOP)
+        try:
+            client.sendall(SCRAPE)
+            assert answer_to(client).up == shown.up - {holder}
+            for _ in server.until(lambda now: now.up == shown.up - {holder}):
+                pass
+        finally:
+            os.kill(holder, signal.SIGCONT)
     for _ in server.until(lambda now: now.up == shown.up):
         pass
 

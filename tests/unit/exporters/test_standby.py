@@ -18,7 +18,7 @@ import pytest
 from loopwatch._server import Conversation, Wait
 from loopwatch._threads import Imports
 from loopwatch.exporters.answer import Answer, Answering, Request
-from loopwatch.exporters.endpoint import MAX_REQUEST, converse
+from loopwatch.exporters.endpoint import MAX_REQUEST, Attendant, Nobody, converse
 from loopwatch.exporters.meeting import Entry, Meeting
 from loopwatch.exporters.standby import Standby, attend
 
@@ -204,14 +204,15 @@ def test_when_it_is_released_nothing_is_left_unread(opened: ExitStack) -> None:
     its.setblocking(False)
     left: list[bytes] = []
 
-    @contextmanager
-    def beside(client: socket.socket) -> Iterator[Callable[[], None]]:
-        def begun() -> None:
+    class Looking(Nobody):
+        def begun(self) -> None:
             with suppress(BlockingIOError):
-                left.append(client.recv(1, socket.MSG_PEEK))
+                left.append(its.recv(1, socket.MSG_PEEK))
             left.append(b"")
 
-        yield begun
+    @contextmanager
+    def beside(client: socket.socket) -> Iterator[Attendant]:
+        yield Looking()
 
     asking.sendall(REQUEST)
     for _ in converse(its, answering(b"first"), beside=beside):
@@ -239,6 +240,67 @@ def test_in_the_turn_that_releases_it_the_answer_is_on_its_way(place: Place, ope
     with suppress(StopIteration):
         client.advance()
     client.die()
+    assert client.heard.endswith(b"\r\n\r\nfirst")
+
+
+def hang(sibling: Conversation) -> None:
+    """Have as much time pass as a sibling waits for one that hangs."""
+    next(sibling)
+    next(sibling)
+
+
+@pytest.mark.parametrize("gathers", [True, False], ids=["as it gathers", "before it was asked"])
+@pytest.mark.parametrize("then", ["is dismissed", "goes on"])
+def test_a_client_of_a_process_that_hangs_is_answered_once(
+    place: Place, opened: ExitStack, gathers: bool, then: str
+) -> None:
+    client = Client(place, opened, answering(b"first", later=True))
+    client.send(REQUEST)
+    if gathers:
+        client.advance()
+    sibling = standing_by(place)
+    hang(sibling)
+    if then == "is dismissed":
+        with pytest.raises(TimeoutError):
+            client.conversation.throw(TimeoutError())
+    else:
+        client.finish()
+    assert list(sibling) == []
+    heard = client.heard
+    assert heard.endswith(b"\r\n\r\nsecond")
+    assert heard.count(b"HTTP/1.1") == 1
+
+
+def test_a_client_is_answered_whole_by_who_goes_on_hanging(place: Place, opened: ExitStack) -> None:
+    """It hears the end, though the one that hangs has its connection open."""
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    sibling = standing_by(place)
+    hang(sibling)
+    assert list(sibling) == []
+    assert client.heard.endswith(b"\r\n\r\nsecond")
+
+
+def test_one_that_has_begun_to_answer_as_it_hangs_is_left_to_that(place: Place, opened: ExitStack) -> None:
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    sibling = standing_by(place)
+    next(sibling)
+    client.say(b"first")
+    assert list(sibling) == []
+    client.die()
+    assert client.heard == b"first"
+
+
+def test_a_client_that_has_not_asked_yet_has_time(place: Place, opened: ExitStack) -> None:
+    client = Client(place, opened, answering(b"first"))
+    sibling = standing_by(place)
+    for _ in range(5):
+        next(sibling)
+    client.send(REQUEST)
+    next(sibling)
+    client.finish()
+    assert list(sibling) == []
     assert client.heard.endswith(b"\r\n\r\nfirst")
 
 
