@@ -17,7 +17,7 @@ from loopwatch._internals.futures import context_of
 from loopwatch._internals.otel_context import current_span_variable, ids_of
 from loopwatch._internals.tasks import running_loop
 from loopwatch._journal import Journal
-from loopwatch._store.watched import ABSENT, LENGTH, PLAIN, TraceIds, Values, Watch, watches
+from loopwatch._store.watched import ABSENT, LENGTH, PLAIN, TraceIds, Values, Watch, is_plain, watches
 
 UNSHOWN = 2000
 """Contexts that may wait for a ``show``, and hold objects of the program's as long."""
@@ -160,8 +160,8 @@ class ContextReader:
                 if kind not in PLAIN or (kind is str and len(value) > LENGTH):
                     if watch.show is not None:
                         waits = True
-                    else:  # not to hold what is the program's
-                        value = value[:LENGTH] if kind is str else kind.__qualname__
+                    else:
+                        value = _kept(value, kind)
             raw.append(value)
         if not found:
             return None
@@ -201,6 +201,13 @@ class ContextReader:
         except Exception as error:  # noqa: BLE001 - show is the program's
             self._journal.failure("show", error)
             return type(value).__qualname__
+
+
+def _kept(value: Any, kind: type) -> object:
+    """Return what to keep of a value that is long, or may be the program's own, which we do not hold."""
+    if kind is str:
+        return value[:LENGTH]
+    return value if is_plain(kind) else kind.__qualname__
 
 
 def hexadecimal(trace: TraceIds | None) -> tuple[str | None, str | None]:
