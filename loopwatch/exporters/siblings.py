@@ -18,6 +18,9 @@ from .meeting import Entry, Meeting
 
 WITHIN = 0.5
 """Seconds they have together. The scrape is to be answered within 1 s, and to be put together takes some."""
+AGAIN = 0.05
+"""Seconds until one is asked again that has as many to answer as may wait for it: a dozen scrapes at the same
+time are as many."""
 LONGEST = 16 * 1024 * 1024
 """Bytes of one answer; a longer one is no answer of ours."""
 CHUNK = 256 * 1024
@@ -38,16 +41,18 @@ class Siblings:
         self._clock = clock
         self._selector = selectors.DefaultSelector()
         self._waiting: list[_Asked] = []
+        self._busy: list[Entry] = []
         self.texts: dict[int, bytes | None] = {}
 
     def ask(self, entries: Sequence[Entry], path: str, content_type: str) -> Generator[Wait, None, None]:
         """Ask all for a page, and go on until all have answered or the time is up."""
         until = self._clock.monotonic() + WITHIN
         try:
-            for entry in entries:
-                self._ask(entry, path, content_type)
-            while self._waiting and self._clock.monotonic() < until:
-                yield Wait(self._selector, selectors.EVENT_READ, until)  # which can be waited on like a file
+            self._ask_all(entries, path, content_type)
+            while (self._waiting or self._busy) and (now := self._clock.monotonic()) < until:
+                next_look = min(until, now + AGAIN) if self._busy else until
+                yield Wait(self._selector, selectors.EVENT_READ, next_look)  # waited on like a file
+                self._ask_all(self._busy, path, content_type)
                 for key, _ in self._selector.select(0):
                     self._hear(key.data, content_type)
         finally:
@@ -55,18 +60,26 @@ class Siblings:
             for asked in self._waiting:
                 asked.socket.close()
 
+    def _ask_all(self, entries: Sequence[Entry], path: str, content_type: str) -> None:
+        self._busy = []
+        for entry in entries:
+            self._ask(entry, path, content_type)
+
     def _ask(self, entry: Entry, path: str, content_type: str) -> None:
+        self.texts[entry.pid] = None
         try:
             connection = self._meeting.connect(entry)
         except (ConnectionRefusedError, FileNotFoundError):
             self._meeting.remove(entry)  # it has uninstalled, or become another program
+            del self.texts[entry.pid]
             return
-        except OSError:  # it has not answered for long; or we have no files left
-            self.texts[entry.pid] = None
+        except BlockingIOError:
+            self._busy.append(entry)
+            return
+        except OSError:  # we have no files left
             return
         asked = _Asked(entry.pid, connection, bytearray())
         self._waiting.append(asked)
-        self.texts[entry.pid] = None
         try:
             connection.send(f"GET {path} HTTP/1.1\r\nAccept: {content_type}\r\n\r\n".encode())
             self._selector.register(connection, selectors.EVENT_READ, asked)
@@ -74,17 +87,18 @@ class Siblings:
             self._finish(asked)
 
     def _hear(self, asked: _Asked, content_type: str) -> None:
-        try:
-            said = asked.socket.recv(CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            said = b""
-        asked.said += said
-        if said and len(asked.said) <= LONGEST:
-            return
-        if not said:
-            self.texts[asked.pid] = _text(bytes(asked.said), content_type)
+        """Hear all that is there: who comes to it late, since others asked as well, looks but once."""
+        while len(asked.said) <= LONGEST:
+            try:
+                said = asked.socket.recv(CHUNK)
+            except BlockingIOError:
+                return
+            except OSError:
+                said = b""
+            if not said:
+                self.texts[asked.pid] = _text(bytes(asked.said), content_type)
+                break
+            asked.said += said
         self._selector.unregister(asked.socket)
         self._finish(asked)
 

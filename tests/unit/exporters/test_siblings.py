@@ -14,7 +14,7 @@ import pytest
 
 from loopwatch._server import Wait
 from loopwatch.exporters.meeting import BACKLOG, Entry
-from loopwatch.exporters.siblings import LONGEST, WITHIN, Siblings
+from loopwatch.exporters.siblings import AGAIN, LONGEST, WITHIN, Siblings
 from loopwatch.testing import FakeClock
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers meet on Linux")
@@ -113,9 +113,9 @@ def ask(sockets: Sockets, fake: FakeClock) -> Ask:
     def ask(pids: Sequence[int], silent: int = 0) -> dict[int, bytes | None]:
         siblings = Siblings(sockets, fake.clock)  # type: ignore[arg-type]
         for wait in siblings.ask([Entry(pid, 1, "group", str(pid)) for pid in pids], "/metrics", KIND):
-            assert wait.until == pytest.approx(fake.monotonic() + WITHIN)
-            answered = len(pids) - len(sockets.removed) - len(siblings._waiting)
-            done = len(pids) - len(sockets.removed) - answered == silent
+            within = AGAIN if siblings._busy else WITHIN
+            assert wait.until == pytest.approx(fake.monotonic() + within)
+            done = len(siblings._waiting) + len(siblings._busy) == silent
             if done or not ready(wait):
                 fake.advance(WITHIN)
         assert all(connection.fileno() == -1 for connection in sockets.connections)
@@ -172,6 +172,25 @@ def test_one_that_hangs_for_long_is_not_asked_over_and_over(sockets: Sockets, as
         listener.accept()[0].close()
     with pytest.raises(BlockingIOError):
         listener.accept()
+
+
+def test_one_that_has_many_to_answer_is_asked_again(sockets: Sockets, fake: FakeClock) -> None:
+    listener = sockets.listen(1)
+    others = [sockets.connect(Entry(1, 1, "group", "1")) for _ in range(BACKLOG + 1)]
+    siblings = Siblings(sockets, fake.clock)  # type: ignore[arg-type]
+    asking = siblings.ask([Entry(1, 1, "group", "1")], "/metrics", KIND)
+    for _ in range(3):
+        assert next(asking).until == pytest.approx(fake.monotonic() + AGAIN)
+        fake.advance(AGAIN)
+    for other in others:
+        listener.accept()[0].close()
+        other.close()
+    assert next(asking).until == pytest.approx(fake.monotonic() + WITHIN - 3 * AGAIN)
+    with listener.accept()[0] as connection:
+        connection.sendall(response())
+    for _ in asking:
+        pass
+    assert siblings.texts == {1: BODY}
 
 
 def test_one_that_is_gone_is_removed_and_not_shown(sockets: Sockets, ask: Ask) -> None:
