@@ -72,6 +72,7 @@ class Standby:
             asked = self._ask(client)
         if asked is None:
             yield Nobody()
+            _shut(client)
             return
         with asked.connection:
             try:
@@ -218,7 +219,7 @@ def _say(connection: socket.socket, what: bytes) -> None:
 
 
 def _shut(client: socket.socket) -> None:
-    """Have a client hear the end: to close it is not enough, as a sibling that hangs has it open."""
+    """Have a client hear the end: to close it is not enough, as a process that hangs has it open."""
     with contextlib.suppress(OSError):  # it has gone away
         client.shutdown(socket.SHUT_WR)
 
@@ -249,7 +250,6 @@ def attend(
         _say(connection, ATTENDS)
         if (yield from _is_left(connection, client, clock)):
             yield from take_over(client)
-            _shut(client)
 
 
 def _is_left(connection: socket.socket, client: socket.socket, clock: Clock) -> Generator[Wait, None, bool]:

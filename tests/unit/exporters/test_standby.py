@@ -148,9 +148,11 @@ def answering(text: bytes, *, later: bool = False) -> Callable[[Request], Answer
     return respond
 
 
-def standing_by(place: Place, which: int = -1) -> Conversation:
+def standing_by(
+    place: Place, which: int = -1, *, says: bytes = b"second", later: bool = False
+) -> Conversation:
     """What a sibling does that was asked, up to when it waits for word of the one that asked it."""
-    take_over = partial(converse, respond=answering(b"second"))
+    take_over = partial(converse, respond=answering(says, later=later), beside=place.standby.beside)
     sibling = attend(place.heard[which], answering(b"a sibling's"), take_over)
     next(sibling)
     next(sibling)
@@ -279,6 +281,24 @@ def test_a_client_is_answered_whole_by_who_goes_on_hanging(place: Place, opened:
     hang(sibling)
     assert list(sibling) == []
     assert client.heard.endswith(b"\r\n\r\nsecond")
+
+
+def test_a_client_is_answered_once_though_the_second_one_hangs_too(place: Place, opened: ExitStack) -> None:
+    """Neither of them, when it goes on, keeps the third one from answering."""
+    client = Client(place, opened, answering(b"first", later=True))
+    client.send(REQUEST)
+    client.advance()
+    second = standing_by(place, later=True)
+    hang(second)
+    next(second)
+    third = standing_by(place, says=b"third")
+    hang(third)
+    client.finish()
+    assert list(second) == []
+    assert list(third) == []
+    heard = client.heard
+    assert heard.endswith(b"\r\n\r\nthird")
+    assert heard.count(b"HTTP/1.1") == 1
 
 
 def test_one_that_has_begun_to_answer_as_it_hangs_is_left_to_that(place: Place, opened: ExitStack) -> None:
