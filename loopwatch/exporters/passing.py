@@ -5,11 +5,14 @@ from __future__ import annotations
 import array
 import socket
 
+ALONE = b"\0"
+"""What says no more than that a file cannot go alone."""
 
-def send(passed: socket.socket, connection: socket.socket) -> bool:
+
+def send(passed: socket.socket, connection: socket.socket, text: bytes = ALONE) -> bool:
     """Send a socket. Returns whether it was sent: False if the other one is gone."""
     try:
-        socket.send_fds(connection, [b"\0"], [passed.fileno()])  # a file cannot go alone
+        socket.send_fds(connection, [text], [passed.fileno()])
     except OSError:
         return False
     return True

@@ -9,6 +9,7 @@ told that its client was taken, and says nothing any more.
 from __future__ import annotations
 
 import contextlib
+import math
 import selectors
 import socket
 from collections.abc import Callable, Generator, Iterator
@@ -34,6 +35,10 @@ TAKES = b"\1"
 LOOKS = 1.0
 """Seconds between two looks at a client. Who finds it unanswered twice takes over: to answer takes half a
 second if some worker hangs, and who scrapes has 10 s of patience, as Prometheus has by itself."""
+TAKEN = b"\1"
+"""Comes with the connection of a client who was taken over. From who did that it is not taken while that one
+lives: where all the workers compute, to answer takes seconds, and were each one overtaken by the next, none
+would come to it."""
 
 TakeAndSend = Callable[[socket.socket, socket.socket], tuple[socket.socket, bool]]
 """Lets in who has connected to the first, sends its connection over the second, and says if that was done."""
@@ -121,7 +126,7 @@ class Standby:
     def _ask(self, client: socket.socket) -> _Asked | None:
         """Send one the client's connection."""
         for entry, connection in self._reached():
-            if send(client, connection):
+            if send(client, connection, TAKEN):
                 return _Asked(client, entry, connection)
             connection.close()
         return None
@@ -248,15 +253,18 @@ def attend(
         return
     with client:
         _say(connection, ATTENDS)
-        if (yield from _is_left(connection, client, clock)):
+        looks = math.inf if said == TAKEN else LOOKS
+        if (yield from _is_left(connection, client, clock, looks)):
             yield from take_over(client)
 
 
-def _is_left(connection: socket.socket, client: socket.socket, clock: Clock) -> Generator[Wait, None, bool]:
+def _is_left(
+    connection: socket.socket, client: socket.socket, clock: Clock, looks: float
+) -> Generator[Wait, None, bool]:
     """Wait for word of who asked; return whether the client is left to us: that one died, or hangs."""
     was_waiting = False
     while True:
-        yield Wait(connection, selectors.EVENT_READ, clock.monotonic() + LOOKS, claim=-1.0)
+        yield Wait(connection, selectors.EVENT_READ, clock.monotonic() + looks, claim=-1.0)
         if word := _word(connection):
             return False
         if word is not None:

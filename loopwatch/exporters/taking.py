@@ -11,6 +11,8 @@ from __future__ import annotations
 import ctypes
 import socket
 
+from .passing import ALONE
+
 
 class _Text(ctypes.Structure):
     """``struct iovec``."""
@@ -55,7 +57,7 @@ def take_and_send(listener: socket.socket, to: socket.socket) -> tuple[socket.so
 
     ``listener`` may not be one that waits: all would, for the GIL. Raises OSError as ``accept`` does.
     """
-    text = _Text(b"\0", 1)  # a file cannot go alone
+    text = _Text(ALONE, len(ALONE))
     rights = _Rights(_LENGTH, socket.SOL_SOCKET, socket.SCM_RIGHTS, -1)
     message = _Message(None, 0, ctypes.pointer(text), 1, ctypes.pointer(rights), ctypes.sizeof(rights), 0)
     to_file, what = to.fileno(), ctypes.byref(message)
