@@ -127,7 +127,8 @@ def converse(
 
 def _take(connection: socket.socket, unread: int) -> None:
     if unread:  # when it is closed with something left in it, the other end loses what is on its way
-        connection.recv(unread)
+        with suppress(BlockingIOError):  # a sibling that saw us begin has taken it
+            connection.recv(unread)
 
 
 def _begin(connection: socket.socket, response: Answer, reply: bytes) -> Generator[Wait, None, memoryview]:

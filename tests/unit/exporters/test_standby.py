@@ -223,6 +223,32 @@ def test_when_it_is_released_nothing_is_left_unread(opened: ExitStack) -> None:
     assert left == [b""]
 
 
+def test_the_rest_is_sent_though_a_sibling_has_taken_the_request(opened: ExitStack) -> None:
+    """One that looked just as the answer began: it takes what would break the answer off."""
+    asking, its = map(opened.enter_context, socket.socketpair())
+    its.setblocking(False)
+    text = bytes(1 << 22)
+
+    class Late(Nobody):
+        def is_taken(self) -> bool:
+            its.recv(MAX_REQUEST)
+            return False
+
+    @contextmanager
+    def beside(client: socket.socket) -> Iterator[Attendant]:
+        yield Late()
+
+    asking.sendall(REQUEST)
+    said = b""
+    for wait in converse(its, answering(text), beside=beside):
+        if wait.event == selectors.EVENT_WRITE:
+            said += asking.recv(1 << 20)
+    its.close()
+    while more := asking.recv(1 << 20):
+        said += more
+    assert said.endswith(b"\r\n\r\n" + text)
+
+
 def test_where_it_died_before_it_could_be_released_there_is_one_answer(
     place: Place, opened: ExitStack
 ) -> None:
