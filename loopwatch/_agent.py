@@ -1,4 +1,4 @@
-"""What users hold and call: the agent of this process, and the functions that install and remove it."""
+"""The public surface: the agent of this process, and the functions that install and remove it."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ class Agent:
         return self._engine.reader.loops()
 
     def stalls(self) -> tuple[Stall, ...]:
-        """Return the last 256 stalls, oldest first; after them the one going on in each loop, if any."""
+        """Return the last 256 stalls, oldest first, then the one in progress in each loop, if any."""
         return self._engine.reader.stalls()
 
     def tasks(self, limit: int = 10_000) -> tuple[Task, ...]:
         """Return the last tasks that ended, then up to ``limit`` live ones: each group oldest first.
 
-        Of ended tasks the last 1,000 of each loop, and its last 200 failures. Takes some 25 us for each live
-        task: not to be called in an event loop that has thousands. Raises ConfigurationError for a limit that
-        is no number of tasks.
+        The first group holds, for each loop, the last 1,000 tasks that ended and the last 200 that failed.
+        Takes some 25 us per live task: do not call it in an event loop that has thousands. Raises
+        ConfigurationError if ``limit`` is not a number of tasks.
         """
         return self._engine.reader.tasks(_number_of_tasks("tasks", limit))
 
     def lost(self) -> tuple[Lost, ...]:
-        """Return the last 256 losses, oldest first: tasks that were lost or leaked, and contexts."""
+        """Return the last 256 losses, oldest first: tasks that were lost or leaked, and lost contexts."""
         return self._engine.reader.lost()
 
     def pools(self) -> tuple[Pool, ...]:
         """Return all connection pools and executors, by kind and label: those alike are added up.
 
-        With who has their connections and who waits for one. Not to be called in an event loop.
+        Includes who has their connections and who waits for one. Do not call it in an event loop.
         """
         return self._engine.reader.pools()
 
@@ -65,8 +65,8 @@ class Agent:
         """Return who waits for locks, semaphores, conditions, events and queues, most waiting first.
 
         Grouped by what was called and where, with the tasks that own them where these are seen. Takes some
-        30 us for each live task, of which up to ``limit`` of each loop are looked at: not to be called in an
-        event loop that has thousands. Raises ConfigurationError for a limit that is no number of tasks.
+        30 us per live task, and looks at up to ``limit`` of each loop: do not call it in an event loop that
+        has thousands. Raises ConfigurationError if ``limit`` is not a number of tasks.
         """
         return self._engine.reader.waits(_number_of_tasks("waits", limit))
 
@@ -75,34 +75,34 @@ class Agent:
         return self._engine.reader.drains()
 
     def findings(self) -> tuple[Finding, ...]:
-        """Return what is wrong now, the most severe first, each followed by what follows from it.
+        """Return what is wrong now, the most severe first, each followed by its consequences.
 
-        Looks anew, as every five seconds happens by itself, which takes a millisecond or a few.
+        Applies the rules anew, as also happens every five seconds; takes one or a few milliseconds.
         """
         return self._engine.reader.glance().findings
 
     def under_pressure(self) -> bool:
-        """Whether an event loop has more to do than it can do: for a readiness probe, or to turn work away.
+        """Whether an event loop has more to do than it can do: for a readiness probe, or to shed load.
 
-        True while a loop has been busy for 98 % of the last 5 seconds (uvloop: 94 %), or was late by
-        ``stall_threshold`` on average, until it is below 90 % and below half of that; and at once while a
-        loop has been blocked for a second. Cheap: may be asked for each request.
+        True once a loop has been busy for 98 % of the last 5 seconds (uvloop: 94 %), or late by
+        ``stall_threshold`` on average, until it is below 90 % and below half of that threshold; and at once
+        while a loop has been blocked for a second. Cheap enough to call for each request.
         """
         return self._engine.pressure.is_high()
 
     @property
     def prometheus_url(self) -> str | None:
-        """Where ``/metrics`` is served, maybe by another worker; None while it is not: before a loop runs."""
+        """Where ``/metrics`` is served, maybe by another worker; None if it is not, as before a loop runs."""
         return self._engine.metrics.url
 
     @property
     def console_url(self) -> str | None:
-        """Where this process answers by telnet; None while it does not: it begins once a loop runs."""
+        """Where this process answers by telnet; None if it does not. It starts once a loop runs."""
         return self._engine.console.url
 
     @property
     def console_path(self) -> str | None:
-        """Where the socket of the console is, for ``nc -U``; None while there is none: before a loop runs."""
+        """Path of the console's socket, for ``nc -U``; None if there is none, as before a loop runs."""
         return self._engine.console.path
 
     @property
@@ -119,7 +119,7 @@ def _number_of_tasks(function: str, limit: int) -> int:
 
 _agent: Agent | None = None
 _engine: Engine | None = None
-_installing = threading.RLock()  # a signal's handler may uninstall while install() is on the stack
+_installing = threading.RLock()  # reentrant: a signal handler may uninstall while install() is on the stack
 
 
 def install(
@@ -140,39 +140,39 @@ def install(
     ignore: tuple[str, ...] | list[str] | Unset = UNSET,
     allow: tuple[str, ...] | list[str] | Unset = UNSET,
 ) -> Agent:
-    """Watch every event loop of this process, those already made and those to come.
+    """Watch every event loop of this process, those that exist and those to come.
 
     Call it once, as early as you like: before any loop exists, or inside a running one. A second call
     returns the same agent. Every argument is also ``LOOPWATCH_<NAME>`` in the environment; the argument wins.
 
-    - ``service_name``: else ``OTEL_SERVICE_NAME``, else the program's name.
+    - ``service_name``: default ``OTEL_SERVICE_NAME``, else the program's name.
     - ``stall_threshold``: seconds a loop may be busy before it is a stall; 0.005 to 60, default 0.1.
     - ``prometheus_port``: of the ``/metrics`` endpoint; default 9464, 0 for any free one, None for none.
     - ``prometheus_host``: address it binds; default ``127.0.0.1``.
     - ``otlp``: True exports metrics, spans and logs by OpenTelemetry, False does not; default None: if an
-      ``OTEL_EXPORTER_OTLP_*`` variable is set. Those variables say where and how. Takes ``loopwatch[otlp]``.
-    - ``job_spans``: True exports each job of ``spawn()`` as a span, a child of the one it was spawned in;
+      ``OTEL_EXPORTER_OTLP_*`` variable is set. Those variables say where and how. Needs ``loopwatch[otlp]``.
+    - ``job_spans``: True exports each job of ``spawn()`` as a child of the span it was spawned in;
       default False.
     - ``keep_tasks``: True holds each task that is created in a watched loop until it is done, so that none
-      is garbage-collected while pending; default False: none lives longer than it would without us.
-    - ``drain_timeout``: seconds for a plain program's tasks to end, on SIGTERM and SIGINT, before the signal
+      is garbage-collected while pending; default False: no task lives longer than it would without us.
+    - ``drain_timeout``: seconds a plain program's tasks have to end, on SIGTERM and SIGINT, before the signal
       takes its course; default None: no drain. Under an ASGI server use ``drain_lifespan()``.
     - ``app_packages``: names of modules that are application code though installed like a library.
-    - ``hold_dump``: where the stacks of a hold of the GIL longer than 5 s go: True (default) a file in the
+    - ``hold_dump``: where the stacks go when the GIL is held for over 5 s: True (default) for a file in the
       temporary directory, a path, or False to leave the timer of ``faulthandler`` alone.
     - ``hold_threshold``: seconds for which a connection of a pool may be held before a log line says by whom;
       1 to 86400, default 60, None for never.
     - ``console``: True, or a port, for a telnet console on loopback, in which nothing can be changed;
-      ``"repl"`` for one that also cancels tasks, sends signals and runs code; default False. Takes
-      ``loopwatch[console]``. If the port is taken, by another worker maybe, it has one of the next.
+      ``"repl"`` for one that also cancels tasks, sends signals and runs code; default False. Needs
+      ``loopwatch[console]``. If the port is taken, as by another worker, the next free ones are tried.
     - ``console_socket``: True (default) answers ``loopwatch console`` on a UNIX socket that this user alone
-      can reach, from the first loop that runs on; False makes none.
-    - ``ignore``: rules that are not to be applied, such as ``LW104``, or not to what a pattern names:
+      can reach, once the first loop runs; False makes none.
+    - ``ignore``: rules not to apply, such as ``LW104``, or not to what a pattern names:
       ``LW101:shop.startup.*``. See ``docs/rules/``.
-    - ``allow``: patterns of names, such as ``shop.startup.*``, that no rule is to find anything wrong with:
+    - ``allow``: patterns of names, such as ``shop.startup.*``, in which no rule is to find anything wrong:
       functions that may block, tasks that may live for long.
 
-    With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, no setting is looked at.
+    With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, and no setting is checked.
     Raises ConfigurationError for a value that cannot work, before anything is changed.
     """
     arguments: dict[str, object] = {
@@ -207,7 +207,7 @@ def install(
 
 
 def _install(settings: Settings, disabled: bool) -> Agent:
-    from ._engine import Engine  # most of loopwatch: not loaded before it is wanted
+    from ._engine import Engine  # most of loopwatch: not loaded before it is needed
 
     global _agent, _engine
     engine = _engine = Engine(settings)
@@ -216,12 +216,12 @@ def _install(settings: Settings, disabled: bool) -> Agent:
         _register_fork_hooks()
         try:
             engine.install()
-        except BaseException:  # of a signal's handler: parts of ours do not get here
+        except BaseException:  # raised by a signal handler: failures of our own parts do not get here
             if _engine is engine:
                 _agent = _engine = None
             engine.undo()
             raise
-        if _engine is not engine:  # uninstalled by a signal's handler, which may not have found all of it yet
+        if _engine is not engine:  # a signal handler has uninstalled it, maybe before all of it was in place
             engine.undo()
     return agent
 
@@ -241,10 +241,10 @@ def uninstall() -> None:
 
 
 def watch(loop: asyncio.AbstractEventLoop) -> None:
-    """Watch ``loop`` though it is running already in another thread, or is of a class of its own.
+    """Watch ``loop`` although it already runs in another thread, or is of a class we do not know.
 
     Any thread. Loops of asyncio and uvloop that start after ``install()`` need no such call.
-    Raises LoopwatchError when nothing is installed, ConfigurationError for what is no loop or is closed.
+    Raises LoopwatchError when nothing is installed, ConfigurationError if ``loop`` is closed or not a loop.
     """
     engine = _required()
     if not engine.installed:
@@ -254,16 +254,16 @@ def watch(loop: asyncio.AbstractEventLoop) -> None:
         raise ConfigurationError(f"watch({loop!r}): got {type(loop).__name__}, not an event loop. {instead}")
     try:
         engine.watch(loop)
-    except RuntimeError as error:  # of the loop: it is closed
+    except RuntimeError as error:  # raised by the loop, which is closed
         raise ConfigurationError(f"watch({loop!r}): it takes no calls ({error}). {instead}") from None
 
 
 def prometheus_collector() -> KeptCollector:
     """Return a collector for a ``prometheus_client`` registry of your own.
 
-    What it yields is kept ready by the watchdog and at most 5 s old, so collecting it in the event loop costs
-    the loop next to nothing. Rendered on the spot are the first collection and one after a pause of more than
-    three minutes. Imports ``prometheus_client``: set before whatever that reads from the environment.
+    The watchdog keeps its output ready, at most 5 s old, so collecting it in the event loop costs the loop
+    next to nothing. Only the first collection, and one after a pause of more than three minutes, is rendered
+    on the spot. Imports ``prometheus_client``: set any variables that it reads from the environment before.
     Raises LoopwatchError when nothing is installed.
     """
     return _required().metrics.kept()
@@ -302,14 +302,14 @@ _fork_hooks_registered = False
 
 class _Forking(threading.local):
     engine: Engine | None = None
-    """What the thread that forks has prepared for that, though it may be uninstalled meanwhile."""
+    """What the forking thread has prepared, kept here because uninstall() may run before the fork is over."""
 
 
 _forking = _Forking()
 
 
 def _register_fork_hooks() -> None:
-    """Have forked children start afresh. Hooks cannot be removed: these do nothing when uninstalled."""
+    """Have forked children start afresh. Hooks cannot be removed: once uninstalled, these do nothing."""
     global _fork_hooks_registered
     if not _fork_hooks_registered and hasattr(os, "register_at_fork"):
         os.register_at_fork(

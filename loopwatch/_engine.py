@@ -1,4 +1,4 @@
-"""The life of an agent: its parts attached to the program, started, and all of that undone in reverse."""
+"""The life of an agent: parts are attached to the program and started, and all of it is undone in reverse."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ._store.jobs import JOBS
 from ._threads import WITHIN, OwnThread, await_end, is_alone
 
 WRITTEN = 0.15
-"""Seconds the log's handlers may take to write what a drain says."""
+"""Seconds that log handlers may take to write what a drain reports."""
 
 
 class Engine(Parts):
@@ -29,10 +29,10 @@ class Engine(Parts):
         super().__init__(settings, clock, self)
         self.installed = False
         self._started = False
-        self._starting = threading.RLock()  # loops begin to run at once, signal handlers uninstall
+        self._starting = threading.RLock()  # loops may start at the same time, signal handlers may uninstall
         self._starting_held = False
         self._forks_alone = False
-        self._forks = threading.RLock()  # one at a time, or one within another, in a signal's handler
+        self._forks = threading.RLock()  # one fork at a time; a signal handler may fork within another fork
 
     def install(self) -> None:
         """Begin to watch."""
@@ -51,16 +51,16 @@ class Engine(Parts):
             self._done("attach", lambda: self._attach.watch(loop))
 
     def _done(self, component: str, step: Callable[[], object]) -> bool:
-        """Take a step, and return whether it was done. If not, that is counted, and others can be taken."""
+        """Take a step, and return whether it succeeded. A failure is counted, and other steps can follow."""
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - it is not to reach the program, nor to stop us halfway
+        except Exception as error:  # noqa: BLE001 - must neither reach the program nor stop us halfway
             self._journal.failure(component, error)
             return False
         return True
 
     def uninstall(self) -> None:
-        """Undo all that was installed and started, last first. Does nothing when nothing is installed."""
+        """Undo all that was installed and started, in reverse. Does nothing when nothing is installed."""
         with self._starting:  # a loop may begin to run in another thread
             if not self.installed:
                 return
@@ -68,7 +68,7 @@ class Engine(Parts):
         self.undo()
 
     def undo(self) -> None:
-        """Take out of the program whatever was put in, however far that went."""
+        """Take out of the program whatever was put in, however far the installation got."""
         self.installed = False
         threads = _running(self._threads())
         timers: set[str] = set()
@@ -82,17 +82,17 @@ class Engine(Parts):
             self._started = False
             self._done("endpoint", self.metrics.stop)
             self._done("watchdog", self._watchdog.stop)
-        self._done("hold_dump", lambda: timers.update(self._hold_dump.stop()))  # after whom looks at its file
+        self._done("hold_dump", lambda: timers.update(self._hold_dump.stop()))  # after its user, the watchdog
         self._done("watchdog", self._lost_tasks.collect)
         for told in (self._report, self._losses, self._findings):
             told.end()
         self._done("otlp", lambda: self._stop_export(threads))
         fork_warning.withdraw()
         self._journal.stop(timeout=1.0)
-        await_end(threads, lambda: frozenset(timers), self._clock)  # or the program's next fork may warn
+        await_end(threads, lambda: frozenset(timers), self._clock)  # else the program's next fork may warn
 
     def _stop_export(self, threads: list[threading.Thread]) -> None:
-        with contextlib.suppress(RuntimeError):  # as it is at exit
+        with contextlib.suppress(RuntimeError):  # at exit no thread can be started
             if self._outbox.waits:
                 self.otel.start()
         threads += _running(self._exports.threads())
@@ -100,37 +100,37 @@ class Engine(Parts):
         self._outbox.close()
 
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Attach to a loop that runs already, here or elsewhere. Raises RuntimeError if it is closed."""
+        """Attach to a loop that already runs, here or elsewhere. Raises RuntimeError if it is closed."""
         if running_loop() is loop:
             self._attach.watch(loop)
         else:
             loop.call_soon_threadsafe(self._attach.watch, loop, True)
 
     def before_run(self) -> None:
-        """Start what needs a thread: with the first loop that runs, so that importing starts none."""
+        """Start what needs a thread, with the first loop that runs: importing the package starts none."""
         if not self._started:
             with self._starting:
                 if self.installed and not self._started:
-                    self._started = True  # also if it fails: not to be tried at each run of a loop
+                    self._started = True  # even if it fails: not to be retried with each run of a loop
                     self._start()
 
     def loop_runs(self, loop: asyncio.AbstractEventLoop) -> None:
-        """See that it is looked at, and that signals find us."""
+        """Have the watchdog look at ``loop``, and handle the drain's signals."""
         self._watchdog.nudge()
         if self.installed:
             self._signals.enter(loop)
 
     def loop_left(self) -> None:
-        """Leave the signals alone between two runs. May raise what a signal's handler raises."""
+        """Stop handling signals between two runs. May raise what a signal handler raises."""
         if self.installed:
             self._signals.leave()
 
     def task_fell(self) -> None:
-        """See that it is told of."""
+        """Have the watchdog report it."""
         self._watchdog.nudge()
 
     def loop_beats(self) -> None:
-        """See to what others may undo: our signal handlers, the watchdog's thread."""
+        """Restore what others may have undone: our signal handlers, the watchdog's thread."""
         self._signals.check()
         if self._watchdog.alive:
             return
@@ -139,11 +139,11 @@ class Engine(Parts):
                 self._journal.failure("watchdog", LoopwatchError("the watchdog's thread was killed"))
                 try:
                     self._watchdog.start()
-                except RuntimeError as error:  # no thread can be had now: the next heartbeat tries again
+                except RuntimeError as error:  # no thread can be started now: the next heartbeat tries again
                     self._journal.failure("watchdog", error)
 
     def _start(self) -> None:
-        """Start each part for itself: what one of them lacks is no reason to do without the others."""
+        """Start each part on its own: the failure of one is no reason to do without the others."""
         parts: dict[str, Callable[[], None]] = {
             "journal": self._journal.start,
             "hold_dump": self._hold_dump.start,
@@ -155,12 +155,12 @@ class Engine(Parts):
             self._done(component, start)
 
     def _flush(self) -> None:
-        self._done("rules", self.reader.glance)  # of a drain that left work there may be no later look
+        self._done("rules", self.reader.glance)  # after a drain that left work there may be no later look
         self._journal.flush(WRITTEN)
         self.otel.flush()
 
     def _threads(self) -> dict[str, OwnThread]:
-        """All that run for long, by the component that counts their failures."""
+        """All long-running threads, by the component that counts their failures."""
         return {
             "watchdog": self._watchdog.thread,
             "journal": self._journal.thread,
@@ -169,9 +169,9 @@ class Engine(Parts):
         }
 
     def before_fork(self) -> None:
-        """Take back what a child must not inherit, and end all threads of ours."""
+        """Take back what a child must not inherit, and end all our threads."""
         self._forks.acquire()
-        self._starting_held = self._starting.acquire(timeout=WITHIN)  # else half a start is inherited
+        self._starting_held = self._starting.acquire(timeout=WITHIN)  # else the child inherits half a start
         ending = [ended for thread in self._threads().values() if (ended := thread.pause()) is not None]
         self._imports.acquire()
         self.otel.interrupt()
@@ -205,7 +205,7 @@ class Engine(Parts):
             return
         self._forks = threading.RLock()
         self._started = False
-        self._pauses.running_since = None  # a thread that collected does not run here
+        self._pauses.running_since = None  # a thread that was collecting does not run here
         kept = self._states, self._census, self._stall_log, self._lost_log, self._lost_contexts, self._found
         counted = self._unawaited.dropped, JOBS, self._drains, self._unread
         told = self._report, self._losses, self._pool_pace, self._saturation, self._findings, self._outbox

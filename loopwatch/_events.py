@@ -1,4 +1,4 @@
-"""What has just happened, on its way to be exported: records, and what takes more than one of them."""
+"""What has just happened, on its way to be exported: records, and events that take more than a record."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class Saturated:
 
 @dataclass(frozen=True, slots=True)
 class HeldTooLong:
-    """A connection that is not given back."""
+    """A connection that has not been given back."""
 
     kind: str
-    """Of the pool, as its label."""
+    """The pool's, as is its label."""
     label: str
     borrower: Borrower
     at: float
@@ -44,14 +44,14 @@ class HeldTooLong:
 
 @dataclass(frozen=True, slots=True)
 class JobEnded:
-    """A job of ``spawn()`` that is over."""
+    """A job of ``spawn()`` that has ended."""
 
     record: Callable[[], Task]
-    """Makes its record: off the loop, since ``show`` functions run for it."""
+    """Builds the job's record. Called off the loop, since ``show`` functions run for it."""
 
 
 FindingChange = Literal["began", "rose", "fell", "over"]
-"""What may become of a finding; ``rose`` and ``fell`` are said of its severity."""
+"""What may happen to a finding; ``rose`` and ``fell`` refer to its severity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,4 +65,4 @@ class Found:
 
 
 Event = Stall | Lost | Drained | Saturated | HeldTooLong | JobEnded | Found
-"""A stall that is over, or another thing that is told of once."""
+"""A stall that is over, or another thing that is reported once."""

@@ -1,7 +1,7 @@
-"""loopwatch's own log lines. They leave through a thread of their own.
+"""loopwatch's own log lines. A thread of their own writes them.
 
 A log handler may block for as long as it likes, or hold its lock while the loop thread is stuck inside it;
-were the watchdog to call it, the watchdog would be blind at the very moment it is needed.
+called from the watchdog, it would blind the watchdog at the very moment it is needed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from ._threads import IsToEnd, OwnThread
 logger = logging.getLogger("loopwatch")
 
 WorkOf = Callable[[], Work]
-"""Tells whose work a line is about. Asked where that is written: ``show`` functions may run for it."""
+"""Returns whose work a line is about. Called by the thread that writes it: ``show`` functions may run."""
 
 _OF_LOGGING = frozenset((*dir(logging.LogRecord("", 0, "", 0, "", (), None)), "message", "asctime"))
-"""Attributes and methods of a log record that are not to be overwritten: of logging's own, which no record
-factory of the program's has made."""
+"""Attributes and methods of a log record that must not be overwritten: logging's own, not those added by the
+program's record factory."""
 
 QUEUE_LIMIT = 1000
 """Lines waiting for a blocked handler; further ones are dropped and counted."""
@@ -44,14 +44,14 @@ class _Line:
 
 
 class _Mark(Enum):
-    """What stands in the queue between the lines."""
+    """What the queue holds besides lines."""
 
     LOOK_UP = "see whether a fork is about to come"
     END = "nothing comes any more"
 
 
 class Journal:
-    """Writes to the logger ``loopwatch``: from its thread while that runs, else at once."""
+    """Writes to the logger ``loopwatch``: from its thread while that runs, else from the calling one."""
 
     def __init__(self, clock: Clock = SYSTEM) -> None:
         self._clock = clock
@@ -69,10 +69,10 @@ class Journal:
         error: BaseException | None = None,
         work: WorkOf | None = None,
     ) -> None:
-        """Log one line, with the traceback of ``error``. Never blocks while the thread runs; any thread.
+        """Log one line, with the traceback of ``error``. Never blocks while our thread runs; any thread.
 
-        ``args`` become text in that thread. The record has ``work`` as attributes, as ``ContextFilter`` sets
-        them: that would find nothing in a thread of ours.
+        ``args`` are formatted in that thread. The record gets ``work`` as attributes, as ``ContextFilter``
+        would set them: the filter itself would find nothing in our thread.
         """
         line = _Line(level, message, args, error, work)
         if not self.thread.started:
@@ -83,18 +83,18 @@ class Journal:
             self.dropped += 1
 
     def flush(self, timeout: float) -> None:
-        """Wait until what was said so far is written, for ``timeout`` seconds at most."""
+        """Wait until everything said so far is written, for ``timeout`` seconds at most."""
         if self.thread.started:
             written = threading.Event()
             self._lines.put(written)
             written.wait(timeout)
 
     def failure(self, component: str, error: BaseException, of: str = "") -> None:
-        """Count a failure of our own part ``component``; tell of its first one, with the traceback.
+        """Count a failure of our own part ``component``; log the first one, with the traceback.
 
-        ``of`` says of what, at once: it is no text of the program's.
+        ``of`` says what was concerned. The caller has formatted it: it contains no text of the program's.
 
-        Two threads failing in one component at the same instant may count as one: accepted, since a lock
+        Two threads that fail in one component at the same instant may count as one: accepted, since a lock
         here could be taken on the loop thread.
         """
         self._failed[component] += 1
@@ -113,20 +113,20 @@ class Journal:
         return dict(self._failed)
 
     def start(self) -> None:
-        """Start the thread. Does nothing when it runs."""
+        """Start the thread. Does nothing if it is running."""
         if not self.thread.started:
             self.thread.start()
 
     def stop(self, timeout: float) -> None:
-        """Write what waits and end the thread, unless a handler blocks it for longer than ``timeout`` s."""
-        with contextlib.suppress(RuntimeError):  # during a fork, where no thread can be had
+        """Write what is queued and end the thread, unless a handler blocks it for more than ``timeout`` s."""
+        with contextlib.suppress(RuntimeError):  # during a fork, where no thread can be started
             self.thread.resume()
         if self.thread.started:
             self._lines.put(_Mark.END)
             self.thread.leave(timeout)
 
     def forget_thread(self) -> None:
-        """Write at once again, counting from nothing: in a forked child, where the thread does not run."""
+        """Write from the calling thread again, and reset the counts: in a forked child without it."""
         self.thread.forget()
         self._lines = SimpleQueue()
         self._failed.clear()
@@ -142,7 +142,7 @@ class Journal:
                 line.set()
             elif isinstance(line, _Line):
                 self._log(line)
-            del line  # its error, and the frames of that, are not to be held until the next one comes
+            del line  # do not keep its error, and that error's frames, until the next line comes
             self.cpu_time = earlier_cpu + self._clock.thread_cpu()
 
     def _log(self, line: _Line) -> None:
@@ -154,10 +154,10 @@ class Journal:
 
 
 def _record(line: _Line) -> logging.LogRecord:
-    """Make the record. ``extra=`` would raise where a record factory of the program's sets the same name."""
+    """Build the record. ``extra=`` would raise if the program's record factory sets the same name."""
     error = line.error
     raised = None if error is None else (type(error), error, error.__traceback__)
-    said_at = Journal.say.__code__.co_firstlineno  # who called that is no longer to be seen
+    said_at = Journal.say.__code__.co_firstlineno  # its caller can no longer be seen
     record = logger.makeRecord(
         logger.name, line.level, __file__, said_at, line.message, line.args, raised, "say"
     )
@@ -171,12 +171,12 @@ def _record(line: _Line) -> logging.LogRecord:
 
 
 def work_of(told: Stall | Lost | Borrower) -> WorkOf:
-    """Return whose work a record tells of."""
+    """Return a function that tells whose work a record is about."""
     return lambda: Work(told.context, told.trace_id, told.span_id, told.task_name)
 
 
 class PacedLog:
-    """Lines on what there may be much of, no more of them than its pace admits. One thread at a time."""
+    """Log lines about what may happen often, limited to a pace. One thread at a time."""
 
     def __init__(self, what: str, clock: Clock, journal: Journal) -> None:
         self._what = what
@@ -190,20 +190,20 @@ class PacedLog:
         return self._pace.suppressed
 
     def clear(self) -> None:
-        """Begin anew: in a forked child."""
+        """Start afresh: in a forked child."""
         self._pace.clear()
 
     def end(self) -> None:
-        """Say at the end of how many no line has told."""
+        """At the end, log how many lines were withheld and not yet reported."""
         if withheld := self._pace.rest():
             self._journal.say(logging.WARNING, "loopwatch: %d more %s not logged", withheld, self._what)
 
     def withhold(self) -> None:
-        """Count a line that is not to be logged whatever the pace."""
+        """Count a line that must not be logged, whatever the pace."""
         self._pace.withhold()
 
     def log(self, level: int, text: str, work: WorkOf | None = None) -> None:
-        """Log a line, unless too many were of late; then the next one says how many were not."""
+        """Log a line, unless there were too many of late; the next line then says how many were withheld."""
         withheld = self._pace.admit()
         if withheld is not None:
             more = f" ({withheld} more {self._what} not logged)" if withheld else ""

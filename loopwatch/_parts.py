@@ -1,4 +1,4 @@
-"""What one agent is made of: settings in, parts built and wired to one another. Nothing is started here."""
+"""What one agent is made of: builds the parts from the settings and wires them. Nothing is started here."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ from ._watchdog.thread import Watchdog, tick_for
 from .exporters.exports import Exports
 
 DRAINS = 16
-"""Reports of drains that are kept. Mostly there is one, at the end."""
+"""Drain reports that are kept. Usually there is one, at the end."""
 
 
 class Parts:
-    """All parts of one agent. ``host`` is told by the loops what they do."""
+    """All parts of one agent. The loops notify ``host`` of what they do."""
 
     def __init__(self, settings: Settings, clock: Clock, host: Host) -> None:
         self.settings = settings
@@ -79,7 +79,7 @@ class Parts:
         self._build_reader()
 
     def _build_probes(self, host: Host) -> None:
-        """Build what sits in the program."""
+        """Build what sits inside the program."""
         contexts, clock, journal = self._contexts, self._clock, self._journal
         self._lost_contexts = LostContexts(contexts, clock)
         self._unawaited = UnawaitedProbe(contexts, journal)
@@ -97,7 +97,7 @@ class Parts:
         self._signals = DrainSignals(self.settings.drain_timeout, journal)
 
     def _build_watchdog(self) -> None:
-        """Build what looks from outside: at long steps, at losses, and at tasks that will never end."""
+        """Build what watches from outside: long steps, losses, and tasks that will never end."""
         settings, contexts, clock, journal = self.settings, self._contexts, self._clock, self._journal
         owner, system = self._owner, System()
         lateness = Lateness(clock, BOUNDARY, system.runqueue)
@@ -151,7 +151,7 @@ class Parts:
         system.came_back = self._watchdog.look_again
 
     def _build_reader(self) -> None:
-        """Build what tells of all that."""
+        """Build what reports all of that."""
         states, clock = self._states, self._clock
         self._census = TaskCensus(states, self._contexts, clock, self._unread)
         self.reader = Reader(
@@ -205,7 +205,7 @@ class Parts:
         if not stall.in_progress:
             self._stall_log.add(stall)
             self._outbox.put(stall)
-            self.otel.start()  # now: the program may be over soon, and at exit no thread can be had
+            self.otel.start()  # now: the program may be over soon, and at exit no thread can be started
         self._report.tell(stall)
 
     def _rearm_dump(self) -> None:

@@ -1,6 +1,6 @@
-"""Freezes what the collectors read into a ``Snapshot``. In whichever thread asks, never a watched loop's.
+"""Freezes what the collectors read into a ``Snapshot``, in whichever thread asks, never in a watched loop's.
 
-What a collector that breaks would have said is absent; what the others say is there.
+The part of a collector that fails is absent; those of the others are there.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from ._version import __version__
 T = TypeVar("T")
 
 COMPONENT = "reader"
-"""What failures of the collectors are counted under."""
+"""The component under which failures of the collectors are counted."""
 
 TASKS_SHOWN, TASKS_OF_SITE = 200, 20
-"""Live tasks in a document, and of them those of one site: some 25 us each."""
+"""Live tasks in a document, and how many of them may be of one site: some 25 us each."""
 WAITS_AMONG = 200
-"""Live tasks of each loop among which a document looks for who waits: up to 100 us each."""
+"""Live tasks of each loop that a document searches for waiting ones: up to 100 us each."""
 WAITS_KEPT = 3.0
-"""Seconds for which what was found of that is told again."""
+"""Seconds for which waits that were found are reused."""
 
 
 class Source(Protocol):
     """A collector of facts."""
 
     def measures(self, now: float) -> Iterable[Measure]:
-        """Yield what is known of each fact at ``now``, in monotonic time; of what is not, nothing."""
+        """Yield what is known of each fact at ``now``, in monotonic time; nothing for an unknown one."""
 
 
 class Reader:
@@ -80,18 +80,18 @@ class Reader:
         return self._snapshot(self._tasks.measures)
 
     def glance(self) -> Snapshot:
-        """Return the same without what became of the tasks of each function, which no rule asks for.
+        """Return the same without the outcomes of tasks by function, which no rule asks for.
 
-        However many functions there are, it is cheap; and of those that are told apart the first reading has
-        the largest, so that is left to those who want to see them.
+        It is cheap however many functions there are. And the first reading settles which functions are told
+        apart, the largest then, so that is left to those who want to see them.
         """
         return self._snapshot(self._tasks.totals)
 
     def document(self, *, brief: bool = False) -> Document:
         """Return everything known now, with tasks and waits: what ``loopwatch top`` shows.
 
-        Takes some 20 ms of a core in a program with hundreds of tasks. A brief one has the loops and the
-        stalls in progress alone, and takes less than one.
+        Takes some 20 ms of a core in a program with hundreds of tasks. A brief one has only the loops and the
+        stalls in progress, and takes less than 1 ms.
         """
         now = self._clock.monotonic()
         process = Process(os.getpid(), platform.python_version(), __version__, self._stall_threshold)
@@ -109,7 +109,7 @@ class Reader:
         )
 
     def _recent_waits(self, now: float) -> tuple[Waiting, ...]:
-        """Return who waits, as of a moment ago: to find the owners of locks takes long."""
+        """Return who waits, as of a moment ago: finding the owners of locks takes long."""
         found_at, pid, found = self._kept_waits
         if now - found_at > WAITS_KEPT or pid != os.getpid():
             found = self.waits(WAITS_AMONG)
@@ -136,10 +136,10 @@ class Reader:
         return self._judge(snapshot)
 
     def _said(self, asked: Callable[..., Iterable[T]], *args: Any, **options: Any) -> tuple[T, ...]:
-        """Return all that a collector says, or nothing of it."""
+        """Return all that a collector yields, or nothing if it fails."""
         try:
             return tuple(asked(*args, **options))
-        except Exception as error:  # noqa: BLE001 - counted; the other collectors are still heard
+        except Exception as error:  # noqa: BLE001 - counted; the other collectors are still asked
             self._journal.failure(COMPONENT, error)
             return ()
 
@@ -148,7 +148,7 @@ class Reader:
         return self._said(self._loops.records, self._clock.monotonic())
 
     def stalls(self) -> tuple[Stall, ...]:
-        """Return the stalls kept, oldest first, and after them those going on."""
+        """Return the stalls kept, oldest first, and after them those in progress."""
         return self._said(self._stalls.records)
 
     def tasks(self, limit: int) -> tuple[Task, ...]:
@@ -164,7 +164,7 @@ class Reader:
         return self._said(self._jobs.records)
 
     def pools(self) -> tuple[Pool, ...]:
-        """Return all pools, by kind and label, with who has and who wants their connections."""
+        """Return all pools, by kind and label, with who has and who waits for their connections."""
         return self._said(self._pools.records, all_people=True)
 
     def waits(self, limit: int) -> tuple[Waiting, ...]:

@@ -12,7 +12,7 @@ from typing import Literal
 from ._measures import Point
 
 Cause = Literal["cpu", "blocking", "flood", "gc", "gil", "starved", "suspended", "unknown"]
-"""Why a loop was not served, in the order of the decision; see ``docs/explanation/causes.md``."""
+"""Why a loop was not served; ``docs/explanation/causes.md`` says how that is decided."""
 
 TaskState = Literal["pending", "ok", "error", "cancelled"]
 
@@ -31,15 +31,15 @@ LeakReason = Literal["unreferenced", "deadlock", "never_wakes", "cancel_only", "
 LoopKind = Literal["asyncio", "uvloop", "other"]
 
 Severity = Literal["info", "warning", "critical"]
-"""Of a finding: to know, to mend some day, users notice it now."""
+"""Of a finding: ``info`` is good to know, ``warning`` is to be fixed some day, ``critical`` hurts users."""
 
 DrainState = Literal["serving", "draining", "drained", "forced"]
-"""In which phase of its life a process is; ``forced`` when the last drain ended with work left."""
+"""The phase of a process's life; ``forced`` if the last drain ended with work left."""
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One place in code."""
+    """A place in the code."""
 
     function: str
     """Qualified name within the module, such as ``Service.handle``."""
@@ -81,11 +81,11 @@ class Stall:
     """The innermost frame of application code in the stack seen most; for cause ``gil`` that of the thread
     that held the GIL. None when no such frame was caught."""
     call: str | None
-    """What the culprit was calling, as written there, such as ``json.loads``; None when it was no call."""
+    """What the culprit was calling, as its source has it, such as ``json.loads``; None if it was no call."""
     stack: tuple[Frame, ...]
     """Innermost last, from the loop's ``run_forever`` inwards."""
     task_name: str | None
-    """None also where Python 3.13 gives none: to a task that a factory made and nobody named."""
+    """None outside of tasks, and on Python 3.13 for a task that a factory made and nobody named."""
     coroutine: str | None
     """Qualified name of the task's coroutine function; None when a plain callback ran."""
     context: Mapping[str, str]
@@ -94,18 +94,18 @@ class Stall:
     """OpenTelemetry trace the task ran under, in hex."""
     span_id: str | None
     victims: tuple[Victim, ...]
-    """Up to 10 of the tasks that were ready to run and had to wait."""
+    """Up to 10 of the tasks that were ready to run but had to wait."""
     evidence: Mapping[str, float]
     """The numbers the cause rests on; names ending in ``_s`` are seconds within the stall's window."""
     in_progress: bool
     samples: int
-    """How many stacks were taken of it; 0 means that the culprit could not be seen."""
+    """Number of stacks sampled during the stall; 0 means that the culprit could not be seen."""
     loop_name: str
     trace_flags: int | None = None
-    """Of W3C Trace Context. Odd when the trace is sampled, so that it can be looked up. Likewise wherever it
-    stands beside a ``trace_id``."""
+    """W3C Trace Context flags: odd if the trace is sampled, so that it can be looked up. The same holds
+    wherever they stand beside a ``trace_id``."""
     id: int = 0
-    """The same at every reading, in progress or over, and no other stall's of this process."""
+    """The same in every reading, in progress or over, and unique among the stalls of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +121,11 @@ class Loop:
     delay_max: float
     """Largest delay of the last 60 seconds."""
     utilization: float | None
-    """Share of the running time that the loop was busy, 0 to 1, since it was first seen."""
+    """Share of its running time, 0 to 1, that the loop was busy, since it was first seen."""
     iterations: int | None
     """None on loops without a selector (uvloop)."""
     blocked: float
-    """How long, in seconds, the loop has owed service right now: the age of the running step."""
+    """Seconds for which the loop has been owing service: the age of the running step."""
     ready: int | None
     timers: int | None
 
@@ -135,17 +135,17 @@ class Task:
     """One task, live or among the last that ended."""
 
     site: Frame
-    """Who created it: the innermost frame that was not asyncio's own. Of a task that was made before it
+    """Where it was created: the innermost frame that was not asyncio's own. For a task created before it
     could be seen, where its coroutine function begins."""
     coroutine: str
     """Qualified name of its coroutine function."""
     name: str | None
-    """None for one that ended well and had been given none."""
+    """None if it ended well and was never named."""
     parent: str | None
     """Coroutine of the task that created it; None outside of tasks."""
     state: TaskState
     unretrieved: bool
-    """Whether it ended with an exception, a second ago or more, that nobody has asked for."""
+    """Whether it ended, a second ago or more, with an exception that nobody has retrieved."""
     started_at: float
     """Unix time."""
     age: float
@@ -153,59 +153,60 @@ class Task:
     duration: float | None
     """Seconds from creation to end; None while it lives."""
     exception: str | None
-    """Type of the exception it ended with."""
+    """Type of the exception that ended it."""
     context: Mapping[str, str]
-    """The watched variables: its own now or, ended, those it ended with."""
+    """The watched variables: the current ones or, once it has ended, those it ended with."""
     trace_id: str | None
     span_id: str | None
     await_stack: tuple[Frame, ...]
-    """Where it stands: its chain of awaits, innermost last. Empty when it ended."""
+    """Where it stands: its chain of awaits, innermost last. Empty once it has ended."""
     waiting_on: str | None
-    """What the innermost one waits for, such as ``Lock.acquire``; None while it is not waiting."""
+    """What the innermost frame waits for, such as ``Lock.acquire``; None while it is not waiting."""
     daemon: bool
     loop_name: str
     trace_flags: int | None = None
     id: int = 0
-    """The same at every reading, live or ended, and no other task's of this process."""
+    """The same in every reading, live or ended, and unique among the tasks of this process."""
     awaits: tuple[int, ...] = ()
     """Ids of the live tasks it waits for: directly, or by ``gather``, ``wait``, ``shield``, a task group."""
     job: bool = False
-    """Whether it is a job of ``spawn()`` that lives."""
+    """Whether it is a live job of ``spawn()``."""
     creator_seen: bool = True
-    """False of a live one that was there before us, or that the loop made by itself, as for a connection. Its
-    site is then where its coroutine begins; one that was there is as old as since it was first seen."""
+    """False for a live task that existed before us, or that the loop created itself, as for a connection. The
+    site is then where its coroutine begins; one that existed before us counts as created when first seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A task, or work, that will never finish or that nobody will hear of. Reported once."""
+    """A task, or other work, that will never finish or whose end nobody will hear of. Reported once."""
 
     reason: LostReason
     site: Frame
-    """Who created it; of a coroutine never awaited, who dropped it; of a lost context, who handed over. Where
-    that was not seen (``asyncio.Task()``, a thread without Python code), where the coroutine begins."""
+    """Where it was created; for a coroutine never awaited, where it was dropped; for a lost context, where
+    work was handed over. If unseen (``asyncio.Task()``, a thread without Python code), where its coroutine
+    begins."""
     coroutine: str
-    """Qualified name of its coroutine function; of a lost context, of what runs without it."""
+    """Qualified name of its coroutine function; for a lost context, of what runs without it."""
     age: float
-    """Seconds since it was created; 0.0 where that is not known."""
+    """Seconds since it was created; 0.0 if that is not known."""
     lost_at: float
-    """Unix time it was found."""
+    """Unix time at which it was found."""
     exception: str | None
     context: Mapping[str, str]
     trace_id: str | None
     span_id: str | None
     await_stack: tuple[Frame, ...]
-    """Where it stood when it was last seen, innermost last; of one that died, where the exception was raised.
-    Empty when it was never seen: garbage-collected sooner than a second after its creation, as a rule."""
+    """Where it stood when last seen, innermost last; for a task that died, where the exception was raised.
+    Empty if it was never seen: as a rule, it was garbage-collected within a second of its creation."""
     waiting_on: str | None
-    """What it waited for there; of a deadlock with the task that keeps it from going on."""
+    """What it waited for there; for a deadlock, also the task that keeps it from going on."""
     evidence: Mapping[str, float]
     missing: tuple[str, ...] = ()
-    """Of a lost context: the variables, and ``trace``, that the work runs without. ``context`` and
-    ``trace_id`` then hold what the code had that handed it over, ``await_stack`` where it was noticed."""
+    """For a lost context: the variables, and ``trace``, that the work runs without. ``context`` and
+    ``trace_id`` then hold what the code had that handed it over, ``await_stack`` where that was noticed."""
     task_name: str | None = None
     leak: LeakReason | None = None
-    """Of a task that lives: how it was found."""
+    """For a live task: how the leak was found."""
     trace_flags: int | None = None
 
 
@@ -214,30 +215,30 @@ class Waiting:
     """Tasks that wait for locks, semaphores, conditions, events or queues, at one place in the program."""
 
     primitive: str
-    """What they called in order to wait, such as ``Semaphore.acquire``."""
+    """What they called to wait, such as ``Semaphore.acquire``."""
     site: Frame
-    """Where they did: the innermost frame that was not asyncio's own."""
+    """Where they called it: the innermost frame that was not asyncio's own."""
     count: int
-    """Tasks that wait there."""
+    """Number of tasks that wait there."""
     objects: int
-    """Locks, semaphores and so on that they wait for."""
+    """Number of locks, semaphores and so on that they wait for."""
     tasks: tuple[str, ...]
     """Names and coroutines of up to 10 of them."""
     owners: tuple[str, ...]
-    """Of locks and semaphores, of up to 10 of the tasks that are inside of a ``with`` block of theirs. Empty
-    when none is seen to be: ``await lock.acquire()`` alone leaves no trace."""
+    """For locks and semaphores, up to 10 of the tasks that are inside a ``with`` block of one. Empty when
+    none is seen to be: ``await lock.acquire()`` alone leaves no trace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolUser:
-    """Who has a connection of a pool, or waits for one; of an executor, whose work has a thread or waits."""
+    """Who has a connection of a pool or waits for one; for an executor, whose work has a thread or waits."""
 
     task_name: str | None
-    """None outside of tasks, and for a task that was given none and has ended."""
+    """None outside of tasks, and for a task that was never named and has ended."""
     coroutine: str | None
     """Qualified name of the task's coroutine function; None outside of tasks."""
     site: Frame | None
-    """Who created the task; where its coroutine function begins, if that was not seen."""
+    """Where the task was created or, if that was not seen, where its coroutine function begins."""
     context: Mapping[str, str]
     """The watched variables of the task. Empty when it has ended."""
     trace_id: str | None
@@ -257,7 +258,7 @@ class Borrower(PoolUser):
     gone: bool
     """Whether the task that acquired it has ended: nobody is left to give it back."""
     overdue: bool = False
-    """Whether it was told of, as held for longer than ``hold_threshold``."""
+    """Whether it has been reported as held for longer than ``hold_threshold``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,12 +266,12 @@ class PoolWaiter(PoolUser):
     """Who waits for a connection."""
 
     waited: float
-    """Seconds since it was asked for."""
+    """Seconds since it was requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """All pools of one kind and label, added up. None: not known, or there is no limit."""
+    """All pools of one kind and label, added up. None means not known or, for a limit, no limit."""
 
     kind: str
     """The library, or ``thread_pool``."""
@@ -284,9 +285,9 @@ class Pool:
     pending: int | None
     """Callers that wait."""
     oldest_wait: float | None
-    """Seconds the one has waited that has waited longest; 0.0 when nobody waits."""
+    """Seconds the longest-waiting caller has waited; 0.0 when nobody waits."""
     wait_count: int | None
-    """Waits that ended, in any way. Those that got a connection at once count as well."""
+    """Waits that ended, in any way, including those that got a connection at once."""
     wait_sum: float | None
     """Seconds, from asking to holding an open connection."""
     wait_p99: float | None
@@ -297,22 +298,22 @@ class Pool:
     """Callers that the pool turned away at once."""
     cancelled: int | None
     instances: int
-    """Pools that live."""
+    """Pools that exist now."""
     created: int
-    """Pools so far."""
+    """Pools created so far."""
     borrowers: tuple[Borrower, ...] | None
-    """Up to 20, longest first. In a snapshot only of pools that somebody waits for, as the waiters, or that
-    have something overdue."""
+    """Up to 20, longest first. A snapshot has borrowers and waiters only for pools that somebody waits for
+    or that have an overdue connection."""
     waiters: tuple[PoolWaiter, ...] | None
     """Up to 20, longest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Whose work some code does."""
+    """On whose behalf some code runs."""
 
     values: Mapping[str, str | None]
-    """The watched variables, None for one that is not set."""
+    """The watched variables; None for one that is not set."""
     trace_id: str | None
     """OpenTelemetry trace, in hex."""
     span_id: str | None
@@ -322,37 +323,37 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class DrainReport:
-    """What became of the tasks that a drain waited for. Each is in one of the three, oldest first.
+    """What became of the tasks that a drain waited for. Each is in one of the three tuples, oldest first.
 
-    Those that did not finish in time stand (``await_stack``, ``waiting_on``) where they stood then, the
-    others where the drain saw them last.
+    ``await_stack`` and ``waiting_on`` of a task that did not finish in time say where it stood at the
+    timeout; those of the others, where the drain last saw them.
     """
 
     finished: tuple[Task, ...]
     """Ended by themselves; their ``state`` says how."""
     cancelled: tuple[Task, ...]
-    """Cancelled at the timeout, and ended then. One that finished all the same has state ``ok``."""
+    """Cancelled at the timeout, and then ended. One that finished all the same has state ``ok``."""
     abandoned: tuple[Task, ...]
-    """Pending still: tasks that were not the drain's to cancel, and jobs that did not let themselves be."""
+    """Still pending: tasks that were not the drain's to cancel, and jobs that resisted cancellation."""
     duration: float
     """Seconds."""
     timeout: float
 
     @property
     def forced(self) -> bool:
-        """Whether work was left."""
+        """Whether work was left unfinished."""
         return bool(self.cancelled or self.abandoned)
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is wrong, in a sentence; what shows it; and what to do."""
+    """What is wrong, in a sentence; the evidence; and what to do."""
 
     rule: str
     """Its id, such as ``LW101``: stable, and the name of its page in the docs."""
     severity: Severity
     summary: str
-    """One sentence, which names the thing: function and line, pool, task."""
+    """One sentence that names the thing: function and line, pool, task."""
     evidence: Mapping[str, float]
     """The numbers it rests on; names ending in ``_s`` are seconds."""
     fix: str
@@ -362,14 +363,14 @@ class Finding:
     """Unix time."""
     count: int
     """How often it happened in the minute before it was last seen, in the rule's own unit: stalls, tasks,
-    timeouts; 1 where that cannot be counted."""
+    timeouts; 1 if that cannot be counted."""
     docs_url: str
     key: tuple[str, ...] = ()
-    """The names of what it is about, such as a function: what the settings ``ignore`` and ``allow`` match."""
+    """The names of what it is about, such as a function, which settings ``ignore`` and ``allow`` match."""
     because: str | None = None
-    """The rule of another finding that is the cause of this one; that one is to be mended first."""
+    """The rule of the finding that is the cause of this one and is to be fixed first."""
     more: int = 0
-    """Of how many further things the rule would say the same: it names ten at most."""
+    """Number of further things the rule finds the same wrong with: it names ten at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -380,7 +381,7 @@ class Snapshot:
     """Unix time."""
     service_name: str
     points: Mapping[str, tuple[Point, ...]]
-    """By the stem of the fact (``loopwatch.facts``); a fact that nothing offers here is absent."""
+    """By the stem of the fact (``loopwatch.facts``); a fact that is not available here is absent."""
     loops: tuple[Loop, ...]
     stalls: tuple[Stall, ...]
     """The last 256, oldest first; those in progress come last."""
@@ -391,4 +392,4 @@ class Snapshot:
     pools: tuple[Pool, ...] = ()
     """By kind and label."""
     findings: tuple[Finding, ...] = ()
-    """What is wrong now, the most severe first, each followed by what follows from it."""
+    """What is wrong now, the most severe first, each followed by its consequences."""

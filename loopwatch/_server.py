@@ -1,7 +1,7 @@
-"""Conversations with whoever connects, all on one thread of ours, so that a blocked event loop stops none.
+"""Conversations with all clients, on one thread of ours, so that a blocked event loop stops none of them.
 
-One thread waits on all its sockets: nothing runs while nobody asks, slow clients cost no threads, and to stop
-takes effect at once.
+The thread waits on all its sockets: nothing runs while no client asks, slow clients cost no threads, and
+stopping takes effect at once.
 """
 
 from __future__ import annotations
@@ -23,55 +23,55 @@ from ._journal import Journal
 from ._threads import IsToEnd, OwnThread
 
 PAUSE = 1.0
-"""Seconds without service after a failure of the server: what caused it, such as a lack of file descriptors,
-would only fail again at once."""
+"""Seconds without service after a failure of the server: its cause, such as a lack of file descriptors, would
+only make it fail again at once."""
 JOIN_TIMEOUT = 1.0
 
 
 NONE = 0
-"""No event of a file."""
+"""No event on a file."""
 
 
 class HasFile(Protocol):
     """What a selector can wait on."""
 
     def fileno(self) -> int:
-        """Return the number of its file."""
+        """Return its file descriptor."""
 
 
 class Listener(HasFile, Protocol):
-    """A listening socket, or what stands in the place of one."""
+    """A listening socket, or what stands in for one."""
 
     def accept(self) -> tuple[socket.socket, object]:
-        """Let one in, without waiting. Raises OSError as a socket does."""
+        """Accept one client, without waiting. Raises OSError as a socket does."""
 
     def close(self) -> object:
-        """Let in nobody any more."""
+        """Accept no more clients."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """What has to happen before a conversation can go on: an event of a file, or that it is too late."""
+    """What has to happen before a conversation can go on: an event on a file, or a deadline."""
 
     file: HasFile | int
     event: int
-    """Of ``selectors``; ``NONE`` to wait for the time alone."""
+    """One of ``selectors``; ``NONE`` to wait for the deadline alone."""
     until: float = math.inf
     """In monotonic time."""
     claim: float = 0.0
-    """When there are too many clients, those with the smallest claim go, of several who came first."""
+    """When there are too many clients, those with the smallest claim go; of equals, the earliest."""
 
 
 Conversation: TypeAlias = Generator[Wait, None, None]
-"""Talks to one client. When it ends, or raises OSError, the client is let go. In that of one that has to go
-TimeoutError is raised."""
+"""Talks to one client. When it ends, or raises OSError, the client is dropped. A client that has to go has
+TimeoutError raised in its conversation."""
 
 Converse = Callable[[socket.socket], Conversation]
-"""Begins to talk to whoever has connected."""
+"""Begins the conversation with a client that has connected."""
 
 
 def at_once() -> float:
-    """Have nobody wait who connects."""
+    """Let clients in without a wait."""
     return 0.0
 
 
@@ -81,14 +81,14 @@ class _Client:
     conversation: Conversation
     patience_ends: float
     wait: Wait
-    """For what it waits now."""
+    """What it waits for now."""
 
 
 class Server:
-    """Talks to those who connect, and looks after files and times for its owners.
+    """Talks to those who connect, and watches files and times for its owners.
 
-    On its thread are called: all that ``talk`` was given; what is to be done ``when``, ``later`` and
-    ``soon``; and ``on_cost`` with the CPU seconds that each bout of work took.
+    Its thread calls everything that ``talk`` was given, the callbacks of ``when``, ``later`` and ``soon``,
+    and ``on_cost``, with the CPU seconds that each bout of work took.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class Server:
         on_cost: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._component = component
-        """What failures of the server itself are counted under."""
+        """The component under which failures of the server itself are counted."""
         self._journal = journal
         self._most_clients = most_clients
         self._patience = patience
         """Seconds a client has for the whole conversation."""
         self._farewell = farewell
-        """Said to those that have to go because there are too many."""
+        """Sent to those that have to go because there are too many."""
         self._clock = clock
         self._on_cost = on_cost
         self._clients: list[_Client] = []
@@ -124,28 +124,28 @@ class Server:
             self._opened = opened.pop_all()
 
     def talk(self, listener: Listener, converse: Converse, rest: Callable[[], float] = at_once) -> None:
-        """Talk to whoever connects to ``listener``, which is closed with the rest.
+        """Talk to whoever connects to ``listener``. The server closes it with its other sockets.
 
-        ``rest`` says for how many seconds the next one is to wait until it is let in: the system keeps
-        them in order. Before the start or on the thread, like the next three.
+        ``rest`` returns for how many seconds the next client has to wait until it is let in: the system
+        keeps them in order. Call it before the start or on the thread, like the next three.
         """
         self._opened.callback(listener.close)
         self.when(listener, partial(self._admit, listener, converse, rest))
 
     def when(self, file: HasFile | int, call: Callable[[], None]) -> None:
-        """Call whenever ``file`` can be read, until ``no_more``."""
+        """Call whenever ``file`` is readable, until ``no_more``."""
         self._selector.register(file, selectors.EVENT_READ, call)
 
     def no_more(self, file: HasFile | int) -> None:
-        """Take back what was asked for with ``when``; before the file is closed."""
+        """Undo ``when``; to be called before the file is closed."""
         self._selector.unregister(file)
 
     def later(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call once, in so many seconds."""
+        """Call once, after so many seconds."""
         self._due.append((self._clock.monotonic() + seconds, call))
 
     def start(self) -> None:
-        """Begin to serve. Raises RuntimeError, and closes all, if no thread can be had."""
+        """Begin to serve. Raises RuntimeError, and closes everything, if no thread can be started."""
         try:
             self.thread.start()
         except RuntimeError:
@@ -153,22 +153,22 @@ class Server:
             raise
 
     def soon(self, call: Callable[[], object]) -> None:
-        """Call once, on the thread. From any other."""
+        """Call once, on the server's thread. To be used from any other thread."""
         self._soon.append(call)
         self._wake()
 
     def stop(self) -> None:
-        """Stop serving and free the address; waits for no client. Does nothing the second time."""
+        """Stop serving and free the address, without waiting for clients. Does nothing the second time."""
         self.thread.end(JOIN_TIMEOUT)
         self.close()
 
     def close(self) -> None:
-        """Close the sockets alone: all there is to do in a forked child, where the thread does not run."""
+        """Close the sockets only: all there is to do in a forked child, where the thread does not run."""
         self.thread.forget()
         self._opened.close()
         while self._clients:
             client = self._clients.pop()
-            with contextlib.suppress(ValueError):  # it goes on in another thread, or did in the parent
+            with contextlib.suppress(ValueError):  # it is running in another thread, or was in the parent
                 client.conversation.close()
             client.socket.close()
 
@@ -186,7 +186,7 @@ class Server:
                 while not is_to_end():
                     self._turn()
                 return
-            except BaseException as error:  # noqa: BLE001 - counted, and the endpoint goes on, if killed too
+            except BaseException as error:  # noqa: BLE001 - counted; the server goes on, even if killed
                 self._journal.failure(self._component, error)
                 self._interrupted.wait(PAUSE)
 
@@ -225,7 +225,7 @@ class Server:
             self.admit(listener, converse)
 
     def admit(self, listener: Listener, converse: Converse) -> None:
-        """Talk to the next one who has connected to ``listener``, if somebody has. On the thread."""
+        """Talk to the next client that has connected to ``listener``, if there is one. On the thread."""
         try:
             connection, _ = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
@@ -242,8 +242,8 @@ class Server:
         try:
             client.wait = next(client.conversation)
         except (StopIteration, OSError):
-            self._let_go(client)  # all is said, or the client has gone away
-        except BaseException as error:  # noqa: BLE001 - counted, and the other clients are served
+            self._let_go(client)  # everything is said, or the client has gone away
+        except BaseException as error:  # noqa: BLE001 - counted; the other clients are still served
             self._journal.failure(self._component, error)
             self._let_go(client)
         else:
@@ -258,7 +258,7 @@ class Server:
             self._selector.unregister(client.wait.file)
 
     def _dismiss_overdue(self) -> None:
-        """Let go of clients whose time is up and, when there are too many, of those with the least claim."""
+        """Drop clients whose time is up and, when there are too many, those with the least claim."""
         now = self._clock.monotonic()
         while self._clients and self._clients[0].patience_ends <= now:
             self._dismiss(self._clients[0])
@@ -274,7 +274,7 @@ class Server:
             client.conversation.throw(TimeoutError("it took too long, or there are too many"))
         except (StopIteration, OSError):
             pass
-        except BaseException as error:  # noqa: BLE001 - counted, and it goes: else it would fail for ever
+        except BaseException as error:  # noqa: BLE001 - counted, and the client goes: else it fails for ever
             self._journal.failure(self._component, error)
         self._let_go(client)
 

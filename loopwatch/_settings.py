@@ -22,8 +22,8 @@ logger = logging.getLogger("loopwatch")
 PREFIX = "LOOPWATCH_"
 DISABLED = PREFIX + "DISABLED"
 RUN = PREFIX + "RUN"
-"""Set by ``loopwatch run``, to the pid of the program: marks that program's processes. What concerns them all
-(an unknown setting, a port that another program holds) it has said before they start, so they need not."""
+"""Set by ``loopwatch run``, to the pid of the program: marks that program's processes. Before they start, it
+warns of what concerns them all (an unknown setting, a port another program holds), so they need not."""
 
 
 class Unset(Enum):
@@ -37,16 +37,16 @@ UNSET: Final = Unset.UNSET
 _HOST = "Give an address of this machine, such as '127.0.0.1', '0.0.0.0' or '::'."
 
 LONGEST_DRAIN = 86400.0
-"""Seconds a drain may be given."""
+"""The most seconds a drain may be given."""
 
 CONSOLE_PORT = 20101
-"""The first port that is tried for the telnet console: the one that aiomonitor has always had."""
+"""The first port that is tried for the telnet console: aiomonitor's own default."""
 REPL = "repl"
-"""The console in which anything can be done, running code among it."""
+"""The console in which anything can be done, including running code."""
 CONSOLE_PIP = "pip install 'loopwatch[console]'"
 
 LONGEST_HOLD = 86400.0
-"""Seconds for which a connection may be held and not told of, unless that is never told."""
+"""The most seconds ``hold_threshold`` may be, unless it is None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Settings:
 
 
 def _fail(name: str, value: object, why: str, instead: str) -> ConfigurationError:
-    """Build the error for ``name``: what was got, why it is wrong, what to write instead."""
+    """Build the error for ``name``: the value it got, why that is wrong, what to write instead."""
     return ConfigurationError(f"{name}={value!r}: {why}. {instead}")
 
 
@@ -81,7 +81,7 @@ def seconds(name: str, value: object, low: float, high: float) -> float:
         raise _fail(
             name, value, f"got {type(value).__name__}, not a number", f"Give seconds, {low:g} to {high:g}."
         )
-    if not low <= value <= high:  # so that NaN is outside, and an integer too large for a float
+    if not low <= value <= high:  # written so that NaN fails, and an integer too large for a float
         raise _fail(name, value, f"outside {low:g} to {high:g} seconds", "Give a value within that range.")
     return float(value)
 
@@ -145,7 +145,7 @@ def _text(name: str, value: object) -> str:
 def _prometheus_host(name: str, value: object) -> str:
     host = _text(name, value)
     try:
-        encoded = host.encode("idna")  # as the socket will do it
+        encoded = host.encode("idna")  # as the socket will
     except UnicodeError as error:
         raise _fail(name, value, f"no name of a host ({error})", _HOST) from None
     if b"\0" in encoded:
@@ -244,7 +244,7 @@ _FLAGS: Mapping[str, str] = {
     "console_socket": "yes or no",
     "console": f"yes, no, a port, or {REPL}",
 }
-"""What may be written in the variables that are a yes or no."""
+"""What each yes-or-no variable accepts, in words."""
 
 
 def _parse(field: str, name: str, raw: str) -> object:
@@ -264,7 +264,7 @@ def _parse(field: str, name: str, raw: str) -> object:
             raise _fail(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
     if field in ("app_packages", "ignore", "allow"):
         return tuple(part.strip() for part in text.split(",") if part.strip())
-    if field == "console" and text.isdecimal() and text not in ("0", "1"):  # which are a no and a yes
+    if field == "console" and text.isdecimal() and text not in ("0", "1"):  # those two mean no and yes
         return int(text)
     if field == "hold_dump" or (field, text) == ("console", REPL):
         flag = _flag(text)
@@ -273,7 +273,7 @@ def _parse(field: str, name: str, raw: str) -> object:
 
 
 def _flag_of(name: str, raw: str, instead: str) -> bool:
-    """Read a yes or no of the environment. Raises ConfigurationError when it is neither."""
+    """Parse a yes or no from the environment. Raises ConfigurationError when it is neither."""
     flag = _flag(raw)
     if flag is None:
         raise _fail(name, raw, "neither yes nor no", f"Write {instead}.")
@@ -281,7 +281,7 @@ def _flag_of(name: str, raw: str, instead: str) -> bool:
 
 
 def _flag(text: str) -> bool | None:
-    """Read a yes or no of the environment; None when it is neither."""
+    """Parse a yes or no from the environment; None when it is neither."""
     if text.strip().lower() in ("1", "true", "yes", "on"):
         return True
     if text.strip().lower() in ("0", "false", "no", "off", "none", ""):
@@ -296,8 +296,8 @@ def disabled(environ: Mapping[str, str] = os.environ) -> bool:
 
 
 def _nearest(word: str, known: Sequence[str]) -> str | None:
-    """Return which of the words known is probably meant."""
-    from difflib import get_close_matches  # of no use to a program that spells all rightly
+    """Return the known word that was probably meant, if any."""
+    from difflib import get_close_matches  # not needed where every name is spelled correctly
 
     return next(iter(get_close_matches(word, known, n=1)), None)
 
@@ -327,7 +327,7 @@ def _program_name(argv: list[str]) -> str:
 
 
 def _export(asked: bool | None, environ: Mapping[str, str]) -> bool:
-    """Decide whether to export by OTLP. Raises ConfigurationError if that is asked for and cannot be."""
+    """Decide whether to export by OTLP. Raises ConfigurationError if it is asked for but impossible."""
     variable = _otlp.variable_set(environ)
     if asked is False or _otlp.disabled(environ) or (asked is None and variable is None):
         return False
@@ -347,7 +347,7 @@ def _export(asked: bool | None, environ: Mapping[str, str]) -> bool:
 def load(arguments: Mapping[str, object], environ: Mapping[str, str] = os.environ) -> Settings:
     """Build the settings: an argument that is not ``UNSET`` beats the environment, which beats the default.
 
-    Raises ConfigurationError, naming the argument or variable, the value and what it may be.
+    Raises ConfigurationError, which names the argument or variable, its value and what is accepted.
     """
     if RUN not in environ:
         _warn_unknown(environ)
