@@ -1,9 +1,9 @@
 """What a frame was calling, read from its bytecode: no source file is needed and none is opened.
 
-A call of a C function has no frame of its own, so ``time.sleep`` is never on the stack. But the instruction
-at which the caller stands covers, by its position in the source, the whole call expression; the names that
-make up the callee are loaded by instructions which begin at the same place. Only names are returned, never
-arguments. Without positions (``-X no_debug_ranges``) nothing is.
+A call of a C function has no frame of its own, so ``time.sleep`` is never on the stack. But the source
+position of the instruction at which the caller stands covers the whole call expression, and the names that
+make up the callee are loaded by instructions that begin at the same position. Only names are returned, never
+arguments. Without positions (``-X no_debug_ranges``) nothing is returned.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _VARIABLES = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF")
 
 
 def call_at(code: CodeType, offset: int) -> str | None:
-    """Name the call the frame of ``code`` stands in: ``json.loads``, ``import slow``; None if it is none."""
+    """Name the call that ``code`` is in at ``offset``: ``json.loads``, ``import slow``; None if in none."""
     before = list(takewhile(lambda ins: ins.offset <= offset, dis.get_instructions(code)))
     if not before:
         return None
@@ -47,19 +47,19 @@ def _callee(before: list[dis.Instruction]) -> str | None:
         elif ins.opname in _ATTRIBUTES:
             names = [*(names or _operand(before, index)), str(ins.argval)]
         elif ins.opname.startswith(("BINARY_", "LOAD_SPECIAL")):
-            names = []  # what is called is an item of something, or __enter__ of a with statement
+            names = []  # the callee is an item of something, or __enter__ of a with statement
         elif ins.opname == "LOAD_CONST":
-            continue  # the text in "...".join(parts), or a keyword: no name, and not to be shown
+            continue  # the text in "...".join(parts), or a keyword: not a name, and not to be shown
         elif ins.opname.startswith("LOAD_") and isinstance(ins.argval, str):
             names = [ins.argval]
     return ".".join(names) or None
 
 
 def _operand(before: list[dis.Instruction], index: int) -> list[str]:
-    """Name what the attribute at ``index`` is looked up on, where that is loaded right before it.
+    """Name what the attribute at ``index`` is looked up on, if that is loaded right before it.
 
-    It is elsewhere in the source than the call when the call goes over several lines, or when the compiler
-    has made one instruction of two.
+    Its source position differs from the call's when the call spans several lines, or when the compiler has
+    merged two instructions into one.
     """
     ins = before[index - 1] if index else None
     if ins is not None and ins.opname in _ATTRIBUTES:

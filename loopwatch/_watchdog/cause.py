@@ -1,6 +1,6 @@
-"""Why a loop was not served: a verdict on numbers, and nothing else.
+"""Why a loop was not served: decides on numbers alone.
 
-The order matters: each cause explains the ones behind it away. A collection computes, so ``gc`` comes before
+The order matters: each cause explains away those after it. A collection computes, so ``gc`` comes before
 ``cpu``; a thread without a CPU computes slowly, so ``starved`` does too. See docs/explanation/causes.md.
 """
 
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from loopwatch._records import Cause
 
 MOST = 0.5
-"""Share of a stall from which something explains it."""
+"""Share of a stall from which a cause explains it."""
 LITTLE = 0.35
-"""Share below which something played no part that could change the verdict."""
+"""Share below which a factor cannot have changed the verdict."""
 SOME = 0.1
-"""Share that threads other than the loop's computed, from which one of them may be what held the GIL."""
+"""Share that threads other than the loop's computed, from which one of them may have held the GIL."""
 CLOSE = 0.1
-"""Difference of two shares up to which neither is the reason."""
+"""Difference up to which two shares are too close for either to be the cause."""
 SWITCH_INTERVAL = 0.005
 """Seconds after which a thread that waits for the GIL wakes to ask for it (``sys.getswitchinterval``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is known of one stall, in seconds within it. None: unknown here."""
+    """What is known of one stall, in seconds within it. None means unknown."""
 
     duration: float
     gc: float
@@ -38,11 +38,11 @@ class Measured:
     gil_waits: float | None
     """How often the watchdog, in that time, woke to ask for the GIL."""
     late_queued: float | None
-    """Time of it that the watchdog was ready to run but had no CPU."""
+    """Part of ``late`` in which the watchdog was ready to run but had no CPU."""
     asleep: float
     samples: int
     callbacks: int
-    """Samples that show another callback in turn than the one before."""
+    """Samples that show a different callback from the sample before."""
     in_callback: bool
     """Whether a callback of the loop was running, as opposed to a wait that ended late."""
     only_running: bool
@@ -54,12 +54,12 @@ class Measured:
 
     @property
     def kept_waiting(self) -> float:
-        """Share for which the loop's thread was ready to run and had no CPU, for whichever reason."""
+        """Share for which the loop's thread was ready to run but had no CPU, for whatever reason."""
         return max(self.share(self.runqueue), self.share(self.throttled))
 
     @property
     def awake(self) -> bool:
-        """Whether the loop's thread ran, or was ready to, for most of it: a call that sleeps does neither."""
+        """Whether the loop's thread ran, or was ready to, for most of it: not so in a call that sleeps."""
         return self.share(self.cpu) + self.kept_waiting >= MOST
 
     @property
@@ -73,7 +73,7 @@ class Measured:
     def held(self) -> float:
         """Time by which the watchdog was late for a reason that concerns the loop too.
 
-        A watchdog that had no CPU says nothing of a loop's thread that asked for none.
+        A watchdog without a CPU says nothing about a loop's thread that asked for none.
         """
         starved = self.late_queued is not None and self.late_queued >= self.late * MOST
         return 0.0 if starved and not self.waited_for_gil else self.late
@@ -103,7 +103,7 @@ def decide(m: Measured) -> Cause:
         return "unknown"
     if max(computed, m.kept_waiting, m.share(m.gc), m.share(m.held)) > LITTLE:
         return "unknown"
-    # A call that sleeps lets the watchdog look. Where it saw nothing, threads were taking turns at the GIL.
+    # A call that sleeps lets the watchdog look. If it saw nothing, threads were taking turns at the GIL.
     return "blocking" if m.in_callback and m.samples and not m.only_running else "unknown"
 
 
@@ -115,7 +115,7 @@ def _late(m: Measured) -> Cause:
         return "suspended" if m.share(m.process_cpu) < 1 - MOST else "unknown"
     others = m.share(m.process_cpu - (m.cpu or 0.0))
     if others >= MOST or (m.waited_for_gil and others > LITTLE):
-        return "gil"  # the less if the thread that held it had to wait for a CPU meanwhile
+        return "gil"  # fewer suffice: the thread that held it may have had to wait for a CPU meanwhile
     if m.waited_for_gil is None:
         return "suspended" if m.share(m.process_cpu) < LITTLE else "unknown"
     if max(m.share(m.process_cpu), m.share(m.runqueue)) > LITTLE:
@@ -123,8 +123,8 @@ def _late(m: Measured) -> Cause:
     if not m.in_callback:
         return "gil"
     if not m.samples:
-        # Nothing shows that the loop's thread had it; on uvloop not even that a callback ran.
+        # Nothing shows that the loop's thread held it; on uvloop not even that a callback ran.
         return "gil" if others >= SOME else "unknown"
-    # The GIL was held, yet nobody computed: a C function that sleeps without letting go of it.
-    # Its thread is seen only when it is over, and runs again by then.
+    # The GIL was held, yet nobody computed: a C function that sleeps without releasing it.
+    # Its thread can be seen only after the call, when it is running again.
     return "unknown" if m.awake or (m.only_running and others >= SOME) else "blocking"

@@ -20,16 +20,16 @@ LAUNCHERS = frozenset(
     | {"loopwatch", "opentelemetry", "ddtrace", "newrelic", "pytest", "_pytest", "coverage", "debugpy"}
     | {"IPython", "memray", "pyinstrument", "scalene", "viztracer"}
 )
-"""Programs started to run somebody else's code: being the started program makes them no application."""
+"""Programs that run somebody else's code: being the started program does not make them the application."""
 
 _CONSOLE_SCRIPT = re.compile(
     r"^from (?P<module>[\w.]+) import (?P<name>\w+)$.*^ +sys\.exit\((?P=name)(\.\w+)*\(\)\)$",
     re.MULTILINE | re.DOTALL,
 )
-"""What installers write. A program of the user's own may import from a library too, but is no part of it."""
+"""What installers write. A user's own script may import from a library too, but does not belong to it."""
 
 FILES = 4096
-"""Files remembered: more than a program has, but notebooks make one up for each cell that is run."""
+"""Files remembered: more than a program has, but a notebook invents one for each cell that is run."""
 
 _LIBRARY_DIRS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
@@ -38,7 +38,7 @@ class CodeOwner:
     """Decides by file and module, once per file.
 
     Application code is what lies outside the standard library and outside site-packages and dist-packages
-    (looked at first, since a ``.venv`` lies within the project), the package that was started as the program,
+    (checked first, since a ``.venv`` lies within the project), the package that was started as the program,
     and what ``app_packages`` names. Generated code never is.
     """
 
@@ -55,7 +55,7 @@ class CodeOwner:
     def of(self, file: str, module: str) -> Owner:
         """Return the owner of the code in ``file``, imported as ``module``."""
         if file.startswith("<") or not module:
-            return "generated"  # and not kept: such names can be new each time
+            return "generated"  # and not remembered: such names can be new each time
         owner = self._by_file.get(file)
         if owner is None:
             if len(self._by_file) >= FILES:
@@ -83,8 +83,8 @@ class CodeOwner:
 def _program() -> str | None:
     """Return the top-level package of the started program: of ``-m MODULE`` or of a console script.
 
-    A console script imports its function and exits with it, so it is read: asking the installed distributions
-    who owns it takes a walk over all of them, a tenth of a second of GIL where many are installed.
+    A console script imports a function and exits with its result, so the script is read. Asking which
+    distribution owns it would walk over all of them, a tenth of a second of GIL where many are installed.
     """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     name = str(spec.name) if spec is not None else _imported_by(sys.argv[0] if sys.argv else "")
@@ -93,7 +93,7 @@ def _program() -> str | None:
 
 
 def _imported_by(script: str) -> str | None:
-    """Return the module a console script takes its function from; None if ``script`` does more than that."""
+    """Return the module that a console script imports its function from; None if ``script`` does more."""
     try:
         with open(script, encoding="utf-8", errors="replace") as lines:
             text = lines.read(4096)  # generated scripts are a few hundred bytes

@@ -11,7 +11,7 @@ from .calls import call_at
 from .code_owner import CodeOwner
 
 _WRAPPERS = ("loopwatch._probes.", "loopwatch._collectors.pools.")
-"""Where our functions are that stand in place of others', and that the program never calls by name."""
+"""Where those of our functions are that replace others', and that the program never calls by name."""
 
 
 def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:
@@ -27,9 +27,9 @@ def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:
 
 
 def theirs(stack: Iterable[Place], owner: CodeOwner) -> tuple[Place, ...]:
-    """Return the stack as it would be without us: without a probe in the middle of it, or our ``select``.
+    """Return the stack as it would be without us: without our ``select``, or a probe in the middle of it.
 
-    Of ours, only what the program itself called is left.
+    Of our own frames, only those that the program itself called stay.
     """
     outer = dropwhile(lambda place: owner.of(place[0].co_filename, place[2]) == "own", stack)
     return tuple(place for place in outer if not place[2].startswith(_WRAPPERS))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-# The functions themselves: a test of the program's that puts a mock in their place is to count its own calls.
+# By name: a mock that a test of the program puts into ``os`` must not count our calls.
 from os import O_RDONLY, close, read
 from os import open as open_file
 from pathlib import Path
@@ -32,19 +32,19 @@ class Reading(NamedTuple):
     throttled: float | None
     """Time the cgroup was denied the CPU by its quota. As of ``system_at``."""
     system_at: float
-    """When the files in /proc and /sys were read, which is not done at every tick."""
+    """When the files in /proc and /sys were read, which is not at every tick."""
 
 
 LONGEST = 16384
-"""Bytes of a file that are read: what is of use stands at its beginning."""
+"""Bytes read of a file: the useful part is at its beginning."""
 
 
 class System:
-    """Reads the files of this process. ``root`` is where /proc and /sys are: tests bring recorded ones."""
+    """Reads the files of this process. ``root`` is where /proc and /sys are: tests use recorded ones."""
 
     def __init__(self, root: Path = Path("/")) -> None:
         self.came_back: Callable[[], None] = lambda: None
-        """Called after each call that let go of the GIL, and may have had to wait for it."""
+        """Called after each call that released the GIL, and may have had to wait to get it back."""
         self._proc = str(root / "proc/self")
         self._cpu_stat = self._find_cpu_stat(root)
         self._booked = False
@@ -52,8 +52,8 @@ class System:
     def runqueue(self, native_id: int) -> float | None:
         """Return the seconds thread ``native_id`` has waited for a CPU.
 
-        A kernel without the accounting shows zeros for ever; so zero counts as unknown until the first
-        other number, which on a kernel with it comes within moments.
+        A kernel without the accounting always shows zero, so zero counts as unknown until the first other
+        number, which a kernel with the accounting shows within moments.
         """
         fields = self._text(f"{self._proc}/task/{native_id}/schedstat").split()
         if len(fields) < 2:
@@ -77,7 +77,7 @@ class System:
         return None
 
     def _text(self, path: str) -> str:
-        """Return what the file says; nothing if it cannot be read. Names in it may be cut within a character.
+        """Return the file's text, empty if it cannot be read. It may be cut within a character.
 
         Read without Python's file objects, which take four times as long as the kernel does.
         """
@@ -98,7 +98,7 @@ class System:
         return text.decode("utf-8", errors="replace")
 
     def _find_cpu_stat(self, root: Path) -> str | None:
-        """Find cpu.stat of the process's own cgroup, v2 or v1, where such a file counts throttling."""
+        """Find cpu.stat of the process's own cgroup, v2 or v1, if such a file counts throttling."""
         mount = root / "sys/fs/cgroup"
         for group in self._text(f"{self._proc}/cgroup").splitlines():
             controllers, _, path = group.partition(":")[2].partition(":")
@@ -120,16 +120,16 @@ class Evidence:
     """Takes readings for the watchdog; reads files no more often than asked."""
 
     SYSTEM_EVERY = 0.25
-    """Seconds between two looks into /proc while all is well: three small files, up to 0.2 ms."""
+    """Seconds between two reads of /proc and /sys while all is well: three small files, up to 0.2 ms."""
 
     def __init__(self, clock: Clock, system: System) -> None:
         self._clock = clock
         self.system = system
 
     def read(self, state: LoopState, before: Reading | None, fresh: bool) -> Reading:
-        """Read the counters for ``state``; the files only if ``fresh`` or long not read.
+        """Read the counters for ``state``; the files only if ``fresh``, or if the last read was long ago.
 
-        The clocks come first and together: opening a file releases the GIL, and may get it back late.
+        The clocks are read first and together: opening a file releases the GIL, and may get it back late.
         """
         now = self._clock.monotonic()
         asleep = self._clock.boottime() - now

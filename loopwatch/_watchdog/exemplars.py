@@ -1,4 +1,4 @@
-"""Hangs the trace of a stall on what was observed of it: its duration, and the delay of a held up beat."""
+"""Attaches the trace of a stall to what was observed of it: its duration, and the delay of a late beat."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ SAMPLED = 1
 
 
 class Exemplars:
-    """Makes the exemplars of one loop. The watchdog's thread."""
+    """Makes the exemplars of one loop. Watchdog thread."""
 
     def __init__(self, state: LoopState, clock: Clock) -> None:
         self._state = state
         self._clock = clock
         self._traced: deque[tuple[float, float, Stall]] = deque(maxlen=ENDED_LIMIT)
-        """The last stalls with a trace, between two moments on the monotonic clock. A beat that one of them
-        held up may run only after the watchdog has been there."""
+        """The last stalls with a trace, each with its start and end in monotonic time. A beat that one of
+        them delayed may run only after the watchdog has looked."""
 
     def of_stall(self, end: float, stall: Stall) -> None:
-        """Take note of a stall that is over, once its duration has been observed."""
+        """Note a stall that is over, once its duration has been observed."""
         exemplar = self._exemplar(stall, stall.duration, end)
         if exemplar is not None:
             self._traced.append((end - stall.duration, end, stall))
             self._state.block_duration.exemplify(exemplar)
 
     def of_beats(self, beats: Iterable[tuple[float, float]]) -> None:
-        """Give the delays of late beats to the stalls that make up most of them: the value that was observed,
-        which is shorter than the stall, since the beat fell due within it."""
+        """Attribute each late beat to the stall that makes up most of its delay. The exemplar's value is the
+        observed delay, which is shorter than the stall, since the beat fell due within it."""
         for at, late in beats:
             for began, ended, stall in self._traced:
                 if min(ended, at) - max(began, at - late) > late / 2:

@@ -1,8 +1,8 @@
-"""The stack of a hold of the GIL that goes on for seconds, written while nothing in Python can run.
+"""The stacks during a hold of the GIL that lasts for seconds, written while no Python code can run.
 
 During such a hold the watchdog is as stuck as the loop. So the timer of ``faulthandler`` is armed ahead,
-on every round of the watchdog's chores; if the watchdog stays away for ``HOLD`` seconds, C code writes the
-stacks of all threads into a file. Arming costs about 0.1 ms, hence once a second and not at every tick.
+in every round of the watchdog's chores; if the watchdog stays away for ``HOLD`` seconds, C code writes the
+stacks of all threads to a file. Arming costs about 0.1 ms, so it is done once a second, not at every tick.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from loopwatch._internals.fault_timer import FaultTimer
 from loopwatch._journal import Journal
 
 HOLD = 5.0
-"""Seconds without the watchdog before the dump; it may come one round of chores, a second, earlier."""
+"""Seconds without the watchdog until the dump; it may come one round of chores, a second, earlier."""
 SUFFIX = ".dump"
 YOUNG = 60.0
 """Seconds for which another process's file is left alone: it may not have locked it yet."""
 
 
 class HoldDump:
-    """Keeps the timer armed while loops run, and tells of what it has written."""
+    """Keeps the timer armed while loops run, and reports what it has written."""
 
     def __init__(self, where: bool | str, journal: Journal) -> None:
         self._where = where
@@ -43,13 +43,13 @@ class HoldDump:
         return None if self._file is None else self._file.name
 
     def notice(self) -> None:
-        """Begin to notice who else uses the timer, unless switched off or debugged. Before ``start``."""
+        """Begin to notice other users of the timer, unless switched off or debugged. Before ``start``."""
         if self._timer is None and self._where is not False and not FaultTimer.debugged():
             self._timer = FaultTimer(self._stand_back)
             self._timer.install()
 
     def start(self) -> None:
-        """Open the file and begin; if it cannot be opened, that is told of, no more."""
+        """Open the file and begin. If it cannot be opened, only log that."""
         self.notice()
         if self._timer is not None and self._timer.available:
             try:
@@ -58,10 +58,10 @@ class HoldDump:
                 message = "loopwatch: long holds of the GIL will not be dumped: %s"
                 self._journal.say(logging.WARNING, message, error)
             else:
-                self._size = fstat(self._file.fileno()).st_size  # a file of the user's is appended to
+                self._size = fstat(self._file.fileno()).st_size  # the user's own file is appended to
 
     def stop(self) -> frozenset[str]:
-        """Disarm; remove the file if nothing was written. Returns the kernel's ids of threads that end."""
+        """Disarm; remove the file if nothing was written. Returns the kernel ids of the threads that end."""
         ending: frozenset[str] = frozenset()
         if self._timer is not None:
             ending = self._timer.remove()
@@ -76,7 +76,7 @@ class HoldDump:
         return ending
 
     def before_fork(self) -> frozenset[str]:
-        """Disarm: a child forked while the timer runs could never exit. Returns the threads that end."""
+        """Disarm: a child forked while the timer runs could never exit. Returns ids of the ending threads."""
         return self._timer.before_fork() if self._timer is not None else frozenset()
 
     def after_fork_in_parent(self) -> None:
@@ -85,7 +85,7 @@ class HoldDump:
             self._timer.after_fork()
 
     def forget(self) -> None:
-        """Let go of the parent's file without touching it, and begin anew: in a forked child."""
+        """Close the parent's file without touching it, and start afresh: in a forked child."""
         if self._timer is not None:
             self._timer.after_fork()
             self._timer.remove()
@@ -96,7 +96,7 @@ class HoldDump:
         self.notice()
 
     def chore(self, needed: bool) -> None:
-        """Arm for the next round if ``needed``: while a loop runs."""
+        """Arm for the next round if ``needed``, that is, while a loop runs."""
         if self._timer is None or self._file is None:
             return
         self._tell_if_grown(self._file)
@@ -138,12 +138,12 @@ class HoldDump:
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    """Open what may be a pipe: without waiting for a reader, and never to wait for one that does not read."""
+    """Open what may be a pipe, without ever waiting for a reader, at open or at write."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def _lock(file: IO[bytes]) -> None:
-    """Mark ``file`` as that of a living process. Raises OSError if it is another's."""
+    """Mark ``file`` as one of a living process. Raises OSError if another process holds it."""
     if sys.platform != "win32":
         import fcntl  # absent on Windows, where ended processes' files stay
 
@@ -151,9 +151,9 @@ def _lock(file: IO[bytes]) -> None:
 
 
 def _tidy(own: IO[bytes]) -> None:
-    """Remove the empty files of processes that were killed, and so could not do it themselves.
+    """Remove the empty files of processes that were killed, and so could not remove them themselves.
 
-    A process is known to live by its lock: process ids mean nothing where containers share a directory.
+    A living process is recognised by its lock: process ids mean nothing where containers share a directory.
     """
     born = fstat(own.fileno()).st_mtime
     for path in Path(own.name).parent.glob(f"loopwatch-*{SUFFIX}"):

@@ -1,9 +1,9 @@
-"""The watchdog's own lateness: when it could not run either, and who ran instead.
+"""The watchdog's own lateness: when it could not run either, and which thread ran instead.
 
 A watchdog that wakes late was kept from the GIL or from the CPU. At that instant the thread that held the GIL
-has just let go of it, and its frame still stands: so the other threads are sampled first of all, and the one
-whose CPU clock moved most is the hog. Should the loop get the GIL first, and then the hog again, that frame
-is gone: so the loop, too, looks beside itself when it was kept for long (``Beside``).
+has just released it, and its frame is still there. So the other threads are sampled first of all, and the one
+whose CPU clock advanced most is the hog. If the loop gets the GIL first, and then the hog again, that frame
+is gone: so the loop, too, samples the other threads when it was kept waiting for long (``Beside``).
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ if sys.platform == "linux":
     from resource import RUSAGE_THREAD, getrusage
 
 LATE = 0.02
-"""Seconds from which lateness is worth a look: four times the interval at which the GIL changes hands."""
+"""Seconds from which lateness is examined: four times the interval at which the GIL changes hands."""
 PROMPT = 0.0005
-"""Seconds up to which a look did not wait for anything: to wake takes a fifth of it."""
+"""Seconds up to which a look did not wait for anything: waking takes a fifth of that."""
 SHARE = 0.1
-"""Part of that time that a thread must have computed to be the hog."""
+"""Share of the lateness that a thread must have computed to be the hog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +53,24 @@ class Late:
     """Voluntary context switches meanwhile. While the watchdog waits for the GIL it wakes every 5 ms to ask
     for it; while the process is stopped or has no CPU it does not."""
     others: tuple[Other, ...]
-    """Those that may be the hog: two, since one may be the victim. All stacks of 64 wake-ups take 0.3 MiB."""
+    """Candidates for the hog: two, since one may be the victim. All stacks of 64 wake-ups take 0.3 MiB."""
     before: dict[int, float]
     """CPU seconds of all threads when the watchdog last looked, by kernel id."""
     queued: float | None
-    """Seconds of it that the watchdog was ready to run but had no CPU; None where the OS does not tell."""
+    """Seconds in which the watchdog was ready to run but had no CPU; None if the OS does not tell."""
 
     def within(self, start: float, end: float) -> float:
         """Return the seconds of lateness between two moments."""
         return max(0.0, min(end, self.woke) - max(start, self.planned))
 
     def part(self, number: float | None, start: float, end: float) -> float | None:
-        """Return what falls between two moments of a number that is of all of it."""
+        """Return the share of ``number``, which is of the whole lateness, between two moments."""
         return None if number is None else number * self.within(start, end) / (self.woke - self.planned)
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What kept the watchdog in a stretch of time. None: unknown here."""
+    """What kept the watchdog from running in a span of time. None means unknown."""
 
     late: float
     """Seconds by which it was late."""
@@ -81,7 +81,7 @@ class Lag:
 
 
 class Lateness:
-    """Late wake-ups, kept for as long as a stall may ask for them."""
+    """Late wake-ups, kept for as long as a stall may need them."""
 
     KEPT = 64
 
@@ -92,15 +92,15 @@ class Lateness:
         self.begin()
 
     def begin(self) -> None:
-        """Forget all, as in a forked child."""
+        """Forget everything, as in a forked child."""
         self._late: deque[Late] = deque(maxlen=self.KEPT)
-        native_ids()  # which in a forked child looks at a file, once: not when the first stall is looked at
+        native_ids()  # in a forked child this reads a file, once: not to be done while a stall is examined
         self._cpu: dict[int, float] = {}
-        """By kernel id: a new thread may well get the id in Python of one that has ended."""
+        """By kernel id: a new thread may reuse the Python id of one that has ended."""
         self.go_on()
 
     def go_on(self) -> None:
-        """Forget an earlier thread's own counts, as another one goes on to look: they begin from nothing."""
+        """Forget the counts of the previous watchdog thread: those of a new one begin at zero."""
         self._queued: float | None = None
         self._unsettled: Late | None = None
         self._switches: int | None = None
@@ -110,7 +110,7 @@ class Lateness:
     def look(self, planned: float, woke: float, frames: dict[int, FrameType], own_id: int) -> None:
         """Note a wake-up; if it was late, also what all other threads do. First thing after waking."""
         late = woke - planned > LATE
-        # Copied first: what follows may release the GIL, and the hog would run on.
+        # Copied first: what follows may release the GIL, and then the hog would run on.
         stacks = {
             ident: places(frame, self._boundary)
             for ident, frame in (list(frames.items())[:THREADS] if late else ())
@@ -128,23 +128,23 @@ class Lateness:
         self._switches = switches
 
     def settle(self) -> None:
-        """Complete what ``look`` noted with what takes a file to read, which may release the GIL."""
+        """Complete what ``look`` noted with what must be read from a file, which may release the GIL."""
         if self._unsettled is None:
             return
         before = self._queued
         self._read_queued()
-        late, self._unsettled = self._unsettled, None  # longer, perhaps, than before that was read
+        late, self._unsettled = self._unsettled, None  # it may have grown while that was read
         if before is not None and self._queued is not None:
             late = replace(late, queued=min(self._queued - before, late.woke - late.planned))
         self._late.append(late)
 
     def refresh(self) -> None:
-        """Read the clocks of all threads, so that the next late wake-up shows who moved since."""
+        """Read the clocks of all threads, so that the next late wake-up shows which have advanced."""
         self._read_cpu()
         self._read_queued()
 
     def within(self, start: float, end: float) -> Lag:
-        """Return what kept the watchdog between two moments."""
+        """Return what kept the watchdog from running between two moments."""
         spans = self._spans(start, end)
         return Lag(
             late=sum(late.within(start, end) for late in spans),
@@ -153,14 +153,14 @@ class Lateness:
         )
 
     def held_from(self, start: float, end: float) -> float | None:
-        """Return since when the watchdog could not run, at the first of its late wake-ups in a span."""
+        """Return when the first of the watchdog's late wake-ups in a span was due; None without any."""
         return min((late.planned for late in self._spans(start, end)), default=None)
 
     def hog(self, start: float, end: float, victim: int, beside: Beside | None) -> tuple[Place, ...]:
         """Return the stack of the thread, other than ``victim``, that computed most while we were late.
 
-        As we saw it, or as the victim did. Empty if none did: whoever held the GIL then without computing
-        cannot be told from those who waited.
+        The stack is as we saw it, or as the victim did. Empty if no thread did: one that held the GIL without
+        computing cannot be told from those that waited.
         """
         others = (
             other
@@ -171,13 +171,13 @@ class Lateness:
         return max(others, key=lambda other: other.cpu, default=Other(0, (), 0.0)).stack
 
     def _spans(self, start: float, end: float) -> list[Late]:
-        """Return the late looks between two moments. One in the midst of a step is not settled yet."""
+        """Return the late wake-ups that overlap a span, including one in mid-step, not settled yet."""
         unsettled = self._unsettled
         late = [*self._late] if unsettled is None else [*self._late, unsettled]
         return [one for one in late if one.within(start, end) > 0]
 
     def _after(self, earlier: Late | None, late: Late) -> Late:
-        """Return what is to be settled next: both as one, if there was but a little work of ours between."""
+        """Return what to settle next: both as one, if only a little work of ours lay between them."""
         if earlier is None:
             return late
         if late.planned - earlier.woke < LATE:
@@ -188,7 +188,7 @@ class Lateness:
     def _gil_waits(self, switches: int | None) -> int | None:
         if switches is None or self._switches is None:
             return None
-        return max(0, switches - self._switches - 1)  # one is the sleep itself, where it slept
+        return max(0, switches - self._switches - 1)  # one is the sleep itself, if it slept
 
     def _read_cpu(self) -> None:
         self._cpu = cpu_times(list(native_ids().values())[:THREADS], self._clock.of_thread)
@@ -198,7 +198,7 @@ class Lateness:
 
 
 def _joined(earlier: Late, later: Late) -> Late:
-    """Return two late looks of one step as one: each may ask for what is kept of few."""
+    """Merge two late looks of one step: each takes one of the few places that are kept."""
     others: dict[int, Other] = {}
     for other in sorted((*earlier.others, *later.others), key=lambda other: other.cpu, reverse=True):
         others.setdefault(other.thread_id, other)
@@ -212,7 +212,7 @@ def _joined(earlier: Late, later: Late) -> Late:
 
 
 def _hogs(others: list[Other], late: float) -> tuple[Other, ...]:
-    """Return the two that computed most in the ``late`` seconds, of those that computed enough."""
+    """Return the two threads that computed most in the ``late`` seconds, among those that computed enough."""
     hogs = [other for other in others if other.stack and other.cpu > SHARE * late]
     return tuple(sorted(hogs, key=lambda other: other.cpu, reverse=True)[:2])
 
@@ -234,7 +234,7 @@ def _seen(beside: Beside | None, before: dict[int, float]) -> list[Other]:
 
 
 def _sum(numbers: Iterable[float | None]) -> float | None:
-    """Return the sum; None if one is unknown."""
+    """Return the sum; None if any is unknown."""
     total = 0.0
     for number in numbers:
         if number is None:
@@ -244,5 +244,5 @@ def _sum(numbers: Iterable[float | None]) -> float | None:
 
 
 def _voluntary_switches() -> int | None:
-    """Return how often the calling thread has given up the CPU by itself (Linux)."""
+    """Return how often the calling thread has given up the CPU voluntarily (Linux)."""
     return getrusage(RUSAGE_THREAD).ru_nvcsw if sys.platform == "linux" else None

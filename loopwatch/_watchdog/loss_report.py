@@ -1,4 +1,4 @@
-"""From what was found of a loss to its record and its log line."""
+"""Turns what was found of a loss into its record and its log line."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from .code_owner import CodeOwner
 from .culprit import find
 
 KINDS = 1000
-"""Kinds of losses told apart: more than a program has, but its code may be generated without end."""
+"""Kinds of losses told apart: more than a program has, but code may be generated without end."""
 MEMBERS = 5
-"""Tasks of a deadlock that its line names."""
+"""Tasks of a deadlock that its log line names."""
 
 SENTENCES = {
     "destroyed_pending": "was garbage-collected while pending, since nothing held a reference to it",
@@ -33,13 +33,13 @@ SENTENCES = {
     "site_growth": "does not seem to finish: what is created there grows in number and none ends",
     "overage": "does not seem to finish: others created there take no more than {usual_p99_s:.3g} s",
 }
-"""What is said of a task, by reason; of a leak by how it was found."""
+"""What a log line says of a task, by reason; of a leak, by how it was found."""
 
 
 class LossReport(PacedLog):
     """Keeps each loss, has it exported, and logs a line for the first, second, fourth, eighth ... of a kind.
 
-    The watchdog's thread.
+    Watchdog thread.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class LossReport(PacedLog):
         self._told: Counter[tuple[object, ...]] = Counter()
 
     def clear(self) -> None:
-        """Begin anew: in a forked child."""
+        """Start afresh: in a forked child."""
         super().clear()
         self._told.clear()
 
     def tell(self, loss: Loss, instead_of: Lost | None = None) -> Lost:
-        """Keep and log one loss; ``instead_of`` is what was told before of the same task."""
+        """Keep and log one loss; ``instead_of`` is an earlier report of the same task, which it replaces."""
         lost = self._shaped(loss)
         self._lost_log.add(lost, instead_of)
         self._outbox.put(lost)
@@ -73,7 +73,7 @@ class LossReport(PacedLog):
         return lost
 
     def tell_deadlock(self, losses: Sequence[Loss]) -> list[Lost]:
-        """Keep the tasks of a deadlock, each before the one that it waits for, and log one line for all."""
+        """Keep the tasks of a deadlock, each before the one it waits for, and log one line for all."""
         told = [self._shaped(loss) for loss in losses]
         for lost in told:
             self._lost_log.add(lost)
@@ -123,7 +123,7 @@ class LossReport(PacedLog):
 
 
 def sentence(lost: Lost, stood: Frame | None, seen: bool) -> str:
-    """Say a loss in one line: what, who made it, if that was ``seen``, where it stood, for whom."""
+    """Describe a loss in one line: what, who made it (if that was ``seen``), where it stood, for whom."""
     whom = of_whom(lost.context, lost.trace_id)
     if lost.reason == "never_awaited":
         by = "dropped by" if seen else "which begins at"

@@ -1,4 +1,4 @@
-"""Collects what the probes noticed of losses: tasks that fell, coroutines and contexts that were dropped."""
+"""Collects the losses that the probes noticed: lost tasks, dropped coroutines, lost contexts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .code_owner import CodeOwner
 
 
 class LostTasks:
-    """Tells of each loss once. The watchdog's thread."""
+    """Reports each loss once. Watchdog thread."""
 
     def __init__(
         self,
@@ -33,10 +33,10 @@ class LostTasks:
         self._tell = tell
 
     def collect(self) -> None:
-        """Tell of what was lost since the last time."""
+        """Report what was lost since the last call."""
         for state in self._states.all():
             if not state.running:
-                state.tasks.settle()  # no heartbeat does
+                state.tasks.settle()  # no heartbeat does it
             for fall in state.tasks.take_fallen():
                 self._tell_task(fall)
         while self._dropped:
@@ -48,15 +48,15 @@ class LostTasks:
                 self._tell(_of_context(lost))
 
     def _tell_task(self, fall: Fall) -> None:
-        """Tell of a task that fell, unless that is what was told of it already, and better."""
+        """Report a lost task, unless it has already been reported, and in more detail."""
         loss, before = _of_task(fall), None if fall.record is None else fall.record.lost
         if loss.reason != "destroyed_pending" or before is None:
             self._tell(loss)
-        elif before.reason == "unreferenced":  # what was foretold has come
+        elif before.reason == "unreferenced":  # the predicted collection has happened
             self._tell(loss, before)
 
     def _is_nobodys(self, lost: LostContext) -> bool:
-        """Whether the loss is none: pools keep their connections in queues, and what comes out is no work."""
+        """Whether it is no loss: pools keep their connections in queues, and connections are not work."""
         site = shape(lost.handed.site)
         return lost.handed.through_queue and self._owner.of(site.file, site.module) != "app"
 

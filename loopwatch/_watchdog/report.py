@@ -11,7 +11,7 @@ from loopwatch._words import of_whom
 
 
 class StallReport(PacedLog):
-    """Logs one line for each stall, as WARNING on logger ``loopwatch``. The watchdog's thread."""
+    """Logs one line for each stall, as WARNING on logger ``loopwatch``. Watchdog thread."""
 
     def __init__(self, clock: Clock, journal: Journal) -> None:
         super().__init__("stalls", clock, journal)
@@ -22,7 +22,7 @@ class StallReport(PacedLog):
 
 
 def sentence(stall: Stall) -> str:
-    """Say a stall in one line: how long, where, why, in which task, for whom."""
+    """Describe a stall in one line: how long, where, why, in which task, for whom."""
     if stall.culprit is None:
         who = ", by no application code that was seen"
     elif stall.call is not None:

@@ -1,4 +1,4 @@
-"""Stacks taken of a loop's thread while it owes service, and which of them tells the story."""
+"""Stacks sampled from a loop's thread while it owes service, and which of them is representative."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from loopwatch._store.watched import Values
 from .evidence import Reading
 
 VICTIMS = 10
-"""Delayed tasks named with each stall."""
+"""Delayed tasks that are named with each stall."""
 EVERY = 0.01
-"""Seconds between samples of one stall at first."""
+"""Seconds between samples of one stall, at first."""
 DENSE = 50
-"""Samples taken at that pace; from then on each comes after twice the time, up to SLOWEST."""
+"""Samples taken at that pace; from then on the interval doubles with each, up to SLOWEST."""
 SLOWEST = 0.25
 LIMIT = 200
 """Samples kept of one stall: with the pace above, those of its first half minute."""
@@ -36,7 +36,7 @@ _stands_for, _computed = attrgetter("stands_for"), attrgetter("computed")
 
 
 class Seen(NamedTuple):
-    """A task that ran, or was ready to run and could not."""
+    """A task that ran, or that was ready to run but could not."""
 
     name: str | None
     coroutine: str | None
@@ -48,50 +48,50 @@ class Sample:
     """One look at a loop's thread."""
 
     stack: tuple[Place, ...]
-    """Innermost first; empty when no Python code of the loop's was running."""
+    """Innermost first; empty when the loop was running no Python code."""
     next_ready: int | None
-    """Identity of the callback that waits first in line."""
+    """Identity of the callback at the head of the ready queue."""
     callback: int
-    """Identity of the outermost frame of the callback; 0 when none ran."""
+    """Identity of the callback's outermost frame; 0 when none ran."""
     stands_for: float
-    """Seconds since the sample before it, or since the step began. A sample at the end of a call that held
-    the GIL stands for all of that call; one of what came after it, 10 ms later, for those 10 ms."""
+    """Seconds since the previous sample, or since the step began. A sample at the end of a call that held the
+    GIL stands for all of that call; one taken 10 ms later, of what came after it, for those 10 ms."""
     computed: float = 0.0
-    """Seconds of those that the thread computed; 0.0 where that is unknown."""
+    """How many of those seconds the thread computed; 0.0 if unknown."""
     task: Seen | None = None
     """The task that ran, noted once the sample is stored; None outside of tasks."""
 
 
 @dataclass(slots=True)
 class Suspicion:
-    """A step, or a wait, that goes on for longer than half the threshold. Written by the watchdog."""
+    """A step, or a wait, that lasts longer than half the threshold. Written by the watchdog."""
 
     since: float
-    """``busy_since`` when it was first seen, and thereby the name of the step."""
+    """``busy_since`` when it was first seen, which thereby identifies the step."""
     before: Reading | None
     """The last reading before it began."""
     began_within: tuple[float, float] | None
-    """Bounds of its true beginning where ``since`` is only when it was noticed; None where that is exact."""
+    """Bounds of its true beginning if ``since`` is only when it was noticed; None if that is exact."""
     samples: list[Sample] = field(default_factory=list)
     states: Counter[str] = field(default_factory=Counter)
-    """How often the thread was seen in which of the scheduler's states."""
+    """How often the thread was seen in each of the scheduler's states."""
     inside: tuple[Reading, ...] = ()
-    """The first and the latest reading within."""
+    """The first and the latest reading within the step."""
     ready: int | None = None
-    """Callbacks that were ready to run; None where that cannot be seen."""
+    """Callbacks that were ready to run; None if that cannot be seen."""
     victims: tuple[Seen, ...] = ()
-    """Tasks among those."""
+    """Tasks among those callbacks."""
     sampled_at: float = 0.0
     """When the latest sample was taken; 0.0 before the first."""
     sampled_cpu: float | None = None
-    """What the thread's CPU clock showed then."""
+    """What the thread's CPU clock showed at that sample."""
     next_at: float = 0.0
     frame_size: int = 0
     """Bytes of the outermost frame in the latest sample."""
     occupied: list[bytes] = field(default_factory=list)
-    """What keeps the next sample's outermost frame from the address of that one."""
+    """Memory that keeps the next sample's outermost frame from reusing that frame's address."""
     told: bool = False
-    """Whether it has been logged already, while it went on."""
+    """Whether it has been reported already, while in progress."""
 
     @property
     def pace(self) -> float:
@@ -104,7 +104,7 @@ class Suspicion:
         return next((cpu for cpu in (self.sampled_cpu, before) if cpu is not None), unknown)
 
     def tell_frames_apart(self) -> None:
-        """Have the next sample show another identity for another callback. Before its frames are made."""
+        """Give the next sample's callback, if it is another one, another identity. Before frames are made."""
         self.occupied = occupy(self.frame_size)
 
 
@@ -116,11 +116,11 @@ def take(
     frame: FrameType | None,
     contexts: ContextReader,
 ) -> bool:
-    """Add a sample to ``suspicion``; False when its step is over, so that the frame belongs to another.
+    """Add a sample to ``suspicion``; False if its step is over, so that the frame belongs to another step.
 
-    ``cpu`` is what the thread's CPU clock shows, None where it is unknown.
+    ``cpu`` is what the thread's CPU clock shows, None if unknown.
     To be called right after the frames were frozen and before anything that can release the GIL: otherwise
-    the loop runs on, ends the stall, and a call that holds the GIL to its end would show no sample at all.
+    the loop runs on and ends the stall, and a call that holds the GIL to its end would show no sample at all.
     """
     if state.busy_since != suspicion.since:
         return False
@@ -151,7 +151,7 @@ def _seen(task: asyncio.Task[Any], state: LoopState, contexts: ContextReader) ->
 
 
 def _outermost(frame: FrameType | None, boundary: CodeType | None) -> FrameType | None:
-    """Return the frame next to that of ``boundary``: the callback's."""
+    """Return the frame called by ``boundary``: the callback's."""
     outermost = None
     while frame is not None and frame.f_code is not boundary:
         outermost, frame = frame, frame.f_back
@@ -159,24 +159,24 @@ def _outermost(frame: FrameType | None, boundary: CodeType | None) -> FrameType 
 
 
 def busy(frame: FrameType | None, boundary: CodeType) -> bool:
-    """Whether a loop without a selector runs Python code: then a frame stands above ``run_forever``."""
+    """Whether a loop without a selector runs Python code: if so, a frame stands above ``run_forever``."""
     return frame is not None and frame.f_code is not boundary
 
 
 def most_seen(samples: list[Sample], *, computing: bool = False) -> tuple[Place, ...]:
     """Return the stack seen for the most time, ties to the latest; innermost first; empty without samples.
 
-    When ``computing``, for the most CPU time: a thread that had no CPU for two seconds stood somewhere, but
-    the place that matters is where it computed, which is what it wanted one for.
+    If ``computing``, the stack seen for the most CPU time: a thread that had no CPU for two seconds stood
+    somewhere, but what matters is where it computed, which is what it wanted a CPU for.
 
-    Stacks count as one when the same functions are on them, wherever in those they stood: a long loop shows
-    another line each time. Of the most seen the most seen variant is returned.
+    Stacks count as the same if they have the same functions, wherever in those they stood: a long loop shows
+    another line each time. Of the stack seen most, the variant seen most is returned.
     """
     seen = [sample for sample in samples if sample.stack]
     if not seen:
         return ()
     weight = _computed if computing and any(sample.computed > 0 for sample in seen) else _stands_for
-    # By identity: the hash of a code object takes microseconds, and equal ones may be of different files.
+    # By identity: hashing a code object takes microseconds, and equal ones may be of different files.
     found = _heaviest(seen, weight, lambda stack: tuple([id(code) for code, _, _ in stack]))
     found = _heaviest(found, weight, lambda stack: tuple([(id(code), at) for code, at, _ in stack]))
     return found[-1].stack
@@ -187,10 +187,10 @@ def _heaviest(
     weight: Callable[[Sample], float],
     kind: Callable[[tuple[Place, ...]], Hashable],
 ) -> list[Sample]:
-    """Return the samples of the kind that weighs most, of equal ones that which came last."""
+    """Return the samples of the heaviest kind; of equally heavy ones, the kind seen last."""
     kinds: dict[Hashable, list[Sample]] = {}
     for sample in samples:
         key = kind(sample.stack)
-        kinds[key] = group = kinds.pop(key, [])  # popped, so that the order is that of the last time
+        kinds[key] = group = kinds.pop(key, [])  # popped, so that kinds are ordered by when last seen
         group.append(sample)
     return max(reversed(kinds.values()), key=lambda group: sum(map(weight, group)))

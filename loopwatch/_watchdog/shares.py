@@ -1,9 +1,9 @@
 """How much of its time a loop without a selector is active: an estimate.
 
-A look that has to wait for the GIL gets it when the loop's thread lets go, which is when it goes to wait for
-events: short steps would all be missed. So the time that the thread computed, or was queued for a CPU, is
-known from its clocks. The rest is shared out by looks that did not have to wait: does it block without
-computing, or is it idle?
+A look that has to wait for the GIL gets it when the loop's thread lets go, which is when that thread starts
+waiting for events: all short steps would be missed. So the time that the thread computed, or was queued for a
+CPU, is taken from its clocks. The rest is divided according to looks that did not have to wait: does the
+thread block without computing, or is it idle?
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from loopwatch._store.loop_state import LoopState
 from .evidence import Reading
 
 MEMORY = 0.1
-"""Seconds that are shared out by what was seen in them, more or less: looks that did not wait can be rare."""
+"""Seconds, more or less, that are divided by what was seen in them: looks that did not wait can be rare."""
 
 
 class Shares:
-    """Writes the active and the idle time of one loop. The watchdog's thread."""
+    """Writes the active and the idle time of one loop. Watchdog thread."""
 
     def __init__(self, state: LoopState) -> None:
         self._state = state
@@ -26,14 +26,14 @@ class Shares:
         self._at = self._cpu = self._process_cpu = self._queued = self._blocks = 0.0
 
     def see(self, at: float, *, is_busy: bool, waited: bool) -> None:
-        """Take note of a look: whether it shows a callback, and whether it had to wait for the GIL."""
+        """Note a look: whether it shows a callback, and whether it had to wait for the GIL."""
         self._seen = at, is_busy, waited
 
     def add(self, reading: Reading, queued: float) -> None:
-        """Account for the time up to a reading of the clocks after a look.
+        """Account for the time up to a reading of the clocks that follows a look.
 
-        The thread was ``queued`` for a CPU for so many seconds since that was last asked, which is more
-        seldom.
+        ``queued`` is how many seconds the thread was queued for a CPU since that was last read, which happens
+        less often.
         """
         seen, self._seen = self._seen, None
         state, run = self._state, self._state.entered_at
@@ -50,8 +50,8 @@ class Shares:
         if cpu is not None:
             computed, self._cpu = min(max(0.0, cpu - self._cpu), elapsed), cpu
         rest = elapsed - computed
-        # One that waited, maybe for another thread, is asked if those computed more; and any, if no clock is.
-        # None is that came after the reading, while that looked into files: it is of the time to come.
+        # A look that waited, maybe for another thread, counts only if other threads computed more than ours,
+        # or if our clock is unknown. One taken after the reading, while files were read, belongs to the next.
         if looked_at <= reading.at and (not waited or cpu is None or process - computed > computed):
             self._blocks += (is_busy - self._blocks) * min(1.0, rest / MEMORY)
         self._queued += queued

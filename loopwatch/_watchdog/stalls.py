@@ -24,7 +24,7 @@ from .verdict import Ended, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What the trackers share: where evidence comes from, and how code is told apart."""
+    """What the trackers share: sources of evidence, and how to tell whose code a frame is."""
 
     clock: Clock
     threshold: float
@@ -34,19 +34,19 @@ class Witness:
     owner: CodeOwner
     contexts: ContextReader
     tell: Callable[[Stall], None]
-    """Takes each stall that is over, once, and before that one that goes on for STILL seconds, once."""
+    """Takes each stall once when it is over, and one that lasts for STILL seconds also once at that point."""
 
 
 STILL = 5.0
-"""Seconds after which a stall is told though it is not over: this one may never be."""
+"""Seconds after which a stall is reported although it is not over: it may never be."""
 
 
 class Tracker:
-    """The watchdog's view of one loop. Used by the watchdog's thread alone, but for ``in_progress``.
+    """The watchdog's view of one loop. Used only by the watchdog's thread, except for ``in_progress``.
 
     A tick goes ``note`` - (frames are frozen) - ``look`` - ``settle``, in this order for all loops: what may
-    release the GIL, such as opening a file, comes only in ``settle``. Where that had to wait to get it back,
-    there is another ``note`` and ``look`` in the midst of ``settle``.
+    release the GIL, such as opening a file, comes only in ``settle``. If that had to wait to get it back,
+    ``note`` and ``look`` run once more, in the middle of ``settle``.
     """
 
     def __init__(self, state: LoopState, witness: Witness) -> None:
@@ -77,11 +77,11 @@ class Tracker:
             self._suspicion.tell_frames_apart()
 
     def wants_frame(self, now: float) -> bool:
-        """Whether ``look`` has a use for the frame: not while a selector tells all there is to tell."""
+        """Whether ``look`` has a use for the frame: not while a selector already tells everything."""
         return not self.state.has_selector or now - self._since > self._w.threshold / 2
 
     def look(self, now: float, frame: FrameType | None) -> None:
-        """Sample the step if it goes on for long."""
+        """Sample the step if it takes long."""
         state, since = self.state, self._since
         if not state.has_selector and state.running and state.boundary is not None:
             self._look_blind(now, busy(frame, state.boundary))
@@ -103,18 +103,18 @@ class Tracker:
         state = self.state
         beats = [state.late_beats.popleft() for _ in range(len(state.late_beats))]
         over = [state.ended.popleft() for _ in range(len(state.ended))]
-        past, self._past = self._past, {}  # what a look finds over from now on is for the next time
+        past, self._past = self._past, {}  # what a look finds to be over from now on is for the next call
         if state.entered_at != self._run:
             self._run = state.entered_at
             if not over:
-                self._readings.clear()  # another thread, maybe: its clocks are no continuation
+                self._readings.clear()  # maybe another thread, whose clocks do not continue these
         if self._run is not None or over:
-            self._read(fresh=bool(over))  # after the end of all that is over, so that all is booked
+            self._read(fresh=bool(over))  # after the end of all that is over, so that everything is booked
         for start, end, in_callback in over:
             suspicion = self._suspected(start, past)
             ended = Ended(start, end, in_callback, self._readings[-1])
             stall = self._verdict.on(ended, suspicion, in_progress=False)
-            if stall.duration >= self._w.threshold:  # without a selector, a mere suspicion until now
+            if stall.duration >= self._w.threshold:  # without a selector, only a suspicion until now
                 state.add_stall(stall)
                 self._exemplars.of_stall(end, stall)
                 self._w.tell(stall)
@@ -124,14 +124,14 @@ class Tracker:
     def _tell_still(self) -> None:
         suspicion = self._suspicion
         if suspicion is None or suspicion.told or len(suspicion.samples) < 2:
-            return  # seen only once, it is just ending: a hold of the GIL
+            return  # seen only once, it may just be ending: a hold of the GIL
         now = self._w.clock.monotonic()
         if now - suspicion.since >= STILL and (stall := self.in_progress(now)) is not None:
             suspicion.told = True
             self._w.tell(stall)
 
     def _suspected(self, start: float, past: dict[float, Suspicion]) -> Suspicion:
-        """Return what was seen of the step that began at ``start``, and be done with it."""
+        """Return and forget what was seen of the step that began at ``start``."""
         if self._suspicion is not None and self._suspicion.since == start:
             suspicion, self._suspicion = self._suspicion, None  # it ended since the last look
             return suspicion
@@ -141,21 +141,21 @@ class Tracker:
         return Suspicion(start, self._before(start), self._bounds(start))
 
     def in_progress(self, now: float) -> Stall | None:
-        """Return the stall going on now, if there is one. Any thread."""
+        """Return the stall in progress, if there is one. Any thread."""
         suspicion = self._suspicion
         if suspicion is None or self.state.busy_since != suspicion.since:
             return None
         latest = suspicion.inside[-1] if suspicion.inside else None
         if latest is None or now - suspicion.since <= self._w.threshold:
             return None
-        # Judged as far as the evidence reaches: measured up to now, time not yet accounted for (the watchdog
+        # Judged only as far as the evidence reaches: up to now, the time not yet accounted for (the watchdog
         # may be waiting for the GIL) would look like time spent asleep.
         known = Ended(suspicion.since, latest.at, not self.state.waiting_since, latest)
         stall = self._verdict.on(known, suspicion, in_progress=True)
         return replace(stall, duration=stall.duration + now - latest.at)
 
     def _runs(self) -> bool:
-        """Whether a loop that was attached in mid-run still runs; if not, settle its accounts for it."""
+        """Whether a loop that was attached in mid-run still runs; if not, close its accounts for it."""
         loop = self.state.loop() if self.state.loop is not None else None
         if loop is not None and loop.is_running():
             return True
@@ -163,7 +163,7 @@ class Tracker:
         return False
 
     def _look_blind(self, now: float, is_busy: bool) -> None:
-        """Without a selector, looks are all there is to tell busy from idle, and when a callback began."""
+        """Without a selector, only looks tell busy from idle, and when a callback began."""
         self._shares.see(now, is_busy=is_busy, waited=self._w.lateness.waited)
         if is_busy:
             self._first_busy = self._first_busy or now
@@ -185,21 +185,21 @@ class Tracker:
         self._readings.append(reading)
 
     def _before(self, start: float) -> Reading | None:
-        """Return the last reading before ``start``, or else the first there is."""
+        """Return the last reading before ``start``, else the first there is."""
         readings = list(self._readings)
         earlier = [reading for reading in readings if reading.at <= start]
         return earlier[-1] if earlier else readings[0] if readings else None
 
     def _earliest(self, since: float) -> float:
-        """Return when a step that is known since ``since`` began at the earliest."""
+        """Return the earliest moment at which a step noticed at ``since`` may have begun."""
         bounds = self._bounds(since)
         return since if bounds is None else bounds[0]
 
     def _bounds(self, start: float) -> tuple[float, float] | None:
-        """Return the bounds between which a stall known from a late beat began; None where that is exact.
+        """Return the bounds within which a stall known from a late beat began; None if that is exact.
 
-        Without a selector a callback may have begun at any time since the previous beat, after the last tick
-        that saw the loop idle and before the first that saw it busy.
+        Without a selector a callback may have begun at any time after the previous beat and after the last
+        tick that saw the loop idle, and before the first tick that saw it busy.
         """
         if self.state.has_selector:
             return None

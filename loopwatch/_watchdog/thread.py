@@ -20,26 +20,26 @@ from .stalls import Tracker
 T = TypeVar("T")
 
 IDLE = 1.35
-"""Times the tick to sleep while all loops wait. Should one of them stall from now on, then the look after the
-next is early enough."""
+"""Factor by which the tick is longer while all loops wait. If one of them stalls from then on, the look after
+the next is early enough."""
 SLOW = 0.5
 """Seconds between two readings of the CPU clocks of all threads."""
 LOOKS = 3
 """How often the watchdog looks within the length of the shortest stall, of which it suspects the second half:
-so each is sampled at least once before it counts. Each look more costs an idle process 0.1 % of a core."""
+so each is sampled at least once before it counts. One more look costs an idle process 0.1 % of a core."""
 SHORTEST_TICK = 0.005
-"""Seconds between two looks, however low the threshold: it costs some 20 us each."""
+"""Shortest time between two looks, in seconds, however low the threshold: a look costs some 20 us."""
 CHORES_EVERY = 1.0
-"""Seconds between two rounds of chores: things that are nobody's hurry."""
+"""Seconds between two rounds of chores: work that is not urgent."""
 
 
 def tick_for(threshold: float) -> float:
-    """Return the seconds between two looks, for stalls of ``threshold`` seconds and more to be seen."""
+    """Return the seconds between two looks needed to see stalls of ``threshold`` seconds and more."""
     return max(threshold / LOOKS, SHORTEST_TICK)
 
 
 class Watchdog:
-    """Looks every ``tick`` seconds or so while all is well, and as often as samples are due while it is not.
+    """Looks about every ``tick`` seconds while all is well, and as often as samples are due while it is not.
 
     Never takes a lock that user code may hold, and never calls user code: no repr, no log handler.
     """
@@ -76,12 +76,12 @@ class Watchdog:
         self.thread.start()
 
     def stop(self, timeout: float = 1.0) -> None:
-        """End the thread and take one last look, so that no stall that is over stays untold."""
+        """End the thread and take one last look, so that every stall that is over is reported."""
         self.thread.end(timeout)
         self._guarded(self.step)
 
     def forget_thread(self) -> None:
-        """Be as before the first start: in a forked child, where the parent's thread does not run."""
+        """Return to the state before the first start: in a forked child, which lacks the parent's thread."""
         self.thread.forget()
         self._sleeping = _held_lock()
         self._trackers = {}
@@ -94,13 +94,13 @@ class Watchdog:
         return self.thread.alive
 
     def in_progress(self) -> list[Stall]:
-        """Return the stalls going on now. Any thread."""
+        """Return the stalls in progress. Any thread."""
         now = self._clock.monotonic()
         stalls = [self._guarded(tracker.in_progress, now) for tracker in list(self._trackers.values())]
         return [stall for stall in stalls if stall is not None]
 
     def nudge(self) -> None:
-        """Wake the watchdog if it sleeps for long: a loop has begun to run, a task was lost. Any thread."""
+        """Wake the watchdog from a long sleep: a loop has begun to run, a task was lost. Any thread."""
         if self._resting:
             self._wake()
 
@@ -109,23 +109,23 @@ class Watchdog:
             self._sleeping.release()
 
     def _run(self, is_to_end: IsToEnd) -> None:
-        """Go on where an earlier thread left off: all that is known of the loops stays, not its clocks."""
+        """Continue where an earlier thread left off: keep all that is known of the loops, not its clocks."""
         earlier_cpu = self.cpu_time
         self._planned = float("inf")
         self._lateness.go_on()
         while not is_to_end():
-            self._resting = True  # before it is decided, or a loop that begins meanwhile would not wake us
+            self._resting = True  # before the decision, or a loop that starts meanwhile would not wake us
             pause = self._pause()
             self._resting = pause is None
             if pause is None:
                 self._do_chores()  # nothing may wake us for long, and the dump's timer is still armed
             if self._sleeping.acquire(timeout=-1 if pause is None else pause):
-                self._planned = float("inf")  # woken before its time: not late
+                self._planned = float("inf")  # woken early: not late
             self._guarded(self.step)
             self.cpu_time = earlier_cpu + self._clock.thread_cpu()
 
     def _pause(self) -> float | None:
-        """Return how long to sleep, None for until nudged, and remember when that should be over."""
+        """Return how long to sleep, None for until nudged, and remember when the sleep should be over."""
         paces = [pace for tracker in self._trackers.values() if (pace := tracker.suspicious) is not None]
         states = [state for state in self._states.all() if state.running or state.ended]
         if not paces and not states:
@@ -139,18 +139,18 @@ class Watchdog:
     def _guarded(self, work: Callable[..., T], *args: object) -> T | None:
         try:
             return work(*args)
-        except Exception as error:  # noqa: BLE001 - whatever fails here, the watchdog looks on
+        except Exception as error:  # noqa: BLE001 - whatever fails here, the watchdog goes on looking
             self._journal.failure("watchdog", error)
             return None
 
     def step(self) -> None:
-        """Look once. What may release the GIL comes after all frames have been copied."""
+        """Look once. Whatever may release the GIL comes after all frames have been copied."""
         trackers = self._all_trackers()
         now = self._look(trackers, self._planned)
         self._guarded(self._lateness.settle)
         for tracker in trackers:
             self._guarded(tracker.settle)
-        self._guarded(self._lateness.settle)  # for what that has come to
+        self._guarded(self._lateness.settle)  # for lateness noted meanwhile
         if now >= self._slow_at:
             self._slow_at = now + SLOW
             self._lateness.refresh()
@@ -158,11 +158,11 @@ class Watchdog:
             self._do_chores()
 
     def look_again(self) -> None:
-        """Look at once if this thread has just waited for long to get the GIL back, in the midst of a step.
+        """Look at once if this thread has just waited for long to get the GIL back, in the middle of a step.
 
-        Whoever held it has just let go, and its frame still stands; by the next step it will be gone, and
-        what ran afterwards would pass for the culprit. Our own work since it last came back counts as a wait:
-        it takes a millisecond or two.
+        The thread that held it has just released it, and its frame is still there; by the next step the frame
+        will be gone, and what ran afterwards would pass for the culprit. Our own work since the GIL last came
+        back counts as part of the wait: it takes a millisecond or two.
         """
         before, now = self._had_gil_at, self._clock.monotonic()
         if now - before > LATE:
@@ -170,7 +170,7 @@ class Watchdog:
         self._had_gil_at = now
 
     def _look(self, trackers: list[Tracker], planned: float) -> float:
-        """Freeze all frames and show them around, as of the moment that is returned."""
+        """Freeze all frames and show them to everyone; return the moment they are of."""
         for tracker in trackers:
             tracker.note()
         self._had_gil_at = now = self._clock.monotonic()
@@ -197,10 +197,10 @@ class Watchdog:
 
 
 def _held_lock() -> threading.Lock:
-    """Return a lock to sleep on: to acquire it again lasts until somebody releases it.
+    """Return a lock to sleep on: acquiring it again blocks until somebody releases it.
 
-    An Event would do the same through a Condition, a deque and a lock made for each wait: half as much CPU
-    again for a process that does nothing but wait.
+    An Event does the same with a Condition, a deque and a new lock for each wait: half as much CPU again, for
+    a process that does nothing but wait.
     """
     lock = threading.Lock()
     lock.acquire()

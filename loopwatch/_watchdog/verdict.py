@@ -1,4 +1,4 @@
-"""From what was seen of a stall to the record of it: its extent, its cause, its culprit."""
+"""Turns what was seen of a stall into its record: its extent, its cause, its culprit."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from .lateness import Lateness
 from .samples import Sample, Seen, Suspicion, most_seen
 
 NOBODY = Seen(None, None, None)
-"""Who ran where no task did, or none was seen."""
+"""Stands for the task where none ran, or none was seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The extent of a stall: of one in progress, up to now."""
+    """The extent of a stall; for one in progress, up to now."""
 
     start: float
     end: float
     in_callback: bool
     """Whether a callback ran, as opposed to a wait that ended late."""
     after: Reading
-    """The first reading after the end; of one in progress, the latest."""
+    """The first reading after the end; for one in progress, the latest."""
 
 
 class Verdict:
-    """Judges the stalls of one loop. Off the loop's thread; reads, and changes nothing."""
+    """Judges the stalls of one loop. Off the loop's thread; reads only, and changes nothing."""
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class Verdict:
             in_callback = any(sample.stack for sample in samples)
         inside = (before, *suspicion.inside, after)
         cpu = _spent(inside, start, end, lambda reading: reading.thread_cpu)
-        # Of these the readings lie further apart than the stall was long: it cannot have waited while it ran.
+        # These readings lie further apart than the stall was long. It cannot have waited while it ran.
         longest_wait = end - start - (cpu or 0.0)
         runqueue = _waited(inside, start, longest_wait, lambda reading: reading.runqueue)
         throttled = _waited(inside, start, longest_wait, lambda reading: reading.throttled)
@@ -132,20 +132,20 @@ class Verdict:
         if cause == "gil":
             beside = self._state.beside
             if beside is not None and beside.at != ended.end:
-                beside = None  # of another stall
+                beside = None  # it is of another stall
             found = self._lateness.hog(ended.start, ended.end, self._state.thread_id, beside)
             hog = theirs(found, self._owner)
             return hog or stack, find(hog, self._owner)
         if cause == "suspended" or not measured.in_callback:
-            return stack, None  # whatever stands there did not do it
+            return stack, None  # whatever stands there did not cause it
         return stack, find(stack, self._owner)
 
     def _began(self, ended: Ended, suspicion: Suspicion, measured: Measured) -> float:
-        """Return when the stall began: exact where a step was seen to begin, else the middle of the bounds.
+        """Return when the stall began: exact if a step was seen to begin, else the middle of the bounds.
 
-        While the whole process was held, by the GIL or a stop, the last tick of the watchdog bounds it too:
-        the loop was out of service from the hold on, not only from when it would have woken. At the end of
-        the stall before it was in service all the same.
+        While the whole process was held, by the GIL or a stop, the watchdog's last tick is a bound too: the
+        loop was out of service from when the hold began, not only from when it would have woken. But at the
+        end of the previous stall it was certainly in service.
         """
         if suspicion.began_within is None and measured.in_callback:
             return ended.start
@@ -160,13 +160,13 @@ class Verdict:
 
 
 def _task_at(stack: tuple[Place, ...], samples: list[Sample]) -> Seen:
-    """Return the task that ran at ``stack``: one step may go from task to task, as with eager ones."""
+    """Return the task that ran at ``stack``: one step may run several tasks, as with eager ones."""
     tasks = (sample.task for sample in reversed(samples) if _same(sample.stack, stack))
     return next((task for task in tasks if task is not None), NOBODY)
 
 
 def _same(one: tuple[Place, ...], other: tuple[Place, ...]) -> bool:
-    """Whether two stacks are alike, by identity: code objects of different files may be equal."""
+    """Whether two stacks are the same, by identity: code objects of different files may be equal."""
     return len(one) == len(other) and all(
         a is b and at == where for (a, at, _), (b, where, _) in zip(one, other, strict=True)
     )
@@ -175,10 +175,10 @@ def _same(one: tuple[Place, ...], other: tuple[Place, ...]) -> bool:
 def _spent(
     readings: tuple[Reading, ...], start: float, end: float, clock: Callable[[Reading], float | None]
 ) -> float | None:
-    """Return how far a CPU clock moved between ``start`` and ``end``.
+    """Return how far a CPU clock advanced between ``start`` and ``end``.
 
-    From readings within the stall when they span half of it: then exact. Otherwise from the last one before
-    it to the first one after: then what may have been spent outside counts half.
+    The result is exact if readings within the stall span half of it. Otherwise it is taken from the last
+    reading before the stall to the first one after, and what may have been spent outside counts half.
     """
     inside = [reading for reading in readings if start <= reading.at <= end]
     if inside and inside[-1].at - inside[0].at >= (end - start) / 2:
@@ -198,11 +198,11 @@ def _spent(
 def _waited(
     readings: tuple[Reading, ...], start: float, most: float, clock: Callable[[Reading], float | None]
 ) -> float | None:
-    """Return how far a clock of waiting moved from ``start`` on, ``most`` at most.
+    """Return how far a clock of waiting advanced from ``start`` on, at most by ``most``.
 
-    While all is well the files are read four times a second, so the first reading may lie further before a
-    stall than that is long. What was booked from then until the first look within it counts half where it
-    may have been before the stall.
+    While all is well the files are read four times a second, so the first reading may precede a stall by more
+    than its length. Of what was booked between it and the first look within the stall, the part that may have
+    been before the stall counts half.
     """
     first, last = readings[0], readings[-1]
     within = next((reading for reading in readings[1:-1] if reading.system_at > start), first)
@@ -216,9 +216,9 @@ def _waited(
 
 
 def _wanted(throttled: float | None, runqueue: float | None, states: Counter[str]) -> float | None:
-    """Return for how much of the time that its cgroup was throttled the loop's thread wanted the CPU.
+    """Return for how much of the time its cgroup was throttled the loop's thread wanted the CPU.
 
-    The quota may be used up by others while this thread sleeps. Linux books its wait as run-queue time, too.
+    Other threads may use up the quota while this one sleeps. Linux books its wait as run-queue time, too.
     """
     if throttled is None:
         return None
@@ -228,7 +228,7 @@ def _wanted(throttled: float | None, runqueue: float | None, states: Counter[str
 
 
 def _changes(samples: list[Sample]) -> int:
-    """Count the samples that show another callback than the one before them."""
+    """Count the samples that show a different callback from the one before."""
     return sum(
         a.next_ready != b.next_ready
         if a.next_ready is not None
