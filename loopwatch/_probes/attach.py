@@ -1,4 +1,4 @@
-"""Finds every loop: ``run_forever`` is where they all pass, whatever made or started them.
+"""Finds every loop: they all pass through ``run_forever``, whatever created or started them.
 
 A loop is attached in its own thread before its first iteration.
 """
@@ -41,7 +41,7 @@ class _Probes:
 
 
 class Host(Protocol):
-    """Who is told of the life of the loops, in the thread of each."""
+    """Is notified of the life of the loops, in the thread of each."""
 
     def before_run(self) -> None:
         """Prepare, before a loop begins to run."""
@@ -56,11 +56,11 @@ class Host(Protocol):
         """Note that a loop has ended its run."""
 
     def task_fell(self) -> None:
-        """Note that a lost task waits to be told of: in any thread, and maybe while no loop runs."""
+        """Note that a lost task waits to be reported: in any thread, and maybe while no loop runs."""
 
 
 class Attach:
-    """Attaches probes to every loop that runs, and takes them off again."""
+    """Attaches probes to every loop that runs, and detaches them again."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Attach:
             weakref.WeakKeyDictionary()
         )
         self.unwatched: Counter[str] = Counter()
-        """Loops left alone, by reason. Each counts at its first run."""
+        """Loops left alone, by reason. Each is counted at its first run."""
         self._refused: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
     def install(self) -> None:
@@ -100,7 +100,7 @@ class Attach:
         self._classes.wrap()
 
     def remove(self) -> None:
-        """Put everything back where ours is still on top, and take the probes off all loops."""
+        """Restore every method where ours is still on top, and take the probes off all loops."""
         self._active = False
         self._classes.unwrap()
         for loop, probes in list(self._attached.items()):
@@ -110,7 +110,7 @@ class Attach:
     def forget(self) -> None:
         """Drop all loops: in a forked child they belong to the parent's threads.
 
-        Only ``select`` is put back, or a loop that runs again in the child would be wrapped twice.
+        Only ``select`` is restored, or a loop that runs again in the child would be wrapped twice.
         """
         for probes in list(self._attached.values()):
             if probes.unwrap_select is not None:
@@ -120,9 +120,9 @@ class Attach:
         self.unwatched.clear()
 
     def watch(self, loop: asyncio.AbstractEventLoop, by_loop: bool = False) -> None:
-        """Attach to a loop that runs in the calling thread already, or whose class is not wrapped.
+        """Attach to a loop that already runs in the calling thread, or whose class is not wrapped.
 
-        ``by_loop`` says that this is called by the loop, as a callback of its own.
+        ``by_loop`` says that the loop makes this call, as one of its callbacks.
         """
         probes = self.entering(loop)
         if probes is not None:
@@ -131,7 +131,7 @@ class Attach:
             probes.tasks.adopt_all(loop)
 
     def tasks_of(self, loop: asyncio.AbstractEventLoop) -> TaskProbe | None:
-        """Return the task probe of a loop that carries none yet: one that creates tasks before it runs."""
+        """Return the task probe of a loop that does not carry one yet: it creates tasks before it runs."""
         if not self._active:
             return None
         try:
@@ -147,17 +147,17 @@ class Attach:
         return 1 if probes is not None and probes.heartbeat.scheduled else 0
 
     def entering(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
-        """Attach, as ``loop`` enters ``run_forever``; None if it is not watched. Never raises."""
+        """Attach as ``loop`` enters ``run_forever``; None if it is not watched. Never raises."""
         if not self._active:
             return None
         try:
             return self._enter(loop)
         except Exception as error:  # noqa: BLE001 - the user's loop must start whatever happens to us
             self._journal.failure("attach", error)
-            return self._attached.get(loop)  # it may have got as far as to need an end
+            return self._attached.get(loop)  # it may have got far enough to need ``leaving``
 
     def leaving(self, probes: _Probes) -> None:
-        """Settle accounts as the loop leaves ``run_forever``. Never raises."""
+        """Close the accounts as the loop leaves ``run_forever``. Never raises."""
         try:
             self._leave(probes)
         except Exception as error:  # noqa: BLE001 - as above
@@ -165,7 +165,7 @@ class Attach:
         self._host.loop_left()
 
     def _enter(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
-        is_new = loop not in self._attached  # so that no task of it was recorded yet
+        is_new = loop not in self._attached  # if so, none of its tasks has been recorded yet
         probes = self._attached_to(loop)
         if probes is None:
             return None
@@ -175,11 +175,11 @@ class Attach:
         if state.running and loop.is_running():
             return None  # run again from within: the outer run is the one to leave
         if state.running:
-            self._leave(probes)  # attached in mid-run, it left unseen
-        self._host.before_run()  # takes what time it takes: none of it is the loop's
+            self._leave(probes)  # it was attached in mid-run, so the end of that run was not seen
+        self._host.before_run()  # however long it takes, none of that is the loop's time
         now = self._clock.monotonic()
         state.thread_id = threading.get_ident()
-        state.native_id = threading.get_native_id()  # what the thread says is its parent's in a forked child
+        state.native_id = threading.get_native_id()  # in a forked child, the Thread object has the parent's
         state.cpu_clock = own_cpu_clock()
         state.boundary = BOUNDARY
         state.enter(now, self._clock.thread_cpu())
@@ -192,12 +192,12 @@ class Attach:
         probes.heartbeat.stop()
         now = self._clock.monotonic()
         slack = 0.0 if state.has_selector else state.beat_interval  # as in the heartbeat
-        if state.blocked(now) > self._threshold - slack:  # the last step never reaches select again
+        if state.blocked(now) > self._threshold - slack:  # after the last step select is not called again
             state.end_stall(state.busy_since, now, True)
         state.leave(now, self._clock.thread_cpu())
 
     def _attached_to(self, loop: asyncio.AbstractEventLoop) -> _Probes | None:
-        """Return what is attached to ``loop``, attaching it if it is watchable."""
+        """Return what is attached to ``loop``, attaching it first if it can be watched."""
         probes = self._attached.get(loop)
         if probes is None and (probes := self._attach(loop)) is not None:
             self._attached[loop] = probes
@@ -252,13 +252,13 @@ class Attach:
             self.leaving(probes)
             return
         try:
-            loop.call_soon_threadsafe(self.leaving, probes)  # a timer is cancelled in its loop's thread only
+            loop.call_soon_threadsafe(self.leaving, probes)  # only the loop's thread may cancel its timers
         except RuntimeError:
-            return  # closed meanwhile, and its timers with it
+            return  # the loop has been closed meanwhile, and its timers with it
 
 
 def _wrap(attach: Attach, original: Callable[[Any], None]) -> Any:
-    """Return ``original`` with attaching around it. The one frame of ours that user tracebacks can show."""
+    """Wrap ``original`` so that it attaches. This is the one frame of ours that user tracebacks can show."""
 
     @functools.wraps(original)
     def run_forever(self: asyncio.AbstractEventLoop) -> None:
@@ -273,9 +273,9 @@ def _wrap(attach: Attach, original: Callable[[Any], None]) -> Any:
 
 
 BOUNDARY: CodeType = next(
-    # By name: since Python 3.14 the wrapper's annotations are a code object, too.
+    # Found by name: since Python 3.14 the wrapper's annotations are a code object, too.
     const
     for const in _wrap.__code__.co_consts
     if isinstance(const, CodeType) and const.co_name == "run_forever"
 )
-"""Code of the wrapper: its frame is the one from which inwards a stack shows what the loop runs."""
+"""Code of the wrapper: from its frame inwards a stack shows what the loop runs."""

@@ -1,4 +1,4 @@
-"""Who creates a task: the nearest code outwards that does not create it for its own caller."""
+"""Who creates a task: the nearest code, going outwards, that does not create it for its own caller."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from loopwatch._store.sites import Site, Sites
 
 _ASYNCIO = os.path.dirname(asyncio.__file__) + os.sep
 _ON_BEHALF = (_ASYNCIO, f"{os.sep}anyio{os.sep}", os.path.join("", "loopwatch", "_jobs", ""))
-"""Where code lies that creates tasks for its caller: ``gather``, task groups, ``asyncio.run``, ``spawn``."""
+"""Paths of code that creates tasks for its caller: ``gather``, task groups, ``asyncio.run``, ``spawn``."""
 _LOOPS = (_ASYNCIO, os.path.join("", "loopwatch", "_probes", ""))
-"""Where a ``run_forever`` lies beyond which nobody creates tasks: asyncio's, and ours around it."""
+"""Paths of a ``run_forever`` beyond which nobody creates tasks: asyncio's, and ours around it."""
 
 _on_behalf: dict[int, CodeType] = {}
-"""Code known to lie there, by its id, which is its own for as long as this holds it."""
+"""Code known to act on behalf of its caller, by id. The ids stay unique, since this holds the code."""
 
 
 def site_of(sites: Sites, frame: FrameType | None, coro: Any) -> Site:
-    """Return the site of whoever creates a task at ``frame``; where ``coro`` begins if that is nobody.
+    """Return the site of the code that creates a task at ``frame``; if there is none, where ``coro`` begins.
 
-    Nobody does when the loop alone is on the stack, or nothing at all.
+    There is none when only the loop is on the stack, or nothing at all.
     """
     while frame is not None and not _runs_a_loop(frame.f_code):
         if not _acts_on_behalf(frame.f_code):
@@ -35,15 +35,15 @@ def site_of(sites: Sites, frame: FrameType | None, coro: Any) -> Site:
 
 
 def place_of(frame: FrameType, coro: Any) -> Place:
-    """Return the place of whoever creates a task, which may be code that acts for others unless asyncio's."""
+    """Return the place that creates a task: unlike a site, it may act for others, unless it is asyncio's."""
     place = place_outside(frame, (_ASYNCIO,))
     return (beginning(coro) or place) if place[2].startswith("loopwatch.") else place
 
 
 def beginning(coro: Any) -> Place | None:
-    """Return where the function of ``coro`` begins; None if that is not told, as of compiled ones.
+    """Return where the function of ``coro`` begins; None if unknown, as for compiled ones.
 
-    It stands for who created a task, or dropped a coroutine, where that is nobody or was not seen.
+    It stands for the creator of a task, or the dropper of a coroutine, if there is none or it was not seen.
     """
     code = getattr(coro, "cr_code", None)
     return None if code is None else (code, 0, _module(coro.cr_frame))

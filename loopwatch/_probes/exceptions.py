@@ -1,10 +1,10 @@
-"""Probe of tasks that fall: ``call_exception_handler`` of the loop classes, where asyncio reports them.
+"""Probe of lost tasks: ``call_exception_handler`` of the loop classes, where asyncio reports them.
 
-It is called from the task's finaliser, the last moment at which its context and its exception still stand.
-Its coroutine the garbage collector has closed before: where a pending task stood is known from an earlier
-look at it, if there was one. Each message is one loss, noted before the program's handler is called, which
-may do anything, such as bring the task back to life. The message comes as it would: the original is always
-called.
+It is called from the task's finaliser, the last moment at which the task's context and exception exist. The
+garbage collector has closed its coroutine before that: where a pending task stood is known only from an
+earlier look at it, if there was one. Each message is one loss. It is noted before the program's handler is
+called, which may do anything, such as resurrect the task. The message arrives as it would without us: the
+original is always called.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from .creators import beginning
 
 DESTROYED = "Task was destroyed but it is pending!"
 UNRETRIEVED = " exception was never retrieved"
-"""How that message ends: it begins with the class, which may be the program's."""
+"""How that message ends: it begins with the name of the class, which may be the program's."""
 
 
 class FallProbe:
-    """Notes how each lost task of one loop was found."""
+    """Notes how each lost task of one loop was found to be lost."""
 
     def __init__(
         self, tasks: LoopTasks, contexts: ContextReader, journal: Journal, fell: Callable[[], None]
@@ -41,9 +41,9 @@ class FallProbe:
         self._fell = fell
 
     def note(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Note the task of an exception-handler context, if it is one of the two messages. Never raises.
+        """Note the task of an exception-handler context, if it has one of the two messages. Never raises.
 
-        A message that was passed on to another loop's handler has been noted where it came from.
+        A message passed on to another loop's handler has already been noted by the first loop.
         """
         try:
             message = context.get("message")
@@ -56,7 +56,7 @@ class FallProbe:
                 return
             if loop_of(task) is loop and (exception is not None or message == DESTROYED):
                 self._note(task, exception)
-        except Exception as error:  # noqa: BLE001 - the program's own message must come
+        except Exception as error:  # noqa: BLE001 - the program's own message must still arrive
             self._journal.failure("exceptions", error)
 
     def _note(self, task: Any, exception: BaseException | None) -> None:
@@ -69,7 +69,7 @@ class FallProbe:
         elif record.fall is None:
             stood = _stand(task, exception) or record.stood
             site, coroutine, started, values = record.origin
-        else:  # somebody repeats what asyncio said
+        else:  # somebody repeats what asyncio reported
             return
         fall = Fall(
             reason="destroyed_pending" if exception is None else "unretrieved_exception",
@@ -88,12 +88,12 @@ class FallProbe:
         self._fell()
 
     def _beginning(self, task: Any, stood: Stand | None) -> Place:
-        """Return where the coroutine function of a task begins that was not created through the loop."""
+        """Return where the coroutine function begins, for a task that was not created through the loop."""
         begins = beginning(coroutine_of(task))
         if stood is not None and stood.places:
             code, _, module = stood.places[0]
             if begins is None or begins[0] is code:
-                return code, 0, module  # which a coroutine that has ended does not tell
+                return code, 0, module  # a coroutine that has ended no longer tells the module
         return begins or self._tasks.sites.further.place
 
 

@@ -14,7 +14,7 @@ from loopwatch._store.unread import Unread
 from .last_look import LastLook
 
 FULL = 2
-"""The generation that is collected together with all others."""
+"""The generation whose collection includes all others."""
 
 
 class GcProbe:
@@ -30,7 +30,7 @@ class GcProbe:
         self._journal = journal
 
     def install(self) -> None:
-        """Begin to listen."""
+        """Begin listening."""
         gc.callbacks.append(self._on_gc)
 
     def remove(self) -> None:
@@ -40,9 +40,9 @@ class GcProbe:
         self._pauses.running_since = None
 
     def check(self) -> None:
-        """See whether the program took us off the list, maybe in the midst of a collection.
+        """Check whether the program has removed our callback, maybe in the middle of a collection.
 
-        Its end would never come, and lost tasks wait for that.
+        We would then never see that collection end, and lost tasks wait for its end.
         """
         if self._pauses.running_since is not None and self._on_gc not in gc.callbacks:
             self._pauses.running_since = None
@@ -55,7 +55,7 @@ class GcProbe:
                     self._last_look.take()
             else:
                 self._end(info["generation"])
-        except Exception as error:  # noqa: BLE001 - set aside, as every probe that fails
+        except Exception as error:  # noqa: BLE001 - set aside, like every probe that fails
             self.remove()
             self._journal.failure("gc", error)
 

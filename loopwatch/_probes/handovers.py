@@ -1,8 +1,8 @@
-"""Probe of hand-overs: where work may leave its context behind, as it is given to another thread or task.
+"""Probe of hand-overs: where work is given to another thread or task and may leave its context behind.
 
 ``ThreadPoolExecutor.submit`` (and with it ``run_in_executor``), ``Thread.start``, ``asyncio.Queue``, and
 ``call_soon_threadsafe`` (and with it ``run_coroutine_threadsafe``). Nothing is wrapped before a variable is
-watched or OpenTelemetry is in use. ``create_task`` and ``to_thread`` keep the context: nothing to see there.
+watched or OpenTelemetry is in use. ``create_task`` and ``to_thread`` keep the context, so are not wrapped.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ _ON_BEHALF = (
     os.path.dirname(futures.__file__) + os.sep,
     threading.__file__,
 )
-"""Where code lies that hands over for its caller."""
+"""Paths of code that hands over on behalf of its caller."""
 
 QUEUED = 10_000
-"""Items followed through one queue; of more than that, those put first are."""
+"""Items followed through one queue; if it holds more, only those put first are."""
 
 TAKEN = 10
-"""Items that some code took out of queues last, by which it is known when it puts one back."""
+"""Items that some code last took out of queues, remembered to recognise one that it puts back."""
 _taken: ContextVar[tuple[tuple[int, int], ...]] = ContextVar("loopwatch.taken", default=())
-"""Ids of queue and item."""
+"""Pairs of ids: of the queue and of the item."""
 
 
 class HandOverProbe:
-    """Wraps the functions that hand work over, once there is a context to lose."""
+    """Wraps the functions that hand over work, once there is a context to lose."""
 
     def __init__(self, contexts: ContextReader, losses: LostContexts, journal: Journal) -> None:
         self._contexts = contexts
@@ -58,12 +58,12 @@ class HandOverProbe:
         self._deaf: Callable[[], None] | None = None
 
     def install(self) -> None:
-        """Wrap now if there is anything to lose, else with the first variable watched."""
+        """Wrap now if there is anything to lose, else once a first variable is watched."""
         self._deaf = listen(self.refresh)
         self.refresh()
 
     def refresh(self) -> None:
-        """Begin to look if a variable is watched or OpenTelemetry is in use by now."""
+        """Begin watching if by now a variable is watched or OpenTelemetry is in use."""
         if self._deaf is None or self._patches or not self._contexts.look():
             return
         self._patches += [
@@ -76,7 +76,7 @@ class HandOverProbe:
         self._contexts.notice = self._losses.notice
 
     def remove(self) -> None:
-        """Put back what was there before."""
+        """Restore what was there before."""
         if self._deaf is not None:
             self._deaf()
             self._deaf = None
@@ -87,7 +87,7 @@ class HandOverProbe:
 
     def _handed(self, work: object, frame: FrameType, through_queue: bool = False) -> HandOver | None:
         if self._deaf is None:
-            return None  # removed, but called by somebody's wrapper around ours
+            return None  # removed, but still called by somebody's wrapper around ours
         try:
             site = functools.partial(place_outside, frame, _ON_BEHALF)
             return self._losses.hand_over(site, work, through_queue)
@@ -110,12 +110,12 @@ class HandOverProbe:
         def start(thread: threading.Thread) -> None:
             frame = getframe(1)
             if frame.f_code.co_filename == _POOL or thread.name.startswith("loopwatch-"):
-                return original(thread)  # serves everybody, or nobody
+                return original(thread)  # the thread serves everybody, or nobody
             handed = self._handed(target(thread), frame)
             if handed is None or "run" in vars(thread):
                 return original(thread)
 
-            # Looked up by the new thread, of whatever class it is; taken away there.
+            # The new thread looks ``run`` up, whatever its class, and removes it again.
             thread.run = functools.partial(_run_thread, handed, thread)  # type: ignore[method-assign]
             try:
                 original(thread)
@@ -144,7 +144,7 @@ class HandOverProbe:
         def put_nowait(queue: Any, item: Any) -> None:
             original(queue, item)
             if (id(queue), id(item)) in get_current(_taken, ()):
-                handed = get_current(HANDED)  # a token, a connection, or work to be tried again: not new work
+                handed = get_current(HANDED)  # a token, a connection, or work to be retried: not new work
             else:
                 handed = self._handed(item, getframe(1), through_queue=True)
             try:
@@ -160,7 +160,7 @@ class HandOverProbe:
             item = original(queue)
             handed = getattr(queue, "_loopwatch_handed", {}).pop(id(item), None)
             if handed is not None or get_current(HANDED) is not None:
-                HANDED.set(handed)  # in the context of the worker, for this item
+                HANDED.set(handed)  # in the worker's context, for this item
             _taken.set((*_taken.get()[1 - TAKEN :], (id(queue), id(item))))
             return item
 
@@ -168,12 +168,12 @@ class HandOverProbe:
 
 
 def _follow(queue: Any, item: object, handed: HandOver | None) -> None:
-    """Remember, for as long as ``item`` is in ``queue``, how it was put there."""
+    """Remember how ``item`` was put into ``queue``, for as long as it is there."""
     on_their_way = getattr(queue, "_loopwatch_handed", None)
     if on_their_way is None:
         on_their_way = queue._loopwatch_handed = {}
     if handed is not None and len(on_their_way) < QUEUED:
-        on_their_way[id(item)] = handed  # the queue holds the item, so the id is its own
+        on_their_way[id(item)] = handed  # the queue holds the item, so the id is unique
     else:
         on_their_way.pop(id(item), None)
 
@@ -191,8 +191,8 @@ def _run(handed: HandOver, work: Callable[..., Any], /, *args: Any, **kwargs: An
 
 
 def _run_thread(handed: HandOver, thread: threading.Thread) -> None:
-    """Run a thread under its hand-over, which ends with it."""
-    del thread.run  # what is left is its class's
+    """Run a thread under its hand-over, which ends with the thread."""
+    del thread.run  # leaves the one of its class
     HANDED.set(handed)
     try:
         thread.run()

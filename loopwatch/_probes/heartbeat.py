@@ -1,6 +1,6 @@
 """Probe of every loop: a timer that measures how late the loop runs it, which is the loop's delay.
 
-Where there is no selector to wrap (uvloop), its lateness is also what a stall is known by.
+On a loop without a selector to wrap (uvloop), stalls are recognised by its lateness, too.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from loopwatch._store.loop_state import NEVER, THREADS, Beside, LoopState
 INTERVAL = 0.05
 """Seconds, at most, on loops with a selector: a beat of 20 ms alone cost 0.9 % of a slow core."""
 INTERVAL_IDLE = 0.2
-"""Seconds, at most, on a loop that did nothing but beat since the last beat: to wake a process that sleeps
-costs far more than the beat itself."""
+"""Seconds, at most, on a loop that did nothing but beat since the last beat: waking a sleeping process costs
+far more than the beat itself."""
 INTERVAL_BLIND = 0.02
-"""Seconds, at most, where the beat is all there is: it bounds the error of a stall's start. At most a quarter
-of the threshold, too, so that the shortest stall is suspected early enough to be sampled before it ends."""
+"""Seconds, at most, on loops where only the beat can be seen: it bounds the error of a stall's start. Also at
+most a quarter of the threshold, so that the shortest stall is suspected early enough to be sampled."""
 
 
 class Heartbeat:
@@ -55,17 +55,17 @@ class Heartbeat:
         self._beating = False
         self._timer: asyncio.TimerHandle | None = None
         # An empty context of its own: the default, a copy of the current one, would keep the values of
-        # whoever started the loop alive. One per loop, since a context cannot be entered twice at a time.
+        # whoever started the loop alive. One per loop, since two threads cannot be in one context at a time.
         self._context = contextvars.Context()
 
     def start(self, now: float) -> None:
         """Begin to beat. In the loop's thread, before its first iteration or within one."""
-        self.stop()  # the timer of a run that ended unseen would go on beside the new one
+        self.stop()  # the timer of a run whose end was not seen would go on beside the new one
         self._beating = True
         self._schedule(now)
 
     def stop(self) -> None:
-        """Stop beating, leaving no timer in the loop. In the loop's thread."""
+        """Stop beating, and leave no timer in the loop. In the loop's thread."""
         self._beating = False
         timer, self._timer = self._timer, None
         if timer is not None:
@@ -88,22 +88,22 @@ class Heartbeat:
             self._state.busy_since = self._due
 
     def fall_due(self, now: float, owed_since: float) -> bool:
-        """Have the loop beat in this iteration; return whether it will. Called by what wraps ``select``."""
+        """Have the loop beat in this iteration; return whether it will. Called by the ``select`` wrapper."""
         state = self._state
         if now - owed_since > self._threshold - self._interval:
             self._look_beside(now)
-        state.beat_due = now + self._interval  # stalls are looked for at this pace, beat or no beat
+        state.beat_due = now + self._interval  # stalls are checked for at this pace, beat or no beat
         idle = state.iterations - self._iterations < 2
         self._iterations = state.iterations
         state.wait_until = now + INTERVAL_IDLE if idle else state.beat_due
-        # A beat that waited behind what blocked the loop has counted that delay already.
+        # A beat that waited behind the same blocking step has already counted that part of the delay.
         self._due = max(owed_since, state.last_tick or 0.0)
         loop = self._loop()
         if loop is None or not self._beating:
             return False
         try:
             loop.call_soon(self._beat, context=self._context)
-        except Exception as error:  # noqa: BLE001 - somebody's own call_soon; the loop waits for us to return
+        except Exception as error:  # noqa: BLE001 - a foreign call_soon; the loop waits for us to return
             self._fail(error)
             return False
         return True
@@ -111,7 +111,7 @@ class Heartbeat:
     def _beat(self) -> None:
         try:
             self._measure()
-        except Exception as error:  # noqa: BLE001 - a probe that fails is set aside, the loop runs on
+        except Exception as error:  # noqa: BLE001 - a probe that fails is set aside, and the loop runs on
             self._fail(error)
 
     def _fail(self, error: Exception) -> None:
@@ -121,9 +121,9 @@ class Heartbeat:
         self._journal.failure("heartbeat", error)
 
     def _look_beside(self, now: float) -> None:
-        """Note what the other threads do, after a stall: one may just have let go of the GIL.
+        """Note what the other threads do, right after a stall: one may just have released the GIL.
 
-        The watchdog does so too, but the hog may run on before its turn comes. Once for each stall.
+        The watchdog does so too, but the hog may run on before its turn comes. Done once per stall.
         """
         try:
             stacks, ids = others(self._state.boundary, THREADS), native_ids()
@@ -143,7 +143,7 @@ class Heartbeat:
         state.last_tick = now
         if late > self._threshold - self._interval:
             if not state.has_selector:
-                # It may have begun any time since the beat before: the watchdog, who saw more, says how long.
+                # It may have begun any time since the last beat: the watchdog saw more, and decides how long.
                 self._look_beside(now)
                 state.end_stall(self._due, now, True)
             state.late_beats.append((now, late))

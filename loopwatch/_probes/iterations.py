@@ -1,8 +1,8 @@
 """Probe of loops with a selector: exact idle time, iterations, and the bounds of every step.
 
 The loop calls ``select`` once per iteration; what lies between two calls is one step. Wrapping ``select`` on
-the loop's own selector sees all callbacks, I/O ones included, at one clock read per busy iteration.
-``call_soon`` wrappers miss I/O callbacks and count timers twice; ``Handle._run`` is never used by uvloop.
+the loop's own selector sees all callbacks, including I/O, at one clock read per busy iteration.
+``call_soon`` wrappers miss I/O callbacks and count timers twice; uvloop never uses ``Handle._run``.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from loopwatch._store.loop_state import LoopState
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """What is to be done when a step or a wait ends and a heartbeat is due: some twenty times a second."""
+    """What to do when a step or a wait ends and a heartbeat is due: some twenty times a second."""
 
     state: LoopState
     threshold: float
     fall_due: Callable[[float, float], bool]
 
     def of_step(self, now: float) -> bool:
-        """Note the step if it was a stall; return whether a beat is to run in this iteration."""
+        """Record the step if it was a stall; return whether a beat is to run in this iteration."""
         if now - self.state.busy_since > self.threshold:
             self.state.end_stall(self.state.busy_since, now, True)
         return self.fall_due(now, self.state.beat_due)
 
     def of_wait(self, began: float, due: float, woke: float) -> None:
-        """Note the wait if it ended far too late: it was short, so that was the GIL, the run queue or a
-        suspended process. The excess was not idle: the loop was wanted."""
+        """Record the wait if it ended far too late: its timeout was short, so the cause was the GIL, the run
+        queue or a suspended process. The excess does not count as idle: the loop had work to do."""
         late = woke - due > self.threshold
         if late:
             self.state.end_stall(due, woke, False)
@@ -48,14 +48,14 @@ def _keeping(
     end_step: Callable[[float], bool],
     end_wait: Callable[[float, float, float], None],
 ) -> Any:
-    """Return ``inner``, a ``select``, so that it keeps ``state``.
+    """Wrap ``inner``, a ``select``, so that it updates ``state``.
 
-    It keeps the time of the heartbeat too, letting no wait last beyond the next: a timer in the loop's heap
-    would cost each iteration a look at the heap and each wait the computation of its timeout.
+    The wrapper times the heartbeat too, by letting no wait last beyond the next beat: a timer in the loop's
+    heap would cost each iteration a look at the heap and each wait the computation of its timeout.
 
-    The budget is 10 % of the instructions of an empty iteration, hence one comparison for all that is rare,
+    The budget is 10 % of the instructions of an empty iteration, hence one comparison for everything rare,
     and no guard: nothing between the clock reads can raise but a KeyboardInterrupt, which is the user's. No
-    stall passes by that comparison, since beats are due more often than a stall is long.
+    stall escapes that comparison, since a beat falls due within the length of any stall.
     """
 
     @functools.wraps(inner)
@@ -92,16 +92,16 @@ def watch_iterations(
     monotonic: Callable[[], float],
     fall_due: Callable[[float, float], bool],
 ) -> Callable[[], None]:
-    """Wrap ``selector.select`` so that it keeps ``state``; return a function that takes the wrapper off.
+    """Wrap ``selector.select`` so that it updates ``state``; return a function that removes the wrapper.
 
-    ``fall_due`` is called when a heartbeat is due, with the time and since when the loop owes it, and returns
-    whether the loop is to beat.
+    ``fall_due`` is called when a heartbeat is due, with the current time and the time since which the loop
+    owes it, and returns whether the loop is going to beat.
     """
-    shadows = shadowed(selector, "select")  # somebody else's, on the instance already
+    shadows = shadowed(selector, "select")  # somebody else's wrapper, already on the instance
     ends = _Ends(state, threshold, fall_due)
     select: Any = _keeping(state, selector.select, monotonic, ends.of_step, ends.of_wait)
     selector.select = select
-    # Held weakly, since it holds callbacks that hold the loop: a loop left unclosed has to be collected.
+    # Held weakly: these hold callbacks that hold the loop, and a loop left unclosed must be collectable.
     holder, ours = weakref.ref(selector), weakref.ref(select)
 
     def unwrap() -> None:

@@ -1,8 +1,8 @@
 """A look at tasks just before the garbage collector may destroy them.
 
-It closes the coroutine of a task before it calls the finaliser of the task itself, and then nobody can tell
-any more where that stood. The watchdog looks at tasks from the age of a second on; those that are younger are
-looked at here. Only before a full collection: the others come too often.
+The collector closes the coroutine of a task before it calls the finaliser of the task itself, and then nobody
+can tell any more where the task stood. The watchdog looks at tasks once they are a second old; younger ones
+are looked at here. This happens only before a full collection: the others come too often.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from loopwatch._store.tasks import LoopTasks
 from loopwatch._store.unread import Unread
 
 NEWEST = 200
-"""Tasks of each loop that are considered, the newest."""
+"""The newest tasks of each loop, which are considered."""
 LOOKS = 25
-"""Of them, at how many is looked: some 15 us each, in the thread that collects."""
+"""How many of those are looked at: some 15 us each, in the thread that collects."""
 
 
 class LastLook:
-    """Notes where the newest tasks stand that nobody has looked at."""
+    """Notes where those of the newest tasks stand that nobody has looked at."""
 
     def __init__(self, states: LoopStates, unread: Unread) -> None:
         self._states = states

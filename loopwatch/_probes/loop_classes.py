@@ -1,4 +1,4 @@
-"""The classes all loops are instances of, and our wrappers around their methods.
+"""The classes that all loops are instances of, and our wrappers around their methods.
 
 Methods are wrapped on the classes: ``BaseEventLoop`` now, the Python class ``uvloop.Loop`` now or when uvloop
 is imported. Patches of ``new_event_loop``, of policies and of ``_set_running_loop`` are bypassed by uvicorn,
@@ -30,12 +30,12 @@ class LoopClasses:
         self._hook = ImportHook({"uvloop": self._wrap_uvloop}, start)
 
     def wrap(self) -> None:
-        """Wrap the methods of all loop classes, of uvloop's once it is imported."""
+        """Wrap the methods of all loop classes; those of uvloop once it is imported."""
         self._wrap(asyncio.BaseEventLoop, "asyncio")
         self._hook.install()
 
     def unwrap(self) -> None:
-        """Put back what was there before."""
+        """Restore what was there before."""
         self._hook.remove()
         for patch in reversed(self._patches):
             patch.undo()
@@ -43,7 +43,7 @@ class LoopClasses:
         self._classes.clear()
 
     def of(self, loop: asyncio.AbstractEventLoop) -> tuple[type | None, LoopKind]:
-        """Return the class of ``loop`` that is wrapped, and its kind; None for a class of its own."""
+        """Return the wrapped class that ``loop`` is of, and its kind; None if its class is not wrapped."""
         known = reversed(self._classes)
         return next(((cls, kind) for cls, kind in known if isinstance(loop, cls)), (None, "other"))
 
@@ -52,7 +52,7 @@ class LoopClasses:
         if isinstance(cls, type) and all(hasattr(cls, name) for name in self._wrappers):
             try:
                 self._wrap(cls, "uvloop")
-            except Exception as error:  # noqa: BLE001 - this runs in the import of uvloop, which is the user's
+            except Exception as error:  # noqa: BLE001 - this runs in the user's import of uvloop
                 self._journal.failure("attach", error)
 
     def _wrap(self, cls: type, kind: LoopKind) -> None:

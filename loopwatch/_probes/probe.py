@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Probe(Protocol):
-    """What is put into the program, and taken out of it again."""
+    """Something that is put into the program, and taken out of it again."""
 
     def install(self) -> None:
-        """Begin to notice."""
+        """Begin watching."""
 
     def remove(self) -> None:
         """Leave everything as it was. Does no harm where nothing was installed."""

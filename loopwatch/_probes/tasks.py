@@ -1,8 +1,8 @@
-"""Probe of tasks: ``create_task`` of the loop classes, through which all ways to start a task pass.
+"""Probe of tasks: ``create_task`` of the loop classes, which every way to start a task goes through.
 
-Its cost is paid for each task, so it does as little as can be: a clock read, the place of the creator and one
-record at the start; a clock read and one row at the end. All shaping is left to those who ask. What is
-written out at length in two functions here would cost a twentieth of an empty task for each more of them.
+Each task pays its cost, so it does as little as possible: a clock read, the place of the creator and one
+record at the start; a clock read and one row at the end. All shaping is left to readers. Two functions here
+are long because each further call would cost a twentieth of an empty task.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from .creators import place_of, site_of
 from .exceptions import FallProbe
 
 _FOR_ITS_CALLER = (asyncio.tasks.__name__, asyncio.taskgroups.__name__)
-"""Modules whose functions create nearly all tasks, each for whoever calls it. One of the program's that wraps
-theirs by ``functools`` counts as theirs: it stands in their place."""
+"""Modules whose functions create nearly all tasks, each for its caller. A function of the program's that
+wraps one of theirs by ``functools`` counts as theirs: it stands in its place."""
 _NOT_GIVEN: Any = object()
 _SHORT = TASK_BUCKETS[0]
-"""Seconds that most tasks of a busy loop take at most: to compare with it is a sixth of a search."""
+"""Seconds that most tasks of a busy loop take at most: comparing with it costs a sixth of a search."""
 
 
 class TaskProbe:
-    """What ``create_task`` needs of one loop.
+    """What ``create_task`` needs to know of one loop.
 
     The loop carries it as its attribute ``_loopwatch_tasks``: a look-up in a table of ours would cost more
-    than all the rest.
+    than everything else.
     """
 
     __slots__ = ("_clock", "begin", "contexts", "falls", "journal", "live")
@@ -73,17 +73,17 @@ class TaskProbe:
         self.begin = _make_begin(tasks, contexts, _make_done(tasks, contexts, clock.monotonic, journal), keep)
 
     def adopt_all(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Record the tasks that were there before us, at the age of zero. The loop's thread.
+        """Record the tasks that existed before us, with an age of zero. The loop's thread.
 
-        Their site is where their coroutine function begins, since their creator is not known.
+        Their site is where their coroutine function begins, since their creator is unknown.
         """
         live, now = self.live, self._clock.monotonic()
         for task in tasks_known(loop):
             if id(task) not in live and not is_done(task):
                 try:
                     self.begin(loop, task, coroutine_of(task), name_of(task), None, now)
-                    live[id(task)].parent = None  # not the task that we happen to run in
-                except Exception as error:  # noqa: BLE001 - counted; the others are recorded
+                    live[id(task)].parent = None  # not the task that happens to run us
+                except Exception as error:  # noqa: BLE001 - counted; the others are still recorded
                     self.journal.failure("tasks", error)
 
 
@@ -93,7 +93,7 @@ def _make_begin(
     live, gone, sites = tasks.live, tasks.gone, tasks.sites
     by_address, finalised = sites.by_address, gone.append
     # The done callback runs in a context of its own: a copy of the current one would be held until the
-    # task ends. One for each loop, since two threads cannot be in one context at a time.
+    # task ends. One per loop, since two threads cannot be in one context at a time.
     done_context = contextvars.Context()
 
     def begin(
@@ -115,7 +115,7 @@ def _make_begin(
             record.parent = None
         elif (parent := live.get(id(creator))) is not None:
             record.parent = parent.coroutine
-        else:  # in its eager first step, which comes before its record; or not of our making
+        else:  # it is in its eager first step, which precedes its record; or we never recorded it
             record.parent = function_of(creator)
         record.name = name
         record.started = started
@@ -124,7 +124,7 @@ def _make_begin(
         ended = task.done()  # an eager one
         if not ended:
             task.add_done_callback(done, context=done_context)
-        site.created += 1  # only now: what a factory of the program's made may not have been a task
+        site.created += 1  # only now: what the program's factory returned may not have been a task
         live[key] = record
         if ended:
             done(task)
@@ -140,13 +140,13 @@ def _make_done(
     live, ended = tasks.live, tasks.ended
 
     def done(task: Any) -> None:
-        """Book a task that has ended. Called by its loop."""
+        """Record the end of a task. Called by its loop."""
         try:
             record = live.pop(id(task), None)
             if record is None:
                 return
             now = monotonic()
-            site, started, name = record.site, record.started, record.name  # of four a tuple would be made
+            site, started, name = record.site, record.started, record.name  # four would build a tuple
             error = None
             state: TaskState = "ok"
             counts = site.as_ok
@@ -175,7 +175,7 @@ def _make_done(
 
 
 def _given_name(task: Any, site: Site) -> str | None:
-    """Return the name that a task was given once it was made, as by ``asyncio.create_task`` before 3.13.3."""
+    """Return a name set after the task was created, as ``asyncio.create_task`` does before 3.13.3."""
     name = name_of(task)
     given = name is not None and not name.startswith("Task-")
     site.told_name(given)
@@ -183,15 +183,15 @@ def _given_name(task: Any, site: Site) -> str | None:
 
 
 def _keep(loop: Any, task: Any, done_context: contextvars.Context) -> None:
-    """Hold ``task`` until it is done. It is its loop that does: with it goes what will never be done."""
+    """Hold ``task`` until it is done. Its loop does the holding: tasks that never end go when it goes."""
     kept = vars(loop).setdefault("_loopwatch_kept", set())
     kept.add(task)
     task.add_done_callback(kept.discard, context=done_context)
 
 
 def let_go(loop: Any) -> None:
-    """Hold none of the loop's tasks any longer."""
-    vars(loop).pop("_loopwatch_kept", set()).clear()  # the callbacks hold the set still
+    """Stop holding the loop's tasks."""
+    vars(loop).pop("_loopwatch_kept", set()).clear()  # the callbacks still hold the set
 
 
 def wrap_create_task(
@@ -202,7 +202,7 @@ def wrap_create_task(
 ) -> Callable[..., Any]:
     """Wrap the method ``create_task`` of a loop class, for the agent that has ``journal``.
 
-    Below somebody's wrapper ours stays after ``uninstall()``, and is not to serve the next agent, too.
+    Below somebody's wrapper ours stays after ``uninstall()``, and must not serve the next agent, too.
     """
 
     @functools.wraps(original)
@@ -223,7 +223,7 @@ def wrap_create_task(
         try:
             try:
                 frame = getframe(2 if module_at(1) in _FOR_ITS_CALLER else 1)
-            except ValueError:  # a thread that is not Python's, or was given no more to do than this
+            except ValueError:  # there is no such frame: called from C, or at the bottom of a thread's stack
                 frame = None
             probe.begin(self, task, coro, None if name is _NOT_GIVEN else name, frame, started)
             notice = probe.contexts.notice
@@ -239,7 +239,7 @@ def wrap_create_task(
 
 
 def _notice(notice: Callable[..., None], frame: FrameType, coro: Any, context: Any) -> None:
-    """Notice a task that is created in work whose context was lost, unless it is given one of its own."""
+    """Report a task created in work whose context was lost, unless it is given a context of its own."""
     name = getattr(coro, "__qualname__", None)
     notice(functools.partial(place_of, frame, coro), name, get_current if context is None else context.get)
 

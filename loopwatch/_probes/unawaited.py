@@ -1,7 +1,7 @@
 """Probe of coroutines that die without ever having been awaited.
 
-The interpreter warns of them itself, with its own text and filters; this only notes who dropped it and for
-whom, before the warning. There is no origin tracking: that would cost every coroutine of the program.
+The interpreter warns of them itself, with its own text and filters; before that, this only notes who dropped
+the coroutine, and on whose behalf. There is no origin tracking: every coroutine would pay for it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from loopwatch._places import Place
 from loopwatch._store.watched import Values
 
 KEPT = 256
-"""Drops that may wait for the watchdog."""
+"""Dropped coroutines that may wait for the watchdog."""
 
 
 Dropped = tuple[str, Place, "Values | None"]
-"""A coroutine that was never awaited: its name, the frame that let go of the last reference (where there was
-none, the beginning of the coroutine), and that thread's current context."""
+"""A coroutine that was never awaited: its name, the frame that dropped the last reference (if there was none,
+the beginning of the coroutine), and that thread's current context."""
 
 
 class UnawaitedProbe:
@@ -35,24 +35,24 @@ class UnawaitedProbe:
         self.dropped: deque[Dropped] = deque(maxlen=KEPT)
 
     def install(self) -> None:
-        """Begin to notice."""
+        """Begin watching."""
         self._hook.install()
 
     def remove(self) -> None:
-        """Put the interpreter's hook back."""
+        """Restore the interpreter's hook."""
         self._hook.remove()
 
     def _note(self, coro: Any) -> None:
         try:
             self.dropped.append((coro.__qualname__, _dropped_by(coro), self._contexts.current()))
-        except Exception as error:  # noqa: BLE001 - the warning must come as it would
+        except Exception as error:  # noqa: BLE001 - the interpreter's warning must still come
             self._journal.failure("unawaited", error)
 
 
 def _dropped_by(coro: Any) -> Place:
     try:
-        frame = getframe(3)  # above this, the probe and the hook
-    except ValueError:  # there is C code alone, as in a thread that runs no function of Python's
+        frame = getframe(3)  # the frames below are the probe's and the hook's
+    except ValueError:  # there is only C code, as in a thread that runs no Python function
         frame = coro.cr_frame
         return frame.f_code, 0, frame.f_globals.get("__name__") or ""
     return frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""
