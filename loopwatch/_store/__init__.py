@@ -1,1 +1,1 @@
-"""Kept: what probes and watchdog write and the reader reads. No part here looks, decides or formats."""
+"""Keeps what probes and watchdog write and the reader reads. No part here looks, decides or formats."""

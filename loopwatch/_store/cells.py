@@ -1,4 +1,4 @@
-"""The cells measurements are kept in. Each has one writer thread; any thread may read."""
+"""The cells that keep measurements. Each has one writer thread; any thread may read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ A = TypeVar("A", bound="Amount")
 
 
 class Histogram:
-    """Counts observations per bucket. Written by one thread, without a lock; exemplars by another, maybe."""
+    """Counts observations per bucket. One thread writes it, without a lock; another may write exemplars."""
 
     __slots__ = ("_bounds", "_counts", "_exemplars", "_sum")
 
@@ -23,7 +23,7 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
         self._sum = 0.0
         self._exemplars: tuple[Exemplar | None, ...] = ()
-        """The last of each bucket; empty until there is one."""
+        """The latest of each bucket; empty until there is one."""
 
     def observe(self, value: float) -> None:
         """Count ``value``; a value on a bound belongs to that bound's bucket, as in Prometheus."""
@@ -31,7 +31,7 @@ class Histogram:
         self._sum += value
 
     def exemplify(self, exemplar: Exemplar) -> None:
-        """Keep ``exemplar``, of a value that was observed, as the last one of its bucket."""
+        """Keep ``exemplar``, whose value has been observed, as the latest one of its bucket."""
         kept = list(self._exemplars or [None] * len(self._counts))
         kept[bisect_left(self._bounds, exemplar.value)] = exemplar
         self._exemplars = tuple(kept)
@@ -45,7 +45,7 @@ class Histogram:
             self.exemplify(exemplar)
 
     def read(self) -> Distribution:
-        """Return the counts at this moment; one being made may be in the counts alone."""
+        """Return the counts at this moment; an observation in progress may be missing in the sum."""
         return Distribution(self._bounds, tuple(self._counts), self._sum, self._exemplars)
 
 
@@ -74,22 +74,22 @@ class WindowMax:
 
 
 class Amount(Protocol):
-    """What totals are made of: plain numbers, or several counted together."""
+    """What totals are made of: plain numbers, or several numbers counted together."""
 
     def __add__(self, other: Any) -> Any: ...
     def __float__(self) -> float:
-        """Return by what keys are ranked."""
+        """Return the number by which keys are ranked."""
         ...
 
 
 class TopTotals(Generic[K, A]):
     """Running totals by key for the ``cap`` largest keys; all others add up to ``other``.
 
-    No exported total ever falls, and each amount is the increase of exactly one. A newcomer counts in
-    ``other`` until its own total is twice that of the smallest key shown; then it takes that place, starting
-    from zero, since its past is in ``other`` already. What the key it replaces has shown goes nowhere: added
-    to ``other`` it would read as lost twice, in one moment. Twice, so that two keys of like size do not take
-    turns. Keys waiting for a place are bounded too: of ``CANDIDATES`` the smallest is forgotten.
+    No exported total ever falls, and each amount increases exactly one total. A newcomer counts in ``other``
+    until its own total is twice that of the smallest key shown; then it takes that key's place, starting from
+    zero, since its past is in ``other`` already. What the replaced key has shown is dropped: added to
+    ``other`` it would count twice, the second time all at once. The factor of two keeps two keys of similar
+    size from taking turns. Keys waiting for a place are bounded too: of ``CANDIDATES`` the smallest goes.
     """
 
     CANDIDATES = 200

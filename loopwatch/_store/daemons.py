@@ -15,7 +15,7 @@ def daemon(task: T) -> T:
     """Declare that ``task`` runs as long as the program: it is no leak, and ``drain()`` does not wait for it.
 
     Returns the task, so that it can be written around ``create_task``. Works without an installed agent.
-    Raises TypeError for what is no task.
+    Raises TypeError if ``task`` is not a task.
     """
     if not isinstance(task, asyncio.Future):
         raise TypeError(

@@ -1,6 +1,6 @@
-"""The jobs of this process and the drains of its loops: kept though no agent may be installed.
+"""The jobs of this process and the drains of its loops: kept even if no agent is installed.
 
-Unlike all else in the store this holds tasks: a job is held until it ends, which is what ``spawn()`` is for.
+Unlike everything else in the store this holds tasks: a job is held until it ends, which ``spawn()`` is for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loopwatch._records import DrainState, TaskState
 from loopwatch._store.watched import Values
 
 STATES: tuple[TaskState, ...] = ("ok", "error", "cancelled")
-"""How a job can end."""
+"""The ways a job can end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,9 +32,9 @@ class Job:
     started: float
     """Monotonic time."""
     values: Values | None
-    """At the start, where the task's own context cannot be read later (before Python 3.12); else None."""
+    """At the start, if the task's own context cannot be read later (before Python 3.12); else None."""
     close: Callable[[], None]
-    """Closes the coroutine, which a job that is cancelled before its first step never awaits."""
+    """Closes the coroutine: a job that is cancelled before its first step never awaits it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,7 +47,7 @@ class LoopJobs:
     """The tasks in which a drain of this loop goes on, and how each lets go of the others. Nothing is spawned
     meanwhile."""
     shut_down: bool = False
-    """Whether the server that the loop runs has shut down, with a drain."""
+    """Whether the server run by the loop has shut down, with a drain."""
 
 
 class Jobs:
@@ -56,14 +56,14 @@ class Jobs:
     def __init__(self) -> None:
         self._by_loop: dict[weakref.ref[asyncio.AbstractEventLoop], LoopJobs] = {}
         self._ended: Counter[TaskState] = Counter()
-        """Of loops that are gone."""
-        self._lock = threading.RLock()  # taken when a loop has its first job; by signal handlers, too
+        """Totals of loops that are gone."""
+        self._lock = threading.RLock()  # taken when a loop has its first job; signal handlers take it too
         self.drain_status: DrainState = "serving"
-        """Written, as what follows, by the thread of a loop that is drained: the last one wins."""
+        """Written, like the fields below, by the thread of a loop being drained: the last one wins."""
         self.drain_began: float | None = None
-        """Monotonic time; None while no drain goes on."""
+        """Monotonic time; None while no drain is running."""
         self.drain_duration: float | None = None
-        """Seconds, of the last drain that is over."""
+        """Seconds; of the last drain that is over."""
         self.drain_finished = self.drain_cancelled = self.drain_abandoned = 0
         """Tasks of all drains that are over, by what became of them."""
 
@@ -77,12 +77,12 @@ class Jobs:
         return found
 
     def holds(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> bool:
-        """Return whether a task is a job that lives. Any thread."""
+        """Return whether a task is a live job. Any thread."""
         jobs = self._by_loop.get(weakref.ref(loop))
         return jobs is not None and task in jobs.live
 
     def counts(self) -> dict[str, int]:
-        """Return how many jobs run now, and how many ended in which way. Any thread."""
+        """Return how many jobs are running now, and how many ended in each way. Any thread."""
         by_loop = list(self._by_loop.values())
         ended = sum((jobs.ended for jobs in by_loop), self._ended)
         running = sum(len(jobs.live) for jobs in by_loop)

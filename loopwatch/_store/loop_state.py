@@ -23,13 +23,13 @@ NEVER = float("inf")
 """``busy_since`` of a loop that owes nothing: it is not running."""
 
 ENDED_LIMIT = 64
-"""Stalls the loop may end before the watchdog comes to collect them (every few ticks)."""
+"""Stalls that the loop may end before the watchdog collects them (every few ticks)."""
 THREADS = 64
-"""Threads that are looked at when a loop or the watchdog was kept: beyond that the look would be a stall."""
+"""Threads looked at when a loop or the watchdog was kept waiting: looking at more would itself be a stall."""
 
 
 class Beside(NamedTuple):
-    """What the other threads were doing when a loop that had been kept could go on."""
+    """What the other threads were doing when a loop that had been kept waiting could go on."""
 
     at: float
     """The end of the stall."""
@@ -44,8 +44,8 @@ class Beside(NamedTuple):
 class LoopState:
     """The cells of one loop.
 
-    Written by the loop's thread, without a lock, unless a field says otherwise. The one that matters most is
-    ``busy_since``: the watchdog reads an age from it, and its value names the step it belongs to.
+    Written by the loop's thread, without a lock, unless a field says otherwise. The most important one is
+    ``busy_since``: the watchdog derives an age from it, and its value identifies the step it belongs to.
     """
 
     __slots__ = (
@@ -93,35 +93,35 @@ class LoopState:
         whether a callback ran (a step) or a wait ended late."""
         self.ended_dropped = 0
         self.late_beats: deque[tuple[float, float]] = deque(maxlen=ENDED_LIMIT)
-        """Heartbeats that a stall may have held up: when, on the monotonic clock, and how late. Each is put
-        here after that stall was put above, so that who takes from here first finds it there."""
+        """Heartbeats that a stall may have delayed: when, in monotonic time, and how late. Each is put here
+        after its stall was put above, so that a reader who reads here first finds the stall there."""
         self.beside: Beside | None = None
-        """What the other threads did at the end of the last one."""
+        """What the other threads were doing at the end of the last stall."""
         self.delay = Histogram()
         self.delay_max = WindowMax()
         self.gc_pause: dict[int, Histogram] = {}
         """By generation. Written by whichever thread collects; collections never overlap."""
         self.iterations = 0.0
-        """Whole; a float, since adding to one allocates less than adding to an int."""
+        """A whole number, kept as a float, since adding to one allocates less than adding to an int."""
         self.idle_time = 0.0
-        """Seconds spent waiting in select. On loops without a selector the watchdog's estimate."""
+        """Seconds spent waiting in select. On loops without a selector, the watchdog's estimate."""
         self.active_time = 0.0
-        """Seconds spent running callbacks, finished runs only. On loops without a selector the watchdog's
-        estimate, of the running run too."""
+        """Seconds spent running callbacks, in finished runs only. On loops without a selector, the watchdog's
+        estimate, which includes the current run."""
         self.cpu_time = 0.0
-        """CPU seconds of the thread inside run_forever, finished runs only."""
+        """CPU seconds of the thread inside run_forever, in finished runs only."""
         self.runqueue_time: float | None = None
         """Written by the watchdog; None until the OS has offered a number."""
         self.heartbeat_time = 0.0
-        """Seconds our own heartbeat took in this loop."""
+        """Seconds that our own heartbeat took in this loop."""
         self.last_tick: float | None = None
         """Monotonic time of the last heartbeat."""
         self.block_duration = Histogram()
-        """Of its stalls. Written by the watchdog, as the next."""
+        """Of its stalls. Written by the watchdog, like ``block_time``."""
         self.block_time: dict[Cause, TopTotals[str, float]] = {}
         """Seconds lost in stalls by the culprit's name, by cause."""
         self.shown: dict[str, float] = {}
-        """The largest values of its counters that were read. Written by whoever reads."""
+        """The largest values read of its counters. Written by whoever reads."""
         self.tasks = LoopTasks(pauses or Pauses())
         self._detach()
 
@@ -137,8 +137,8 @@ class LoopState:
         """...and until when the loop may wait for it: longer while nothing happens."""
         self.busy_since = NEVER
         """Since when the loop owes service. In a step: when it began. Waiting in select, or between two
-        heartbeats where there is no selector: when the wait has to end, a moment still to come. NEVER while
-        the loop does not run."""
+        heartbeats if there is no selector: when the wait has to end, a moment in the future. NEVER while the
+        loop does not run."""
         self.waiting_since = 0.0
         """When the running select began; 0.0 outside of one."""
         self.entered_at: float | None = None
@@ -146,17 +146,17 @@ class LoopState:
         and reset first on leaving, so that no reader counts a run twice."""
         self.idle_at_enter = 0.0
         self.leaves_unseen = False
-        """Attached in mid-run: nobody will tell when this run of run_forever ends."""
+        """Attached in mid-run: nothing will tell when this run of run_forever ends."""
         self.cpu_time_at_enter = 0.0
         self.boundary: CodeType | None = None
-        """Code of the frame that runs the loop: from it inwards a stack shows what the loop runs. None where
-        it cannot be told."""
+        """Code of the frame that runs the loop: from it inwards a stack shows what the loop runs. None if
+        unknown."""
         self.thread_id = 0
         self.native_id = 0
         self.cpu_clock: int | None = None
 
     def leave(self, now: float, cpu_time: float) -> None:
-        """Settle accounts at the end of a run of run_forever."""
+        """Close the accounts at the end of a run of run_forever."""
         entered_at, self.entered_at = self.entered_at, None
         self.busy_since = NEVER
         self.waiting_since = 0.0
@@ -167,14 +167,14 @@ class LoopState:
                 self.active_time += now - entered_at - (self.idle_time - self.idle_at_enter)
 
     def attach(self, loop: asyncio.AbstractEventLoop, kind: LoopKind, has_selector: bool) -> None:
-        """Take up ``loop``; counters of an earlier loop of the same name go on from where they stood."""
+        """Take on ``loop``; counters of an earlier loop of the same name continue from where they stood."""
         self._detach()
         self.loop = weakref.ref(loop)
         self.kind = kind
         self.has_selector = has_selector
 
     def enter(self, now: float, cpu_time: float) -> None:
-        """Begin to account for a run of run_forever."""
+        """Begin accounting for a run of run_forever."""
         self.cpu_time_at_enter = cpu_time
         self.idle_at_enter = self.idle_time
         self.last_tick = now
@@ -190,7 +190,7 @@ class LoopState:
             self.ended_dropped += 1
 
     def add_stall(self, stall: Stall) -> None:
-        """Add a stall that is over to the totals. The watchdog's thread."""
+        """Add a stall that is over to the totals. Watchdog thread."""
         self.block_duration.observe(stall.duration)
         function = stall.culprit.name if stall.culprit is not None else NOBODY
         self.block_time.setdefault(stall.cause, TopTotals(TOP, 0.0)).add(function, stall.duration)
@@ -206,7 +206,7 @@ class LoopState:
 
     @property
     def free(self) -> bool:
-        """Whether its loop is gone, so that a new loop may go on under this name."""
+        """Whether its loop is gone, so that a new loop may take over this name."""
         loop = self.loop() if self.loop is not None else None
         return loop is None or loop.is_closed()
 
@@ -230,7 +230,7 @@ class LoopState:
 
 
 def base_name(thread: threading.Thread) -> str:
-    """Name of the loops that run in ``thread``: without the running numbers the thread libraries add."""
+    """Name of the loops that run in ``thread``: without the serial numbers that thread libraries add."""
     if thread is threading.main_thread():
         return "main"
     named = re.fullmatch(r"Thread-\d+ \((.+)\)", thread.name)
@@ -240,9 +240,9 @@ def base_name(thread: threading.Thread) -> str:
 class LoopStates:
     """All loop states by name. Bounded: loops come and go by the thousand, names and series must not.
 
-    A name is used again once its loop is gone. Two loops at a time in threads of one name are told apart by
-    ``-2``, ``-3``; beyond ``LIMIT`` names the oldest state whose loop is gone is added up under ``_other``,
-    and while all are in use a further loop gets none.
+    A name is reused once its loop is gone. Concurrent loops in threads of one name are told apart by ``-2``,
+    ``-3``; beyond ``LIMIT`` names the oldest state whose loop is gone is added up under ``_other``, and if
+    all are in use a further loop gets none.
     """
 
     LIMIT = 64
@@ -254,7 +254,7 @@ class LoopStates:
         self._lock = threading.Lock()  # taken when a loop is first seen, never afterwards
 
     def claim(self, loop: asyncio.AbstractEventLoop, kind: LoopKind, has_selector: bool) -> LoopState | None:
-        """Return a state for a loop not seen before, named after the calling thread; None if none is left."""
+        """Return a state for a new loop, named after the calling thread; None if there is none left."""
         base = base_name(threading.current_thread())
         with self._lock:
             for number in count(1):
@@ -285,7 +285,7 @@ class LoopStates:
         return list(self._states.values())
 
     def looked_at(self) -> tuple[asyncio.AbstractEventLoop, int]:
-        """Return the running loop that was first seen, and the id of its thread; LookupError if none runs."""
+        """Return the running loop that was seen first, and its thread's id. LookupError if none runs."""
         for state in self.all():
             loop = state.loop() if state.running and state.loop is not None else None
             if loop is not None:

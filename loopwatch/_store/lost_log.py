@@ -1,4 +1,4 @@
-"""The tasks that were lost: the last ones whole, all of them as totals."""
+"""The losses: the last ones whole, all of them as totals."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .watched import Values
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A loss as it was found, before it is made a record: see there for what each field says."""
+    """A loss as it was found, before it becomes a ``Lost`` record, which documents the fields."""
 
     reason: LostReason
     site: Place
     coroutine: str
     since: float | None
-    """Monotonic time from which its age counts; None where that is not known."""
+    """Monotonic time from which its age counts; None if unknown."""
     values: Values | None
     exception: str | None = None
     stack: tuple[Place, ...] = ()
@@ -38,7 +38,7 @@ class LostLog:
 
     KEPT = 256
     OF_SITE = 64
-    """Losses kept that have reason and site in common, so that many of one kind push out no others."""
+    """Losses kept of the same reason and site, so that many of one kind push out no others."""
 
     def __init__(self) -> None:
         self._lost: deque[Lost] = deque(maxlen=self.KEPT)
@@ -46,10 +46,10 @@ class LostLog:
         self.unretrieved: Counter[str] = Counter()
         """By type of the exception; types beyond the first TOP under OTHER."""
         self.leaked: dict[LeakReason, int] = {}
-        """Tasks found to be leaked that live still."""
+        """Leaked tasks that still exist."""
 
     def add(self, lost: Lost, instead_of: Lost | None = None) -> None:
-        """Keep a loss, in place of what was known before of the same task."""
+        """Keep a loss, in place of an earlier one of the same task if there is one."""
         if instead_of is not None:
             self._drop(instead_of)
         alike = [one for one in self._lost if one.reason == lost.reason and one.site == lost.site]

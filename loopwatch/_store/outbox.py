@@ -1,4 +1,4 @@
-"""Events that wait to be exported: put by whoever learns of them, taken by the one thread that exports."""
+"""Events that wait to be exported: put by whichever thread learns of them, taken by the one that exports."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from typing import get_args
 from loopwatch._events import Event
 
 LIMIT = 256
-"""Events of one kind that may wait. Of each kind, so that a flood of stalls costs no drain."""
+"""Events that may wait, per kind, so that a flood of stalls does not cost a drain."""
 
 
 class Outbox:
-    """Any thread may put events, without a lock. Nothing is kept while nobody exports."""
+    """Any thread may put events, without a lock. Nothing is kept while nothing is exported."""
 
     def __init__(self, *, is_open: bool = False, takes_jobs: bool = False) -> None:
         self._waiting = _nothing()
         self._takes_jobs = takes_jobs
         self.is_open = is_open
-        """Whether somebody exports: else there is no need to make an event."""
+        """Whether events are exported: if not, none needs to be made."""
         self.dropped = 0
-        """Events that found no room. Of two that were dropped at one instant one may be counted."""
+        """Events that found no room. Of two dropped at the same instant, only one may be counted."""
 
     @property
     def wants_jobs(self) -> bool:
-        """Whether somebody exports, and jobs, too."""
+        """Whether events are exported, including those of jobs."""
         return self.is_open and self._takes_jobs
 
     @property
@@ -33,7 +33,7 @@ class Outbox:
         return any(self._waiting.values())
 
     def put(self, event: Event) -> None:
-        """Have ``event`` exported; drop it when as many of its kind wait as may."""
+        """Have ``event`` exported; drop it if too many of its kind are waiting."""
         if not self.is_open:
             return
         waiting = self._waiting[type(event)]
@@ -43,17 +43,17 @@ class Outbox:
             self.dropped += 1
 
     def take(self) -> list[Event]:
-        """Return what waits, the oldest of each kind first. One thread at a time."""
-        queues = tuple(self._waiting.values())  # which remain ours, should another thread close meanwhile
+        """Return what waits, for each kind oldest first. One thread at a time."""
+        queues = tuple(self._waiting.values())  # stay ours, should another thread close the outbox meanwhile
         return [queue.popleft() for queue in queues for _ in range(len(queue))]
 
     def close(self) -> None:
-        """Take no more, and forget what waits: nobody exports any longer."""
+        """Take no more events, and forget those that wait: nothing is exported any longer."""
         self.is_open = False
         self._waiting = _nothing()
 
     def clear(self) -> None:
-        """Forget what waits, and count from nothing: in a forked child, whose events they are not."""
+        """Forget what waits, and reset the count: in a forked child, whose events they are not."""
         self._waiting = _nothing()
         self.dropped = 0
 

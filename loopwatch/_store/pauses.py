@@ -1,4 +1,4 @@
-"""Recent garbage collections, to tell how much of a stall they were."""
+"""Recent garbage collections, to tell how much of a stall they took."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Pauses:
     Written by whichever thread collects; collections never overlap.
     """
 
-    SHORTEST = 0.001  # seconds; shorter ones could not fill the ring with anything worth keeping
+    SHORTEST = 0.001  # seconds; shorter ones could fill the ring with nothing worth keeping
     KEPT = 128
 
     __slots__ = ("_ended", "running_since")
@@ -28,7 +28,7 @@ class Pauses:
             self._ended.append((start, end))
 
     def within(self, start: float, end: float) -> float:
-        """Return the seconds of collection between two moments, a running one included."""
+        """Return the seconds of collection between two moments, including one in progress."""
         spans = list(self._ended)
         running = self.running_since
         if running is not None:

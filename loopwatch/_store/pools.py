@@ -1,7 +1,7 @@
 """What is kept of pools: what happened under each label, and which pools there are.
 
-Counters belong to labels and not to pools: they go on when a pool dies, so a pool for each request makes one
-series that never falls. Each cell is written by one thread, without a lock; readers add the cells up.
+Counters belong to labels, not to pools: they go on when a pool dies, so a pool per request makes one series
+that never falls. Each cell is written by one thread, without a lock; readers add the cells up.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from loopwatch.facts import BUCKETS, NOBODY, OTHER
 from .tasks import LiveTask
 
 Family = Literal["database", "http", "executor", "other"]
-"""Which names the facts of a pool go by."""
+"""Decides which names the facts of a pool have."""
 
 Outcome = Literal["timeout", "rejected", "cancelled"]
-"""How an acquire failed, if it was the pool's fault or nobody's."""
+"""How an acquire failed, except by an error of the program's."""
 
 LABELS = 64
-"""Labels told apart, of each kind of pool."""
+"""Labels told apart, per kind of pool."""
 LENGTH = 128
 """Characters kept of a label."""
 HELD = 10_000
-"""Borrowers remembered of one pool. The watchdog forgets what was given back, while a loop runs."""
+"""Borrowers remembered per pool. The watchdog forgets those that gave back, while a loop runs."""
 AT_ONCE = BUCKETS[0]
-"""Seconds up to which a wait is none: it goes to the first bucket."""
+"""Seconds up to which a wait counts as none: it goes to the first bucket."""
 THREADS = 1000
-"""Cells of each label, one for each thread that used its pools: the ids of threads are used again."""
+"""Cells per label, one for each thread that used its pools: thread ids are reused."""
 
 
 Acquire = tuple["WatchedPool | None", "LiveTask | None", float]
-"""A wait that goes on: for which pool, if that is known; of which task; since when, in monotonic time.
+"""A wait in progress: for which pool, if known; of which task; since when, in monotonic time.
 A plain tuple: one is made at each acquire, and an object takes three times as long to make."""
 
 Borrowing = Acquire
-"""What a wait becomes: of which pool something is held, by which task, since when. One that had not to wait
-keeps the tuple it asked with, so that its time is that of the asking."""
+"""What a wait becomes: of which pool something is held, by which task, since when. If there was no wait, this
+is still the tuple of the request, so that its time is that of asking."""
 
 
 class WaitCell:
@@ -65,29 +65,29 @@ class WaitCell:
 
     def __init__(self, thread: int = 0) -> None:
         self.thread = thread
-        """Whose it is; 0 where several write to it."""
+        """Whose cell it is; 0 if several threads write to it."""
         self.live: dict[int, LiveTask] | None = None
-        """The records of the tasks of the loop that ran in it last, by id of the task: a task that is among
-        these runs in this thread."""
+        """The task records of the loop that last ran in this thread, by id of the task: a task found among
+        them runs in this thread."""
         self.loop: weakref.ref[Any] | None = None
         """That loop."""
         self.asking: Acquire | None = None
-        """The acquire that began last in that loop, until it ends or the next one begins. Most have ended by
-        then, so that they are never entered among those that wait."""
+        """The latest acquire to begin in that loop, until it ends or the next one begins. Most have ended by
+        then, so that they are never entered in ``waiting``."""
         self.at_once = 0
-        """Waits in the first bucket that were not counted there: to count in a list costs twice as much."""
+        """Waits in the first bucket that are not counted there: counting in a list costs twice as much."""
         self.wait_counts = [0] * (len(BUCKETS) + 1)
-        """By bucket: waits from asking to holding an open connection, failed and cancelled ones included.
-        Counted in place at an acquire: the call of a histogram's method would be a tenth of its cost."""
+        """By bucket: waits from asking to holding an open connection, including failed and cancelled ones.
+        Acquires count here directly: calling a histogram's method would be a tenth of their cost."""
         self.wait_sum = 0.0
         self.created = 0
-        """Pools."""
+        """Pools created."""
         self.timeouts = 0
         self.rejected = 0
         self.cancelled = 0
 
     def __reduce__(self) -> Any:
-        """Leave nothing in a copy of what refers to it, as a request that waits does."""
+        """Leave nothing of this in a copy of what refers to it, such as a waiting request."""
         return type(None), ()
 
     def observe(self, waited: float) -> None:
@@ -97,12 +97,12 @@ class WaitCell:
 
     @property
     def waits(self) -> Distribution:
-        """The waits so far."""
+        """The waits that have ended so far."""
         counts = self.wait_counts
         return Distribution(BUCKETS, (counts[0] + self.at_once, *counts[1:]), self.wait_sum)
 
     def make_way(self) -> None:
-        """Enter the acquire that began last among those that wait: another begins, and it has not ended."""
+        """Enter the latest acquire in ``waiting``: another one begins, and it has not ended."""
         acquire, self.asking = self.asking, None
         if acquire is not None and acquire[0] is not None:
             acquire[0].waiting[id(acquire)] = acquire
@@ -118,7 +118,7 @@ class WaitCell:
         self.cancelled += other.cancelled
 
     def count(self, outcome: Outcome) -> None:
-        """Count an acquire that failed so."""
+        """Count an acquire that failed in this way."""
         if outcome == "timeout":
             self.timeouts += 1
         elif outcome == "rejected":
@@ -128,7 +128,7 @@ class WaitCell:
 
 
 class PoolTotals:
-    """All that happened under one label."""
+    """Everything that happened under one label."""
 
     __slots__ = ("_cells", "family", "kind", "label")
 
@@ -143,13 +143,13 @@ class PoolTotals:
         ident = get_ident()
         cell = self._cells.get(ident)
         if cell is None:
-            # A thread beyond the bound writes to a cell that others write to as well: counts may be lost.
+            # Threads beyond the bound share one cell: counts may be lost.
             key = ident if len(self._cells) < THREADS else 0
             cell = self._cells.setdefault(key, WaitCell(key))
         return cell
 
     def asking(self) -> list[Acquire]:
-        """Return the acquires that began last, if they have not ended. Any thread."""
+        """Return each cell's latest acquire, if it has not ended. Any thread."""
         return [acquire for cell in list(self._cells.values()) if (acquire := cell.asking) is not None]
 
     def sum(self) -> WaitCell:
@@ -165,7 +165,7 @@ class PoolTotals:
 
 
 class WatchedPool:
-    """One pool that lives."""
+    """One pool that exists."""
 
     __slots__ = (
         "__weakref__",
@@ -183,28 +183,28 @@ class WatchedPool:
     def __init__(self, kind: str, anchor: weakref.ref[Any]) -> None:
         self.kind = kind
         self.anchor = anchor
-        """What stands for the pool: it, or what lives as long and can be referred to weakly."""
+        """Stands for the pool: the pool itself, or something as long-lived that can be weakly referenced."""
         self.apart = False
         """Whether its acquires are more than its reader sees of most, as through a proxy."""
         self.totals: PoolTotals | None = None
-        """Of its label; None while that is not known."""
+        """Of its label; None until that is known."""
         self.cell: WaitCell | None = None
-        """That of the thread which used it last: most pools are used by one."""
+        """The cell of the thread that used it last: most pools are used by one."""
         self.waiting: dict[int, Acquire] = {}
-        """Acquires that have not ended, by id, but for those that have a place in a cell."""
+        """Acquires that have not ended, by id, except those still in a cell's ``asking``."""
         self.held: dict[int, Borrowing] = {}
-        """Who was last to acquire each thing, by the id of that: whether it is held still is for the library
-        to say, which the watchdog asks every few seconds. What came and went meanwhile is in here, too."""
+        """Who last acquired each thing, by the thing's id. Whether it is still held is for the library to
+        say, which the watchdog asks every few seconds; things returned meanwhile are in here, too."""
         self.overdue: dict[int, float] = {}
-        """Those of them that were reported as held for too long: since when."""
+        """Those that were reported as held for too long: since when."""
         self.since = 0.0
-        """Monotonic time of the fork that made this process; what was asked for before that is the parent's,
-        which the library's objects may still carry here."""
+        """Monotonic time of the fork that made this process. What was requested earlier is the parent's,
+        though the library's objects may still carry it here."""
 
     def __reduce__(self) -> Any:
-        """Leave nothing in a deep copy of what stands for the pool.
+        """Leave nothing of this in a deep copy of what stands for the pool.
 
-        A shallow one, which shares its connections, counts as the same pool.
+        A shallow copy, which shares its connections, counts as the same pool.
         """
         return type(None), ()
 
@@ -217,7 +217,7 @@ class WatchedPool:
         """Return the acquires that have not ended. Any thread."""
         asking = [] if self.totals is None else self.totals.asking()
         found = {id(acquire): acquire for acquire in asking if acquire[0] is self}
-        return list((found | self.waiting).values())  # in this order: they go from there to here
+        return list((found | self.waiting).values())  # in this order: acquires move from cells to ``waiting``
 
 
 class Pools:
@@ -225,13 +225,13 @@ class Pools:
 
     def __init__(self) -> None:
         self.by_anchor: dict[int, WatchedPool] = {}
-        """The pools that live, by the id of what stands for them, which has them as an attribute, too."""
+        """The pools that exist, by the id of their anchor, which has the pool as an attribute, too."""
         self._totals: dict[tuple[str, str], PoolTotals] = {}
         self._ours: set[int] = set()
 
     @contextmanager
     def ignored(self) -> Iterator[None]:
-        """Take no note of what is created, or submitted, in this thread meanwhile: it is for us."""
+        """Ignore what this thread creates or submits meanwhile: it is for us."""
         self._ours.add(get_ident())
         try:
             yield
@@ -239,33 +239,33 @@ class Pools:
             self._ours.discard(get_ident())
 
     def ignores(self) -> bool:
-        """Whether that is so in this thread."""
+        """Whether this thread is being ignored."""
         return bool(self._ours) and get_ident() in self._ours
 
     def find(self, anchor: object) -> WatchedPool | None:
-        """Return the pool that ``anchor`` stands for, if it is known."""
+        """Return the pool whose anchor is ``anchor``, if it is known."""
         return self.by_anchor.get(id(anchor))
 
     def add(self, kind: str, anchor: object) -> WatchedPool:
-        """Return the pool that ``anchor`` stands for, known from now on for as long as that lives.
+        """Return the pool whose anchor is ``anchor``, which is known from now on until the anchor dies.
 
-        Raises TypeError for what cannot be referred to weakly.
+        Raises TypeError if ``anchor`` cannot be weakly referenced.
         """
         key, live = id(anchor), self.by_anchor
 
         def gone(ref: weakref.ref[Any]) -> None:
             pool = live.get(key)
-            if pool is not None and pool.anchor is ref:  # the id may be another's by now
+            if pool is not None and pool.anchor is ref:  # by now another object may have the id
                 del live[key]
                 pool.held.clear()  # these refer to it
 
         pool = live.setdefault(key, WatchedPool(kind, weakref.ref(anchor, gone)))
-        with suppress(AttributeError, TypeError):  # one that takes no attributes is looked up each time
+        with suppress(AttributeError, TypeError):  # an anchor without attributes is looked up each time
             object.__setattr__(anchor, "_loopwatch_watched", pool)
         return pool
 
     def under(self, kind: str, family: Family, label: str) -> PoolTotals:
-        """Return the totals of a label; of the common one when there are too many."""
+        """Return the totals of a label; those of the common label if there are too many."""
         label = label[:LENGTH]
         totals = self._totals.get((kind, label))
         if totals is None:
@@ -275,7 +275,7 @@ class Pools:
         return totals
 
     def live(self) -> list[WatchedPool]:
-        """Return the pools that live. Any thread."""
+        """Return the pools that exist. Any thread."""
         return list(self.by_anchor.values())
 
     def totals(self) -> list[PoolTotals]:
@@ -283,7 +283,7 @@ class Pools:
         return list(self._totals.values())
 
     def clear(self, now: float) -> None:
-        """Forget what was counted: in a forked child, which begins afresh ``now`` with the pools it has."""
+        """Forget what was counted: in a forked child, which starts afresh at ``now`` with the same pools."""
         self._ours.clear()
         for totals in self._totals.values():
             totals.clear()

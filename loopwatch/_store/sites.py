@@ -1,4 +1,4 @@
-"""The places in the source that create tasks, and what became of those: all that outlives the tasks."""
+"""The places in the source that create tasks, and what became of the tasks: all that outlives them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from loopwatch._places import Place
 from loopwatch.facts import TASK_BUCKETS
 
 SITES = 2000
-"""Creation sites told apart, of each loop: more than a source has, but code may be generated without end."""
+"""Creation sites told apart per loop: more than a source has, but code may be generated without end."""
 NAMES_ASKED = 10
-"""Tasks of each site that are asked for their name; further ones if it turns out that they have any. A task
-that was given none makes one up when asked, which takes as long as all else that is done at its end."""
+"""Tasks of each site that are asked for their name; more are if some turn out to have one. An unnamed task
+makes one up when asked, which takes as long as everything else that is done at its end."""
 
 
 class Site:
@@ -37,16 +37,16 @@ class Site:
         self.code = code
         self.offset = offset
         self.address = id(code) + offset
-        """Of the instruction, as good a key as any: this keeps the code alive, and no two agree, since the
+        """Address of the instruction. It is a unique key: this object keeps the code alive, and the
         instructions lie within the code object."""
         self.module = module
         self.created = self.lost = 0
         self.as_ok, self.as_error, self.as_cancelled = ([0] * (len(TASK_BUCKETS) + 1) for _ in range(3))
-        """Tasks that ended so, by the bucket of their duration: one increment for all that is counted."""
+        """Tasks that ended so, by bucket of their duration: a single increment counts everything."""
         self.total = 0.0
-        """Of the durations."""
+        """Sum of the durations."""
         self.names_left: float = NAMES_ASKED
-        """Tasks still to be asked for the name they were given since they were made; endless once one was."""
+        """How many more tasks to ask for a name set after creation; unlimited once one had a name."""
 
     @property
     def ok(self) -> int:
@@ -65,13 +65,13 @@ class Site:
 
     @property
     def buckets(self) -> tuple[int, ...]:
-        """Tasks that ended in any way, by the bucket of their duration."""
+        """Tasks that ended in any way, by bucket of their duration."""
         return (*map(sum, zip(self.as_ok, self.as_error, self.as_cancelled, strict=True)),)
 
     @property
     def live(self) -> int:
         """Tasks created here that have not ended."""
-        ended = self.ok + self.error + self.cancelled + self.lost  # first: one may start and end meanwhile
+        ended = self.ok + self.error + self.cancelled + self.lost  # first: a task may start and end meanwhile
         return self.created - ended
 
     @property
@@ -81,16 +81,16 @@ class Site:
 
     @property
     def creates(self) -> bool:
-        """Whether it is a call that creates tasks; else it stands for creators that were not seen."""
+        """Whether it is a call that creates tasks; if not, it stands for creators that were not seen."""
         return self.offset > 0
 
     @property
     def name(self) -> str:
-        """The creating function, module and qualified name."""
+        """Module and qualified name of the creating function."""
         return f"{self.module}.{self.code.co_qualname}" if self.module else self.code.co_qualname
 
     def told_name(self, given: bool) -> None:
-        """Note whether a task of this site had a name when it was asked."""
+        """Note whether a task of this site had a name when asked."""
         self.names_left = math.inf if given else self.names_left - 1
 
     def absorb(self, gone: Site) -> None:
@@ -104,17 +104,17 @@ class Site:
 
 
 class Sites:
-    """The sites of the loops of one name. Written by the loop's thread."""
+    """The sites of all loops of one name. Written by the loop's thread."""
 
     __slots__ = ("by_address", "further")
 
     def __init__(self) -> None:
         self.by_address: dict[int, Site] = {}
         self.further = Site(_further.__code__, 0, "")
-        """Stands for all sites beyond SITES."""
+        """Stands for all sites beyond ``SITES``."""
 
     def at(self, code: CodeType, offset: int, module: str) -> Site:
-        """Return the site at a place, made now unless there are too many."""
+        """Return the site at a place, creating it unless there are too many."""
         site = self.by_address.get(id(code) + offset)
         if site is None:
             if len(self.by_address) >= SITES:
@@ -124,7 +124,7 @@ class Sites:
         return site
 
     def known(self, address: int) -> Site:
-        """Return the site at an address, that which stands for all others if it has none of its own."""
+        """Return the site at an address, or the one that stands for all others if it has none."""
         return self.by_address.get(address, self.further)
 
     def all(self) -> list[Site]:
@@ -139,4 +139,4 @@ class Sites:
 
 
 def _further() -> None:
-    """Lend its code to the site that stands for all others."""
+    """Provides the code of the site that stands for all others."""

@@ -1,4 +1,4 @@
-"""The last stalls that are over, whole; their totals are kept with each loop."""
+"""The last stalls that are over, whole; each loop keeps its totals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of tasks: one record for each that lives, one row for each of the last that ended.
+"""What is kept of tasks: one record for each live one, one row for each of the last that ended.
 
 Nothing here holds a task, its coroutine, its exception or its context: records keep strings, numbers and code
 objects, so that a task dies when it would without us.
@@ -22,44 +22,44 @@ from .sites import Site, Sites
 from .watched import Values
 
 ENDED = 1000
-"""Ended tasks kept, of each loop."""
+"""Ended tasks kept per loop."""
 FAILED = 200
-"""Failed ones kept apart, so that successes do not push them out."""
+"""Failed ones, kept separately, so that successes do not push them out."""
 FALLEN = 256
 """Lost tasks that may wait for the watchdog."""
 FALLEN_OF_SITE = 64
-"""Of them those of one site, so that one that loses many hides no other. So many places, the last, are for
-sites of which none waits."""
+"""How many of those may be of one site, so that a site that loses many hides no other. The last places, as
+many as this, are reserved for sites of which no task waits."""
 UNTOLD = 1000
-"""Kinds of further ones told apart: more than a program has, but it may generate exceptions without end."""
+"""Kinds of further lost tasks told apart: more than a program has, but it may generate exceptions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fall:
-    """How a task was found as it fell: copied while its context, its exception and its name still stood."""
+    """How a lost task was found: copied while its context, its exception and its name still existed."""
 
     reason: LostReason
     site: Place
     coroutine: str
     started: float | None
-    """Monotonic time; None of a task that was not created through the loop."""
+    """Monotonic time; None for a task that was not created through the loop."""
     name: str | None
     stood: Stand | None
-    """Where it waited when it was last looked at or, if it died of an exception, where that was raised."""
+    """Where it waited when last looked at or, if it died of an exception, where that was raised."""
     values: Values | None
     error: str | None
     record: LiveTask | None
-    """Which may say what was told of it while it lived."""
+    """Its record, which may say what was reported of it while it lived."""
 
 
 class OwnRef(weakref.ref[Any]):
-    """A weak reference of ours: nobody else gets hold of anything by it."""
+    """A weak reference of ours, through which nobody else reaches its object."""
 
     __slots__ = ()
 
 
 class LiveTask(weakref.ref[Any]):
-    """The record of a live task, which is itself the weak reference to it: one object a task."""
+    """The record of a live task, which is itself the weak reference to it: one object per task."""
 
     __slots__ = ("coroutine", "fall", "key", "lost", "name", "parent", "site", "started", "stood", "values")
 
@@ -71,25 +71,25 @@ class LiveTask(weakref.ref[Any]):
     parent: str | None
     """Coroutine of the task that created it."""
     name: str | None
-    """The one it was created with; None for one made up by asyncio."""
+    """The name it was created with; None for one made up by asyncio."""
     started: float
     """Monotonic time of creation."""
     values: Values | None
-    """At creation, where the task's own context cannot be read later (before Python 3.12); else None."""
+    """At creation, if the task's own context cannot be read later (before Python 3.12); else None."""
     fall: Fall | None
-    """Set as asyncio reports it, or where it does not, as it is known that it will not."""
+    """Set when asyncio reports the task as lost, or once it is known that asyncio will not."""
     stood: Stand | None
-    """Where it was seen last; None until it is looked at."""
+    """Where it was last seen; None until it is looked at."""
     lost: Lost | None
-    """The report of it, made while it lived."""
+    """The report of it as lost, made while it lived."""
 
     def __reduce__(self) -> Any:
-        """Leave nothing in a copy of what refers to it, as a request of the program's may."""
+        """Leave nothing of this in a copy of what refers to it, such as a request of the program's."""
         return type(None), ()
 
     @property
     def origin(self) -> tuple[Place, str, float, Values | None]:
-        """Place and coroutine, monotonic time and values of its creation."""
+        """Place, coroutine, monotonic time and values of its creation."""
         return self.site.place, self.coroutine, self.started, self.values
 
 
@@ -99,16 +99,16 @@ EndedTask = tuple[
 """A task that has ended: address of its site, coroutine, parent, name, start, end, state, type of the
 exception, values.
 
-A plain tuple: one is made for each task, and a named one takes five times as long to make. It names its site
-by address, since the garbage collector lets go of a tuple of mere texts and numbers: with the site in it, a
-thousand of them would grow old all the time, and a busy server come to its full collections sooner.
+A plain tuple: one is made for each task, and a named one takes five times as long to make. It refers to its
+site by address, since the garbage collector stops tracking a tuple of only strings and numbers: with the site
+in it, a thousand tuples would be growing old, and a busy server would reach its full collections sooner.
 """
 
 
 class LoopTasks:
-    """The tasks of the loops of one name. Written by the loop's thread, but for ``gone``.
+    """The tasks of the loops of one name. Written by the loop's thread, except for ``gone``.
 
-    A loop that was closed may leave tasks behind, which stay here until they are finalised.
+    A closed loop may leave tasks behind, which stay here until they are finalised.
     """
 
     __slots__ = (
@@ -129,16 +129,16 @@ class LoopTasks:
         self.live: dict[int, LiveTask] = {}
         """By id of the task, in the order of creation."""
         self.failed: dict[int, LiveTask] = {}
-        """Tasks that ended with an exception nobody has asked for yet, and exist still."""
+        """Tasks that ended with an exception that nobody has retrieved yet, and that still exist."""
         self.gone: deque[LiveTask] = deque()
-        """Records whose task was finalised, for the loop's thread to settle. Appended to by the weak
-        references themselves, in whichever thread finalises."""
+        """Records whose task was finalised, for the loop's thread to process. The weak references append
+        themselves, in whichever thread finalises."""
         self.fallen: deque[Fall] = deque()
-        """Lost tasks, for the watchdog to tell. Appended to in whichever thread finalises."""
+        """Lost tasks for the watchdog to report. Appended to in whichever thread finalises."""
         self._waiting: dict[int, int] = {}
-        """How many of them are of a site, by its address; begun afresh as the watchdog comes."""
+        """How many of those are of each site, by its address; reset when the watchdog takes them."""
         self.untold: Counter[tuple[LostReason, str | None]] = Counter()
-        """Lost tasks that found no place among those, by reason and type of the exception."""
+        """Lost tasks that found no room there, by reason and type of the exception."""
         self.sites = Sites()
         self.ended: deque[EndedTask] = deque(maxlen=ENDED)
         self.failures: deque[EndedTask] = deque(maxlen=FAILED)
@@ -146,8 +146,8 @@ class LoopTasks:
     def record_of(self, task: Any) -> LiveTask | None:
         """Return the record of a task that is being finalised; None if it was not created through the loop.
 
-        In a collection its weak reference is cleared by then. Else a record without a task is of an earlier
-        one that had this id, not settled yet. In whichever thread finalises.
+        During a collection its weak reference has been cleared by then. Otherwise a record without a task is
+        of an earlier task with this id, and not yet processed. In whichever thread finalises.
         """
         collecting = self._pauses.running_since is not None
         for records in (self.live, self.failed):
@@ -160,17 +160,17 @@ class LoopTasks:
         return None
 
     def settle(self) -> None:
-        """Book the tasks that were finalised: usually none. The loop's thread, at each heartbeat.
+        """Process the tasks that were finalised, usually none. The loop's thread, at each heartbeat.
 
-        None while a collection goes on: it clears all weak references first, and calls the finalisers, in
-        which asyncio reports the tasks, one by one afterwards. Until then each must find its record.
+        Nothing is processed during a collection: that clears all weak references first, and only then calls
+        the finalisers, in which asyncio reports the tasks, one by one. Until then each must find its record.
         """
         while self.gone:
             try:
                 record = self.gone.popleft()
-            except IndexError:  # the watchdog has, which settles for a loop that does not run
+            except IndexError:  # taken by the watchdog, which does this for a loop that does not run
                 return
-            if self._pauses.running_since is not None:  # asked only now: it may have begun meanwhile
+            if self._pauses.running_since is not None:  # checked only now: one may have begun meanwhile
                 self.gone.appendleft(record)
                 return
             if self.live.get(record.key) is record:
@@ -179,10 +179,10 @@ class LoopTasks:
                 del self.failed[record.key]
 
     def make_way(self, key: int) -> None:
-        """Book the tasks that were finalised, since a new one may have the id of one of them: ``key``.
+        """Process the finalised tasks, since a new task may have the id of one of them: ``key``.
 
-        The one that had it is booked even in the midst of a collection: its finaliser has run, or its memory
-        would not be free. The loop's thread.
+        That one is processed even during a collection: its finaliser has run, or its memory would not be
+        free. The loop's thread.
         """
         self.settle()
         record = self.live.get(key)
@@ -192,7 +192,7 @@ class LoopTasks:
     def _lose(self, record: LiveTask) -> None:
         del self.live[record.key]
         record.site.lost += 1
-        if record.fall is None:  # asyncio reports not every one: none that it gathers, or runs a loop for
+        if record.fall is None:  # asyncio does not report all: none that it gathers or runs a loop for
             site, coroutine, started, values = record.origin
             record.fall = Fall(
                 reason="destroyed_pending",
@@ -208,7 +208,7 @@ class LoopTasks:
             self.fall(record.fall)
 
     def fall(self, fall: Fall) -> None:
-        """Have the watchdog tell of a lost task. Any thread."""
+        """Have the watchdog report a lost task. Any thread."""
         address = id(fall.site[0]) + fall.site[1]
         alike = self._waiting.get(address, 0)
         room = FALLEN - FALLEN_OF_SITE if alike else FALLEN
@@ -223,7 +223,7 @@ class LoopTasks:
             self.untold[kind] += 1
 
     def take_fallen(self) -> Iterator[Fall]:
-        """Yield the lost tasks that wait, and let go of them. The watchdog."""
+        """Yield and remove the lost tasks that wait. Watchdog thread."""
         self._waiting = {}
         while self.fallen:
             yield self.fallen.popleft()
@@ -238,13 +238,13 @@ class LoopTasks:
         self.ended.extend(rows[id(row)] for row in gone.ended)
         self.failures.extend(rows[id(row)] for row in gone.failures)
         fallen, untold = gone.fallen, gone.untold
-        gone.fallen, gone.untold = self.fallen, self.untold  # tasks of that loop may be finalised yet
+        gone.fallen, gone.untold = self.fallen, self.untold  # tasks of that loop may still be finalised
         self.untold.update(untold)
         while fallen:
             self.fall(fallen.popleft())
 
     def _moved(self, row: EndedTask) -> EndedTask:
-        """Return a row of a loop that is being forgotten: other code may come to lie where its site was."""
+        """Return a row of a loop that is being forgotten: other code may later occupy its site's address."""
         return row if row[0] in self.sites.by_address else (self.sites.further.address, *row[1:])
 
     def records(self) -> list[LiveTask]:
@@ -253,13 +253,13 @@ class LoopTasks:
 
 
 def tasks_of(records: Iterable[LiveTask]) -> Iterator[Any]:
-    """Yield the tasks of these records that exist still."""
+    """Yield the tasks of these records that still exist."""
     return (task for record in records if (task := record()) is not None)
 
 
 def oldest(live: dict[int, LiveTask], limit: int) -> list[LiveTask]:
-    """Return up to ``limit`` records, oldest first, though their loop may add and remove some meanwhile."""
+    """Return up to ``limit`` records, oldest first, although the loop may add and remove some meanwhile."""
     for _ in range(10):
-        with contextlib.suppress(RuntimeError):  # it has, while we were copying
+        with contextlib.suppress(RuntimeError):  # it did, while we were copying
             return list(islice(live.values(), limit))
     return []

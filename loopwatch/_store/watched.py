@@ -1,6 +1,6 @@
-"""The context variables to report with every task, stall, finding and log line, and what was read of them.
+"""The context variables to report with every task, stall, finding and log line, and the values read of them.
 
-Kept though no agent may be installed: which variables matter is the program's to say, once and for all.
+Kept even if no agent is installed: the program decides which variables matter, once and for all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LIMIT = 16
 LENGTH = 128
 """Characters kept of a value."""
 PLAIN = frozenset({str, int, bool, float})
-"""Types whose values are kept, as text, beside UUIDs. Exactly these: the ``str()`` of a subclass is the
+"""Types whose values are kept, as text, besides UUIDs. Exactly these: the ``str()`` of a subclass is the
 program's code."""
 
 
@@ -31,36 +31,36 @@ class Watch:
     show: Callable[[Any], object] | None
 
     def text(self, value: object) -> str:
-        """Return what to keep of ``value``. Runs ``show``: off the loop, and may raise what that raises."""
+        """Return what to keep of ``value``. Runs ``show``, so off the loop; raises what that raises."""
         shown = self.show(value) if self.show is not None else value
         return str(shown)[:LENGTH] if is_plain(type(shown)) else type(shown).__qualname__[:LENGTH]
 
 
 def is_plain(kind: type) -> bool:
-    """Whether values of that type are kept: ``PLAIN`` alone says it faster of most."""
-    uuid = sys.modules.get("uuid")  # who has one has imported it, which takes a program's start 3 ms
+    """Whether values of that type are kept. For most, checking ``PLAIN`` alone is faster."""
+    uuid = sys.modules.get("uuid")  # imported by any program that has a UUID; costs 3 ms at start
     return kind in PLAIN or (uuid is not None and kind is uuid.UUID)
 
 
 ABSENT = object()
-"""Stands for the value of a variable that has none."""
+"""Stands for the value of a variable that is not set."""
 
 TraceIds = tuple[int, int, int]
-"""Trace id, span id and trace flags, of OpenTelemetry."""
+"""Trace id, span id and trace flags of OpenTelemetry."""
 
 
 @dataclass(slots=True)
 class Values:
-    """What was read of one context, as it was there; texts are made when somebody asks."""
+    """What was read of one context, unconverted; it is turned into texts when somebody asks."""
 
     watches: tuple[Watch, ...]
     raw: list[object] | tuple[object, ...]
-    """A tuple as soon as they are texts: one assignment, since two threads may make them at once."""
+    """A tuple once converted to texts, by one assignment, since two threads may convert at once."""
     trace: TraceIds | None
 
     @property
     def shown(self) -> bool:
-        """Whether ``raw`` holds texts by now."""
+        """Whether ``raw`` already holds texts."""
         return type(self.raw) is tuple
 
 
@@ -78,16 +78,16 @@ def watch_var(
 ) -> None:
     """Report ``var`` with every task, stall, finding and log line, under ``name`` (else its own).
 
-    Texts, numbers and UUIDs are shown as they are, cut at 128 characters; of other values the type's name,
-    unless ``show`` makes a plain value of them. ``show`` runs on a thread of loopwatch's; if it raises, the
-    failure is counted and the type's name shown. A variable that holds None counts as not set.
+    Texts, numbers and UUIDs are shown as they are, cut at 128 characters; for other values the type's name is
+    shown, unless ``show`` turns them into a plain value. ``show`` runs on a thread of loopwatch's; if it
+    raises, the failure is counted and the type's name is shown. A variable that holds None counts as not set.
 
-    Meant to be called as the program starts, before ``install()`` or after, for up to 16 variables; the same
+    Meant to be called as the program starts, before or after ``install()``, for up to 16 variables; the same
     call again does nothing. Holds until the process ends: ``uninstall()`` forgets none, since log lines and
     jobs name them without an agent, too.
 
-    Raises ConfigurationError for what is no ContextVar, a name that is empty or taken, a ``show`` that is no
-    function or not the one given before, or the 17th variable.
+    Raises ConfigurationError if ``var`` is not a ContextVar, the name is empty or taken, ``show`` is not a
+    function or not the one given before, or this is the 17th variable.
     """
     global _watches
     if not isinstance(var, ContextVar):
@@ -131,6 +131,6 @@ def watch_var(
 
 
 def listen(listener: Callable[[], None]) -> Callable[[], None]:
-    """Have ``listener`` called after each new variable, until what this returns is called."""
+    """Have ``listener`` called after each new variable, until the returned function is called."""
     _listeners.append(listener)
     return lambda: _listeners.remove(listener)
