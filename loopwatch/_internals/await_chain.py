@@ -1,8 +1,8 @@
 """Where a suspended task stands, and what it waits for, in words.
 
-Read from another thread while the task's own may run, so a reader stops at what it cannot see instead of
-failing. What is waited for is told from the functions at the end of the chain, and failing these from the
-future. Names of asyncio's own on CPython 3.11 to 3.15, of uvloop 0.23, of anyio 4, and of connection pools as
+Read from another thread while the task's own thread may run, so a reader stops at what it cannot see instead
+of failing. What is waited for is told from the functions at the end of the chain, else from the future. Knows
+asyncio's own names on CPython 3.11 to 3.15, those of uvloop 0.23, of anyio 4, and of connection pools as
 ``_POOLS`` lists them.
 """
 
@@ -40,9 +40,9 @@ class Chain:
     """Where a task stands."""
 
     places: tuple[Place, ...]
-    """Outermost first, down to the innermost suspended frame. While it runs, of its outermost frame alone."""
+    """Outermost first, down to the innermost suspended frame. While it runs, only its outermost."""
     awaited: Any
-    """The future or task waited for; None when it runs or is ready to. Not to be kept."""
+    """The future or task waited for; None when the task runs or is ready to. Not to be kept."""
     links: tuple[Link, ...]
     """What owns the frames. Not to be kept either."""
 
@@ -52,15 +52,15 @@ class Wait(NamedTuple):
 
     kind: WaitKind
     text: str
-    """As an engineer would say it: ``Queue.get``, ``sleep``, ``task 'refresh' (app.refresh)``."""
+    """As an engineer would put it: ``Queue.get``, ``sleep``, ``task 'refresh' (app.refresh)``."""
 
 
 _OURS = "loopwatch._collectors.pools."
-"""Modules whose functions stand in place of a library's own, above them in a chain."""
+"""Modules whose functions replace those of a library, and stand above them in a chain."""
 _LIBRARIES = ("asyncio", "anyio", "uvloop")
-"""Whose functions at the end of a chain name the wait."""
+"""Packages whose functions at the end of a chain name the wait."""
 _TRANSPARENT = frozenset(("run", "wait_for"))
-"""Functions of these that wait for what they were given."""
+"""Functions of those packages that wait for what they were given."""
 _KIND_OF_CLASS: dict[str, WaitKind] = {
     "Barrier": "condition",
     "CapacityLimiter": "semaphore",
@@ -116,24 +116,24 @@ _POOLS = {
 }
 """Functions that wait for a free connection, by module and qualified name."""
 _PRIMITIVES = frozenset(("condition", "event", "future", "lock", "queue", "semaphore"))
-"""Kinds that a pool waits with. While it waits for others, it opens a connection."""
+"""Kinds of wait that a pool uses. While it waits for anything else, it is opening a connection."""
 
 
 def chain(task_or_coro: Any) -> Chain:
-    """Return where ``task_or_coro`` stands; of a chain that changes meanwhile, what is still there."""
+    """Return where ``task_or_coro`` stands; if the chain changes meanwhile, what is still there of it."""
     found, awaited = links(task_or_coro)
     places = (place for one in found if (place := place_of(one)) and not place[2].startswith(_OURS))
     return Chain(tuple(places), awaited, tuple(found))
 
 
 def stand_of(task: Any) -> Stand | None:
-    """Return where ``task`` stands; None if that is not to be seen: it has ended, or is being collected."""
+    """Return where ``task`` stands; None if that cannot be seen: it has ended, or is being collected."""
     found = chain(task)
     return Stand(found.places, describe(found)) if found.places else None
 
 
 def describe(found: Chain) -> str | None:
-    """Return what the task at ``found`` waits for, as an engineer would say it; None as for ``wait_of``."""
+    """Return what the task at ``found`` waits for, as an engineer would put it; None as for ``wait_of``."""
     wait = wait_of(found)
     return None if wait is None else wait.text
 
@@ -141,7 +141,7 @@ def describe(found: Chain) -> str | None:
 def wait_of(found: Chain) -> Wait | None:
     """Return what the task at ``found`` waits for; None when it runs, is ready to run or has ended.
 
-    None as well for a task that is being collected: its coroutine has gone before it.
+    None also for a task that is being collected: its coroutine goes before it does.
     """
     if found.awaited is None or (found.links and not found.places):
         return None
@@ -159,7 +159,7 @@ def task_text(task: Any) -> str:
 
 
 def _of_tasks(found: Chain) -> Wait | None:
-    """Tell the tasks waited for, one or several."""
+    """Describe the tasks waited for, one or several."""
     group, children = group_awaited(found.links), gathered(found.awaited)
     if group is not None:
         what = "TaskGroup of" if group.task_group else "wait for first of" if group.any_of else "wait for"
@@ -172,7 +172,7 @@ def _of_tasks(found: Chain) -> Wait | None:
 
 
 def _inside(found: Chain) -> Wait | None:
-    """Tell what the task waits for that ``wait_for`` runs, which may be in one as well."""
+    """Describe what is waited for by the task that ``wait_for`` runs, which may be in ``wait_for`` itself."""
     seen: set[int] = set()
     inner = task_inside(found.links)
     while inner is not None:
@@ -185,7 +185,7 @@ def _inside(found: Chain) -> Wait | None:
 
 
 def _of_code(places: Sequence[Place]) -> Wait | None:
-    """Tell the function that was called in order to wait: the outermost of a library at the chain's end."""
+    """Name the function that was called to wait: the outermost library function at the chain's end."""
     called: list[str] = []
     for code, _, module in reversed(places):
         if module.partition(".")[0] not in _LIBRARIES:
@@ -193,7 +193,7 @@ def _of_code(places: Sequence[Place]) -> Wait | None:
         called.append(_PRIVATE.get(code.co_qualname) or code.co_qualname.partition(".<locals>")[0])
     for qualname in reversed(called):
         owner, _, function = qualname.rpartition(".")
-        owner = owner.removesuffix("Adapter")  # of anyio's, around what was made before the loop ran
+        owner = owner.removesuffix("Adapter")  # of anyio's objects that were made before the loop ran
         if function.startswith("_") or qualname in _TRANSPARENT:
             continue
         if owner.endswith(("Loop", "Backend")):
@@ -211,7 +211,7 @@ def _of_future(awaited: Any) -> Wait:
 
 
 def _pool(places: Sequence[Place]) -> str | None:
-    """Return the pool whose function for that waits for a free connection."""
+    """Return the pool in whose waiting function, that for a free connection, a chain stands."""
     return next(
         (text for code, _, module in places if (text := _POOLS.get((module, code.co_qualname)))), None
     )

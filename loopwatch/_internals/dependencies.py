@@ -1,7 +1,7 @@
 """Which tasks, or which lock, a suspended task depends on.
 
-Told from the code of its innermost frame and from the future that asyncio made for the purpose. Names of
-asyncio's own on CPython 3.11 to 3.15, and of anyio 4.
+Derived from the code of its innermost frame and from the future that asyncio made to wait on. Uses asyncio's
+own names on CPython 3.11 to 3.15, and those of anyio 4.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Group(NamedTuple):
 
     futures: list[Any]
     any_of: bool
-    """One of them is enough."""
+    """One of them suffices."""
     timed: bool
-    """It waits no longer than some time."""
+    """The wait has a time limit."""
     task_group: bool
 
 
@@ -38,9 +38,9 @@ class Needs(NamedTuple):
 
     tasks: tuple[Any, ...]
     any_of: bool
-    """One of them is enough."""
+    """One of them suffices."""
     timed: bool = False
-    """It waits for them no longer than some time."""
+    """The wait has a time limit."""
 
 
 def needs(links: Sequence[Link], awaited: Any) -> Needs | None:
@@ -61,7 +61,7 @@ def group_awaited(links: Sequence[Link]) -> Group | None:
     if code is _WAIT:
         held = variables_of(links[-1])
         futures = next((found for found in held if type(found) is set or type(found) is frozenset), None)
-        if futures is None:  # it has just been left, by a task that goes on meanwhile
+        if futures is None:  # the frame has just been left: the task goes on meanwhile
             return None
         first = any(type(found) is str and found == asyncio.FIRST_COMPLETED for found in held)
         return Group(list(futures), any_of=first, timed=any(map(is_timer, held)), task_group=False)
@@ -73,7 +73,7 @@ def group_awaited(links: Sequence[Link]) -> Group | None:
 
 
 def members_of_groups(objects: Iterable[object]) -> list[Any]:
-    """Return where the task groups among some objects, and the cancel scopes of anyio, have their tasks."""
+    """Return the task containers of the task groups, and anyio's cancel scopes, among some objects."""
     kinds = (asyncio.TaskGroup, *_of_anyio("TaskGroup"), *_of_anyio("CancelScope"))
     return [getattr(one, "_tasks", None) for one in objects if is_of(one, kinds)]
 
@@ -81,7 +81,7 @@ def members_of_groups(objects: Iterable[object]) -> list[Any]:
 def _waited_for(links: Sequence[Link]) -> Group | None:
     """Return what the innermost frame of a chain waits for in ``wait_for``.
 
-    Up to Python 3.11 that waits for a future of its own, and holds the one it was given.
+    Up to Python 3.11 ``wait_for`` waits for a future of its own, and holds the one it was given.
     """
     if sys.version_info >= (3, 12) or not links or code_of(links[-1]) is not _WAIT_FOR:
         return None
@@ -89,7 +89,7 @@ def _waited_for(links: Sequence[Link]) -> Group | None:
 
 
 def task_inside(links: Sequence[Link]) -> Any | None:
-    """Return the task that ``wait_for`` runs what it was given in, before Python 3.12."""
+    """Return the task in which ``wait_for`` runs what it was given, before Python 3.12."""
     return _local(links[-1], TASKS) if links and code_of(links[-1]) is _WAIT_FOR else None
 
 
@@ -107,19 +107,19 @@ def primitive_awaited(links: Sequence[Link]) -> Any | None:
 
 
 def owner_recorded(lock: Any) -> Any | None:
-    """Return the task that owns a lock of anyio, which says so itself."""
+    """Return the task that owns a lock of anyio, which records it."""
     return getattr(lock, "_owner_task", None) if issubclass(type(lock), _of_anyio("Lock")) else None
 
 
 def _tasks_behind(futures: Iterable[Any]) -> tuple[list[Any], bool]:
-    """Return the pending tasks that futures stand for, and whether there are others as well.
+    """Return the pending tasks that futures stand for, and whether any stands for something else.
 
-    A future of ``gather`` or ``shield`` stands for those it was made of.
+    A future of ``gather`` or ``shield`` stands for those it was made from.
     """
     waiting = list(futures)
     seen: set[int] = set()
     found, others = [], False
-    for future in waiting:  # which grows
+    for future in waiting:  # grows meanwhile
         if id(future) in seen or not is_future(future) or not is_pending(future):
             continue
         seen.add(id(future))

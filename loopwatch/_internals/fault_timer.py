@@ -1,9 +1,9 @@
-"""The one timer of ``faulthandler``, shared with whoever else may use it.
+"""The one timer of ``faulthandler``, shared with anyone else who may use it.
 
 ``dump_traceback_later`` is the only thing in the process that fires while C code holds the GIL. There is one
-timer per process, and arming ours cancels the user's. So its two functions are replaced by ones that notice
-another's call; from then on the timer is theirs for good. A timer armed before ``install()``, or through a
-``from faulthandler import`` that came earlier, cannot be noticed: ours takes its place, as the docs say.
+timer per process, and arming ours cancels the user's. So the timer's two functions are replaced by ones that
+notice a foreign call; from then on the timer is left to others for good. A timer armed before ``install()``,
+or through an earlier ``from faulthandler import``, cannot be noticed: ours takes its place, as documented.
 """
 
 from __future__ import annotations
@@ -14,40 +14,40 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 
-# The functions themselves: a test of the program's may put a mock in their place.
+# Imported by name: a test of the program's may put a mock in their place.
 from os import O_RDONLY, O_RDWR, close, listdir, read, write
 from os import open as open_file
 from typing import IO, Any
 
 NAME = "loopwatch-timer"
-"""Of the timer's thread in the kernel, which is all that tells of it. The kernel takes 15 characters."""
+"""Kernel name of the timer's thread, by which alone it can be found. The kernel takes 15 characters."""
 LONGEST = 64
-"""Bytes of a name that are read: more than a name has."""
+"""Bytes read of a name: more than a name has."""
 
 
 class FaultTimer:
-    """Arms the timer as long as nobody else does."""
+    """Arms the timer for as long as nobody else does."""
 
     def __init__(self, on_other_user: Callable[[], None]) -> None:
         self._on_other_user = on_other_user
         self._originals: dict[str, Callable[..., Any]] = {}
         self._replaced: dict[str, Callable[..., Any]] = {}
-        # Reentrant: a signal's handler may interrupt any of these, and fork or use the timer itself.
+        # Reentrant: a signal handler may interrupt any of these, and fork or use the timer itself.
         self._turn = threading.RLock()
         self._armed = False
         self._ran = False
-        """Whether it was armed since the last fork: its thread may not be gone though it was disarmed."""
+        """Whether it was armed since the last fork: if so its thread may still exist, though disarmed."""
         self.available = True
 
     @staticmethod
     def debugged() -> bool:
-        """Whether somebody stops or times this program on purpose: a debugger, or pytest's own timer."""
+        """Whether this program is stopped or timed on purpose, by a debugger or by pytest's own timer."""
         return sys.gettrace() is not None or any(
             name in sys.modules for name in ("pytest", "pydevd", "debugpy")
         )
 
     def install(self) -> None:
-        """Begin to notice others."""
+        """Begin to notice other users."""
         for name in ("dump_traceback_later", "cancel_dump_traceback_later"):
             original = getattr(faulthandler, name)
             self._originals[name] = original
@@ -55,9 +55,9 @@ class FaultTimer:
             setattr(faulthandler, name, self._replaced[name])
 
     def remove(self) -> frozenset[str]:
-        """Cancel our timer and put the functions back, where ours are still on top.
+        """Cancel our timer, and restore the functions where ours are still on top.
 
-        Returns the kernel's ids of the threads that end now.
+        Returns the kernel ids of the threads that are ending.
         """
         with self._turn:
             ending = self._disarm()
@@ -68,7 +68,7 @@ class FaultTimer:
         return ending
 
     def arm(self, seconds: float, file: IO[bytes]) -> None:
-        """Dump all stacks into ``file`` unless armed again within ``seconds``."""
+        """Dump all stacks to ``file`` unless armed again within ``seconds``."""
         with self._turn:
             if self.available:
                 self._armed = self._ran = True
@@ -76,17 +76,17 @@ class FaultTimer:
                     self._originals["dump_traceback_later"](seconds, file=file)
 
     def cancel(self) -> None:
-        """Disarm, unless the timer is another's."""
+        """Disarm, unless the timer is left to others."""
         with self._turn:
             if self.available and self._armed:
                 self._armed = False
                 self._originals["cancel_dump_traceback_later"]()
 
     def before_fork(self) -> frozenset[str]:
-        """Disarm, and stay so until ``after_fork``. Returns the kernel's ids of the threads that end now.
+        """Disarm, and stay disarmed until ``after_fork``. Returns the kernel ids of the ending threads.
 
         The timer is a thread. A child does not inherit it, yet waits for its end as soon as it cancels the
-        timer or exits: for ever.
+        timer or exits: forever.
         """
         self._turn.acquire()
         return self._disarm()
@@ -96,10 +96,10 @@ class FaultTimer:
         self._turn.release()
 
     def _disarm(self) -> frozenset[str]:
-        """Disarm, and return the threads that end.
+        """Disarm, and return the threads that are ending.
 
-        There may be two, for to arm again ends one and does not wait until the kernel has forgotten it: of
-        2,000, 8 were there when the next was.
+        There may be two, since rearming ends one without waiting until the kernel has forgotten it: of 2,000,
+        8 still existed when the next one did.
         """
         ending = _threads_named(NAME) if self._ran else frozenset()
         self._ran = False
@@ -108,12 +108,12 @@ class FaultTimer:
 
     def _noticing(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def function(*args: Any, **kwargs: Any) -> Any:
-            with self._turn:  # or the watchdog, arming just now, would cancel what the user arms next
+            with self._turn:  # else the watchdog, arming just now, would cancel what the user arms next
                 first, self.available = self.available, False
                 if first and self._armed:
                     self._originals["cancel_dump_traceback_later"]()
             if first:
-                self._on_other_user()  # which raises nothing: this is the user's call
+                self._on_other_user()  # must not raise: this is the user's call
             return original(*args, **kwargs)
 
         function.__name__ = function.__qualname__ = original.__name__
@@ -123,10 +123,10 @@ class FaultTimer:
 
 @contextlib.contextmanager
 def _named(name: str) -> Iterator[None]:
-    """Have threads that C code starts meanwhile known to the kernel as ``name``: they get this one's."""
+    """Name threads that C code starts meanwhile ``name`` in the kernel: they inherit this thread's name."""
     try:
         file = open_file(f"/proc/self/task/{threading.get_native_id()}/comm", O_RDWR)
-    except OSError:  # the system has no such names, or lets nobody give them
+    except OSError:  # the system has no such names, or does not let us set them
         yield
         return
     before = read(file, LONGEST).removesuffix(b"\n")
@@ -139,7 +139,7 @@ def _named(name: str) -> Iterator[None]:
 
 
 def _threads_named(name: str) -> frozenset[str]:
-    """Return the kernel's ids of those threads; none where it does not tell."""
+    """Return the kernel ids of the threads of that name; none if the system does not tell."""
     with contextlib.suppress(OSError):
         return frozenset(thread for thread in listdir("/proc/self/task") if _is_named(thread, name))
     return frozenset()

@@ -1,9 +1,9 @@
-"""``warnings.filters``: one at their front, for the one warning that CPython 3.13 gives wrongly.
+"""``warnings.filters``: an entry at its front, for the one warning that CPython 3.13 gives wrongly.
 
-It warns of a fork beside other threads, and counts them when the hooks have run, so that those which the
-hooks started again are among them. 3.12 and 3.14 count those that there were. The filter is put there within
-the hooks, and goes as the warning asks it, before ``os.fork()`` returns. To start the threads later instead,
-with the next loop, would leave a program whose loops are over without its endpoint.
+CPython warns of a fork beside other threads. 3.13 counts them after the hooks have run, so it includes those
+that the hooks started again; 3.12 and 3.14 count those that existed before. The filter is inserted within the
+hooks, and removes itself when the warning consults it, before ``os.fork()`` returns. Starting the threads
+later instead, with the next loop, would leave a program whose loops are over without its endpoint.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ import warnings
 from typing import Any, cast
 
 COUNTS_LATE = sys.version_info[:2] == (3, 13)
-"""Whether this interpreter does."""
+"""Whether this interpreter counts late."""
 _TEXT = "is multi-threaded, use of fork"
-"""Of ``fork()`` and of ``forkpty()``."""
+"""Common to the warnings of ``fork()`` and ``forkpty()``."""
 
 
 class _Once:
-    """Stands where a filter has its pattern, and matches the one text, once."""
+    """Stands in a filter for its pattern, and matches that one text, once."""
 
     due = False
 
     def match(self, text: str) -> bool:
-        """See whether it is that warning; then the filter has done its work."""
+        """Return whether ``text`` is that warning; if so, the filter has done its work and goes."""
         if not self.due or _TEXT not in text:
             return False
         withdraw()
@@ -36,14 +36,14 @@ _filter = ("ignore", _once, DeprecationWarning, None, 0)
 
 
 def pardon() -> None:
-    """Have the next warning of a fork beside threads not given."""
+    """Suppress the next warning of a fork beside threads."""
     _once.due = True
-    # As it is, without warnings.filterwarnings(): that has all warnings given again that were given once.
+    # Not by warnings.filterwarnings(): that makes all warnings appear again that were already given once.
     _filters().insert(0, _filter)
 
 
 def withdraw() -> None:
-    """Take the filter away, if it is there: of a ``preexec_fn`` of subprocess there is no warning."""
+    """Remove the filter, if it is there: a ``preexec_fn`` of subprocess causes no warning."""
     _once.due = False
     filters = _filters()
     while _filter in filters:

@@ -1,7 +1,7 @@
 """Private parts of asyncio's futures and tasks: what a future is for, read without asking the future.
 
 A subclass may override every public method, so attributes of the C implementation are read through its own
-descriptors: no code of the program runs, in whichever thread this is. CPython 3.11 to 3.15, C and Python
+descriptors: no code of the program runs, in whichever thread. CPython 3.11 to 3.15, C and Python
 implementation.
 """
 
@@ -28,15 +28,15 @@ _bases: Callable[[type], tuple[type, ...]] = vars(type)["__mro__"].__get__
 
 
 def is_of(found: object, kinds: tuple[type, ...]) -> bool:
-    """Whether an object is of one of some abstract classes, or derived from one.
+    """Whether an object's class is, or is derived from, one of some abstract classes.
 
-    ``issubclass`` does as well for other classes. Of these it would ask the object's class for its hash.
+    For other classes ``issubclass`` will do. For these it would hash the object's class.
     """
     return any(base is kind for base in _bases(type(found)) for kind in kinds)
 
 
 def _reader(of: type | None, name: str) -> Callable[[Any], Any]:
-    """Return a reader of attribute ``name``: of futures of C class ``of``, and of those written in Python."""
+    """Return a reader of attribute ``name``, for futures of the C class ``of`` and ones written in Python."""
     descriptor = None if of is None else getattr(of, name, None)
 
     def read(future: Any) -> Any:
@@ -48,7 +48,7 @@ def _reader(of: type | None, name: str) -> Callable[[Any], Any]:
 
 
 def _attribute(future: Any, name: str) -> Any:
-    """Return an attribute of a future written in Python; of asyncio's, whatever its class makes of that."""
+    """Return an attribute of a future written in Python; of asyncio's, whatever its class overrides."""
     if not issubclass(type(future), _FUTURES):
         return getattr(future, name, None)
     try:
@@ -58,8 +58,8 @@ def _attribute(future: Any, name: str) -> Any:
 
 
 coroutine_of = _reader(_C_TASK, "_coro")
-"""The coroutine of a task; None once it ended in its eager first step. Its ``get_coro()`` crashes the process
-then, on CPython 3.12.1."""
+"""The coroutine of a task; None once it has ended in its eager first step. On CPython 3.12.1 ``get_coro()``
+would then crash the process."""
 waiter_of = _reader(_C_TASK, "_fut_waiter")
 """The future a task waits for; None while it runs, is ready to run, or is done."""
 loop_of = _reader(_C_FUTURE, "_loop")
@@ -68,41 +68,41 @@ _callbacks = _reader(_C_FUTURE, "_callbacks")
 
 
 def is_future(found: object) -> bool:
-    """Whether this is a future of asyncio, or a task."""
+    """Whether ``found`` is a future of asyncio, or a task."""
     return issubclass(type(found), _FUTURES)
 
 
 def is_task(found: object) -> bool:
-    """Whether this is a task of asyncio."""
+    """Whether ``found`` is a task of asyncio."""
     return issubclass(type(found), TASKS)
 
 
 def is_pending(future: Any) -> bool:
-    """Whether a future of asyncio has no result yet; of others, which a task may await, that is not known."""
+    """Whether a future of asyncio has no result yet; False for others, of which that is not known."""
     return is_future(future) and bool(_state(future) == "PENDING")
 
 
 def is_done(task: Any) -> bool:
-    """Whether a task is done, or what a factory of the program's made in place of one.
+    """Whether a task is done, or what the program's factory made in place of one.
 
-    Such that refuses to say is not: it was asked for a callback when it is, and is not on record after that.
+    One that refuses to say counts as not done: our done callback has already taken done ones off the records.
     """
     if is_future(task):
         return bool(_state(task) != "PENDING")
     try:
         return bool(task.done())
-    except Exception:  # noqa: BLE001 - the program's code alone
+    except Exception:  # noqa: BLE001 - only the program's code can raise it
         return False
 
 
 def living(ref: Callable[[], Any]) -> Any | None:
-    """Return the task that ``ref`` refers to weakly; None if it is done, or no more."""
+    """Return the task weakly referenced by ``ref``; None if it is done or no longer exists."""
     task = ref()
     return None if task is None or is_done(task) else task
 
 
 def context_of(task: Any) -> Any:
-    """Return the context of a task; None if what stands in for one has none. From Python 3.12 on."""
+    """Return the context of a task; None if it is a stand-in without one. From Python 3.12 on."""
     if _C_TASK is not None and issubclass(type(task), _C_TASK):
         return _C_TASK.get_context(task)  # type: ignore[attr-defined]  # one of Any's methods
     if is_task(task):
@@ -112,7 +112,7 @@ def context_of(task: Any) -> Any:
 
 
 def name_of(task: Any) -> str | None:
-    """Return the name of a task; None if it has none: Python 3.13 calls a task "None" that a factory made."""
+    """Return the name of a task; None if unnamed: Python 3.13 names a task "None" that a factory made."""
     if _C_TASK is not None and issubclass(type(task), _C_TASK):
         name = _C_TASK.get_name(task)  # type: ignore[attr-defined]  # one of Any's methods
     else:
@@ -121,12 +121,12 @@ def name_of(task: Any) -> str | None:
 
 
 def callbacks(future: Any) -> list[Any]:
-    """Return what is to be called when ``future`` is done, if it is one of asyncio."""
+    """Return the callbacks for when ``future`` is done, if it is one of asyncio's."""
     return [callback for callback, _ in _callbacks(future) or ()] if is_future(future) else []
 
 
 def ends_loop(future: Any) -> bool:
-    """Whether the loop stops when ``future`` is done: it is what ``run_until_complete`` was given."""
+    """Whether the loop stops when ``future`` is done: if ``run_until_complete`` was given it."""
     return any(getattr(callback, "__qualname__", None) in _ENDS_LOOP for callback in callbacks(future))
 
 
@@ -150,7 +150,7 @@ def in_executor(future: Any) -> bool:
 
 
 def _from_callback(future: Any, qualname: str, variable: str) -> Any | None:
-    """Return a variable that the callback of that name, a function within asyncio, was defined around."""
+    """Return a closure variable of the callback of that name, a function within asyncio."""
     for callback in callbacks(future):
         if type(callback) is FunctionType and callback.__code__.co_qualname == qualname:
             for name, cell in zip(callback.__code__.co_freevars, callback.__closure__ or (), strict=False):

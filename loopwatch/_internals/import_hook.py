@@ -1,19 +1,20 @@
-"""Runs functions once the modules they are for have been imported, without importing any ourselves.
+"""Runs functions once the modules they are for have been imported, without importing any itself.
 
 The trespass: ``exec_module`` of such a module's loader is replaced on the instance while it runs, and put
 back before the module's importer goes on. Loaders that refuse attributes are left alone (the hook then never
-fires: the module is used unwatched). An import that another thread is in the middle of shows in the module's
-``__spec__._initializing``; importlib's lock of the module says when it is over. Deletable when CPython offers
-import callbacks.
+fires: the module is used unwatched). If another thread is in the middle of an import, the module's
+``__spec__._initializing`` says so, and importlib's lock of the module tells when it is over. Deletable when
+CPython offers import callbacks.
 
-``loopwatch run`` loads this file by itself as each Python of a program starts, so it imports next to nothing.
+``loopwatch run`` loads this file alone as each Python process of a program starts, so it imports next to
+nothing.
 """
 
 from __future__ import annotations
 
 import sys
 
-TYPE_CHECKING = False  # as typing has it, whose import alone costs what a short-lived child takes to start
+TYPE_CHECKING = False  # as in typing, whose import alone costs as much as starting a short-lived child
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from importlib.abc import Loader
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 
 class ImportHook:
-    """A finder that finds nothing itself: it lets the others find and watches their result.
+    """A finder that finds nothing itself: it lets the others find, and watches their result.
 
-    One for many modules, since each finder is asked at every import of the program.
+    One hook serves many modules, since each finder is asked at every import of the program.
     """
 
     def __init__(
@@ -33,16 +34,16 @@ class ImportHook:
         start: Callable[[str, Callable[[], None]], object] | None = None,
     ) -> None:
         self._then = dict(then)
-        """By the name of the module, those not imported yet."""
+        """By the module's name, for modules not imported yet."""
         self._start = start or _start
-        """Starts a thread. Given by the agent: where this file is by itself, ours is not to be imported."""
+        """Starts a thread. Passed in by the agent: this file, when loaded alone, must not import ours."""
         self._searching = False
         self._watched: dict[int, Loader] = {}
         """By id: loaders have an equality of their own."""
 
     def install(self) -> None:
-        """Call back now for each module that is imported already, for the others when they are."""
-        sys.meta_path.insert(0, self)  # first, or an import that begins meanwhile would go by unseen
+        """Call back now for each module that is already imported; for the others, once they are."""
+        sys.meta_path.insert(0, self)  # first, or an import that begins meanwhile would go unseen
         for name in list(self._then):
             module = sys.modules.get(name)
             if module is not None and _is_under_way(module):
@@ -52,7 +53,7 @@ class ImportHook:
         self._leave_if_done()
 
     def remove(self) -> None:
-        """Leave ``sys.meta_path``, and call back for no import that goes on. Does nothing the second time."""
+        """Leave ``sys.meta_path``, and call back for no import in progress. Does nothing the second time."""
         self._then.clear()
         for loader in list(self._watched.values()):
             vars(loader).pop("exec_module", None)
@@ -66,9 +67,9 @@ class ImportHook:
             then(module)
 
     def _call_later(self, name: str) -> None:
-        """Call back from a thread of ours when an import is over that goes on now; not if it fails.
+        """Call back from a thread of ours when an import now in progress is over; not if it fails.
 
-        It may go on in the calling thread as well, below what calls us, so nobody can wait for it here.
+        It may be in progress in the calling thread, further down its stack, so nobody can wait for it here.
         """
         import importlib
 
@@ -109,14 +110,14 @@ class ImportHook:
         return None if finder is self or find_spec is None else find_spec(fullname, path, target)
 
     def _watch(self, name: str, loader: Loader) -> None:
-        original = getattr(loader, "exec_module", None)  # loaders of old have load_module alone
+        original = getattr(loader, "exec_module", None)  # old loaders have only load_module
         if original is None or id(loader) in self._watched:
-            return  # one loader for all of an archive, asked before, as by importlib.util.find_spec
+            return  # one loader may serve a whole archive; find_spec may have been asked before
 
         def exec_module(module: ModuleType) -> None:
             then = self._then.pop(module.__name__, None)
             if then is not None:
-                vars(loader).pop("exec_module", None)  # the loader is as before, if no other hook saw to it
+                vars(loader).pop("exec_module", None)  # restores the loader, if no other hook did already
                 self._watched.pop(id(loader), None)
                 self._leave_if_done()
             original(module)
@@ -142,5 +143,5 @@ def _start(name: str, work: Callable[[], None]) -> None:
 
 
 def _is_under_way(module: ModuleType) -> bool:
-    """Whether a module has not been run to its end yet."""
+    """Whether a module has not finished executing yet."""
     return bool(getattr(getattr(module, "__spec__", None), "_initializing", False))

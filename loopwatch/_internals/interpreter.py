@@ -1,6 +1,6 @@
-"""``sys._current_frames``, ``sys._getframe`` and their like: the stacks of threads. CPython 3.11 to 3.15.
+"""``sys._current_frames``, ``sys._getframe`` and the like: the stacks of threads. CPython 3.11 to 3.15.
 
-``occupy`` relies on CPython's allocator, too, which hands out the block that was freed last.
+``occupy`` also relies on CPython's allocator, which hands out the block that was freed last.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from loopwatch._places import Place
 
 DEPTH = 150
-"""Frames kept of a deeper stack, the innermost: walking 1,000 frames of a recursion takes 0.2 ms of GIL."""
+"""Innermost frames kept of a deeper stack: walking 1,000 frames of a recursion takes 0.2 ms of GIL."""
 
 
 def current_frames() -> dict[int, FrameType]:
@@ -28,7 +28,7 @@ def current_frames() -> dict[int, FrameType]:
 
 
 def places(frame: FrameType | None, outermost: CodeType | None = None) -> tuple[Place, ...]:
-    """Copy a stack out of its frames, innermost first, up to and without the frame of ``outermost``.
+    """Copy a stack out of its frames, innermost first, up to but not including the frame of ``outermost``.
 
     Nothing in here releases the GIL, so the offsets belong together.
     """
@@ -51,7 +51,7 @@ def others(outermost: CodeType | None, most: int) -> dict[int, tuple[Place, ...]
 
 
 def raised_in(error: BaseException) -> tuple[Place, ...]:
-    """Return where an exception passed through, outermost first: where it was raised comes last."""
+    """Return where an exception passed through, outermost first: the place that raised it comes last."""
     found: deque[Place] = deque(maxlen=DEPTH)
     step = error.__traceback__
     while step is not None:
@@ -62,23 +62,23 @@ def raised_in(error: BaseException) -> tuple[Place, ...]:
 
 
 def place_outside(frame: FrameType, on_behalf: tuple[str, ...]) -> Place:
-    """Return the innermost place, from ``frame`` outwards, whose file does not begin like one of these."""
+    """Return the innermost place, going outwards from ``frame``, whose file starts with none of these."""
     while frame.f_code.co_filename.startswith(on_behalf) and frame.f_back is not None:
         frame = frame.f_back
     return frame.f_code, frame.f_lasti, frame.f_globals.get("__name__") or ""
 
 
 def occupy(size: int) -> list[bytes]:
-    """Return objects in those blocks of memory that a frame of ``size`` bytes may just have left.
+    """Return objects that occupy the memory blocks that a frame of ``size`` bytes may just have left.
 
     While they live, no new frame gets the address, and so the ``id()``, of the old one; without them nearly
-    every one does. To keep the old frame itself would keep the locals of user code alive.
+    every one does. Keeping the old frame itself would keep the locals of user code alive.
     """
     return [bytes(size - sys.getsizeof(b"")) for _ in range(8)] if size else []
 
 
 getframe: Callable[[int], FrameType] = sys._getframe
-"""Returns the frame so many calls above the function that asks."""
+"""Returns the frame that many calls above its caller."""
 
 
 def _module_at(depth: int) -> Any:
@@ -86,17 +86,17 @@ def _module_at(depth: int) -> Any:
 
 
 module_at: Callable[[int], Any] = getattr(sys, "_getframemodulename", _module_at)
-"""Returns the name of the module of the function so many calls above the one that asks.
+"""Returns the module name of the function that many calls above its caller.
 
-From Python 3.12 on no object is made of its frame, which would cost as much as to ask three questions of it.
+From Python 3.12 on no frame object is created, which would cost as much as three such questions.
 """
 
 
 def runner(run_forever: CodeType, by_loop: bool) -> CodeType | None:
-    """Return the code of the function that runs the loop in which we are called; None if that is not seen.
+    """Return the code of the function that runs the loop in which we are called; None if it cannot be seen.
 
-    It is asyncio's ``run_forever``. uvloop's has no frame: there it is what called into uvloop, the first
-    function outside of all coroutines, or whatever called our caller if that was done ``by_loop`` itself.
+    This is asyncio's ``run_forever``. uvloop's has no frame: there it is whatever called into uvloop, the
+    first function outside all coroutines, or our caller's caller if the loop itself called (``by_loop``).
     """
     frame: FrameType | None = sys._getframe(1)
     outside = frame.f_back if by_loop and frame is not None else None

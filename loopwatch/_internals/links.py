@@ -1,7 +1,7 @@
 """The links of a suspended task's chain: its coroutine, what that awaits, and so on down to a future.
 
-Only C-level attributes of exact types are read: a look at a task, from whichever thread, executes none of the
-program's code. CPython 3.11 to 3.15; coroutines compiled by Cython, as uvloop's are, from 3.0 on.
+Only C-level attributes of exact types are read: looking at a task, from whichever thread, executes none of
+the program's code. CPython 3.11 to 3.15; coroutines compiled by Cython, as uvloop's are, from 3.0 on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from loopwatch._places import Place
 from .futures import coroutine_of, is_future, is_task, type_name, waiter_of
 
 DEPTH = 100
-"""Links followed of a longer chain, from the outermost."""
+"""Links followed, from the outermost, of a longer chain."""
 
 Link = Any
 """An object that owns a suspended frame: a coroutine, a generator or an async generator."""
@@ -36,7 +36,7 @@ class _Reads(NamedTuple):
 
     code: Callable[[Link], CodeType | None]
     frame: Callable[[Link], FrameType | None]
-    """None when it has ended."""
+    """None once the link has ended."""
     awaited: Callable[[Link], Any]
     executes: Callable[[Link], bool]
 
@@ -52,19 +52,19 @@ _READS: dict[type, _Reads] = {
         attrgetter("ag_code"),
         attrgetter("ag_frame"),
         attrgetter("ag_await"),
-        lambda link: False,  # ``ag_running`` is true as well while it is suspended in an ``await`` of its own
+        lambda link: False,  # ``ag_running`` is also true while it is suspended in an ``await`` of its own
     ),
 }
 _CYTHON = _READS[CoroutineType]
-"""Of coroutines compiled by Cython, which make a new frame whenever asked for theirs. They drop their code as
-they end: in another thread that may be at any moment."""
+"""For coroutines compiled by Cython, which create a new frame each time theirs is asked for. They drop their
+code as they end, which in another thread may happen at any moment."""
 _UNKNOWN = compile("", "?", "exec").replace(co_name="?", co_qualname="?")
 _COMPILED = frozenset(("coroutine", "iterable_coroutine"))
 
 _WRAPPERS = frozenset(
     ("FutureIter", "anext_awaitable", "async_generator_asend", "async_generator_athrow", "coroutine_wrapper")
 )
-"""Types of what stands between two links without an attribute for the object it wraps."""
+"""Types that stand between two links and have no attribute for the object they wrap."""
 
 
 def links(task_or_coro: Any) -> tuple[list[Link], Any]:
@@ -80,7 +80,7 @@ def links(task_or_coro: Any) -> tuple[list[Link], Any]:
             found.append(step)
             step = None if reads.executes(step) else reads.awaited(step)
         elif is_future(step):
-            awaited = step if awaited is None else awaited  # whether it is true, its class may say
+            awaited = step if awaited is None else awaited  # no truth test: its class may define that
             break
         else:
             step = _wrapped_by(step)
@@ -90,30 +90,30 @@ def links(task_or_coro: Any) -> tuple[list[Link], Any]:
 
 
 def code_of(link: Link) -> CodeType:
-    """Return the code that a link executes; of one compiled that has ended, some without a name."""
+    """Return the code that a link executes; for a compiled link that has ended, code without a name."""
     return _READS.get(type(link), _CYTHON).code(link) or _UNKNOWN
 
 
 def awaited_by(link: Link) -> Any | None:
-    """Return what a link awaits; None when it runs, has ended, or stands at a ``yield`` of its own."""
+    """Return what a link awaits; None if it runs, has ended, or is suspended at a ``yield`` of its own."""
     return _READS.get(type(link), _CYTHON).awaited(link)
 
 
 def variables_of(link: Link) -> list[Any]:
-    """Return what the frame of a link refers to: its variables, those of its closures too, and its stack."""
+    """Return what the frame of a link refers to: its variables, closures included, and its stack."""
     held = gc.get_referents(link)
     return held + gc.get_referents(*(one for one in held if type(one) is CellType))
 
 
 def globals_of(link: Link) -> list[Any]:
-    """Return the values of the global variables of a link's code; none when it has ended."""
+    """Return the values of the global variables of a link's code; none once it has ended."""
     reads = _READS.get(type(link))
     frame = None if reads is None else reads.frame(link)
     return [] if frame is None else list(dict.values(frame.f_globals))
 
 
 def place_of(link: Link) -> Place | None:
-    """Return where a link is suspended; None when it has ended."""
+    """Return where a link is suspended; None once it has ended."""
     reads = _READS.get(type(link))
     if reads is None:
         code = code_of(link)
@@ -129,7 +129,7 @@ def place_of(link: Link) -> Place | None:
 
 def _reads(step: object) -> _Reads | None:
     kind = type(step)
-    for of, reads in _READS.items():  # no look-up: it would ask the class for its hash
+    for of, reads in _READS.items():  # not looked up by key: that would hash the class
         if kind is of:
             return reads
     if type_name(kind) in _COMPILED and type(vars(kind).get("cr_await")) is MemberDescriptorType:
@@ -138,7 +138,7 @@ def _reads(step: object) -> _Reads | None:
 
 
 def _wrapped_by(step: object) -> Any:
-    """Return the link or future inside a wrapper; None if this is none."""
+    """Return the link or future inside a wrapper; None if ``step`` is not a wrapper."""
     if type_name(type(step)) not in _WRAPPERS:
         return None
     for inner in gc.get_referents(step):

@@ -1,8 +1,8 @@
 """Where a loop keeps what ``add_signal_handler`` was given: ``_signal_handlers``, in asyncio and in uvloop.
 
-A loop is told of signals through a pipe, past whatever ``signal.signal`` put in place since, so that to come
-first a handler has to be taken out of the loop. uvloop 0.23 hides its table, which the garbage collector's
-traversal shows. CPython 3.11 to 3.15. Where there is no such table, the loop's handlers stay in charge.
+A loop learns of signals through a pipe, whatever ``signal.signal`` has set since; so for another handler to
+come first, the loop's has to be taken out of the loop. uvloop 0.23 hides its table, but the garbage
+collector's traversal shows it. CPython 3.11 to 3.15. If there is none, the loop's handlers stay in charge.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FUNCTIONS = (FunctionType, MethodType, BuiltinFunctionType)
 
 
 def handlers(loop: asyncio.AbstractEventLoop) -> dict[int, Handle]:
-    """Return the table of ``loop`` itself: what is taken out of it is not called. Empty if there is none."""
+    """Return the table of ``loop`` itself: an entry taken out is not called. Empty if there is none."""
     table = getattr(loop, "_signal_handlers", None)
     if table is None:
         table = next((held for held in gc.get_referents(loop) if _is_table(held)), None)

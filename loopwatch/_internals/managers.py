@@ -1,9 +1,9 @@
-"""Context managers that a suspended frame is inside of: who owns a lock, and which timeout runs.
+"""Context managers whose blocks a suspended frame is inside of: who owns a lock, and which timeout runs.
 
-On the way into a ``with`` block the interpreter puts the manager's exit on the frame's value stack, where it
-stays until the block is left: up to CPython 3.13 as a bound method, from 3.14 on as a function with the
-manager right after it. The garbage collector's traversal shows the stack in order. A manager is there already
-while it is being entered. CPython 3.11 to 3.15; anyio 4.
+On entering a ``with`` block the interpreter puts the manager's exit on the frame's value stack, where it
+stays until the block is left: up to CPython 3.13 as a bound method, from 3.14 on as a function followed by
+the manager. The garbage collector's traversal shows the stack in order. A manager is there already while it
+is being entered. CPython 3.11 to 3.15; anyio 4.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from .links import Link, code_of, variables_of
 
 _EXITS = ("__aexit__", "__exit__")
 _NESTED = 20
-"""Generators looked into, of each chain, that are no links of it: managers and iterators of its frames."""
+"""Generators examined per chain that are not links of it: managers and iterators of its frames."""
 _ENTERING = frozenset(("_ContextManagerMixin.__aenter__", "Condition.wait"))
-"""Coroutines in which the lock of the manager they belong to is not held: ``wait`` has released it."""
+"""Coroutines during which their manager's lock is not held: ``Condition.wait`` has released it."""
 _OF_GENERATORS = tuple(
     kind
     for name in ("_AsyncGeneratorContextManager", "_GeneratorContextManager")
@@ -37,8 +37,8 @@ _STACKS = (contextlib.AsyncExitStack, contextlib.ExitStack)
 def locks_held(links: list[Link]) -> list[asyncio.Lock]:
     """Return the locks of the ``async with`` blocks that the frames of a chain are inside of.
 
-    A lock taken by ``await lock.acquire()`` alone leaves no trace in a frame. Nor does one that was let go of
-    within its block: of frames whose code calls ``release`` it is not known what they hold.
+    A lock taken by ``await lock.acquire()`` alone leaves no trace in a frame. Nor does the release of a lock
+    within its block: if the code of a frame calls ``release``, what it holds is not known.
     """
     blocks = _blocks(links)
     held = [lock for _, managers in blocks for lock in map(_lock_of, managers) if lock is not None]
@@ -51,7 +51,7 @@ def locks_held(links: list[Link]) -> list[asyncio.Lock]:
 
 
 def locks_maybe_held(links: list[Link]) -> list[asyncio.Lock]:
-    """Return the locks that frames have in a variable whose code calls ``acquire``."""
+    """Return the locks in variables of those frames whose code calls ``acquire``."""
     taking = (link for link in links if "acquire" in code_of(link).co_names and not _is_entering(link))
     return [lock for link in taking for lock in map(_lock_of, variables_of(link)) if lock is not None]
 
@@ -68,7 +68,7 @@ def _remove_last(found: list[Any], one: Any) -> None:
 
 
 def timed(links: list[Link]) -> bool:
-    """Whether a timeout that runs will cancel what the frames of a chain wait for."""
+    """Whether a running timeout will cancel what the frames of a chain wait for."""
     scope = getattr(sys.modules.get("anyio._backends._asyncio"), "CancelScope", None)
     for manager in entered(links):
         if type(manager) is asyncio.Timeout and getattr(manager, "_timeout_handler", None) is not None:
@@ -84,11 +84,11 @@ def entered(links: list[Link]) -> list[Any]:
 
 
 def _blocks(links: list[Link]) -> list[tuple[Link, list[Any]]]:
-    """Return the frames of a chain, and of generators within, each with the managers of its blocks."""
+    """Return the frames of a chain, and of generators within them, each with the managers of its blocks."""
     frames = list(links)
     seen = set(map(id, links))
     found: list[tuple[Link, list[Any]]] = []
-    for frame in frames:  # which grows
+    for frame in frames:  # grows meanwhile
         inside = _managers(frame)
         found.append((frame, inside))
         if len(frames) < len(links) + _NESTED:
@@ -126,7 +126,7 @@ def _generator_of(manager: Any) -> Any | None:
 
 
 def _iterated(frame: Link) -> Iterator[Any]:
-    """Yield the async generators that a frame iterates over: it is inside of their blocks as well."""
+    """Yield the async generators that a frame iterates over: it is inside their blocks as well."""
     return (held for held in gc.get_referents(frame) if type(held) is AsyncGeneratorType)
 
 

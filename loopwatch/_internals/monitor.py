@@ -1,4 +1,4 @@
-"""aiomonitor as it is wanted here: imported without a trace in click, and a monitor that is never started."""
+"""aiomonitor as we need it: imported without leaving a trace in click, and a monitor that never starts."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import ModuleType
 from typing import Any
 
 STREAMS = "_default_text_stdout", "_default_text_stderr"
-"""Of ``click.utils``: where ``click.echo`` writes. aiomonitor puts functions of its own there, for all of the
-process, which write to a session's terminal or else to ``sys.stdout``, for both."""
+"""Names in ``click.utils``: where ``click.echo`` writes. aiomonitor replaces both functions for the whole
+process, by ones that write to a session's terminal, else to ``sys.stdout``."""
 MOVED = "split_arg_string"
 """What aiomonitor 0.7.1 takes from ``click.parser``, which warns of that since click 8.2: an error with
 ``-W error``. It is lent to that module while aiomonitor is imported..."""
 POLICY = "DefaultEventLoopPolicy"
-"""...as this is to ``asyncio``, which warns since Python 3.14 that it will be gone in 3.16. aioconsole 0.8
-has a subclass of it. Delete each when aiomonitor does without."""
+"""...as this is lent to ``asyncio``, which warns since Python 3.14 that it will be gone in 3.16. aioconsole
+0.8 has a subclass of it. Delete each when aiomonitor no longer needs it."""
 
 Now = Callable[[], tuple[asyncio.AbstractEventLoop, int]]
 """Returns the loop to look at, and the id of its thread. Raises LookupError if none runs."""
@@ -28,7 +28,7 @@ _brought_in = False
 
 @contextlib.contextmanager
 def _lent(module: ModuleType, name: str, what: object) -> Iterator[None]:
-    """Have a module offer something under a name, unless it does so by itself or there is no such thing."""
+    """Have a module offer ``what`` under a name, unless it does so by itself or there is no such thing."""
     if what is None or name in vars(module):
         yield
         return
@@ -40,15 +40,15 @@ def _lent(module: ModuleType, name: str, what: object) -> Iterator[None]:
 
 
 def used_by_program() -> bool:
-    """Whether the program imported aiomonitor, before we did."""
+    """Whether the program imported aiomonitor before we did."""
     return "aiomonitor" in sys.modules and not _brought_in
 
 
 def bring_in() -> Callable[[], None]:
-    """Import aiomonitor, and return what takes back the rest of what that did to click.
+    """Import aiomonitor, and return a function that undoes the rest of what the import did to click.
 
-    Until then click writes where it always did, except in a session of aiomonitor's: the program may come to
-    use it, too, and is not to find it broken. If it has imported it already, nothing is done.
+    Until that is called, click writes where it always did, except in a session of aiomonitor's: the program
+    may come to use aiomonitor too, and must not find it broken. If it already has, nothing is done.
     """
     global _brought_in
     if used_by_program():
@@ -86,15 +86,15 @@ def _outside_of_sessions(of_session: Callable[[None], Any], original: Callable[[
 
 
 def unstarted_monitor(now: Now, host: str, port: int) -> Any:
-    """Return a monitor for the commands of aiomonitor, which looks at what ``now`` returns at each use.
+    """Return a monitor for aiomonitor's commands, which at each use looks at what ``now`` returns.
 
-    It is not started, nor closed: that would begin a thread with a web interface in it, which changes state
+    It is neither started nor closed: starting would create a thread with a web interface, which changes state
     for whoever asks, and would set the loop's task factory. The telnet server is ours. In a running loop.
     """
     from aiomonitor import Monitor  # type: ignore[import-untyped]
 
-    class UnstartedMonitor(Monitor):  # type: ignore[misc]  # which has no types
-        """Holds no loop: one that is over is not to live on here."""
+    class UnstartedMonitor(Monitor):  # type: ignore[misc]  # Monitor has no types
+        """Holds no loop: one that is over must not live on here."""
 
         def start(self) -> None:
             """Start nothing."""

@@ -1,8 +1,8 @@
 """Where opentelemetry-api keeps the current span in a ``contextvars.Context``: its private variable and key.
 
-Needed because its public functions read the calling thread's own context alone. Checked on
-opentelemetry-api 1.30 to 1.45; None when another implementation of its runtime context is in use. Deletable
-when the API can read a span out of a given ``contextvars.Context``.
+Needed because its public functions read only the calling thread's own context. Checked on opentelemetry-api
+1.30 to 1.45; None when another implementation of its runtime context is in use. Deletable when the API can
+read a span out of a given ``contextvars.Context``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Emits log records through OpenTelemetry's API for logs, which lies under a private name until it is stable.
+"""Emits log records through OpenTelemetry's API for logs, which has a private name until it is stable.
 
-It changed twice. Up to 1.34 a record is the SDK's own and takes ids; up to about 1.38 it takes a context and
-the event's name; then ``emit`` itself takes all of that. Checked on 1.30 to 1.45. Deletable when
+The API changed twice. Up to 1.34 a record is the SDK's own and takes ids; up to about 1.38 it takes a context
+and the event's name; after that ``emit`` itself takes all of these. Checked on 1.30 to 1.45. Deletable when
 ``opentelemetry.logs`` exists.
 """
 
@@ -21,7 +21,7 @@ def emit(
     attributes: dict[str, Any],
     event_name: str,
 ) -> None:
-    """Emit one record. ``context`` is OpenTelemetry's, and holds the span it belongs to; times are in ns."""
+    """Emit one record. ``context`` is OpenTelemetry's, and holds the record's span; times are in ns."""
     from opentelemetry._logs import SeverityNumber
 
     number, text = severity
@@ -42,7 +42,7 @@ def emit(
 
 
 def _record(logger: Any, fields: dict[str, Any]) -> Any:
-    """Return a record of the SDK's, as it was while ``emit`` took nothing else."""
+    """Return a record of the SDK's, for versions whose ``emit`` takes nothing else."""
     from opentelemetry.sdk import _logs
     from opentelemetry.trace import get_current_span
 
@@ -51,6 +51,6 @@ def _record(logger: Any, fields: dict[str, Any]) -> Any:
     if "context" not in parameters:
         span = get_current_span(fields.pop("context")).get_span_context()
         fields |= {"trace_id": span.trace_id, "span_id": span.span_id, "trace_flags": span.trace_flags}
-    if "event_name" not in parameters:  # where the name stood then
+    if "event_name" not in parameters:  # these versions have the name as an attribute
         fields["attributes"] = {**fields["attributes"], "event.name": fields.pop("event_name")}
     return make(**fields, resource=getattr(logger, "resource", None))

@@ -1,7 +1,7 @@
-"""Whether a registry of prometheus_client has a ``MeterProvider`` of OpenTelemetry's beside a collector.
+"""Whether a prometheus_client registry has both a ``MeterProvider`` of OpenTelemetry's and a given collector.
 
 The private attributes of the provider, of its ``PrometheusMetricReader`` and of the registry. Checked on
-opentelemetry-sdk 1.30 to 1.45 and prometheus_client 0.21 to 0.26; nothing is found where they are not there.
+opentelemetry-sdk 1.30 to 1.45 and prometheus_client 0.21 to 0.26; if they are absent, nothing is found.
 Deletable when a collector is told which registry asks it.
 """
 
@@ -14,7 +14,7 @@ _READER = "PrometheusMetricReader"
 
 
 def shares_registry(provider: Any, collector: object) -> bool:
-    """Whether ``collector`` is in a registry that the provider's metrics are in as well."""
+    """Whether ``collector`` is in a registry that also has the provider's metrics."""
     readers = getattr(getattr(provider, "_measurement_consumer", None), "_reader_storages", ())
     default = getattr(sys.modules.get("prometheus_client"), "REGISTRY", None)
     return any(

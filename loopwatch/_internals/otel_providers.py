@@ -1,8 +1,8 @@
-"""Whether the program has set a global provider of OpenTelemetry's: the API's private variables.
+"""Whether the program has set a global provider of OpenTelemetry: the API's private variables.
 
-Needed because its public getters return a proxy for one that is not set, and load and set one if a variable
-asks for that. Checked on opentelemetry-api 1.30 to 1.45; None when they are not there, as if none were set.
-Deletable when the API can tell whether a provider was set.
+Needed because its public getters return a proxy if none is set, and load and set one if an environment
+variable asks for that. Checked on opentelemetry-api 1.30 to 1.45; if the variables are absent, the answer is
+None, as if none were set. Deletable when the API can tell whether a provider was set.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WHERE = {
 
 
 def provider_set(signal: str) -> Any | None:
-    """Return the program's provider for ``signal``; None for none, and for one that does nothing.
+    """Return the program's provider for ``signal``; None if there is none, or one that does nothing.
 
     Imports nothing: a program that has not imported the API has set none.
     """

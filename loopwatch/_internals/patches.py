@@ -1,4 +1,4 @@
-"""A method of a class of others, replaced by ours, and put back where it is still ours."""
+"""A method of somebody else's class, replaced by ours, and restored if ours is still in place."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Patch:
     def apply(cls, owner: type, name: str, wrapper: Wrapper) -> Patch:
         """Replace the method ``name`` of ``owner`` by what ``wrapper`` makes of it.
 
-        Of a class method, ``wrapper`` gets and returns the plain function.
+        For a class method, ``wrapper`` takes and returns the plain function.
         """
         original = inspect.getattr_static(owner, name)
         if isinstance(original, classmethod):
@@ -39,7 +39,7 @@ class Patch:
         return patch
 
     def undo(self) -> None:
-        """Put the original back, unless somebody has wrapped ours since: then it stays below theirs."""
+        """Restore the original, unless somebody has wrapped ours since: then ours stays below theirs."""
         if self.cls.__dict__.get(self.name) is not self.ours:
             return
         if self.inherited:
@@ -49,18 +49,18 @@ class Patch:
 
 
 def like(original: object, ours: T) -> T:
-    """Return a plain function of ours that hands on what the original returns: it passes for what that is.
+    """Return ``ours``, a plain function that returns what the original returns, marked as the same kind.
 
-    From Python 3.12 on; before that there is no way to say so of a coroutine function.
+    From Python 3.12 on; before that a function cannot be marked as a coroutine function.
     """
     mark: Callable[[T], T] | None = getattr(inspect, "markcoroutinefunction", None)
     return mark(ours) if mark is not None and inspect.iscoroutinefunction(original) else ours
 
 
 def hide_caller(error: BaseException) -> None:
-    """Take the calling function's frame off the traceback of an error that it is about to raise again.
+    """Remove the calling function's frame from the traceback of an error that it is about to re-raise.
 
-    By the base class's own functions: an exception of the program's may refuse to have attributes set.
+    Uses the base class's own functions: an exception of the program's may refuse to have attributes set.
     """
     traceback = _traceback_of(error)
     BaseException.with_traceback(error, traceback and traceback.tb_next)

@@ -1,6 +1,6 @@
 """``threading._active``, the running threads by id, and ``Thread._target``. CPython 3.11 to 3.15.
 
-``threading.enumerate()`` says the same as the first, under a lock that user threads hold while they start.
+``threading.enumerate()`` returns the same threads, but takes a lock that user threads hold while they start.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def native_ids() -> dict[int, int]:
     return ids
 
 
-@functools.lru_cache(maxsize=1)  # to look at a file lets go of the GIL, in the midst of what must not
+@functools.lru_cache(maxsize=1)  # a look at a file releases the GIL, which callers must not do each time
 def _is_inherited(native_id: int, pid: int) -> bool:
-    """Whether the main thread of a forked child goes by its id in the parent, as before CPython 3.14."""
+    """Whether the main thread of a forked child still has the parent's id, as before CPython 3.14."""
     if sys.platform != "linux" or native_id == pid:
         return False
-    return not os.path.exists(f"/proc/self/task/{native_id}")  # else an interpreter embedded in a thread
+    return not os.path.exists(f"/proc/self/task/{native_id}")  # if it does, Python is embedded in a thread
 
 
 def target(thread: threading.Thread) -> object:

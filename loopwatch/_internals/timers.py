@@ -1,6 +1,6 @@
 """The timers that a loop has scheduled.
 
-``_scheduled`` of asyncio's loops, CPython 3.11 to 3.15; of uvloop 0.23 the set it keeps them in, which only
+``_scheduled`` of asyncio's loops, CPython 3.11 to 3.15; for uvloop 0.23 the set that holds them, which only
 the garbage collector's traversal shows.
 """
 
@@ -21,9 +21,9 @@ _RESOLVE: object = getattr(futures, "_set_result_unless_cancelled", object())
 
 
 def timers(loop: object) -> list[Any] | None:
-    """Return the handles of timers, without those of sleeps where they are told apart at once.
+    """Return the handles of timers, without those of sleeps if these are recognisable at once.
 
-    None for a loop that does not show its timers.
+    None if the loop does not show its timers.
     """
     scheduled = getattr(loop, "_scheduled", None)
     if type(scheduled) is list:
@@ -35,7 +35,7 @@ def timers(loop: object) -> list[Any] | None:
 
 
 def is_timer(found: object) -> bool:
-    """Whether this is the handle of a timer, of asyncio or uvloop."""
+    """Whether ``found`` is the handle of a timer, of asyncio or uvloop."""
     return type_name(type(found)) == "TimerHandle"
 
 
@@ -45,6 +45,6 @@ def sleeps(links: Sequence[Link]) -> bool:
 
 
 def sleeps_until(links: Sequence[Link]) -> float | None:
-    """Return the loop's time at which a chain that ends in ``asyncio.sleep`` goes on; None for any other."""
+    """Return the loop time at which a chain that ends in ``asyncio.sleep`` continues; None for any other."""
     held = variables_of(links[-1]) if sleeps(links) else ()
     return next((handle.when() for handle in held if is_timer(handle)), None)

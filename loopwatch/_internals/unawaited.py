@@ -1,8 +1,8 @@
 """``warnings._warn_unawaited_coroutine``: called as a coroutine dies that was never awaited.
 
-Checked on CPython 3.11 to 3.15; absent elsewhere, and then never-awaited coroutines are only the
-interpreter's own warning. The original gives the warning, and attributes it to its caller by stack level, for
-the text, for the filters and for "once": so no frame of ours may stand between it and the interpreter.
+Checked on CPython 3.11 to 3.15; where it is absent, only the interpreter's own warning reports such
+coroutines. The original gives the warning, and attributes it to its caller by stack level, for the text, for
+the filters and for "once": so no frame of ours may stand between it and the interpreter.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ NAME = "_warn_unawaited_coroutine"
 
 
 class UnawaitedHook:
-    """Calls ``before`` with each such coroutine, then what was there."""
+    """Calls ``before`` with each such coroutine, then the original."""
 
     def __init__(self, before: Callable[[Any], None]) -> None:
         self._before = before
@@ -23,16 +23,16 @@ class UnawaitedHook:
         self._ours: object = None
 
     def install(self) -> None:
-        """Begin to notice."""
+        """Begin watching."""
         if self._original is None:
             return
         original: Callable[[Any], None] = self._original
         before = self._before
 
         class Noticing:
-            """Called like a function: to make an instance is to call ``__new__``, and then the original.
+            """Called like a function: making an instance calls ``__new__``, and then the original.
 
-            Both calls are made by the interpreter's own code, one after the other.
+            The interpreter itself makes both calls, one after the other.
             """
 
             def __new__(cls, coro: Any) -> Noticing:  # noqa: PYI034 - nobody subclasses it
@@ -45,6 +45,6 @@ class UnawaitedHook:
         setattr(warnings, NAME, Noticing)
 
     def remove(self) -> None:
-        """Put the original back, if ours is still on top."""
+        """Restore the original, if ours is still on top."""
         if self._ours is not None and getattr(warnings, NAME, None) is self._ours:
             setattr(warnings, NAME, self._original)
