@@ -1,1 +1,1 @@
-"""Born when read: collectors are asked by those who want to know, off the loop's thread."""
+"""Runs when somebody reads: collectors are asked by whoever wants to know, off the loop's thread."""

@@ -1,8 +1,8 @@
 """Which task waits for which: through ``await``, ``gather``, task groups, ``wait``, ``shield`` and locks.
 
-A task is stuck when nothing but stuck tasks could let it go on. Whoever is stuck waits, in the end, for a
-cycle: a deadlock. What may yet be resolved by anybody else, such as a bare future, an event or a timeout,
-makes no one stuck.
+A task is stuck when nothing but stuck tasks could let it go on. Every stuck task waits, in the end, for a
+cycle: a deadlock. Whatever something else may yet resolve, such as a bare future, an event or a timeout,
+makes no task stuck.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ class Waiter:
     name: str | None
     coroutine: str
     waiting_on: str
-    """What it waits for; of a lock, with the task that owns it."""
+    """What it waits for; for a lock, including the task that owns it."""
 
 
 @dataclass(frozen=True, slots=True)
 class AwaitGraph:
-    """Who waits for whom, by the ids of the tasks."""
+    """Which task waits for which, by the ids of the tasks."""
 
     needs: Mapping[int, tuple[int, ...]]
     """For each task those it waits for, or the lock's owner. Tasks that wait for anything else are absent."""
     any_of: frozenset[int]
-    """Tasks for which one of these is enough."""
+    """Tasks that need only one of these."""
     deadlocks: tuple[tuple[Waiter, ...], ...]
-    """Cycles, each waiter followed by the one it waits for. Of cycles that share tasks, one."""
+    """Cycles, each waiter followed by the one it waits for. One of several cycles that share tasks."""
     stuck: frozenset[int]
-    """Tasks of deadlocks, and those that wait for them."""
+    """Tasks in deadlocks, and tasks that wait for those."""
 
 
 @dataclass(slots=True)
 class _Reading:
-    """A task as found. Holds the program's objects: gone when the graph is made."""
+    """A task as found. Holds the program's objects, so it is dropped once the graph is made."""
 
     task: Any
     links: list[Link]
@@ -60,18 +60,18 @@ class _Reading:
     lock: Any = None
 
     def stands(self) -> bool:
-        """Whether the task has not moved since: a future is awaited once."""
+        """Whether the task has not moved since: a future is awaited only once."""
         return waiter_of(self.task) is self.awaited and is_pending(self.awaited)
 
 
 def await_graph(tasks: Iterable[Any], unread: Unread, *, beyond: bool = True) -> AwaitGraph:
-    """Return the graph of these pending tasks, of one loop or several, and ``beyond`` of those they wait for.
+    """Return the graph of these pending tasks of one or more loops and, if ``beyond``, of those they need.
 
-    Without, whoever is not among them counts as one who waits for nobody; as does who cannot be read.
+    Without ``beyond``, a task not among them counts as waiting for nobody; so does one that cannot be read.
     """
     readings: dict[int, _Reading] = {}
     waiting = list(tasks)
-    for task in waiting:  # which grows
+    for task in waiting:  # grows meanwhile
         if id(task) not in readings and (found := unread.read(_read, task)) is not None:
             readings[id(task)], needed = found
             waiting += needed if beyond else ()
@@ -83,19 +83,19 @@ def await_graph(tasks: Iterable[Any], unread: Unread, *, beyond: bool = True) ->
 
 
 def may_be_stuck(task: Any) -> bool:
-    """Whether a task waits for tasks or for a lock, however long that takes: the others need no look."""
+    """Whether a task waits for tasks or for a lock, for however long: only such tasks need a closer look."""
     reading, _ = _read(task)
     return bool(reading.needs) or reading.lock is not None
 
 
 def _read(task: Any) -> tuple[_Reading, tuple[Any, ...]]:
-    """Return a task as found, and the tasks among what it waits for."""
+    """Return a task as found, and the tasks among the things it waits for."""
     reading = _Reading(task, *links(task))
     return reading, _read_needs(reading)
 
 
 def _read_needs(reading: _Reading) -> tuple[Any, ...]:
-    """Note what a task waits for, and return the tasks among it."""
+    """Note what a task waits for, and return the tasks among that."""
     if reading.awaited is None or not is_pending(reading.awaited):
         return ()
     found = needs(reading.links, reading.awaited)
@@ -110,9 +110,9 @@ def _read_needs(reading: _Reading) -> tuple[Any, ...]:
 
 
 def _add_lock_owners(readings: Collection[_Reading], unread: Unread) -> None:
-    """Let those that wait for a lock wait for its owner, where just one task is seen to own it.
+    """Let tasks that wait for a lock wait for its owner, if exactly one task is seen to own it.
 
-    And no other may have taken it by hand: then the owner may have let go of it that way as well.
+    No other task may have acquired it by hand: the owner may then have released it by hand as well.
     """
     waiting = [reading for reading in readings if reading.lock is not None]
     owners: dict[int, set[int]] = {id(reading.lock): set() for reading in waiting}
@@ -144,7 +144,7 @@ def _deadlocks(
     stuck: AbstractSet[int],
     unread: Unread,
 ) -> Iterator[tuple[Waiter, ...]]:
-    """Tell the cycles whose tasks have all stood still since they were read, one after the other."""
+    """Yield the cycles whose tasks have all stood still while they were read, one after the other."""
     for cycle in cycles_in(edges, stuck):
         found = [readings[key] for key in cycle]
         if all(reading.stands() for reading in found):

@@ -1,6 +1,6 @@
-"""Deadlocks in a graph of who needs whom. Every function takes time linear in the edges.
+"""Deadlocks in a graph of nodes that need each other. Every function takes time linear in the edges.
 
-A node that is not among the keys of the edges needs nobody.
+A node that is not among the keys of the edges needs no other.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 Edges = Mapping[int, Sequence[int]]
-"""For each node the nodes that it needs, without repetition, at least one."""
+"""For each node the nodes that it needs: at least one, without repetition."""
 
 
 def stuck_in(edges: Edges, any_of: Collection[int]) -> set[int]:
-    """Return the nodes that cannot go on before another of them does.
+    """Return the nodes that cannot go on until another of them does.
 
-    A node goes on when all that it needs have, or, if it is in ``any_of``, one of them.
+    A node goes on once all nodes that it needs have or, if it is in ``any_of``, one of them has.
     """
     needed_by = _reversed(edges)
     missing = {node: 1 if node in any_of else len(needed) for node, needed in edges.items()}
@@ -29,7 +29,7 @@ def stuck_in(edges: Edges, any_of: Collection[int]) -> set[int]:
 
 
 def cycles_in(edges: Edges, stuck: AbstractSet[int]) -> list[tuple[int, ...]]:
-    """Return cycles of stuck nodes, each node before the one it needs; of cycles with common nodes, one."""
+    """Return cycles of stuck nodes, each before the one it needs; of cycles that share nodes, one."""
     return [
         _cycle_in(edges, component)
         for component in _components(edges, stuck)
@@ -38,7 +38,7 @@ def cycles_in(edges: Edges, stuck: AbstractSet[int]) -> list[tuple[int, ...]]:
 
 
 def _cycle_in(edges: Edges, component: AbstractSet[int]) -> tuple[int, ...]:
-    """Walk from node to node until one comes again: within a component there is always a next."""
+    """Walk from node to node until one repeats: within a component there is always a next."""
     path: dict[int, int] = {}
     node = next(iter(component))
     while node not in path:
@@ -57,7 +57,7 @@ def _components(edges: Edges, nodes: AbstractSet[int]) -> list[set[int]]:
             continue
         left.remove(root)
         component = [root]
-        for node in component:  # which grows
+        for node in component:  # grows meanwhile
             new = left.intersection(needed_by.get(node, ()))
             left -= new
             component += new
@@ -66,11 +66,11 @@ def _components(edges: Edges, nodes: AbstractSet[int]) -> list[set[int]]:
 
 
 def _finished(edges: Edges, nodes: AbstractSet[int]) -> list[int]:
-    """Return ``nodes`` in the order in which a search in depth has seen all that each leads to."""
+    """Return ``nodes`` in the order in which a depth-first search finishes them."""
     seen: set[int] = set()
     path: list[int] = []
     finished: list[int] = []
-    walk = [iter(nodes)]  # of the roots, then of what each node of the path needs
+    walk = [iter(nodes)]  # first the roots, then for each node of the path the nodes it needs
     while walk:
         for node in walk[-1]:
             if node in nodes and node not in seen:

@@ -1,4 +1,4 @@
-"""The health of each loop: what its cells hold, and what of it goes on right now."""
+"""The health of each loop: what its cells hold, and what is in progress right now."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class LoopHealth:
             yield "gc_pause", (state.name, str(generation)), pauses.read()
 
     def times(self, state: LoopState, now: float) -> tuple[float, float] | None:
-        """Return the seconds active and idle; None while nothing is known of them."""
+        """Return the active and the idle seconds; None while nothing is known of them."""
         active, idle = state.active_time, state.idle_time
         entered_at, waiting_since = state.entered_at, state.waiting_since
         if state.has_selector and entered_at is not None:
@@ -116,8 +116,8 @@ def _ready(state: LoopState) -> int | None:
 def _never_falling(state: LoopState, counter: str, value: float) -> float:
     """Return ``value`` or the larger one returned before.
 
-    The loop's thread may be between two of its writes while we read, so that a wait counts twice for an
-    instant, or a run not yet. A counter that falls reads as a restart in Prometheus.
+    The loop's thread may be between two of its writes while we read, so that for an instant a wait counts
+    twice, or a run not yet. A counter that falls reads as a restart in Prometheus.
     """
     state.shown[counter] = value = max(value, state.shown.get(counter, 0.0))
     return value

@@ -43,14 +43,14 @@ class Losses:
             yield "task_context_lost", (function,), works
 
     def _untold(self) -> Counter[tuple[LostReason, str | None]]:
-        """Return how many lost tasks were only counted."""
+        """Return how many lost tasks were counted but never reported."""
         untold: Counter[tuple[LostReason, str | None]] = Counter()
         for state in self._states.all():
             untold.update(state.tasks.untold.copy())  # any thread may count meanwhile
         return untold
 
     def _unretrieved(self, untold: Counter[tuple[LostReason, str | None]]) -> Counter[str]:
-        """Count exceptions by type. Of a type that is yet to be told of, the first is in the queue."""
+        """Count exceptions by type. If a type is yet to be reported, its first exception is in the queue."""
         told = self._log.unretrieved.copy()
         known = set(told)
         for (reason, error), count in untold.items():

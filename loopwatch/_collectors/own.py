@@ -33,12 +33,12 @@ COMPONENTS = (
     "unawaited",
     "watchdog",
 )
-"""Parts that may fail. Each shows as zero until it does, or its first failure would be no increase."""
+"""Parts that may fail. Each shows as zero until it does: otherwise its first failure would be no increase."""
 
 
 @dataclass(frozen=True, slots=True)
 class Own:
-    """Where each count is, by component. Each is asked when read."""
+    """Functions that return the counts, by component. Called at each reading."""
 
     overhead: Mapping[str, Callable[[], float]]
     """CPU seconds used."""

@@ -1,4 +1,4 @@
-"""Whether a loop has more to do than it can do: for a readiness probe, or to turn work away."""
+"""Whether a loop has more to do than it can do: for a readiness probe, or to shed load."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .loops import LoopHealth
 EVERY = 1.0
 """Seconds between two looks."""
 LOOKS = 5
-"""Looks that have to be behind us before anything is said: 5 s, so that one long step is no pressure yet."""
+"""Looks that must have passed before there is a verdict: 5 s, so that one long step is no pressure yet."""
 FULL = 0.98
-"""Share of the time that a loop is busy, from which on it counts as full: beyond, queues only grow."""
+"""Busy share of the time from which a loop counts as full: beyond it, queues only grow."""
 FULL_UNSEEN = 0.94
-"""The same of a loop without a selector, whose share is an estimate."""
+"""The same for a loop without a selector, whose share is an estimate."""
 RELIEVED = 0.9
-"""Share below which a full loop counts as relieved."""
+"""Busy share below which a full loop counts as relieved."""
 HELD = 1.0
-"""Seconds for which a loop has owed service from which on it is under pressure, whatever was before."""
+"""Seconds of owed service from which a loop is under pressure, whatever came before."""
 
 
 class _Look(NamedTuple):
@@ -35,11 +35,11 @@ class _Look(NamedTuple):
 
 
 class Pressure:
-    """Looks once a second, on the watchdog's thread; any thread may ask what it saw.
+    """Looks once a second, on the watchdog's thread; any thread may ask for the result.
 
-    Under pressure is a loop that was busy for 98 % of the last 5 seconds (uvloop's, which cannot be told as
-    exactly: 94 %), or whose callbacks were late by ``threshold`` on average; and is until it is below 90 %,
-    and below half of ``threshold``. So what makes work go away, and comes back with it, does not flap.
+    A loop is under pressure once it has been busy for 98 % of the last 5 seconds (on uvloop, where that is
+    less exact, 94 %), or its callbacks were late by ``threshold`` on average; it remains so until it is below
+    90 %, and below half of ``threshold``. So load that goes away when shed, and then returns, does not flap.
     """
 
     def __init__(self, states: LoopStates, health: LoopHealth, threshold: float, clock: Clock) -> None:
@@ -50,7 +50,7 @@ class Pressure:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew: in a forked child."""
+        """Start afresh: in a forked child."""
         self._looks: dict[LoopState, deque[_Look]] = {}
         self._pressed: frozenset[LoopState] = frozenset()
         self._look_at = -math.inf
@@ -66,7 +66,7 @@ class Pressure:
         self._pressed = frozenset(state for state in running if self._is_pressed(state, now))
 
     def is_high(self) -> bool:
-        """Whether any loop is under pressure. Any thread, at the cost of a few loads for each loop."""
+        """Whether any loop is under pressure. Any thread, at the cost of a few loads per loop."""
         now = self._monotonic()
         return bool(self._pressed) or any(state.blocked(now) >= HELD for state in self._states.all())
 

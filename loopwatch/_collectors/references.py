@@ -1,17 +1,17 @@
 """Proof that nothing holds a pending task, or that nothing can ever wake it.
 
-A task waits for a future, and goes on when somebody resolves that. It is *held* if a reference from anywhere
-leads to it. It is *wakeable* if one leads to its future: a set that holds the task cannot wake it. So a
-reference to a task or its coroutine counts only where it lets the task go on: from the callback by which its
-future wakes it.
+A task waits for a future, and goes on when somebody resolves it. The task is *held* if a reference from
+anywhere leads to it. It is *wakeable* if one leads to its future: a set that holds the task cannot wake it.
+So a reference to a task or its coroutine counts only where it lets the task go on: from the callback by which
+the task's future wakes it.
 
-To cancel a task wakes it too, and whoever has it can do that. Who has it is not to be seen without a scan of
-the heap, but for timers, tasks close by, and collections that keep tasks alive, such as the set of which a
-done callback of the task discards it. If only collections hold it, nobody has it for himself, and the proof
-says so. Somebody may still go through them.
+Cancelling a task wakes it too, and anyone who has a reference to the task can do that. Who has one cannot be
+seen without a scan of the heap, except for timers, nearby tasks, and collections that keep tasks alive, such
+as the set from which the task's done callback discards it. If only collections hold the task, nobody has it
+individually, and the proof says so. Somebody may still iterate over them.
 
-Nothing is said that is not certain: a reading in which a reference seems to have moved is no proof, and a
-proof is one only if it comes out the same twice.
+Nothing uncertain is said: a reading in which a reference seems to have moved is no proof, and a proof counts
+only if it comes out the same twice.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ from .keepers import contains, crowds, is_collection, known_collections
 from .subgraph import CONTAINERS, Subgraph, referents
 
 TIMERS = 5_000
-"""Timers of one loop that are looked behind; of a loop with more, none."""
+"""Timers of one loop whose referents are examined; if it has more, none are."""
 STEPS = 4
-"""From a timer to a task that it cancels: a method, a timeout, its set of tasks, the task."""
+"""Steps from a timer to a task that it cancels: a method, a timeout, its set of tasks, the task."""
 
 
 class Proof(NamedTuple):
-    """What can be said of a task; None where it cannot."""
+    """What can be said of a task; None where nothing can."""
 
     held: bool | None
-    """False: only its own cycle keeps it, so that the garbage collector may destroy it at any time."""
+    """False: only its own cycle keeps it alive, so the garbage collector may destroy it at any time."""
     wakeable: bool | None
     """False: nobody can resolve what it waits for, and nothing is seen that would cancel it."""
     held_by: int | None = None
-    """Of one that is held and not wakeable, if nothing but collections hold it: the id of the smallest; or
-    BY_US, if that is what ``spawn()`` and ``keep_tasks`` keep; or BY_US_AND_WEAKLY, if somebody knows it as
-    well and may cancel it, as he may what is in a collection of his."""
+    """For a task that is held and not wakeable, if only collections hold it: the id of the smallest. BY_US if
+    those are what ``spawn()`` and ``keep_tasks`` keep; BY_US_AND_WEAKLY if somebody also refers to it weakly
+    and may cancel it, as the owner of a collection may cancel what is in it."""
 
 
 BY_US = -1
@@ -68,18 +68,18 @@ _ACTIVE = Proof(held=True, wakeable=True)
 
 
 class Prover:
-    """Looks at suspects, one after the other, and remembers what it learns of their surroundings.
+    """Examines suspects, one after the other, and remembers what it learns of their surroundings.
 
-    To be dropped after one round: what it remembers grows old.
+    To be dropped after one round: what it remembers goes stale.
     """
 
     def __init__(self) -> None:
         self._behind_timers: dict[int, set[int] | None] = {}
 
     def prove(self, ref: ReferenceType[Any]) -> Proof:
-        """Return what can be said of the task that ``ref`` refers to weakly.
+        """Return what can be said of the task that ``ref`` weakly refers to.
 
-        The caller must hold no strong reference to the task or to anything of it: it would count.
+        The caller must hold no strong reference to the task or to anything it owns: it would count.
         """
         proof = self._look(ref) if _counts_are_exact() else _UNKNOWN
         return proof if False not in proof or proof == self._look(ref) else _UNKNOWN
@@ -110,12 +110,12 @@ class _Look:
         self._outside = set(counts)
         self._task = next(iter(subgraph.objects))
         self._tasks: set[int] = set()
-        """Those that wait, by id."""
+        """Ids of the tasks that wait."""
         self._closed: set[int] = set()
-        """These, and the coroutines, down to the innermost, that they execute."""
+        """Those, and the coroutines that they execute, down to the innermost."""
         self._opens: dict[int, int] = {}
-        """What lets each of these go on: the methods that wake or cancel a task, which is what calls its
-        coroutine, which is what calls the next."""
+        """What resumes what: the methods that wake or cancel a task resume the task, the task its coroutine,
+        and each coroutine the next."""
 
     def proof(self, prover: Prover) -> Proof:
         """Return what this reading says."""
@@ -149,17 +149,17 @@ class _Look:
         return self._subgraph.reached(start - self._closed, self._task, self._closed, self._opens)
 
     def _may_be_woken(self, awake: set[int], prover: Prover) -> bool:
-        """Whether the task may yet be woken, although nothing that is held leads to its future."""
+        """Whether the task may yet be woken, although nothing held leads to its future."""
         objects, followed = self._subgraph.objects, self._subgraph.followed
         near = self._subgraph.reached({self._task}, _NOWHERE, self._collections)
         pending = {key for key in near & followed if is_task(objects[key]) and is_pending(objects[key])}
         weakly_held = {key for key in followed if _is_found_weakly(objects[key])}
         handles = {key for key in self._outside if _is_handle(objects[key])}
         own_timers = [objects[key] for key in self._outside if is_timer(objects[key])]
-        behind = _tasks_behind(own_timers) or ()  # newer than what the prover knows
+        behind = _tasks_behind(own_timers) or ()  # these timers are newer than what the prover knows
         going_on = {
             key
-            for key in pending  # what runs or waits otherwise is not seen
+            for key in pending  # tasks that run, or wait for something else, are not seen through
             if not _waits(objects[key]) or key in behind or prover.is_behind_timer(objects[key])
         }
         return (
@@ -173,7 +173,7 @@ class _Look:
 
     @functools.cached_property
     def _collections(self) -> set[int]:
-        """Ids of the collections in the subgraph that the task is in. Who else is, has no part in it."""
+        """Ids of the collections in the subgraph that contain the task. Their other members do not matter."""
         objects = self._subgraph.objects
         found = (key for key in self._subgraph.followed if is_collection(objects[key]))
         return {key for key in found if self._task in map(id, referents([objects[key]]))}
@@ -191,7 +191,7 @@ class _Look:
         found = [*large, *map(objects.__getitem__, inside)]
         groups = members_of_groups(map(objects.__getitem__, self._subgraph.followed))
         if not {id(group) for group in groups}.isdisjoint(map(id, found)):
-            return None  # it is there to cancel them
+            return None  # a group has its tasks in order to cancel them
         kept = vars(loop).get("_loopwatch_kept")
         sizes = [(len(one), id(one)) for one in found if one is not kept]
         if sizes:
@@ -199,7 +199,7 @@ class _Look:
         return BY_US_AND_WEAKLY if _is_known_to_others(task) else BY_US
 
     def _is_variable_of(self, tasks: set[int]) -> bool:
-        """Whether these tasks, which will go on, have this one in a variable: then they may cancel it."""
+        """Whether one of these tasks, which will go on, has this one in a variable and so may cancel it."""
         objects = self._subgraph.objects
         held = referents(link for key in tasks for link in links(objects[key])[0])
         inside = referents(one for one in held if issubclass(type(one), CONTAINERS))
@@ -207,7 +207,7 @@ class _Look:
 
 
 def _plain(ref: ReferenceType[Any]) -> Proof | None:
-    """Return what is plain without counting: of a task that has ended, that runs, is ready to, or sleeps."""
+    """Return what is clear without counting: for a task that has ended, runs, is ready to run, or sleeps."""
     task = ref()
     if task is None or not is_pending(task):
         return _UNKNOWN
@@ -218,7 +218,7 @@ def _plain(ref: ReferenceType[Any]) -> Proof | None:
 
 
 def _waits(task: Any) -> bool:
-    """Whether a task waits for a future of asyncio's make that is not resolved yet."""
+    """Whether a task waits for a future of asyncio's own that is not resolved yet."""
     waiter = waiter_of(task)
     return is_future(waiter) and is_pending(waiter)
 
@@ -230,9 +230,9 @@ def _start(ref: ReferenceType[Any]) -> tuple[list[Any], set[int]]:
 
 
 def _is_found_weakly(one: Any) -> bool:
-    """Whether somebody may get hold of an object that he refers to weakly.
+    """Whether somebody may get hold of an object by a weak reference to it.
 
-    Of async generators that is the loop, which only shuts them down.
+    Async generators are exempt: the loop refers to them weakly, but only shuts them down.
     """
     if type(one) is AsyncGeneratorType or not getweakrefcount(one):
         return False
@@ -240,18 +240,18 @@ def _is_found_weakly(one: Any) -> bool:
 
 
 def _is_known_to_others(task: Any) -> bool:
-    """Whether others than asyncio and we refer to a task weakly."""
+    """Whether anyone besides asyncio and us refers to a task weakly."""
     refs = sum(not issubclass(type(ref), (OwnRef, LiveTask)) for ref in getweakrefs(task))
     return refs > _OF_ASYNCIO
 
 
 def _is_handle(one: Any) -> bool:
-    """Whether by this another thread holds a task that it started, and may cancel it."""
+    """Whether another thread holds by this a task that it started, and may cancel it."""
     return type(one) is concurrent.futures.Future
 
 
 def _tasks_behind(handles: list[Any] | None) -> set[int] | None:
-    """Return the ids of the tasks that timers refer to within some steps; None if that is not known."""
+    """Return the ids of the tasks that timers refer to within ``STEPS`` steps; None if unknown."""
     if handles is None or len(handles) > TIMERS:
         return None
     found: set[int] = set()
@@ -272,7 +272,7 @@ def _is_shared(one: Any) -> bool:
 
 @functools.cache
 def _counts_are_exact() -> bool:
-    """Whether this interpreter counts references as we do: not without a GIL, where it defers some."""
+    """Whether this interpreter counts references as we do: not without a GIL, where some are deferred."""
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         return False
 

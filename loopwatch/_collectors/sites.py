@@ -1,4 +1,4 @@
-"""The places that create tasks, one by one: how many live, how old, what became of the others."""
+"""The places that create tasks, one by one: how many tasks live, how old they are, how others ended."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from loopwatch.facts import TASK_BUCKETS
 
 SHOWN = 100
 LOOKED_AT = 10_000
-"""Live tasks of each loop, the oldest, among which that of each site is looked for: some 0.1 us each."""
+"""Oldest live tasks of each loop that are searched for the oldest of each site: some 0.1 us each."""
 
 
 def task_sites(states: Iterable[LoopState], now: float) -> tuple[TaskSite, ...]:

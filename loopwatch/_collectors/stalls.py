@@ -1,4 +1,4 @@
-"""The stalls that are over, those going on, and the time lost in all of them."""
+"""The stalls that are over, those in progress, and the time lost in all of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stalls:
         self._in_progress = in_progress
 
     def records(self) -> tuple[Stall, ...]:
-        """Return the stalls kept, oldest first, and after them those going on."""
+        """Return the stalls kept, oldest first, and after them those in progress."""
         over = self._log.last()  # first: one that ends meanwhile must not show twice
         return (*over, *self._in_progress())
 

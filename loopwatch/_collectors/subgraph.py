@@ -1,14 +1,14 @@
 """What an object keeps alive, and whether anything else does: reference counting on a few hundred objects.
 
-From an object everything that it refers to is followed, nearest first, up to a limit. Each reference found
-inside is taken off the count of its target; what then is left over comes from outside. An object that is
-reached by no left-over reference, however indirectly, is kept by the objects of the subgraph alone.
+Starting from an object, everything it refers to is followed, nearest first, up to a limit. Each reference
+found inside is subtracted from the count of its target; the remainder comes from outside. An object that no
+remaining reference reaches, however indirectly, is kept alive by the objects of the subgraph alone.
 
-Where objects are left out, because of the limit or because following them leads nowhere, their references
-count as coming from outside. So the answer may wrongly be that something is held, never that nothing holds
-it, as long as every reference followed is one that is counted: true of the garbage collector's own traversal
-but for borrowed ones (``_of_frame``). While other threads run, references may move as they are counted; see
-``references`` for how that is dealt with. CPython 3.11 to 3.15 with a GIL.
+If objects are left out, because of the limit or because following them leads nowhere, their references count
+as coming from outside. So the answer may wrongly be that something is held, but never that nothing holds it,
+provided that every reference followed is one that is counted. That is true of the garbage collector's own
+traversal except for borrowed references (``_of_frame``). While other threads run, references may move as they
+are counted; ``references`` says how that is dealt with. CPython 3.11 to 3.15 with a GIL.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from loopwatch._internals.links import awaited_by
 LIMIT = 100
 """Objects whose references are followed: what a task waits for is near its innermost frame."""
 LARGE = 200
-"""Elements of a container that is not followed: the GIL is held while they are listed."""
+"""Elements from which a container is not followed: the GIL is held while they are listed."""
 
 CONTAINERS = (dict, list, tuple, set, frozenset, deque)
 _DEAD_ENDS = (type, ModuleType, AbstractEventLoop, ContextVar, Logger, ReferenceType, StackSummary)
@@ -42,7 +42,7 @@ _DEAD_ENDS = (type, ModuleType, AbstractEventLoop, ContextVar, Logger, Reference
 
 
 class Subgraph:
-    """What is reachable from some objects. Holds all of it: to be dropped at once."""
+    """Everything reachable from some objects. Holds all of it: to be dropped at once."""
 
     def __init__(self, start: list[Any], without: AbstractSet[int] = frozenset()) -> None:
         """``without``: ids of objects not to be followed."""
@@ -61,12 +61,12 @@ class Subgraph:
             level = list(islice(self.objects.values(), count, None))
         self._inside = Counter(inside)
         self.followed = frozenset(islice(self.objects, count)) - without
-        """Ids of those, the first of all, that were asked for what they refer to."""
+        """Ids of the first objects, which were asked what they refer to."""
 
     def held_from_outside(self) -> dict[int, int] | None:
-        """Return the ids of the followed objects that something else refers to, with how many references.
+        """Return the ids of the followed objects that something else refers to, and how many references.
 
-        None if the count of some object is smaller than what was found: a reference moved meanwhile.
+        None if an object's count is smaller than the number found: a reference has moved meanwhile.
         """
         keys = list(filter(self.followed.__contains__, self.objects))
         counts = map(sys.getrefcount, map(self.objects.__getitem__, keys))
@@ -86,9 +86,9 @@ class Subgraph:
         closed: AbstractSet[int] = frozenset(),
         opens: Mapping[int, int] = MappingProxyType({}),
     ) -> set[int]:
-        """Return the ids of what the objects of ``start`` reach, these included; once it has ``goal``, less.
+        """Return the ids of ``start`` and of what its objects reach; fewer once ``goal`` is among them.
 
-        Objects of ``closed`` are reached by no reference, but by the one object that ``opens`` them.
+        References do not reach objects of ``closed``; only the one object that ``opens`` each does.
         """
         reached = set(start)
         level = reached
@@ -101,7 +101,7 @@ class Subgraph:
 
 
 def referents(objects: Iterable[Any]) -> list[Any]:
-    """Return what these objects refer to, each as often as they do; of dead ends, nothing."""
+    """Return what these objects refer to, each as often as they refer to it; nothing for dead ends."""
     asked: list[Any] = []
     found: list[Any] = []
     rules, every, if_small = _RULES.copy(), _Rule.ALL, _Rule.IF_SMALL
@@ -111,7 +111,7 @@ def referents(objects: Iterable[Any]) -> list[Any]:
         if rule is None:
             rule = rules[id(kind)] = _rule_for(kind)
         if rule is every or (rule is if_small and len(one) <= LARGE):
-            asked.append(one)  # most of them: they are asked at once
+            asked.append(one)  # most objects: they are asked all at once
         elif rule is _Rule.FRAME:
             found += _of_frame(one)
         elif rule is _Rule.FUNCTION:
@@ -128,7 +128,7 @@ class _Rule(Enum):
     ALL = auto()
     IF_SMALL = auto()
     IF_SMALL_INSIDE = auto()
-    """As before, of a container's subclass, which may have a ``len`` of its own."""
+    """The same for a subclass of a container, which may have a ``len`` of its own."""
     FRAME = auto()
     FUNCTION = auto()
     NONE = auto()
@@ -146,7 +146,7 @@ def _length(container: Any) -> int:
 
 
 def _of_function(function: Any) -> list[Any]:
-    """Leave out the globals, and what our own callbacks hold."""
+    """Leave out the globals, and whatever our own callbacks hold."""
     module = function.__module__
     if type(module) is str and module.startswith("loopwatch."):
         return []
@@ -155,7 +155,7 @@ def _of_function(function: Any) -> list[Any]:
 
 
 def _of_frame(generator: Any) -> list[Any]:
-    """Count once what a frame refers to that stands at a ``yield`` of its own, or runs.
+    """Count only once what is referred to by a frame that runs, or stands at a ``yield`` of its own.
 
     From 3.14 on its stack may borrow from its variables. At an ``await`` it never does.
     """
@@ -169,6 +169,6 @@ _RULES: dict[int, _Rule] = {
     **{id(kind): _Rule.IF_SMALL for kind in CONTAINERS},
     **{id(kind): _Rule.NONE for kind in _DEAD_ENDS},
 }
-"""By the id of exact types, since a look-up of the type itself would ask its metaclass for a hash."""
+"""By the id of exact types, since looking up the type itself would ask its metaclass for a hash."""
 _OWN_REFERENCES = next(iter(map(sys.getrefcount, {0: object()}.values())))
-"""What ``held_from_outside`` counts of an object that the subgraph alone refers to."""
+"""What ``held_from_outside`` counts for an object that only the subgraph refers to."""

@@ -34,7 +34,7 @@ from .sites import LOOKED_AT, task_sites
 from .waits import waits
 
 UNRETRIEVED_AFTER = 1.0
-"""Seconds an exception may wait for somebody to ask for it before it shows as unretrieved."""
+"""Seconds an exception may wait to be retrieved before it shows as unretrieved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +64,8 @@ class Tally:
             self.error + sign * other.error,
             self.cancelled + sign * other.cancelled,
             self.seconds + sign * other.seconds,
-            # Of a list: one of a generator is cut to its length, and freed stays for another of that length.
-            # CPython keeps up to 2,000 of each until a full collection.
+            # From a list: a tuple made from a generator is shrunk to its length, and once freed is kept for
+            # another of that length. CPython keeps up to 2,000 of each length until a full collection.
             tuple([a + sign * b for a, b in zip(self.buckets, other.buckets, strict=True)]),
         )
 
@@ -86,19 +86,19 @@ class TaskCensus:
         self._contexts = contexts
         self._clock = clock
         self._strays: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
-        """When tasks were first seen that were not created through the loop."""
+        """When tasks not created through the loop were first seen."""
         self.clear()
 
     def clear(self) -> None:
-        """Forget what was counted: in a forked child, which begins afresh."""
+        """Forget what was counted: in a forked child, which starts afresh."""
         self._seen: dict[str, Tally] = {}
         self._top: TopTotals[str, Tally] = TopTotals(TOP, Tally())
-        self._lock = threading.Lock()  # readers come in many threads, and what grew is added once
+        self._lock = threading.Lock()  # readers come in many threads, but growth must be added once
 
     def records(self, limit: int) -> tuple[Task, ...]:
         """Return the last tasks that ended, then the live ones, each oldest first; at most ``limit`` live."""
         now = self._clock.monotonic()
-        # Once: two readings of the clocks differ by more than two tasks are apart, which are told in order.
+        # Once: two readings of the clocks differ by more than the time between two tasks, which are in order.
         zero = self._clock.wall_at(0.0)
         states = self._states.all()
         ended = [task for state in states for task in self._ended(state, now, zero)]
@@ -110,7 +110,7 @@ class TaskCensus:
         return (*sorted(ended, key=_began), *sorted(live, key=_began)[:limit])
 
     def sample(self, limit: int, of_each: int) -> tuple[Task, ...]:
-        """Return up to ``limit`` live tasks, oldest first, of no site more than ``of_each``."""
+        """Return up to ``limit`` live tasks, oldest first, and no more than ``of_each`` of one site."""
         now, zero = self._clock.monotonic(), self._clock.wall_at(0.0)
         found: list[Task] = []
         for state in self._states.all():
@@ -119,7 +119,7 @@ class TaskCensus:
         return tuple(sorted(found, key=_began)[:limit])
 
     def sites(self, now: float) -> tuple[TaskSite, ...]:
-        """Return the places that create tasks, those with most live ones first."""
+        """Return the places that create tasks, those with most live tasks first."""
         return task_sites(self._states.all(), now)
 
     def live(self, limit: int) -> list[Any]:
@@ -128,7 +128,7 @@ class TaskCensus:
         return [task for record in records if (task := living(record)) is not None]
 
     def waits(self, limit: int) -> tuple[Waiting, ...]:
-        """Return who waits among these for locks and their like, most first."""
+        """Return who among those waits for locks and the like, most first."""
         return waits(self.live(limit), self._unread)
 
     def _ended(self, state: LoopState, now: float, zero: float) -> Iterator[Task]:
@@ -176,7 +176,7 @@ class TaskCensus:
         loop = state.loop() if state.loop is not None else None
         known = {record.key for record in records}
         if loop is not None and len(records) < limit:
-            for task in tasks_known(loop):  # those made by asyncio.Task() itself
+            for task in tasks_known(loop):  # those created by asyncio.Task() directly
                 if id(task) not in known and id(task) not in state.tasks.live:
                     stray = self._unread.read(self._of_stray, task, state, now, zero)
                     if stray is not None:
@@ -197,7 +197,7 @@ class TaskCensus:
             state="pending",
             unretrieved=False,
             started_at=zero + record.started,
-            age=max(0.0, now - record.started),  # one may be made while these are read
+            age=max(0.0, now - record.started),  # a task may be created while others are read
             duration=None,
             exception=None,
             context=context.values,
@@ -215,7 +215,7 @@ class TaskCensus:
         )
 
     def _awaited(self, state: LoopState, found: Chain) -> tuple[int, ...]:
-        """Return the ids of the tasks that one which stands there waits for."""
+        """Return the ids of the tasks waited for by a task that stands at ``found``."""
         needed = needs(found.links, found.awaited) if found.awaited is not None else None
         begun = [
             record.started
@@ -226,14 +226,14 @@ class TaskCensus:
         return tuple(nanoseconds(moment) for moment in begun if moment is not None)
 
     def _stray(self, task: Any, state: LoopState, now: float) -> LiveTask | None:
-        """Return a record of a task that was not created through the loop: made when it was first seen."""
+        """Return a record for a task not created through the loop, as of when it was first seen."""
         coro = coroutine_of(task)
         frame = getattr(coro, "cr_frame", None)
         if coro is None or is_done(task) or (frame is None and type(coro) is CoroutineType):
             return None
         record = LiveTask(task)
         record.site = (
-            state.tasks.sites.further  # what stands in for a coroutine need not tell where it begins
+            state.tasks.sites.further  # a coroutine's stand-in need not tell where it begins
             if frame is None
             else Site(frame.f_code, 0, frame.f_globals.get("__name__") or "")
         )
@@ -244,7 +244,7 @@ class TaskCensus:
         return record
 
     def measures(self, now: float) -> Iterator[Measure]:
-        """Yield the facts about tasks. Costs as much as there are sites, not as there are tasks."""
+        """Yield the facts about tasks. The cost depends on the number of sites, not of tasks."""
         with self._lock:
             live, shown = self._count()
         yield "task_count", (), sum(live.values())
@@ -259,21 +259,21 @@ class TaskCensus:
             yield "task_age_max", (), age
 
     def totals(self, now: float) -> Iterator[Measure]:
-        """Yield the facts about all tasks together. Leaves alone which functions are told apart."""
+        """Yield the facts about all tasks together. Does not settle which functions are told apart."""
         yield "task_count", (), sum(site.live for _, site in _named(self._states.all()))
         oldest = self._oldest_age(now)
         if oldest is not None:
             yield "task_age_max", (), oldest
 
     def _count(self) -> tuple[dict[str, int], list[tuple[str, Tally]]]:
-        """Return how many tasks of each function live, and what became of those of the largest ones."""
+        """Return how many tasks of each function live, and the outcomes for the largest functions."""
         live: dict[str, int] = {}
         tallies: dict[str, Tally] = {}
         for name, site in _named(self._states.all()):
             live[name] = live.get(name, 0) + site.live
             tallies[name] = tallies.get(name, Tally()) + Tally.of(site)
         other = tallies.pop(OTHER, Tally())
-        # Largest first, so that of more functions than are shown it is those that are shown from the start.
+        # Largest first, so that if there are more functions than are shown, the largest are shown at first.
         for name in sorted(tallies, key=lambda name: -tallies[name].created):
             grown = tallies[name] - self._seen.get(name, Tally())
             if grown != Tally():
@@ -283,7 +283,7 @@ class TaskCensus:
         return live, [*self._top.items(), *([(OTHER, other)] if other != Tally() else [])]
 
     def _oldest_age(self, now: float) -> float | None:
-        """Return the age of the oldest task that is no daemon; None without tasks."""
+        """Return the age of the oldest task that is not a daemon; None without tasks."""
         ages = []
         for state in self._states.all():
             for record in oldest(state.tasks.live, 50):
@@ -304,7 +304,7 @@ def _began(task: Task) -> float:
 
 
 def _few_of_each(records: Iterable[LiveTask], of_each: int) -> Iterator[LiveTask]:
-    """Leave out tasks of a site of which there were ``of_each`` before."""
+    """Leave out tasks whose site has had ``of_each`` already."""
     seen: Counter[int] = Counter()
     for record in records:
         seen[record.site.address] += 1
@@ -313,7 +313,7 @@ def _few_of_each(records: Iterable[LiveTask], of_each: int) -> Iterator[LiveTask
 
 
 def _named(states: list[LoopState]) -> Iterator[tuple[str, Site]]:
-    """Yield the sites of all loops by the name to count them under."""
+    """Yield the sites of all loops, each with the name to count it under."""
     for tasks in (state.tasks for state in states):
         yield OTHER, tasks.sites.further
         for site in tasks.sites.all():

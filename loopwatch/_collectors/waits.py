@@ -1,6 +1,6 @@
 """Who waits for locks, semaphores, conditions, events and queues, grouped by what was called and where.
 
-Read on demand from the frames of suspended tasks: primitives are too many, and too cheap, to keep books on.
+Read on demand from the frames of suspended tasks: primitives are too many, and too cheap, to be tracked.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loopwatch._records import Waiting
 from loopwatch._store.unread import Unread
 
 SHOWN = 10
-"""Tasks named of each group."""
+"""Tasks named per group."""
 
 _KINDS = frozenset(("lock", "semaphore", "condition", "event", "queue"))
 _LIBRARIES = ("asyncio", "anyio")
@@ -26,7 +26,7 @@ _LIBRARIES = ("asyncio", "anyio")
 
 @dataclass(slots=True)
 class _Group:
-    """Tasks that wait alike. Holds objects of the program's: gone when the records are made."""
+    """Tasks that wait for the same. Holds the program's objects: dropped once the records are made."""
 
     site: Place
     tasks: list[Any] = field(default_factory=list)
@@ -86,9 +86,9 @@ def _add(
 
 
 def _add_owned(task: Any, wanted: dict[int, list[_Group]], waiting: dict[int, int]) -> None:
-    """Note of which primitives that others wait for a task is the owner."""
+    """Note which primitives that others wait for are owned by a task."""
     for manager in entered(links(task)[0]):
-        if waiting.get(id(task)) != id(manager):  # which is there already while it is being entered
+        if waiting.get(id(task)) != id(manager):  # a manager is there already while it is being entered
             for group in wanted.get(id(manager), ()):
                 group.owners[id(task)] = task
 

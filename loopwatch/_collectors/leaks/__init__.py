@@ -1,1 +1,1 @@
-"""Finds the tasks that live and will not finish."""
+"""Finds the live tasks that will not finish."""

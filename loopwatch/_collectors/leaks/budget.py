@@ -1,4 +1,4 @@
-"""A share of a core that work may take: what a round costs, the next one waits off."""
+"""A share of a core that work may take: after a round, the next one waits until its cost is paid off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds tasks that will not finish: by proof first, then by growth, of a pile or a site, then by age.
+"""Finds tasks that will not finish: by proof first, then by growth of a pile or a site, then by age.
 
 Asked by the watchdog once a second, and kept to a share of a core.
 """
@@ -24,15 +24,15 @@ from .standstill import Standstill
 from .suspects import Suspects
 
 SHARE = 0.005
-"""Of a core, that the search may use: half of it for deadlocks."""
+"""Share of a core that the search may use: half of it for deadlocks."""
 ROUND = 0.0025
 """Seconds of CPU time after which looking at single tasks stops, to go on in the next round."""
 STANDS = 1_000
-"""Descriptions of where tasks stand that are remembered, so that those at the same place share one."""
+"""Remembered descriptions of where tasks stand, so that tasks at the same place share one."""
 
 
 class LeakFinder:
-    """Looks for leaked, unreferenced and deadlocked tasks. The watchdog's thread."""
+    """Looks for leaked, unreferenced and deadlocked tasks. Watchdog thread."""
 
     def __init__(self, states: LoopStates, found: Found, clock: Clock, unread: Unread) -> None:
         self._states = states
@@ -46,7 +46,7 @@ class LeakFinder:
         self._stands: dict[tuple[object, ...], Stand] = {}
 
     def look(self) -> None:
-        """Look for deadlocks, then at some of the live tasks, as far as the last looks are paid off."""
+        """Look for deadlocks, then at some of the live tasks, provided that earlier looks are paid off."""
         running = [state for state in self._states.all() if state.running]
         if self._for_deadlocks.allows:
             with self._for_deadlocks.spending():
@@ -63,7 +63,7 @@ class LeakFinder:
             suspects.begin(now)
         proven = list(self._proven())
         if any(self._unread.read(_may_be_in_deadlock, record) for record, _ in proven):
-            self._standstill.tell(_records(running))  # first: it says more
+            self._standstill.tell(_records(running))  # first, since a deadlock says more
         for record, leak in proven:
             self._found.tell(record, leak)
         for suspects in self._suspects.values():
@@ -77,7 +77,7 @@ class LeakFinder:
             suspects.end()
 
     def _proven(self) -> Iterator[tuple[LiveTask, LeakReason]]:
-        """Yield what can be proven of those whose turn it is, as many as fit into a round."""
+        """Yield what can be proven of the tasks whose turn it is, as many as fit into a round."""
         stop = self._clock.thread_cpu() + ROUND
         for suspects, record in self._in_turn():
             if record.lost is None and (leak := self._unread.read(self._look_at, record, suspects)):
@@ -86,7 +86,7 @@ class LeakFinder:
                 return
 
     def _in_turn(self) -> Iterator[tuple[Suspects, LiveTask]]:
-        """Yield the tasks of all loops, one of each by turns."""
+        """Yield the tasks of all loops, taking one of each loop in turn."""
         waiting = list(self._suspects.values())
         while waiting:
             for suspects in waiting.copy():
@@ -100,7 +100,7 @@ class LeakFinder:
         self._note_stand(record)
         proof = suspects.prover.prove(record)
         if proof.held is False:
-            return "unreferenced"  # also a daemon: it may not live as long as it is meant to
+            return "unreferenced"  # even if a daemon: it may not live as long as it is meant to
         if proof.held_by is not None and not suspects.is_meant_to_last(record):
             if proof.held_by == BY_US:
                 return "never_wakes"
@@ -108,7 +108,7 @@ class LeakFinder:
         return None
 
     def _note_stand(self, record: LiveTask) -> None:
-        """Note where a task stands: once it is being collected that is no longer to be seen."""
+        """Note where a task stands: that can no longer be seen once it is being collected."""
         stand = stand_of(record())
         if stand is not None:
             if len(self._stands) >= STANDS:

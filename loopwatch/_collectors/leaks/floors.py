@@ -1,6 +1,6 @@
-"""Sites whose number of live tasks only rises: the least of each five minutes, compared over half an hour.
+"""Sites whose number of live tasks only rises: the minimum of each five minutes, compared over half an hour.
 
-The least, since a burst raises the number for as long as it lasts; a leak raises what is left after it.
+The minimum, since a burst raises the number only while it lasts; a leak raises what remains after it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Floors:
         self._floors: dict[Site, deque[int]] = {}
 
     def look(self, sites: Iterable[Site], now: float) -> list[Site]:
-        """Count what lives; at the end of a window return the sites whose floor rises and rises."""
+        """Count live tasks; at the end of a window return the sites whose floor keeps rising."""
         lowest = self._lowest
         for site in sites:
             live = site.live
@@ -39,16 +39,16 @@ class Floors:
         before = self._floors
         self._floors = {}
         for site, floor in lowest.items():
-            if floor > 0:  # where it falls to zero there is no leak, and nothing to remember
+            if floor > 0:  # a site whose floor falls to zero does not leak, and need not be remembered
                 floors = self._floors[site] = before.get(site) or deque(maxlen=WINDOWS)
                 floors.append(floor)
         return [site for site, floors in self._floors.items() if _rises(floors)]
 
 
 def _rises(floors: deque[int]) -> bool:
-    """Whether the floor never fell, and rises still.
+    """Whether the floor never fell, and is still rising.
 
-    What slows down to half its pace is a program that fills up, such as one with a task for each client.
+    A rise that slows to half its pace is that of a program filling up, such as with a task for each client.
     """
     rises = [after - before for before, after in pairwise(floors)]
     half = len(rises) // 2

@@ -1,4 +1,4 @@
-"""The live tasks that were found to be lost, and told of."""
+"""The live tasks that were found to be lost, and were reported."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ _REASONS: dict[LeakReason, LostReason] = {"unreferenced": "unreferenced", "deadl
 
 
 class Report(Protocol):
-    """Where losses go, and are made records of."""
+    """Takes losses, and makes records of them."""
 
     def tell(self, loss: Loss, instead_of: Lost | None = None) -> Lost:
-        """Tell of one."""
+        """Report one loss."""
 
     def tell_deadlock(self, losses: Sequence[Loss]) -> list[Lost]:
-        """Tell of those of one deadlock."""
+        """Report the losses of one deadlock."""
 
 
 class Found:
-    """Tells of each task once, and counts them while they live. The watchdog's thread."""
+    """Reports each task once, and counts the reported ones while they live. Watchdog thread."""
 
     def __init__(self, contexts: ContextReader, log: LostLog, report: Report, unread: Unread) -> None:
         self._contexts = contexts
@@ -38,16 +38,16 @@ class Found:
         self._log = log
         self._report = report
         self._records: dict[LeakReason, list[LiveTask]] = {}
-        """Those that live still, as far as is known."""
+        """Those that still live, as far as is known."""
 
     def tell(self, record: LiveTask, leak: LeakReason, **evidence: float) -> None:
-        """Tell of one task, unless that was done or it has ended."""
+        """Report one task, unless it was reported before or has ended."""
         loss = self._unread.read(self._loss, record, leak, evidence)
         if loss is not None:
             self._keep(record, leak, self._report.tell(loss))
 
     def tell_deadlock(self, members: Sequence[tuple[LiveTask, Waiter]], **evidence: float) -> None:
-        """Tell of the tasks of a deadlock, each before the one it waits for, that were not told of before."""
+        """Report the tasks of a deadlock, each before the one it waits for, except those reported before."""
         losses: list[Loss] = []
         untold: list[LiveTask] = []
         for record, waiter in members:
@@ -60,11 +60,11 @@ class Found:
                 self._keep(record, "deadlock", lost)
 
     def clear(self) -> None:
-        """Forget them all: in a forked child, where the parent's tasks never run."""
+        """Forget all of them: in a forked child, where the parent's tasks never run."""
         self._records.clear()
 
     def recount(self) -> None:
-        """Forget those that ended after all, and count the others."""
+        """Forget those that ended after all, and count the rest."""
         for leak, records in self._records.items():
             records[:] = [record for record in records if living(record) is not None]
             self._log.leaked[leak] = len(records)

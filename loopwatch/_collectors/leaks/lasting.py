@@ -1,4 +1,4 @@
-"""Which tasks have a reason to live long: what cannot be proven a leak is one only where none is seen."""
+"""Which tasks have a reason to live long: without proof, a task counts as leaked only if none is seen."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from loopwatch._store.daemons import is_daemon
 from loopwatch._store.tasks import LiveTask
 
 START_UP = 10.0
-"""Seconds after the start of its loop in which a task that stays alone at its site counts as a daemon."""
+"""Seconds after its loop's start in which a task that stays alone at its site counts as a daemon."""
 SOON = 300.0
-"""Seconds within which a sleeping task is to wake. One that sleeps longer may be a leak as any other."""
+"""Seconds within which a sleeping task must wake. One that sleeps longer may be a leak like any other."""
 AT_WORK = frozenset(("executor", "process", "socket", "stream", "task"))
-"""Kinds of waits in which somebody is at work, or listens, for the task."""
+"""Kinds of waits in which something works, or listens, for the task."""
 IN_LINE = frozenset(("lock", "pool", "semaphore"))
-"""Kinds of waits for a turn, which comes when others are done: if they are not, it is they who leak."""
+"""Kinds of waits for a turn, which comes when others are done: if they never are, it is they who leak."""
 BACKPRESSURE = frozenset(("Queue.put", "MemoryObjectSendStream.send"))
 INNERMOST = 2
 """Frames at the end of a chain..."""
 STEPS = 3
-"""...and steps from these, in which the transport is found of the connection that it listens to."""
+"""...and steps from these within which the transport is found of a connection that a task listens to."""
 
 
 def is_meant_to_last(record: LiveTask, entered_at: float | None) -> bool:
-    """Whether a task is a daemon: declared; alone at its site since start-up; or as those that get cancelled.
+    """Whether a task is a daemon: declared, or alone at its site since start-up, or of a cancelled kind.
 
-    ``entered_at``: since when its loop runs.
+    ``entered_at``: when its loop began to run.
     """
     task, site = record(), record.site
     if task is None or is_daemon(task):
@@ -44,9 +44,9 @@ def is_meant_to_last(record: LiveTask, entered_at: float | None) -> bool:
 
 
 def may_be_woken(task: Any, now: float, *, in_turn: bool) -> bool:
-    """Whether something is seen that is to wake a task: a timer, another's work, the peer of a socket.
+    """Whether something is seen that is to wake a task: a timer, somebody's work, the peer of a socket.
 
-    ``in_turn``: also if that is others who are ahead of it in a line.
+    ``in_turn``: whether others ahead of it in a line count as well.
     """
     found = chain(task)
     until = sleeps_until(found.links)
@@ -63,7 +63,7 @@ def may_be_woken(task: Any, now: float, *, in_turn: bool) -> bool:
 
 
 def _listens(links: Sequence[Link]) -> bool:
-    """Whether there is a transport close by, such as that of the connection whose messages a task awaits."""
+    """Whether a transport is close by, such as that of the connection whose messages a task awaits."""
     level: list[Any] = list(links)
     for _ in range(STEPS):
         level = list({id(one): one for one in filter(gc.is_tracked, referents(level))}.values())

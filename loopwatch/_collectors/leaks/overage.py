@@ -1,6 +1,6 @@
-"""Tasks much older than those of their site get to be, told from what a burst or an outage holds up.
+"""Tasks that live much longer than is usual at their site, unlike those delayed by a burst or an outage.
 
-A backlog is worked off, its oldest first. A leak is known by its oldest staying where they are while others
+A backlog is worked off, its oldest tasks first. A leak is recognised by its oldest tasks staying while others
 join them.
 """
 
@@ -20,9 +20,9 @@ from loopwatch._store.tasks import LiveTask
 from loopwatch.facts import TASK_BUCKETS
 
 PAST = 100
-"""Ended tasks of a site from which its durations say what is usual there."""
+"""Ended tasks of a site from which its durations show what is usual."""
 TIMES = 3.0
-"""Times the 99th percentile of these at which a task is over age."""
+"""Factor by which a task's age must exceed their 99th percentile to be over age."""
 MANY = 10
 """Tasks of one coroutine that must be over age, or have been before: fewer may have their reasons."""
 PATIENCE = 30.0
@@ -33,13 +33,13 @@ _started = attrgetter("started")
 
 @dataclass(slots=True)
 class _Suspicion:
-    """That the tasks of one coroutine at one site leak."""
+    """The suspicion that the tasks of one coroutine at one site leak."""
 
     since: float
     oldest: Sequence[LiveTask]
-    """The first MANY that were over age."""
+    """The first ``MANY`` that were over age."""
     count: int
-    """How many were."""
+    """How many were over age."""
     confirmed: bool = False
 
     def look(self, crowd: Sequence[LiveTask], now: float) -> None:
@@ -48,16 +48,16 @@ class _Suspicion:
 
 
 class Overage:
-    """Follows the sites of one loop. ``may_last``: whether a task is seen to have a reason to live on."""
+    """Follows the sites of one loop. ``may_last`` tells whether a task visibly has a reason to live on."""
 
     def __init__(self, may_last: Callable[[LiveTask], bool]) -> None:
         self._may_last = may_last
         self._suspicions: dict[tuple[Site, str], _Suspicion] = {}
         self._excused: dict[int, float] = {}
-        """Until when, by id of the record, those with a reason are not asked again: until twice the age."""
+        """Until when those with a reason are not asked again, by record id: until twice their age."""
 
     def look(self, sites: Iterable[Site], live: Sequence[LiveTask], now: float) -> list[LiveTask]:
-        """Return the tasks that leak, as long as they do. ``live``: records of the loop, oldest first."""
+        """Return the tasks that leak, for as long as they do. ``live``: records of the loop, oldest first."""
         crowds = _crowds(sites, live, now)
         self._forget(crowds.values())
         suspicions, self._suspicions = self._suspicions, {}
@@ -84,20 +84,20 @@ class Overage:
                     yield record
 
     def _forget(self, crowds: Iterable[Iterable[LiveTask]]) -> None:
-        """Forget those that are gone, whose ids may be given to others."""
+        """Forget those that are gone: others may get their ids."""
         known = self._excused
         present = (id(record) for crowd in crowds for record in crowd)
         self._excused = {key: known[key] for key in present if key in known}
 
 
 def usual_p99(site: Site) -> float | None:
-    """Return the 99th percentile of what tasks of a site take; None when few have ended."""
+    """Return the 99th percentile of task durations at a site; None when few tasks have ended."""
     durations = Distribution(TASK_BUCKETS, site.buckets, site.total)
     return durations.quantile(0.99) if durations.count >= PAST else None
 
 
 def longest_usual(site: Site) -> float:
-    """Return a time than which fewer than MANY tasks of a site took longer."""
+    """Return a duration that fewer than ``MANY`` tasks of a site exceeded."""
     longer = 0
     for bound, count in zip(reversed((*TASK_BUCKETS, math.inf)), reversed(site.buckets), strict=True):
         longer += count
@@ -109,7 +109,7 @@ def longest_usual(site: Site) -> float:
 def _crowds(
     sites: Iterable[Site], live: Sequence[LiveTask], now: float
 ) -> dict[tuple[Site, str], list[LiveTask]]:
-    """Return what is over age, where that is many, by site and coroutine: a helper may create all kinds."""
+    """Return the many that are over age, by site and coroutine: a helper may create all kinds."""
     limits = {
         site: max(TIMES * p99, longest_usual(site))
         for site in sites

@@ -1,8 +1,7 @@
-"""Finds deadlocks without asking every task for all it holds.
+"""Finds deadlocks without asking every task for everything it holds.
 
-Whoever is in a deadlock waits for a task or a lock, and for the same one at each look. A look that finds a
-task waiting for the same future as the one before costs next to nothing; only then its frames are read, and
-only once.
+A task in a deadlock waits for a task or a lock, and for the same one at each look. Checking that a task waits
+for the same future as at the last look costs next to nothing; only then are its frames read, and only once.
 """
 
 from __future__ import annotations
@@ -23,19 +22,19 @@ MOST = 5_000
 
 
 class Standstill:
-    """Compares each look with the one before."""
+    """Compares each look with the previous one."""
 
     def __init__(self, found: Found, unread: Unread) -> None:
         self._found = found
         self._unread = unread
         self._seen: set[int] = set()
         """Ids of the futures that were waited for at the last look. Another may have such an id by now: then
-        a task that has moved is read, no harm done."""
+        a task that has moved is read, which does no harm."""
         self._harmless: dict[int, OwnRef] = {}
-        """Those, by id, that were found to be neither a task's nor a lock's."""
+        """Those, by id, that were found to belong to neither a task nor a lock."""
 
     def look(self, live: Sequence[LiveTask]) -> None:
-        """Tell of the deadlocks among these tasks, at the second look that sees them."""
+        """Report the deadlocks among these tasks, at the second look that sees them."""
         if len(live) > MOST:
             return
         untold = (record for record in live if record.lost is None or record.lost.reason != "deadlock")
@@ -44,7 +43,7 @@ class Standstill:
             self.tell(live)
 
     def tell(self, live: Sequence[LiveTask]) -> None:
-        """Tell of the deadlocks among these tasks at once, whatever it costs."""
+        """Report the deadlocks among these tasks at once, whatever that costs."""
         if len(live) > MOST:
             return
         graph = await_graph(tasks_of(live), self._unread)
@@ -54,11 +53,11 @@ class Standstill:
         for cycle in graph.deadlocks:
             members = [(records[waiter.key], waiter) for waiter in cycle if waiter.key in records]
             if any(map(prover.is_behind_timer, tasks_of(record for record, _ in members))):
-                continue  # it may yet cancel one, and free the others
+                continue  # a timer may yet cancel one, and free the others
             self._found.tell_deadlock(members, tasks_in_cycle=len(cycle), tasks_behind=behind)
 
     def _standing(self, tasks: Iterable[Any]) -> list[Any]:
-        """Return those that wait for a task or a lock, and did so at the last look."""
+        """Return the tasks that wait for a task or a lock, and did so at the last look."""
         seen, harmless = self._seen, self._harmless
         self._seen, self._harmless = set(), {}
         stuck: list[Any] = []

@@ -29,7 +29,7 @@ class Suspects:
         self._overage = Overage(self._may_last)
         self.piles = Piles()
         self.prover = Prover()
-        """What it learns grows old: each round has its own."""
+        """What it learns goes stale: each round has its own."""
 
     def begin(self, now: float) -> None:
         """Begin a round."""
@@ -39,25 +39,25 @@ class Suspects:
         self.prover = Prover()
 
     def end(self) -> None:
-        """End the round: hold no record for longer."""
+        """End the round, to hold no record for longer."""
         self._live = ()
         self.prover = Prover()
 
     def next(self) -> LiveTask | None:
-        """Return whose turn it is to be looked at; None when all have had theirs."""
+        """Return the task whose turn it is to be looked at; None when all have had theirs."""
         return self._turns.next()
 
     def is_meant_to_last(self, record: LiveTask) -> bool:
-        """Whether a task is a daemon, or like one; or cannot be read."""
+        """Whether a task is a daemon, or behaves like one, or cannot be read."""
         return self._unread.read(is_meant_to_last, record, self._state.entered_at) is not False
 
     def over_age(self) -> Iterator[LiveTask]:
-        """Yield tasks that are much older than those of their site get to be."""
+        """Yield tasks that live much longer than is usual at their site."""
         sites = self._state.tasks.sites.all()
         return iter(self._overage.look(sites, self._live, self._now))
 
     def piled_up(self) -> Iterator[LiveTask]:
-        """Yield tasks of which there are more and more, since none ends that grows as old."""
+        """Yield tasks that become more and more, since none that grows as old ends."""
         for site in self._floors.look(self._state.tasks.sites.all(), self._now):
             limit = max(WINDOW, longest_usual(site))
             by_coroutine: dict[str, list[LiveTask]] = {}

@@ -1,7 +1,7 @@
 """Whose turn it is to be looked at: tasks at the age of 1, 2, 4, 8 ... seconds.
 
-Most tasks are gone by the first of these. Those never looked at come first, then those of the greatest need
-since; and each site has its turn, or one with thousands of tasks would keep all others waiting.
+Most tasks are gone by the first of these ages. Tasks never looked at come first, then those to be looked at
+again; and each site has its turn, or one with thousands of tasks would keep all others waiting.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _started = attrgetter("started")
 
 
 class Turns:
-    """The tasks that have come to one of these ages and were not looked at since."""
+    """The tasks that have reached one of these ages and were not looked at since."""
 
     def __init__(self) -> None:
         self._first = _Queue()
         self._again = _Queue()
 
     def fall_due(self, live: Sequence[LiveTask], since: float, now: float) -> None:
-        """Take up those of one loop, oldest first, that came to an age after ``since``.
+        """Queue those of one loop, oldest first, that reached an age after ``since``.
 
-        Eager tasks may be out of order by the length of a step: one is then taken up at its next age.
+        Eager tasks may be out of order by the length of a step: such a task is then queued at its next age.
         """
         queue = self._first
         for age in AGES:
@@ -43,12 +43,12 @@ class Turns:
             queue = self._again
 
     def next(self) -> LiveTask | None:
-        """Return whose turn it is; None when all have had theirs."""
+        """Return the task whose turn it is; None when all have had theirs."""
         return self._first.next() or self._again.next()
 
 
 class _Queue:
-    """Records by site. Among those of one site the oldest, which outlived most others, come first."""
+    """Records by site. Of one site the oldest, which have outlived most others, come first."""
 
     def __init__(self) -> None:
         self._by_site: dict[Site, deque[LiveTask]] = {}
@@ -67,7 +67,7 @@ class _Queue:
             record = records.popleft()
             self._length -= 1
             if records:
-                self._by_site[site] = records  # behind all others
+                self._by_site[site] = records  # behind all other sites
             if record() is not None:
                 return record
         return None
