@@ -77,7 +77,7 @@ class System:
         return None
 
     def _text(self, path: str) -> str:
-        """Return the file's text, empty if it cannot be read. It may be cut within a character.
+        """Return the file's text, empty if it cannot be read. Names in it may be cut within a character.
 
         Read without Python's file objects, which take four times as long as the kernel does.
         """

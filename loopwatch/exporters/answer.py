@@ -1,4 +1,4 @@
-"""An HTTP request and the response to it, whatever makes it and whatever carries it."""
+"""An HTTP request and the response to it, whatever produces it and whatever carries it."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class Request:
     query: str
     """What follows the question mark; empty without one."""
     headers: Mapping[str, str]
-    """By name, in lower case; one that was not sent is empty."""
+    """By name, in lower case; headers that were not sent are empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Status, body, and the headers there are to it."""
+    """Status, body, and any further headers."""
 
     status: HTTPStatus
     body: bytes
     content_type: str = PLAIN
     headers: tuple[tuple[str, str], ...] = ()
     file: int | None = None
-    """Descriptor that is passed on with it, to a process on this machine."""
+    """File descriptor to pass along, to a process on this machine."""
 
     @property
     def all_headers(self) -> list[tuple[str, str]]:
@@ -44,18 +44,18 @@ class Answer:
 
 
 def refused(status: HTTPStatus, why: str) -> Answer:
-    """Return an answer of one line that says why there is no other."""
+    """Return a one-line answer that says why there is no other."""
     allow = (("Allow", ", ".join(METHODS)),) if status is HTTPStatus.METHOD_NOT_ALLOWED else ()
     return Answer(status, f"{why}\n".encode("utf-8", "backslashreplace"), headers=allow)
 
 
 def method_refused() -> Answer:
-    """Return the answer to a method that might change something: nothing here can be changed."""
+    """Return the answer to a method that might change something: nothing can be changed here."""
     return refused(HTTPStatus.METHOD_NOT_ALLOWED, "Only GET and HEAD are answered.")
 
 
 Answering: TypeAlias = Generator[Wait, None, Answer]
-"""An answer in the making, which need not be there at once."""
+"""An answer being made, which need not be ready at once."""
 
 Respond = Callable[[Request], Answering]
-"""Makes the answer to a request."""
+"""Produces the answer to a request."""

@@ -17,12 +17,12 @@ from .meeting import Meeting
 from .siblings import Siblings
 
 COMPONENT = "document"
-"""What failures to make it are counted under."""
+"""The component under which failures to make it are counted."""
 TYPE = "application/json"
 
 
 class DocumentPage:
-    """Answers with documents, each made for the one who asks: ``?brief=1`` for one that says less.
+    """Answers with documents, each made for the client that asks; ``?brief=1`` asks for a shorter one.
 
     The endpoint's thread.
     """
@@ -32,19 +32,19 @@ class DocumentPage:
         self._journal = journal
 
     def answer(self, request: Request, meeting: Meeting | None) -> Answer:
-        """Answer with the document of this process, which names those that it shares the port with."""
+        """Answer with the document of this process, which lists the processes it shares the port with."""
         others = [entry.pid for entry in meeting.others()] if meeting is not None else []
         try:
             made = self._make(_is_brief(request))
             document = replace(made, workers=tuple(sorted((os.getpid(), *others))))
             return Answer(HTTPStatus.OK, write(document), TYPE, (("Cache-Control", "no-store"),))
-        except Exception as error:  # noqa: BLE001 - counted; the client learns that it was not its fault
+        except Exception as error:  # noqa: BLE001 - counted; the client learns that it is not at fault
             self._journal.failure(COMPONENT, error)
             why = f"loopwatch failed to make its document ({type(error).__name__}); its log says more."
             return refused(HTTPStatus.INTERNAL_SERVER_ERROR, why)
 
     def answer_of_any(self, request: Request, meeting: Meeting | None, clock: Clock) -> Answering:
-        """Answer with the document of the worker that ``?pid=`` names, by default with that of this one."""
+        """Answer with the document of the worker that ``?pid=`` names, by default this one."""
         asked = parse_qs(request.query).get("pid", [""])[-1]
         if asked in ("", str(os.getpid())):
             return self.answer(request, meeting)

@@ -1,4 +1,4 @@
-"""The ways out of the process together: what is scraped, and what is sent by OpenTelemetry."""
+"""All the ways out of the process: what is scraped, and what is sent by OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 
 
 class Source(Protocol):
-    """What is exported comes from it. Any thread but a watched loop's."""
+    """Where everything exported comes from. Any thread but a watched loop's."""
 
     def snapshot(self) -> Snapshot:
         """Return everything known now."""
 
     def document(self, *, brief: bool = False) -> Document:
-        """Return everything known now, with tasks and waits; a brief one has loops and stalls alone."""
+        """Return everything known now, with tasks and waits; a brief one has only loops and stalls."""
 
 
 class Exports:
     """Exports snapshots and documents, and the events that ``take_events`` returns.
 
-    ``unwatched`` keeps what is created in a thread meanwhile from counting as the program's.
+    ``unwatched`` keeps whatever a thread creates meanwhile from counting as the program's.
     """
 
     def __init__(
@@ -65,28 +65,28 @@ class Exports:
         )
 
     def prepare(self) -> None:
-        """Import what takes long, while nothing runs yet. Raises what an import may."""
+        """Import what takes long, while nothing runs yet. Raises whatever an import may."""
         self.otel.prepare()
 
     def refresh(self, *, loops_run: bool) -> None:
-        """Keep ready what may be asked for, and begin what waits for a loop. The watchdog's chore."""
+        """Keep renderings ready, and start what waits for a loop to run. A chore of the watchdog."""
         if loops_run:  # not earlier: a server may import its application in its loop
             self.metrics.prepare()
             self.otel.start()
         self.metrics.refresh()
 
     def threads(self) -> dict[str, OwnThread]:
-        """The threads there are, by the component that counts their failures."""
+        """The threads that exist, by the component that counts their failures."""
         endpoint = self.metrics.thread
         return {"otlp": self.otel.thread} | ({} if endpoint is None else {"endpoint": endpoint})
 
     def forget(self) -> None:
-        """Be as before the first start: in a forked child."""
+        """Return to the state before the first start: in a forked child."""
         self.metrics.forget()
         self.otel.forget()
 
     def _tellers(self) -> list[Teller]:
-        """Build what makes spans and log records. In the exporting thread."""
+        """Build what produces spans and log records. In the exporting thread."""
         from .otel.events import Events
 
         return [Events(self._take_events, self._clock, self._journal)]

@@ -1,4 +1,4 @@
-"""What a scrape is answered with: the two texts of the exposition, and which of them a client gets."""
+"""The answer to a scrape: the two text formats of the exposition, and which of them a client gets."""
 
 from __future__ import annotations
 
@@ -31,35 +31,35 @@ OPENMETRICS = Form(*choose_encoder("application/openmetrics-text"))
 def form_for(accept: str) -> Form:
     """Choose OpenMetrics for clients that list it in their Accept header, the classic text for all others.
 
-    ``choose_encoder`` is not asked with the client's header: it raises on a malformed version, and no client
-    may cause what counts as a failure of ours.
+    ``choose_encoder`` is not given the client's header: it raises on a malformed version, and no client may
+    cause what counts as a failure of ours.
     """
     media_types = {part.partition(";")[0].strip().lower() for part in accept.split(",")}
     return OPENMETRICS if "application/openmetrics-text" in media_types else TEXT
 
 
 def answer(method: str, accept: str, write: Callable[[Form], bytes], journal: Journal) -> Answer:
-    """Answer a request for the metrics with what ``write`` makes of the form the client gets."""
+    """Answer a request for the metrics with what ``write`` makes of the form chosen for the client."""
     if method not in METHODS:
         return method_refused()
     form = form_for(accept)
     try:
         return Answer(HTTPStatus.OK, write(form), form.content_type)
-    except Exception as error:  # noqa: BLE001 - counted; the client learns that it was not its fault
+    except Exception as error:  # noqa: BLE001 - counted; the client learns that it is not at fault
         journal.failure(COMPONENT, error)
         message = f"loopwatch failed to render its metrics ({type(error).__name__}); its log says more.\n"
         return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, message.encode())
 
 
 class Exposition:
-    """What the endpoint shows of ``registry``: written for each scrape, compressed for who takes that."""
+    """The endpoint's view of ``registry``: written for each scrape, compressed if the client accepts that."""
 
     def __init__(self, registry: Collector, journal: Journal) -> None:
         self._registry = registry
         self._journal = journal
 
     def answer(self, request: Request, write: Callable[[Form], bytes] | None = None) -> Answer:
-        """Answer a scrape. ``write`` makes another text than that of the registry."""
+        """Answer a scrape. ``write``, if given, replaces the registry's text by its own."""
         response = answer(request.method, request.headers["accept"], write or self.write, self._journal)
         if response.status is HTTPStatus.OK and gzip_accepted(request.headers["accept-encoding"]):
             compressed = (*response.headers, ("Content-Encoding", "gzip"))
@@ -67,5 +67,5 @@ class Exposition:
         return response
 
     def write(self, form: Form) -> bytes:
-        """Write what the registry has to say. Raises what its collectors raise."""
+        """Write the text of the registry. Raises what its collectors raise."""
         return form.write(self._registry)

@@ -1,8 +1,8 @@
-"""Where the workers of one program meet, so that a scrape of their one port shows them all. Linux.
+"""Where the workers of one program meet, so that a scrape of their one port shows all of them. Linux.
 
 A directory of the user's holds a socket for each live process, named by its pid and start time, and a lock
-for the port of each group of them. To a group belong processes that were given the same port, and that have
-one service name in one session, as a server and its workers have, or run under one ``loopwatch run``.
+for the port of each group. A group consists of processes that were given the same port, and that have the
+same service name in one session, as a server and its workers do, or run under one ``loopwatch run``.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if sys.platform == "linux":
 MOST = 256
 """Processes of one group that are shown."""
 LOOKED_AT = 1024
-"""Names in the directory that are looked at: it is ours, and has one for each process and for each port."""
+"""Names in the directory that are examined: it is ours, with one per process and one per port."""
 BACKLOG = 8
-"""Requests, and clients to stand by for, that may wait for a process that hangs: when it goes on it answers
-them, to nobody any more."""
+"""Requests, and clients to stand by for, that may wait for a process that hangs: when it resumes it answers
+them, though nobody listens any more."""
 
 _LOCK = ".lock"
 
 
 class NoMeetingError(Exception):
-    """There is no such place here, or it cannot be trusted. The text says why."""
+    """There can be no meeting place here, or it cannot be trusted. The text says why."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -45,14 +45,14 @@ class Entry:
 
     pid: int
     start: int
-    """When it started, in ticks since the system did: a pid may be another process's by now."""
+    """When it started, in ticks since boot: the pid may have been reused since."""
     group: str
     name: str
     """Of its socket."""
 
     @property
     def lives(self) -> bool:
-        """Whether that process runs; True while that cannot be told."""
+        """Whether that process is running; True while that cannot be told."""
         try:
             return _start(self.pid) == self.start
         except OSError:
@@ -60,7 +60,7 @@ class Entry:
 
 
 class Meeting:
-    """A place in the directory, for this process, beside those of its group.
+    """A place in the directory for this process, beside the others of its group.
 
     Raises NoMeetingError if there can be none. Any thread, one at a time.
     """
@@ -77,7 +77,7 @@ class Meeting:
         self._opened.callback(self._directory.close)
         self._lock: int | None = None
         self.shared = False
-        """Whether there has been another one of the group, ever."""
+        """Whether the group has ever had another member."""
         try:
             self._group = _group(host, port, service_name)
             self._own = f"{self._group}-{os.getpid()}-{start}"
@@ -101,7 +101,7 @@ class Meeting:
         return sorted(found)[:MOST]
 
     def connect(self, entry: Entry) -> socket.socket:
-        """Connect to the socket of ``entry``, without waiting. Raises OSError if that cannot be."""
+        """Connect to the socket of ``entry``, without waiting. Raises OSError if that fails."""
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.setblocking(False)
@@ -112,11 +112,11 @@ class Meeting:
         return connection
 
     def remove(self, entry: Entry) -> None:
-        """Remove an entry that nobody answers for any more."""
+        """Remove an entry whose process no longer answers."""
         self._directory.unlink(entry.name)
 
     def claim(self) -> bool:
-        """Try to be the one that may have the port; if so, it is until ``leave``, or until it dies."""
+        """Try to become the one that may have the port; if so, that holds until ``leave`` or death."""
         if self._lock is None:
             self._lock = self._locked(self._group + _LOCK)
             if self._lock is not None:
@@ -125,13 +125,13 @@ class Meeting:
         return self._lock is not None
 
     def publish(self, url: str | None) -> None:
-        """Let the others know who has the claim, and where the metrics are, if they are."""
+        """Let the others know who holds the claim and, if served, where the metrics are."""
         if self._lock is not None:
             os.ftruncate(self._lock, 0)
             os.pwrite(self._lock, f"{os.getpid()} {url or ''}\n".encode(), 0)
 
     def claimant(self) -> tuple[int | None, str | None]:
-        """Return the pid of who has the claim, and where its metrics are, as far as that is known."""
+        """Return the pid of the claim's holder, and where its metrics are, as far as known."""
         with contextlib.suppress(OSError, ValueError):
             file = os.open(self._group + _LOCK, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self._directory.file)
             with open(file, encoding="utf-8") as text:
@@ -140,25 +140,25 @@ class Meeting:
         return None, None
 
     def leave(self) -> None:
-        """Remove what is ours in the directory, and close all."""
+        """Remove what is ours in the directory, and close everything."""
         self._directory.unlink(self._own)
-        if self._lock is not None:  # while it is locked; who opened it before looks again
+        if self._lock is not None:  # while it is locked; a process that opened it before looks again
             self._directory.unlink(self._group + _LOCK)
         self.close()
 
     def close(self) -> None:
-        """Close all: what there is to do in a forked child, where the place is the parent's."""
+        """Close everything: all there is to do in a forked child, where the place is the parent's."""
         self._lock = None
         self._opened.close()
 
     def _entries(self) -> Iterator[Entry]:
         for name in sorted(os.listdir(self._directory.file))[:LOOKED_AT]:
-            with contextlib.suppress(ValueError):  # a lock, or none of ours
+            with contextlib.suppress(ValueError):  # a lock, or not one of ours
                 group, pid, start = name.rsplit("-", 2)
                 yield Entry(int(pid), int(start), group, name)
 
     def _tidy(self) -> None:
-        """Remove what processes left that were killed, of this group and of others."""
+        """Remove what killed processes left behind, of this group and of others."""
         living = {self._group}
         for entry in self._entries():
             if self._is_dead(entry):
@@ -173,7 +173,7 @@ class Meeting:
                     os.close(lock)
 
     def _is_dead(self, entry: Entry) -> bool:
-        """Tell by the pid, in the namespace that it is a pid of; elsewhere by the socket, which says less."""
+        """Tell by the pid, if it is of our pid namespace; otherwise by the socket, which says less."""
         if entry.group.removeprefix(".").partition("-")[0] == _namespace("pid"):
             return not entry.lives
         try:
@@ -181,11 +181,11 @@ class Meeting:
         except ConnectionRefusedError:
             return True
         except OSError:
-            pass  # it has so many to answer that it cannot be asked
+            pass  # it has too many waiting to be asked
         return False
 
     def _locked(self, name: str) -> int | None:
-        """Lock a file, made if need be, and return it; None if another process has it locked."""
+        """Lock a file, created if need be, and return it; None if another process has locked it."""
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
         file = os.open(name, flags, 0o600, dir_fd=self._directory.file)
         try:
@@ -193,7 +193,7 @@ class Meeting:
             found = os.stat(name, dir_fd=self._directory.file, follow_symlinks=False)
             if os.path.samestat(found, os.fstat(file)):
                 return file
-        except OSError as error:  # locked; or removed, by somebody who tidied up just now
+        except OSError as error:  # locked; or removed by a process that tidied up just now
             if error.errno not in (errno.EWOULDBLOCK, errno.ENOENT):
                 os.close(file)
                 raise
@@ -202,9 +202,9 @@ class Meeting:
 
 
 def _group(host: str, port: int, service_name: str) -> str:
-    """Return what processes have in common that are to meet.
+    """Return what the processes that are to meet have in common.
 
-    A port is one of a network namespace, and a pid one of its own: containers may share a directory. A
+    A port belongs to a network namespace, and a pid to one of its own: containers may share a directory. A
     session may be a shell's, from which two programs were started.
     """
     program = os.environ.get(RUN) or f"session {os.getsid(0)} {service_name}"
@@ -217,9 +217,9 @@ def _namespace(kind: str) -> str:
 
 
 def _start(pid: int) -> int | None:
-    """Return when the process started, in ticks since the system did; None if it does not run.
+    """Return when the process started, in ticks since boot; None if it is not running.
 
-    Raises OSError where no file is left to look with: the process may well run.
+    Raises OSError if no file descriptor is left to look with: the process may well be running.
     """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")

@@ -1,4 +1,4 @@
-"""The texts of several workers as one: each family once, with the samples of all, by ``process_pid``."""
+"""Merges the texts of several workers: each family once, with the samples of all, by ``process_pid``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WITHOUT_LABELS = re.compile(rf"^({_NAME})(?={_VALUE})", re.MULTILINE)
 
 
 class NotOursError(ValueError):
-    """A text that no endpoint of loopwatch writes."""
+    """The text was not written by an endpoint of loopwatch."""
 
 
 @dataclass(slots=True)
@@ -30,15 +30,15 @@ class _Family:
 
 
 class Merged:
-    """The families of all texts added so far, in the order in which they came."""
+    """The families of all texts added so far, in the order of their arrival."""
 
     def __init__(self) -> None:
         self._families: dict[str, _Family] = {}
 
     def add(self, text: str, pid: int) -> None:
-        """Add what a worker says. Raises NotOursError, and adds nothing, for what is no such text.
+        """Add a worker's text. Raises NotOursError, and adds nothing, if it is not one of ours.
 
-        Of workers with different versions of a family that of the first is shown.
+        If workers have different versions of a family, the first one's is shown.
         """
         for name, new in _labelled(text, pid).items():
             family = self._families.setdefault(name, _Family(new.head, new.kind))
@@ -46,7 +46,7 @@ class Merged:
                 family.samples += new.samples
 
     def text(self) -> str:
-        """Return all of it, without an end."""
+        """Return all of it, without the end mark."""
         return "".join(part for each in self._families.values() for part in (each.head, *each.samples))
 
 

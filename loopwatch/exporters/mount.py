@@ -20,7 +20,7 @@ ASGIApplication = Callable[[Scope, Receive, Send], Coroutine[Any, Any, None]]
 
 
 def asgi_app(kept: KeptCollector) -> ASGIApplication:
-    """Build an ASGI app, to be mounted in another or served alone."""
+    """Build an ASGI app, to be mounted in another or served on its own."""
 
     async def metrics(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -28,7 +28,7 @@ def asgi_app(kept: KeptCollector) -> ASGIApplication:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
         else:
-            headers = scope.get("headers", ())  # which may be left out
+            headers = scope.get("headers", ())  # optional in ASGI
             accept = ",".join(v.decode("latin-1") for k, v in headers if k.lower() == b"accept")
             response = kept.answer(scope["method"], accept)
             await _respond(response, scope["method"], send)
@@ -54,7 +54,7 @@ async def _respond(response: Answer, method: str, send: Send) -> None:
 
 
 async def _live(receive: Receive, send: Send) -> None:
-    """Take part in the start and the end of a server that serves this app alone; there is nothing to do."""
+    """Take part in start-up and shutdown of a server that serves only this app; there is nothing to do."""
     while True:
         event = await receive()
         await send({"type": f"{event['type']}.complete"})

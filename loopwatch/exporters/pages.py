@@ -1,8 +1,8 @@
 """What the endpoint has at which path, and who may have it.
 
-No page of another site may read what stands here through a browser: not by a script that asks for it (its
-Origin says so), nor by having its own name lead to this machine (DNS rebinding: the Host is that name). An
-address, or ``localhost``, cannot be made to lead elsewhere.
+No page of another site may read these pages through a browser: neither by a script that requests them (its
+Origin says so), nor by resolving its own name to this machine (DNS rebinding: the Host is that name). An
+address, or ``localhost``, cannot be made to resolve elsewhere.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Page:
 
     respond: Respond
     title: str
-    """What it is, as in "the metrics"."""
+    """What it is, in words, such as "the metrics"."""
     by_any_name: bool = False
-    """Whether the Host may be any name: of what is scraped by whichever name the scraper has for it."""
+    """Whether the Host may be any name: for pages scraped under whatever name the scraper uses."""
 
 
 class Pages:
@@ -37,7 +37,7 @@ class Pages:
         self._host = host.lower()
 
     def respond(self, request: Request) -> Answering:
-        """Answer a request, with an error of one line where that is all there is to say."""
+        """Answer a request, by a one-line error if there is nothing else to say."""
         page = self._pages.get(request.path)
         problem = self._problem(request, by_any_name=page is not None and page.by_any_name)
         if problem is not None:
@@ -64,7 +64,7 @@ class Pages:
         return None
 
     def _is_here(self, host: str) -> bool:
-        """Whether ``host`` is an address or a name that nobody else can have lead here."""
+        """Whether ``host`` is an address, or a name that nobody else can make resolve to this machine."""
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
         except ValueError:
@@ -73,7 +73,7 @@ class Pages:
 
 
 def is_address(name: str) -> bool:
-    """Whether this is an address, not a name that leads to one."""
+    """Whether ``name`` is an address, rather than a name that resolves to one."""
     try:
         ipaddress.ip_address(name)
     except ValueError:
@@ -82,5 +82,5 @@ def is_address(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether what listens at ``host`` is reached from this machine alone."""
+    """Whether something that listens at ``host`` can be reached only from this machine."""
     return host.lower() == "localhost" or (is_address(host) and ipaddress.ip_address(host).is_loopback)

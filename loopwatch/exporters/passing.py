@@ -1,4 +1,4 @@
-"""A socket that is sent from a sibling to another, over a connection at the meeting."""
+"""Passing a socket from one sibling to another, over a connection at the meeting."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import array
 import socket
 
 ALONE = b"\0"
-"""What says no more than that a file cannot go alone."""
+"""Carries nothing: a descriptor cannot be sent without text."""
 
 
 def send(passed: socket.socket, connection: socket.socket, text: bytes = ALONE) -> bool:
-    """Send a socket. Returns whether it was sent: False if the other one is gone."""
+    """Send a socket. Returns whether it was sent: False if the other side is gone."""
     try:
         socket.send_fds(connection, [text], [passed.fileno()])
     except OSError:
@@ -19,9 +19,9 @@ def send(passed: socket.socket, connection: socket.socket, text: bytes = ALONE) 
 
 
 def receive(connection: socket.socket, most: int) -> tuple[bytes, socket.socket | None]:
-    """Receive text, and the socket that came with it, if one did. Raises OSError as ``recv`` does.
+    """Receive text, and the socket that came with it, if any. Raises OSError as ``recv`` does.
 
-    ``socket.recv_fds`` would let programs that are started meanwhile inherit it.
+    With ``socket.recv_fds``, programs started meanwhile would inherit the socket.
     """
     room = socket.CMSG_LEN(array.array("i").itemsize)
     said, came, _, _ = connection.recvmsg(most, room, socket.MSG_CMSG_CLOEXEC)

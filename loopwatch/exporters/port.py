@@ -24,13 +24,13 @@ from .standby import Standby
 AGAIN = 0.25
 """Seconds until the address is tried again. The end of the process that has it is mostly noticed at once."""
 TRIES = 12
-"""Tries after which one taken over has to be free: a process that dies may give up its claim earlier."""
+"""Tries after which an address taken over must be free: a dying process may give up its claim earlier."""
 
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound to these
 
 
 class Port:
-    """Has ``endpoint`` serve the address as soon as this process has it. Used on the endpoint's thread."""
+    """Has ``endpoint`` serve the address once this process has it. Used on the endpoint's thread."""
 
     def __init__(
         self,
@@ -54,18 +54,18 @@ class Port:
         self.handover = Handover(endpoint, self._look_again)
         self._held = False
         self._waited = False
-        """Whether somebody had connected, and was not let in, when we last looked."""
+        """Whether a client had connected, and was not let in, when we last looked."""
         self._tries = 0
         self._told = False
         self._holder: tuple[int, int] | None = None
-        """Of the sibling that has the claim: its pid, and a file that can be read once it is gone."""
+        """Of the sibling that has the claim: its pid, and a file that becomes readable once it is gone."""
         self._gone: int | None = None
-        """The pid of the last one that was seen to go."""
+        """The pid of the last sibling that was seen to go."""
         self.url: str | None = None
-        """Where the metrics are, of this process alone or of it with all its siblings."""
+        """Where the metrics are, those of this process alone or of all siblings."""
 
     def take(self) -> None:
-        """Take the address. Raises OSError if it cannot be had. Before the endpoint's start, as ``share``."""
+        """Take the address. Raises OSError if that fails. Before the endpoint's start, like ``share``."""
         listener = self.handover.listener or _listen(self._host, self._port)
         self.handover.listener = listener
         self._endpoint.talk(self._standby.attended(listener), self.converse, self._rest)
@@ -73,9 +73,9 @@ class Port:
         self.url = _url(listener)
 
     def share(self, meeting: Meeting) -> None:
-        """Take the address, or wait until the siblings let go of it. Raises OSError if it cannot be had ever.
+        """Take the address, or wait until siblings release it. Raises OSError if it can never be had.
 
-        An address that another program has is told of, and waited for, too.
+        An address that another program has is reported, but waited for, too.
         """
         self._meeting = self._standby.meeting = meeting
         self._tries = 0 if meeting.others() else TRIES - 1
@@ -84,9 +84,9 @@ class Port:
         self._tick()
 
     def complain(self, error: OSError, further: str = "") -> None:
-        """Tell that there is no endpoint."""
+        """Log that there is no endpoint."""
         self._told = True
-        # Under ``loopwatch run`` the holder is a process of the same program, or has been complained of.
+        # Under ``loopwatch run`` the holder is a process of the same program, or was already reported.
         level = logging.DEBUG if _settings.RUN in os.environ and not further else logging.WARNING
         self._journal.say(
             level,
@@ -99,7 +99,7 @@ class Port:
         )
 
     def close(self) -> None:
-        """Let go of the siblings, and of the address."""
+        """Close what is shared with siblings, and release the address."""
         self._standby.close()
         self.handover.close()
         self._look_away()
@@ -109,7 +109,7 @@ class Port:
             self._endpoint.later(AGAIN, self._again)
 
     def _again(self) -> None:
-        self._tick()  # first, so that a failure is not the end of it
+        self._tick()  # first, so that a failure does not end the retries
         self._look_again()
         self._stand_in()
 
@@ -118,7 +118,7 @@ class Port:
             self._try(self._meeting)
 
     def _stand_in(self) -> None:
-        """Let in one, if somebody waited at the last look as well: the sibling that is to do it hangs."""
+        """Let one client in, if one was also waiting at the last look: the sibling in charge hangs."""
         listener = self.handover.listener
         if self._held or listener is None:
             self._waited = False
@@ -143,8 +143,8 @@ class Port:
             if error.errno != errno.EADDRINUSE:
                 raise
             self._tries += 1
-            if not self._told or self._tries % TRIES == 0:  # now and then also later: one may have hung
-                self.handover.ask(meeting)  # who had it may have died before it was handed to us
+            if not self._told or self._tries % TRIES == 0:  # also now and then later: one may have hung
+                self.handover.ask(meeting)  # its holder may have died before passing it to us
             if self._tries >= TRIES and not self._told:
                 self.complain(error)
         else:
@@ -153,7 +153,7 @@ class Port:
                 self._journal.say(logging.INFO, "loopwatch: the metrics are at %s now", self.url)
 
     def _look_at(self, pid: int | None) -> None:
-        """Notice the end of the process that has the claim at once, where the system tells of it."""
+        """Arrange to notice at once when the claim's holder ends, if the system reports that."""
         if self._holder is not None:
             if self._holder[0] == pid:
                 return
@@ -163,7 +163,7 @@ class Port:
             return
         try:
             file = os.pidfd_open(pid)
-        except OSError:  # gone already, or the kernel is old: the next try is soon
+        except OSError:  # it is gone, or the kernel is too old: we try again soon
             return
         self._holder = pid, file
         self._endpoint.when(file, self._succeed)
@@ -174,7 +174,7 @@ class Port:
             self._holder = None
 
     def _succeed(self) -> None:
-        """Try for the address of the process that is gone, as all its siblings do now."""
+        """Try to get the address of the process that is gone, as all its siblings do now."""
         if self._holder is not None and self._meeting is not None:
             self._gone = self._holder[0]
             self._look_at(None)
@@ -188,7 +188,7 @@ def _is_waited_at(listener: socket.socket) -> bool:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Open a listening socket; looks ``host`` up only if it is a name, and takes ``::`` for IPv4 as well."""
+    """Open a listening socket; resolves ``host`` only if it is a name, and takes ``::`` for IPv4 as well."""
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
     both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
     listener = socket.create_server((host, port), family=family, dualstack_ipv6=both)

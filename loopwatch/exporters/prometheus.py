@@ -17,7 +17,7 @@ from loopwatch._measures import Distribution, Point
 from loopwatch._records import Snapshot
 
 COMPONENT = "prometheus"
-"""What failures of rendering are counted under."""
+"""The component under which failures of rendering are counted."""
 
 
 class SnapshotCollector:
@@ -28,7 +28,7 @@ class SnapshotCollector:
         self._journal = journal
 
     def describe(self) -> list[Metric]:
-        """Name the families without taking a snapshot: a registry asks when it is given the collector."""
+        """Return the families without taking a snapshot: a registry asks when a collector is registered."""
         return [family(fact, ()) for fact in facts.ALL]
 
     def collect(self) -> list[Metric]:
@@ -41,9 +41,9 @@ class SnapshotCollector:
 
 
 def registry_of(collector: Collector) -> CollectorRegistry:
-    """Build the registry of our endpoint: ``collector``, and prometheus_client's own on process and GC.
+    """Build our endpoint's registry: ``collector``, and prometheus_client's own for process and GC.
 
-    All are bound to it alone: the default registry belongs to the program.
+    All are registered only there: the default registry belongs to the program.
     """
     registry = CollectorRegistry()
     registry.register(collector)
@@ -53,7 +53,7 @@ def registry_of(collector: Collector) -> CollectorRegistry:
 
 
 def rendered(snapshot: Snapshot, journal: Journal) -> list[Metric]:
-    """Render each fact that ``snapshot`` has points for; one that cannot be is counted and left out."""
+    """Render each fact that ``snapshot`` has points for; one that fails is counted and left out."""
     families = []
     for fact in facts.ALL:
         points = snapshot.points.get(fact.stem)
@@ -67,7 +67,7 @@ def rendered(snapshot: Snapshot, journal: Journal) -> list[Metric]:
 
 
 def family(fact: facts.Fact, points: Iterable[Point]) -> Metric:
-    """Render one fact. Raises TypeError for a value that is none of its kind."""
+    """Render one fact. Raises TypeError for a value that does not fit its kind."""
     name, text, labels = fact.prometheus_name, fact.help, fact.prometheus_labels
     if fact.kind == "histogram":
         histogram = HistogramMetricFamily(name, text, labels=labels)
@@ -82,7 +82,7 @@ def family(fact: facts.Fact, points: Iterable[Point]) -> Metric:
 
 
 def _number(fact: facts.Fact, point: Point) -> float:
-    """Check here what the exposition would trip over later, where it costs the whole scrape."""
+    """Check here what would fail later in the exposition, and cost the whole scrape."""
     if isinstance(point.value, int | float):
         return point.value
     raise TypeError(f"{fact.stem} is a {fact.kind} and takes numbers, got {point.value!r}")
@@ -95,7 +95,7 @@ def _distribution(fact: facts.Fact, point: Point) -> Distribution:
 
 
 def _buckets(distribution: Distribution) -> list[tuple[str, float] | tuple[str, float, Exemplar]]:
-    """Cumulate the counts under their upper bounds, the last of which is infinity."""
+    """Accumulate the counts under their upper bounds, the last of which is infinity."""
     bounds = [*map(floatToGoString, distribution.bounds), "+Inf"]
     exemplars = distribution.exemplars or (None,) * len(bounds)
     return [
@@ -107,7 +107,7 @@ def _buckets(distribution: Distribution) -> list[tuple[str, float] | tuple[str, 
 def _exemplar(exemplar: _measures.Exemplar) -> Exemplar:
     """Render an exemplar, which OpenMetrics shows and the classic text leaves out.
 
-    Its labels have 63 of the 128 characters they may have. Grafana finds the trace by ``trace_id``.
+    Its labels take 63 of the 128 characters allowed. Grafana finds the trace by ``trace_id``.
     """
     labels = {"trace_id": exemplar.trace_id, "span_id": exemplar.span_id}
     return Exemplar(labels, exemplar.value, exemplar.at)

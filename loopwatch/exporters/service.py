@@ -1,9 +1,9 @@
 """The ways by which metrics leave the process: an endpoint of ours, and renderings for the program's own.
 
-Made when they are first needed. ``prometheus_client`` decides for the whole process, as it is imported,
-whether it is in multiprocess mode and what it exports. The program may say so in its first lines, which a
-server may import within its loop: so we do not import it before that loop goes round, and in the endpoint's
-thread, since it takes a while.
+They are made when first needed. ``prometheus_client`` decides for the whole process, as it is imported,
+whether it is in multiprocess mode and what it exports. The program may configure that in its first lines,
+which a server may import within its loop. So we import it only once that loop is running, and in the
+endpoint's thread, since it takes a while.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from .shared import SharedExposition
 
 SHARE = 0.25
-"""Of a core, that answers may take in the long run: several Prometheis and people have room in it. With each
-answer the program's loop may have to wait for the GIL. Who asks for more waits to be let in."""
+"""Share of a core that answers may take in the long run: enough for several Prometheus servers and people.
+With each answer the program's loop may have to wait for the GIL. Clients that exceed it wait to be let in."""
 
 
 class MetricsService:
@@ -69,16 +69,16 @@ class MetricsService:
 
     @property
     def url(self) -> str | None:
-        """Where the metrics are, be it on a port that a sibling has; None while they are nowhere."""
+        """Where the metrics are, maybe on a port that a sibling has; None while they are nowhere."""
         return self._port.url if self._port is not None else None
 
     @property
     def thread(self) -> OwnThread | None:
-        """The endpoint's thread, while there is one."""
+        """The endpoint's thread; None while there is none."""
         return self._endpoint.thread if self._endpoint is not None else None
 
     def start(self) -> None:
-        """Start the endpoint, if it is wanted; one that cannot have its address is told of, no more."""
+        """Start the endpoint, if wanted. If it cannot have its address, that is only logged."""
         host, port = self._settings.prometheus_host, self._settings.prometheus_port
         if port is None:
             return
@@ -110,7 +110,7 @@ class MetricsService:
             raise
 
     def prepare(self) -> None:
-        """Have the endpoint's thread import what the first scrape needs. The watchdog's chore."""
+        """Have the endpoint's thread import what the first scrape needs. A chore of the watchdog."""
         if self._endpoint is not None:
             self._endpoint.prepare()
 
@@ -135,7 +135,7 @@ class MetricsService:
         self._endpoint = self._port = self._meeting = self._shared = None
 
     def kept(self) -> KeptCollector:
-        """Return the renderings kept ready for the program's own registry and service."""
+        """Return the renderings that are kept ready for the program's own registry and service."""
         if self._kept is None:
             from .kept import KeptCollector
 
@@ -148,12 +148,12 @@ class MetricsService:
         return self._kept
 
     def refresh(self) -> None:
-        """Render anew what somebody is about to read. The watchdog's chore."""
+        """Renew the renderings that are about to be read. A chore of the watchdog."""
         if self._kept is not None:
             self._kept.refresh()
 
     def _pages(self, host: str) -> Pages:
-        """Return what the port has: what is scraped by any name, except where only this machine can ask."""
+        """Return the port's pages. The Host of a scrape may be any name, unless only this machine can ask."""
         metrics = Page(self._answer, "the metrics", by_any_name=not is_loopback(host))
         document = Page(self._answer_document, "all else, for loopwatch top,")
         return Pages({METRICS: metrics, PATH: document}, host)
@@ -175,7 +175,7 @@ class MetricsService:
         return self._allowance.rest(self.cpu_time)
 
     def _answer_sibling(self, port: Port, meeting: Meeting, request: Request) -> Answering:
-        """Answer a sibling: with what is of this process, or with a share in the port."""
+        """Answer a sibling: with the data of this process, or with a share in the port."""
         yield from ()
         meeting.shared = True
         if request.path == LISTENER:
@@ -185,7 +185,7 @@ class MetricsService:
         return self._shown().answer(request)
 
     def _shown(self) -> Exposition:
-        """Return what the endpoint shows, made the first time. The endpoint's thread."""
+        """Return what the endpoint shows, made at the first call. The endpoint's thread."""
         if self._exposition is None:
             with self._imports:
                 from .exposition import Exposition

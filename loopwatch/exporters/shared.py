@@ -1,4 +1,4 @@
-"""What a port shows that several workers share: the metrics of all, each series with its ``process_pid``."""
+"""What a port shared by several workers shows: the metrics of all, each series with its ``process_pid``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from .siblings import Siblings
 
 
 class SharedExposition:
-    """What the endpoint shows of all workers; while this one has been the only one ever, as if by itself.
+    """What the endpoint shows of all workers; as if it were alone, while this is the only one so far.
 
-    So a program of one process has the series it would have anyway. The label comes with the second process
-    and stays when that is gone, or the series would break at each end.
+    So a program of one process has its usual series. The label comes with the second process and stays when
+    that is gone, or the series would break each time a process ends.
     """
 
     def __init__(self, own: Exposition, meeting: Meeting, clock: Clock) -> None:
@@ -51,7 +51,7 @@ class SharedExposition:
 
 
 class _Families:
-    """A collector of what is there already."""
+    """A collector of families that exist already."""
 
     def __init__(self, families: Sequence[Metric]) -> None:
         self._families = families

@@ -1,9 +1,9 @@
-"""A client's connection is taken in and sent to a sibling with no wait for the GIL in between. Linux.
+"""Accepts a client's connection and sends it to a sibling, without waiting for the GIL in between. Linux.
 
-Python lets go of the GIL for each call of the system's, and then waits for it, beside a busy loop 5 ms each
-time: a process that is killed meanwhile takes the client along. Here the second call follows the first within
-a microsecond. That needs no more than ``ctypes``, which takes 2 ms to import: so this module is imported by
-the endpoint's thread, once there is a sibling.
+Python releases the GIL for each system call and then waits to get it back, beside a busy loop 5 ms each time:
+a process killed meanwhile takes the client along. Here the second call follows the first within a
+microsecond. This needs only ``ctypes``, but importing that takes 2 ms: so the endpoint's thread imports this
+module, once there is a sibling.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class _Text(ctypes.Structure):
 
 
 class _Rights(ctypes.Structure):
-    """``struct cmsghdr`` and the file that goes along."""
+    """``struct cmsghdr`` and the file descriptor sent along."""
 
     _fields_ = (
         ("length", ctypes.c_size_t),
@@ -32,7 +32,7 @@ class _Rights(ctypes.Structure):
 
 
 class _Message(ctypes.Structure):
-    """``struct msghdr`` as the kernel has it."""
+    """``struct msghdr`` as the kernel defines it."""
 
     _fields_ = (
         ("name", ctypes.c_void_p),
@@ -45,7 +45,7 @@ class _Message(ctypes.Structure):
     )
 
 
-_LIBC = ctypes.PyDLL(None)  # the kind that keeps the GIL
+_LIBC = ctypes.PyDLL(None)  # the variant that keeps the GIL
 _accept, _send = _LIBC.accept4, _LIBC.sendmsg
 _OF_ACCEPTED = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
 _OF_SENDING = socket.MSG_NOSIGNAL | socket.MSG_DONTWAIT
@@ -55,7 +55,7 @@ _LENGTH = _Rights.file.offset + _Rights.file.size
 def take_and_send(listener: socket.socket, to: socket.socket) -> tuple[socket.socket, bool]:
     """Accept a connection from ``listener`` and send it to a sibling. Returns it, and whether it was sent.
 
-    ``listener`` may not be one that waits: all would, for the GIL. Raises OSError as ``accept`` does.
+    ``listener`` must not block: every thread would, waiting for the GIL. Raises OSError as ``accept`` does.
     """
     text = _Text(ALONE, len(ALONE))
     rights = _Rights(_LENGTH, socket.SOL_SOCKET, socket.SCM_RIGHTS, -1)
@@ -63,6 +63,6 @@ def take_and_send(listener: socket.socket, to: socket.socket) -> tuple[socket.so
     to_file, what = to.fileno(), ctypes.byref(message)
     file = rights.file = _accept(listener.fileno(), None, None, _OF_ACCEPTED)
     if file < 0:
-        return listener.accept()[0], False  # which says why; mostly the client has gone away
+        return listener.accept()[0], False  # raises the reason; usually the client has gone away
     sent = _send(to_file, what, _OF_SENDING) == 1
     return socket.socket(fileno=file), sent

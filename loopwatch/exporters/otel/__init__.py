@@ -1,1 +1,1 @@
-"""What loopwatch knows, by OpenTelemetry: metrics, spans and log records. Imported where that is wanted."""
+"""Exports what loopwatch knows by OpenTelemetry: metrics, spans and log records. Imported only if wanted."""

@@ -1,7 +1,7 @@
-"""What spans and log records have in common: attributes by the conventions, and references to other spans.
+"""What spans and log records have in common: conventional attributes, and references to other spans.
 
 Only what is named here and in the modules that use it leaves the process: names, places in code, counts and
-times, and the variables the program has asked to have reported. No arguments, no locals, no texts of errors.
+times, and the variables that the program asked to have reported. No arguments, no locals, no error texts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def known(attributes: Mapping[str, Value | None]) -> Attributes:
 
 
 def exportable(attributes: Mapping[str, Value]) -> Attributes:
-    """Return attributes that can be sent: a batch with one that cannot would not arrive."""
+    """Return attributes that can be sent: one that cannot be would make its whole batch fail."""
     return {spelled(name): _exportable(value) for name, value in attributes.items()}
 
 
@@ -43,7 +43,7 @@ def _exportable(value: Value) -> Value:
 
 
 def code(frame: Frame | None, stack: Iterable[Frame] = ()) -> Attributes:
-    """Say where in the code something is, and the stack that led there, innermost last."""
+    """Describe where in the code something is, and the stack that led there, innermost last."""
     found: Attributes = {}
     if frame is not None:
         found[FUNCTION] = frame.name
@@ -55,18 +55,18 @@ def code(frame: Frame | None, stack: Iterable[Frame] = ()) -> Attributes:
 
 
 def watched(context: Mapping[str, str]) -> Attributes:
-    """Return the variables that the program has asked to have reported."""
+    """Return the variables that the program asked to have reported."""
     return {f"loopwatch.context.{name}": value for name, value in context.items()}
 
 
 def nanoseconds(seconds: float) -> int:
-    """Return a Unix time, or a span of it, as OpenTelemetry counts it: without the error of a product."""
+    """Convert a Unix time, or a duration, to nanoseconds, without the rounding error of a multiplication."""
     whole = int(seconds)
     return whole * 1_000_000_000 + round((seconds - whole) * 1e9)
 
 
 def span_context(trace_id: str | None, span_id: str | None, flags: int | None) -> SpanContext | None:
-    """Return what refers to a span of this process; None without ids."""
+    """Return a reference to a span of this process; None without ids."""
     if trace_id is None or span_id is None:
         return None
     return SpanContext(
@@ -75,12 +75,12 @@ def span_context(trace_id: str | None, span_id: str | None, flags: int | None) -
 
 
 def context_in(span: SpanContext | None) -> Context:
-    """Return the context in which ``span`` is the current one, or none is: never that of this thread."""
+    """Return a context in which ``span`` is the current one, or none is: never this thread's context."""
     return set_span_in_context(INVALID_SPAN if span is None else NonRecordingSpan(span), Context())
 
 
 def link(span: SpanContext | None, role: str, name: str | None, coroutine: str | None) -> list[Link]:
-    """Return a link that says in which ``role`` a task took part, and which; none without a span."""
+    """Return a link that tells which task took part, and in which ``role``; none without a span."""
     if span is None:
         return []
     attributes = {"loopwatch.link.role": role, "asyncio.task.name": name, "asyncio.task.coroutine": coroutine}

@@ -1,7 +1,7 @@
-"""The connections of an export over HTTP, known one by one: to break one off, and to leave none to a child.
+"""The connections of an export over HTTP, tracked one by one: to break one off, and to leave none to a child.
 
-``requests`` can close those that wait for work. The one that a request stands on is out of its reach. That is
-the one which hangs when a Collector does not answer, and which a forked child would share.
+``requests`` can close idle connections, but cannot reach the one in use by a request. That is the one that
+hangs when a Collector does not answer, and that a forked child would share.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from urllib3.connection import HTTPConnection as PlainConnection
 from urllib3.connection import HTTPSConnection as TlsConnection
 
 _closing = threading.Lock()
-"""Held while a twin is closed, or shut down: else its number might be that of another file by then."""
+"""Held while a twin is closed or shut down: otherwise its number might belong to another file by then."""
 
 
 class _Known:
     """What our connections have in common; mixed into those of urllib3.
 
-    Each has a twin of its socket, since that of TLS is out of reach before the handshake is over.
+    Each has a twin of its socket, since a TLS socket is out of reach before its handshake is over.
     """
 
     _sock: Any = None
     _twin: socket.socket | None = None
     _number = -1
-    """Of the socket as a file of this process, also when it was wrapped."""
+    """The socket's file descriptor, even if the socket was wrapped."""
 
     def __init__(self, *args: Any, known: _References, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -58,40 +58,40 @@ class _Known:
             self._twin = sock.dup()
 
     def break_off(self) -> None:
-        """Have who waits for the other end see that it has gone. Any thread."""
-        with _closing, contextlib.suppress(OSError):  # which says that it is not connected any more
+        """Make whoever waits for the other end see that it is gone. Any thread."""
+        with _closing, contextlib.suppress(OSError):  # it is not connected any more
             if self._twin is not None:
                 self._twin.shutdown(socket.SHUT_RDWR)
 
     def leave_to_parent(self) -> None:
-        """Close it here, in a forked child, where nobody uses it; in the parent it stays open."""
+        """Close it here, in a forked child, which does not use it; in the parent it stays open."""
         twin, self._twin = self._twin, None
         if twin is None:
             return
-        with contextlib.suppress(OSError):  # it was closed by then
+        with contextlib.suppress(OSError):  # it had been closed by then
             if os.path.sameopenfile(self._number, twin.fileno()):
                 os.close(self._number)
         twin.close()
         if isinstance(self._sock, socket.socket):
-            self._sock.detach()  # or it would close what has that number next
+            self._sock.detach()  # otherwise it would close whatever gets that number next
 
 
 class HTTPConnection(_Known, PlainConnection):
-    """As errors call it."""
+    """Named as error messages show it."""
 
 
 class HTTPSConnection(_Known, TlsConnection):
-    """As errors call it."""
+    """Named as error messages show it."""
 
 
 class HTTPConnectionPool(connectionpool.HTTPConnectionPool):
-    """As errors call it."""
+    """Named as error messages show it."""
 
     ConnectionCls = HTTPConnection
 
 
 class HTTPSConnectionPool(connectionpool.HTTPSConnectionPool):
-    """As errors call it."""
+    """Named as error messages show it."""
 
     ConnectionCls = HTTPSConnection
 
@@ -100,7 +100,7 @@ _References = list[weakref.ref[_Known]]
 
 
 class _Adapter(HTTPAdapter):
-    """Has all connections made of these classes, those to a proxy included."""
+    """Has all connections created from these classes, including those to a proxy."""
 
     def __init__(self, known: _References) -> None:
         self._pools: Any = {
@@ -120,19 +120,19 @@ class _Adapter(HTTPAdapter):
 
 
 class Session(requests.Session):
-    """What an exporter of the SDK's sends with. Once closed, it sends nothing any more."""
+    """What the SDK's exporters send with. Once closed, it sends nothing more."""
 
     def __init__(self) -> None:
         super().__init__()
         self._closed = False
         self._errors: list[Exception] = []
-        self._known: _References = []  # no set: it is gone through while another thread adds to it
+        self._known: _References = []  # not a set: it is iterated while another thread adds to it
         for scheme in ("http://", "https://"):
             self.mount(scheme, _Adapter(self._known))
         _sessions.add(self)
 
     def send(self, *args: Any, **options: Any) -> requests.Response:
-        """Send, if it is not closed: an exporter that was broken off tries again at once."""
+        """Send, unless closed: an exporter that was broken off tries again at once."""
         try:
             if self._closed:
                 raise requests.exceptions.ConnectionError("broken off")
@@ -142,9 +142,9 @@ class Session(requests.Session):
             raise
 
     def forget_errors(self) -> str | None:
-        """Return what the first error said since the last call, and take the frames from all of them.
+        """Return the text of the first error since the last call, and clear the frames of all of them.
 
-        They hold each other, and all that was sent, until a full collection finds them. That may take hours.
+        They hold each other, and everything sent, until a full collection finds them. That may take hours.
         """
         first = str(self._errors[0]) if self._errors else None
         known: set[int] = set()
@@ -159,14 +159,14 @@ class Session(requests.Session):
         return first
 
     def close(self) -> None:
-        """Close all connections, whatever is under way on them. Any thread."""
+        """Close all connections, whatever is in progress on them. Any thread."""
         self._closed = True
         super().close()
         for connection in self.connections():
             connection.break_off()
 
     def connections(self) -> list[_Known]:
-        """Return those there are. Any thread."""
+        """Return the connections that exist. Any thread."""
         return [each for reference in tuple(self._known) if (each := reference()) is not None]
 
 
@@ -182,4 +182,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)  # also for what outlives an uninstall()
+    os.register_at_fork(after_in_child=_after_fork_in_child)  # also for sessions that outlive uninstall()

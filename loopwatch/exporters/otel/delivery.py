@@ -1,8 +1,8 @@
-"""Sending, as the program sees it: no request of ours in its traces, one line in its log for each outage.
+"""Sending, as the program sees it: no request of ours in its traces, one line in its log per outage.
 
-The exporters of the SDK log each attempt, on loggers that those of the program use too. What ours say, which
-is what is said in this thread while it sends, is kept back, and the first of it told as the reason. What they
-say of their settings, as they are made, is told by itself.
+The SDK's exporters log each attempt, on loggers that the program's exporters use too. What ours log, which is
+whatever this thread logs while it sends, is kept back, and the first message is reported as the reason. What
+they log about their settings, as they are created, is reported separately.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from loopwatch._internals.otel_sdk import uninstrumented
 from loopwatch._journal import Journal
 
 _TALKERS = ("opentelemetry", "urllib3", "requests", "grpc")
-"""Packages whose loggers speak of sending."""
+"""Packages whose loggers report on sending."""
 _LONGEST_REASON = 300
 USUAL = 0.5
-"""Seconds after which what is under way may be interrupted: a Collector that works answers sooner."""
+"""Seconds after which an export in progress may be interrupted: a working Collector answers sooner."""
 LONG = 10.0
-"""Seconds without an answer that are an outage: what the exporters wait for one by default."""
+"""Seconds without an answer that count as an outage: what the exporters wait for one by default."""
 _IN_ENDPOINTS = re.compile(r"[^\s/@]+@|\?[^\s'\"]+")
-"""The user and the password in an endpoint, and its query."""
+"""User and password in an endpoint, and its query."""
 _SHORTEST_KEY = 4
-"""Characters. What is shorter is none, and may be part of any word."""
+"""Characters. Anything shorter is no key, and may be part of any word."""
 _HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(?:METRICS_|TRACES_|LOGS_)?HEADERS")
 
 
 def without_secrets(text: str) -> str:
-    """Return what an exporter says without the parts of its settings that may be keys.
+    """Return an exporter's message without the parts of its settings that may be keys.
 
-    It says headers that it cannot read or send, as they are, decoded or as Python spells them.
+    It quotes headers that it cannot read or send: as they are, decoded, or as Python escapes them.
     """
     headers = [
         header.strip()
@@ -60,7 +60,7 @@ class _Hush(logging.Filter):
         self._loggers: set[logging.Logger] = set()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """See the class."""
+        """Keep back records of that thread."""
         if record.thread != self.thread:
             return True
         if not self.reason and record.levelno >= logging.WARNING:
@@ -68,14 +68,14 @@ class _Hush(logging.Filter):
         return False
 
     def join(self) -> None:
-        """Stand at each logger there is by now that may speak of sending."""
+        """Join each existing logger that may report on sending."""
         for name, found in list(logging.Logger.manager.loggerDict.items()):
             if isinstance(found, logging.Logger) and name.partition(".")[0] in _TALKERS:
                 found.addFilter(self)
                 self._loggers.add(found)
 
     def leave(self) -> None:
-        """Leave them all."""
+        """Leave all loggers."""
         while self._loggers:
             self._loggers.pop().removeFilter(self)
 
@@ -88,19 +88,19 @@ class Delivery:
         self._clock = clock
         self._hush = _Hush()
         self._failing: dict[str, float] = {}
-        """Signals whose last batch did not arrive, with the monotonic time that began."""
+        """Signals whose last batch did not arrive, with the monotonic time when that began."""
         self._remarks: set[str] = set()
         self.given_up = False
-        """Whether there is no more time to send anything."""
+        """Whether there is no more time to send anything at all."""
         self.interrupted = False
         """Whether there is none in this round."""
         self._waited: dict[str, float] = {}
-        """Signals interrupted since they last arrived, with the seconds that their exports took till then."""
+        """Signals interrupted since they last arrived, with the total seconds spent on their exports."""
         self._since: float | None = None
-        """Monotonic time since when something has been under way."""
+        """Monotonic time when the export in progress began; None if there is none."""
 
     def send(self, signal: str, export: Callable[[], bool]) -> bool:
-        """Have ``export`` send a batch of ``signal``; return whether it says it arrived. Never raises."""
+        """Have ``export`` send a batch of ``signal``; return whether it says that arrived. Never raises."""
         if self.given_up or self.interrupted:
             return False
         self._hush.reason = ""
@@ -109,7 +109,7 @@ class Delivery:
         try:
             with uninstrumented():
                 arrived = export()
-        except Exception as error:  # noqa: BLE001 - of whatever an exporter is made of
+        except Exception as error:  # noqa: BLE001 - an exporter may raise anything
             arrived = False
             self._hush.reason = self._hush.reason or without_secrets(f"{type(error).__name__}: {error}")
         finally:
@@ -125,33 +125,33 @@ class Delivery:
 
     @property
     def hangs(self) -> bool:
-        """Whether something is under way that is not likely to arrive any moment. Any thread."""
+        """Whether an export is in progress that is unlikely to arrive any moment. Any thread."""
         since = self._since
         if since is None:
             return False
         return bool(self._failing or self._hush.reason) or self._clock.monotonic() - since > USUAL
 
     def hush(self) -> None:
-        """Have the loggers that there are by now say nothing of what is sent."""
+        """Silence the loggers that exist by now on what is sent."""
         self._hush.join()
 
     def because(self, error: str) -> None:
-        """Take this as the reason, if it fails: exporters may say of it no more than that they did."""
+        """Take ``error`` as the reason, should the export fail: exporters may report no more than failure."""
         self._hush.reason = without_secrets(error)[:_LONGEST_REASON]
 
     def remark(self) -> None:
-        """Say once what was warned of while an exporter was made: of the settings, no reason of an outage."""
+        """Log once what was warned of while an exporter was created: about settings, not an outage."""
         said, self._hush.reason = self._hush.reason, ""
         if said and said not in self._remarks:
             self._remarks.add(said)
             self._journal.say(logging.WARNING, "loopwatch: of the export by OTLP: %s", said)
 
     def end(self) -> None:
-        """Let the loggers speak again."""
+        """Let the loggers report again."""
         self._hush.leave()
 
     def _was_interrupted(self, signal: str, after: float) -> None:
-        """Take it as failed once it had, over all, as long as the exporters give it."""
+        """Count as failed once the total wait exceeds what the exporters allow."""
         waited = self._waited[signal] = self._waited.get(signal, 0.0) + after
         if waited > LONG:
             self._hush.reason = f"no answer in {waited:.0f} s, in which the process forked"

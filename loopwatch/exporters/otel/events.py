@@ -1,4 +1,4 @@
-"""Makes spans and log records of what has just happened, at a pace that no flood of events can drive."""
+"""Makes spans and log records of what has just happened, at a limited pace, whatever the flood of events."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .providers import COMPONENT, Make
 Put = Callable[[Make], None]
 
 A_MINUTE = 60
-"""Spans of stalls, and log records of losses and held connections: a flood of them says no more than that."""
+"""Spans of stalls, and log records of losses and held connections: more of them would say nothing more."""
 
 
 class Events:
-    """Tells of each event once. The exporting thread."""
+    """Exports each event once. The exporting thread."""
 
     def __init__(self, take: Callable[[], Iterable[Event]], clock: Clock, journal: Journal) -> None:
         self._take = take
@@ -34,39 +34,39 @@ class Events:
 
     @property
     def suppressed(self) -> int:
-        """Events that became no span or no record because there were too many of their kind. Any thread."""
+        """Events that became no span or record because there were too many of their kind. Any thread."""
         return self._stalls.suppressed + self._findings.suppressed
 
     def tell(self, spans: Put, records: Put) -> None:
-        """Hand over what makes spans and log records of what waits."""
+        """Pass on functions that make spans and log records of the waiting events."""
         for event in self._take():
             try:
                 self._trace(spans, event)
                 self._log(records, event)
-            except Exception as error:  # noqa: BLE001 - counted; of what the program has shown of a job
+            except Exception as error:  # noqa: BLE001 - counted; a job's ``show`` is the program's code
                 self._journal.failure(COMPONENT, error)
 
     def _trace(self, put: Put, event: Event) -> None:
         if isinstance(event, Drained):
-            put(partial(spans.of_drain, drained=event))  # at any pace: there is mostly one, at the end
+            put(partial(spans.of_drain, drained=event))  # at any pace: there is usually one, at the end
         elif isinstance(event, Stall):
             withheld = self._stalls.admit()
             if withheld is not None:
                 put(partial(spans.of_stall, stall=event, withheld=withheld))
         elif isinstance(event, JobEnded):
-            put(partial(spans.of_job, job=event.record()))  # now: what it is made of holds the job
+            put(partial(spans.of_job, job=event.record()))  # now: what builds the record holds the job
 
     def _log(self, put: Put, event: Event) -> None:
         if isinstance(event, Lost | HeldTooLong):
             withheld = self._findings.admit()
             if withheld is not None:
                 put(partial(_emit, event=event, withheld=withheld))
-        elif isinstance(event, Drained | Saturated | Found):  # whatever the pace: something else keeps it
+        elif isinstance(event, Drained | Saturated | Found):  # at any pace: these are limited elsewhere
             put(partial(_emit, event=event))
 
 
 def _emit(logger: Any, event: Drained | Saturated | Found | Lost | HeldTooLong, withheld: int = 0) -> None:
-    """Emit the records of an event; ``withheld`` others were not since the last one."""
+    """Emit the records of an event; ``withheld`` others since the last one were not emitted."""
     for told in _told(event):
         attributes = told.attributes | ({spans.WITHHELD: withheld} if withheld else {})
         emit(

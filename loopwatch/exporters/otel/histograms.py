@@ -1,7 +1,7 @@
-"""Histograms as they were counted, for a provider of ours: data points made of a snapshot.
+"""Histograms as they were counted, for a provider of ours: data points made from a snapshot.
 
-They are added to what an exporter is given, since OpenTelemetry has no observable histogram, and to record
-each observation costs a hundred times what counting it did.
+They are added to the data that an exporter is given, since OpenTelemetry has no observable histogram, and
+recording each observation costs a hundred times what counting it did.
 """
 
 from __future__ import annotations
@@ -55,21 +55,21 @@ def temporality() -> dict[type, AggregationTemporality]:
 
 
 def exponential() -> bool:
-    """Whether ``OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`` wants other buckets than ours."""
+    """Whether ``OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION`` asks for buckets unlike ours."""
     asked = os.environ.get("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "")
     return asked.strip().lower() == "base2_exponential_bucket_histogram"
 
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """What was last exported of one series."""
+    """What was last exported for one series."""
 
     distribution: Distribution
     at: int
 
 
 class ReadyMade:
-    """Makes the data points, and remembers what was exported where only the difference is wanted."""
+    """Makes the data points, and remembers what was exported if only differences are wanted."""
 
     def __init__(self, started_at: float, kind: AggregationTemporality) -> None:
         self._started = int(started_at * NANOS)
@@ -134,7 +134,7 @@ def _exemplars(counted: Distribution, since: int) -> Iterator[Exemplar]:
 
 
 class Adding(MetricExporter):
-    """The exporter that a reader of ours is given: adds the histograms, and sends."""
+    """The exporter given to our reader: adds the histograms, and sends everything."""
 
     def __init__(
         self, outlet: Outlet, histograms: Callable[[], Iterable[Metric]], told: Callable[[], None]

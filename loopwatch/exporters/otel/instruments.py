@@ -1,4 +1,4 @@
-"""Every counter and gauge of the catalogue as an observable instrument of a meter: asked, never told."""
+"""Every counter and gauge of the catalogue as an observable instrument of a meter: only ever pulled."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from loopwatch._version import __version__
 from .providers import SCHEMA_URL, SCOPE
 
 COMPONENT = "otlp"
-"""What failures are counted under."""
+"""The component under which failures are counted."""
 
 Source = Callable[[], Snapshot]
 
 
 def meter_of(provider: MeterProvider) -> Meter:
-    """Return the meter that all instruments of ours belong to."""
+    """Return the meter that all our instruments belong to."""
     return provider.get_meter(SCOPE, __version__, SCHEMA_URL)
 
 
@@ -37,10 +37,10 @@ def attributes(fact: facts.Fact, point: Point) -> dict[str, str | int]:
 
 
 class Instruments:
-    """The instruments on one meter. They stay there for good: nothing takes an instrument away again.
+    """The instruments on one meter. They stay there for good: an instrument cannot be removed.
 
-    The callbacks of one collection come one after the other, each instrument's once; they share one snapshot.
-    So the instrument that asks for a snapshot a second time begins the next collection.
+    The callbacks of one collection come one after the other, once for each instrument; they share a snapshot.
+    So an instrument that asks for a snapshot a second time begins the next collection.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -68,7 +68,7 @@ class Instruments:
 
     @property
     def snapshot(self) -> Snapshot | None:
-        """The one that the last collection was served from."""
+        """The snapshot that the last collection was served from."""
         return self._snapshot
 
     def _observe(self, fact: facts.Fact, _: CallbackOptions) -> Iterable[Observation]:
@@ -98,7 +98,7 @@ def _observation(fact: facts.Fact, point: Point) -> Observation:
 
 
 _of_programs: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()
-"""Those on providers of the program: made once for each, also when loopwatch is installed anew."""
+"""Those on providers of the program: made once for each, even if loopwatch is installed anew."""
 
 
 def instruments_on(provider: MeterProvider) -> Instruments:

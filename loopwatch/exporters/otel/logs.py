@@ -1,4 +1,4 @@
-"""What is found at one moment, as log records that are events: each has a name, and the trace of its task."""
+"""What is found at one moment, as log records that are events: each has a name, and its task's trace."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .attributes import Attributes, code, known, span_context, watched
 from .spans import DRAIN, span_of
 
 INFO, WARN, ERROR = (9, "INFO"), (13, "WARN"), (17, "ERROR")
-"""Severity number and text, of the specification."""
+"""Severity number and text, as specified."""
 
 _SEVERITIES = {"info": INFO, "warning": WARN, "critical": ERROR}
 
 LISTED = 100
-"""Tasks that a drain cut short and that have a record each; of further ones the drain's has the number."""
+"""Interrupted tasks of a drain that get a record each; others are only counted in the drain's record."""
 
 _LOSSES: dict[LostReason, tuple[str, tuple[int, str], str]] = {
     "destroyed_pending": ("asyncio.task.lost", WARN, "was garbage-collected while pending"),
@@ -31,18 +31,18 @@ _LOSSES: dict[LostReason, tuple[str, tuple[int, str], str]] = {
     "deadlock": ("asyncio.task.leak", WARN, "is in a deadlock"),
     "context_lost": ("asyncio.task.context_lost", WARN, "runs without the context it was handed over with"),
 }
-"""By reason: the name of the event, how severe it is, and what is said."""
+"""By reason: the event's name, its severity, and the text."""
 
 _NO_TASKS: dict[LostReason, str] = {
     "never_awaited": "coroutine {}, of",
     "context_lost": "work of {}, handed over by",
 }
-"""What was lost where that is no task."""
+"""What was lost, if it is not a task."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A log record to be."""
+    """A log record to be emitted."""
 
     name: str
     severity: tuple[int, str]
@@ -51,11 +51,11 @@ class Event:
     body: str
     attributes: Attributes
     span: SpanContext | None = None
-    """In whose trace it belongs."""
+    """The span whose trace it belongs to."""
 
 
 def of_loss(lost: Lost) -> Event:
-    """Tell of a task that was lost or will never finish."""
+    """Report a task that was lost or will never finish."""
     name, severity, what = _LOSSES[lost.reason]
     attributes: Attributes = {
         **code(lost.site, lost.await_stack),
@@ -65,7 +65,7 @@ def of_loss(lost: Lost) -> Event:
                 "asyncio.task.leak.reason": lost.leak,
                 "asyncio.task.name": lost.task_name,
                 "asyncio.task.coroutine": lost.coroutine,
-                "asyncio.task.age": lost.age or None,  # 0 where it is not known
+                "asyncio.task.age": lost.age or None,  # 0 if unknown
                 "asyncio.task.waiting_on": lost.waiting_on,
                 "error.type": lost.exception,
                 "loopwatch.context.missing": list(lost.missing) or None,
@@ -88,7 +88,7 @@ def of_loss(lost: Lost) -> Event:
 
 
 def of_drain(drained: Drained) -> Iterator[Event]:
-    """Tell of a drain, and of each task that it cut short or left, in the trace of that."""
+    """Report a drain, and each task that it interrupted or left, in that task's trace."""
     report = drained.report
     counts = {
         "finished": len(report.finished),
@@ -130,7 +130,7 @@ def _of_task_left(drained: Drained, fate: str, task: Task) -> Event:
 
 
 def of_saturation(saturated: Saturated) -> Event:
-    """Tell of a pool that is full, in the trace of who has had a connection of it for longest."""
+    """Report a full pool, in the trace of whoever has held one of its connections longest."""
     pool = saturated.pool
     attributes: Attributes = {
         POOL: pool.label,
@@ -160,11 +160,11 @@ def of_saturation(saturated: Saturated) -> Event:
 
 
 SHOWN = 10
-"""Borrowers named with a pool that is full, and as many waiters."""
+"""Borrowers named with a full pool, and as many waiters."""
 
 
 def of_holding(holding: HeldTooLong) -> Event:
-    """Tell of a connection that is not given back, in the trace of who has it."""
+    """Report a connection that has not been given back, in its holder's trace."""
     who = holding.borrower
     attributes: Attributes = {
         POOL: holding.label,
@@ -190,7 +190,7 @@ def of_holding(holding: HeldTooLong) -> Event:
 
 
 def of_finding(found: Found) -> Event:
-    """Tell of what is wrong, and what to do, as it begins, changes, or is over."""
+    """Report what is wrong, and what to do, when it begins, changes, or is over."""
     finding = found.finding
     attributes: Attributes = {
         "loopwatch.rule": finding.rule,

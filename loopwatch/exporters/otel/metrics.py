@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class OurMetrics:
-    """A provider of ours, read when its owner says so: the reader of the SDK's would have a thread for it."""
+    """A provider of ours, read when its owner says so: the SDK's reader would have a thread for that."""
 
     def __init__(
         self,
@@ -53,17 +53,17 @@ class OurMetrics:
         self.recorder = Recorder(meter, clock) if self._ready is None else None
 
     def export(self) -> Snapshot | None:
-        """Collect and send, and return what the last that arrived was made of."""
+        """Collect and send; return the snapshot behind the last metrics that arrived."""
         self._reader.collect()
         return self._arrived
 
     def record(self) -> None:
-        """Have the provider count the histograms, if it is to."""
+        """Have the provider count the histograms, if it is the one to do so."""
         if self.recorder is not None:
             self.recorder.record(self._source())
 
     def shutdown(self) -> None:
-        """Send nothing any more."""
+        """Stop sending."""
         self._instruments.connect(None, None)
         self._provider.shutdown()
 
@@ -78,7 +78,7 @@ class OurMetrics:
 
 
 class TheirMetrics:
-    """Our instruments on the program's provider, which reads them when it likes."""
+    """Our instruments on the program's provider, which reads them whenever it likes."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class TheirMetrics:
         self._collector = collector
         self._journal = journal
         self._withheld = False
-        self._withhold()  # before there is anything to be read twice
+        self._withhold()  # before anything can be read twice
         self._instruments = instruments_on(provider)
         self._instruments.connect(source, journal)
         self.recorder = Recorder(meter_of(provider), clock)
@@ -104,18 +104,18 @@ class TheirMetrics:
         self.recorder.record(self._source())
 
     def skip(self, snapshot: Snapshot) -> None:
-        """Take what ``snapshot`` has as exported."""
+        """Treat the contents of ``snapshot`` as exported."""
         self.recorder.skip(snapshot)
 
     def disconnect(self) -> None:
-        """Have nothing observed any more."""
+        """Stop being observed."""
         self._instruments.connect(None, None)
         collector = self._collector()
         if collector is not None:
             collector.withheld = False
 
     def _withhold(self) -> None:
-        """See that no registry gets everything twice: by the provider, and from the collector of ours."""
+        """Make sure that no registry gets everything twice, from the provider and from our collector."""
         collector = self._collector()
         if collector is None:
             return

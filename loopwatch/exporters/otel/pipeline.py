@@ -1,4 +1,4 @@
-"""From what loopwatch knows to whoever takes it: rounds of all three signals, in our thread."""
+"""From what loopwatch knows to whoever receives it: rounds of all three signals, in our thread."""
 
 from __future__ import annotations
 
@@ -36,33 +36,33 @@ if TYPE_CHECKING:
     from loopwatch.exporters.kept import KeptCollector
 
 ROUND = 1.0
-"""Seconds between two rounds: how long what has happened may have to wait."""
+"""Seconds between two rounds: the longest an event may have to wait."""
 BREATH = 0.05
-"""Seconds at least: who has just forked, and had our thread started for that, is to go on before it does."""
+"""Shortest pause, in seconds: after a fork, the forking thread must go on before ours, just started, does."""
 INTERVAL = 60.0
 """Seconds between two exports of metrics, unless ``OTEL_METRIC_EXPORT_INTERVAL`` says otherwise."""
 
 
 def prepare() -> None:
-    """Import what an export takes, from this module on."""
+    """Import what an export needs beyond this module."""
     import_logs()
     for signal in _otlp.SIGNALS:
         prepare_signal(signal)
 
 
 class Teller(Protocol):
-    """Makes spans and log records of what has happened."""
+    """Makes spans and log records of events."""
 
     @property
     def suppressed(self) -> int:
-        """What it left out, since there was too much. Any thread."""
+        """Number of events left out because there were too many. Any thread."""
 
     def tell(self, spans: Callable[[Make], None], records: Callable[[Make], None]) -> None:
-        """Hand over what makes spans and log records of what came about since the last call."""
+        """Pass on functions that make spans and log records of what is new since the last call."""
 
 
 class Pipeline:
-    """Takes what there is and sends it on. Used by one thread, but for what says otherwise."""
+    """Takes what is pending and sends it on. Used by one thread, unless stated otherwise."""
 
     def __init__(
         self,
@@ -112,12 +112,12 @@ class Pipeline:
     @property
     def pause(self) -> float:
         """Seconds until the next round. Any thread."""
-        if self._theirs is not None:  # which exports when it likes
+        if self._theirs is not None:  # the program's provider exports whenever it likes
             return ROUND
         return max(BREATH, min(ROUND, self._due - self._clock.monotonic()))
 
     def round(self, *, flush: bool = False) -> None:
-        """Send what there is; the metrics if they are due, or all is to be flushed."""
+        """Send what is pending, including the metrics if they are due or ``flush`` is set."""
         self._delivery.interrupted = False
         for choice in (self._traces, self._logs, self._metrics):
             choice.look()
@@ -131,12 +131,12 @@ class Pipeline:
             self._send_metrics()
 
     def disconnect(self) -> None:
-        """Close all connections, whatever is under way on them; the next batch opens new ones. Any thread."""
+        """Close all connections, whatever is in progress on them; a next batch opens new ones. Any thread."""
         for outlet in self._outlets.values():
             outlet.close()
 
     def interrupt(self) -> None:
-        """Break off what hangs, as far as can be; it is sent again, in a later round. Any thread."""
+        """Break off whatever hangs, where possible; a later round sends it again. Any thread."""
         outlets = [outlet for outlet in self._outlets.values() if outlet.interruptible]
         if outlets and self._delivery.hangs:
             self._delivery.interrupted = True
@@ -144,17 +144,17 @@ class Pipeline:
                 outlet.close()
 
     def give_up(self) -> None:
-        """Break off, for good. Any thread."""
+        """Break off for good. Any thread."""
         self._delivery.given_up = True
         self.disconnect()
 
     def end(self) -> None:
-        """Send nothing any more, and leave nothing of ours on what is not ours."""
+        """Stop sending, and remove what is ours from what is not."""
         for choice in (self._traces, self._logs, self._metrics):
             choice.end()
         if self._theirs is not None:
             self._theirs.disconnect()
-        self.disconnect()  # what waited for a Collector may have been sent after ours was shut down
+        self.disconnect()  # again: a blocked export may have been sent after ours was shut down
         self._delivery.end()
 
     def _our_metrics(self, described: Resource) -> OurMetrics:

@@ -1,8 +1,8 @@
-"""Whose provider each signal goes through: the program's as soon as it sets one, until then one of ours.
+"""Whose provider each signal goes through: the program's once it sets one, until then one of ours.
 
-Ours are built from the standard ``OTEL_*`` variables and never set as the global ones. They export nothing by
-themselves: what they are given waits until our thread sends it. So they have no threads, whose fork hooks
-would start some in each child.
+Ours are built from the standard ``OTEL_*`` variables and never set as global ones. They export nothing by
+themselves: what they receive waits until our thread sends it. So they have no threads, whose fork hooks would
+start some in each child.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"
 """The version of the semantic conventions that names and attributes follow."""
 
 COMPONENT = "otlp"
-"""What failures to tell of an event are counted under."""
+"""The component under which failures to export an event are counted."""
 MOST_WAITING = 256
-"""Events that wait, for each signal, for a Collector that is away. Then the oldest go, and are counted.
+"""Events that may wait, per signal, for a Collector that is away. The oldest beyond are dropped and counted.
 
-As many as the agent keeps of the records they are made of."""
+The agent keeps as many of the records that the events are made from."""
 BATCH = 16
-"""Of them are made and sent together: what they make takes memory, and after an outage there are many."""
+"""Events that are converted and sent together: results take memory, and after an outage there are many."""
 SOON = 1.0
-"""Seconds until what was interrupted is sent again: there may be several forks in a row."""
+"""Seconds until something interrupted is sent again: there may be several forks in a row."""
 PAUSE = 5.0
-"""Seconds between two attempts to send the same ones..."""
+"""Seconds between two attempts to send the same batch..."""
 ATTEMPTS = 30
-"""...of which there are that many, since one the Collector refuses would hold up the others."""
+"""...and the number of attempts, since a batch that the Collector refuses would hold up the others."""
 
 _SESSION_OF_THE_PROGRAM = re.compile(r"OTEL_PYTHON_EXPORTER_OTLP_HTTP_(?:\w+_)?CREDENTIAL_PROVIDER")
-"""Variables by which a program has the exporters send with a session that it makes."""
+"""Variables by which a program has the exporters send with a session of its own."""
 
 
 def resource(service_name: str) -> Resource:
-    """Describe this process. Its instance is a new one at each call, unless the program names it.
+    """Describe this process, as a new instance at each call, unless the program names the instance.
 
-    As ``Resource.create`` does, which would take an executor for it, and that would be among the program's.
+    ``Resource.create`` does the same, but needs an executor, which would count as the program's.
     """
     described = Resource(
         {
@@ -84,7 +84,7 @@ def resource(service_name: str) -> Resource:
 
 
 def prepare(signal: str) -> None:
-    """Import what ``signal`` is sent with, unless the program sees to that itself."""
+    """Import what sends ``signal``, unless the program takes care of that itself."""
     if _otlp.wanted(signal, os.environ) and provider_set(signal) is None:
         _exporter(signal)
         if _by_our_session(signal):
@@ -92,7 +92,7 @@ def prepare(signal: str) -> None:
 
 
 def _exporter(signal: str) -> Callable[..., Any]:
-    """Return what makes the exporter that the variables name."""
+    """Return the class of the exporter that the variables name."""
     group, name = f"opentelemetry_{signal}_exporter", _otlp.exporter_name(signal, os.environ)
     (found, *_) = entry_points(group=group, name=name)
     make: Callable[..., Any] = found.load()
@@ -100,13 +100,13 @@ def _exporter(signal: str) -> Callable[..., Any]:
 
 
 def _by_our_session(signal: str) -> bool:
-    """Whether it is sent over HTTP, by a session that we may make."""
+    """Whether ``signal`` is sent over HTTP, by a session that we may create."""
     by_http = _otlp.exporter_name(signal, os.environ) == _otlp.HTTP_EXPORTER
     return by_http and not any(map(_SESSION_OF_THE_PROGRAM.fullmatch, os.environ))
 
 
 class Outlet:
-    """The exporter of one signal, made when there is something to send, and again once it was closed."""
+    """The exporter of one signal, created when there is something to send, and again after it was closed."""
 
     def __init__(
         self, signal: str, delivery: Delivery, imports: Callable[[], AbstractContextManager[object]]
@@ -118,12 +118,12 @@ class Outlet:
         self._session: Session | None = None
 
     def send(self, *batch: Any, **options: Any) -> bool:
-        """Send what the exporter's ``export`` takes, and return whether it arrived."""
+        """Send a batch, the arguments of the exporter's ``export``; return whether it arrived."""
         return self._delivery.send(self._signal, lambda: self._export(*batch, **options))
 
     @property
     def interrupted(self) -> bool:
-        """Whether it did not arrive because it was interrupted: so it is sent again soon."""
+        """Whether the last batch did not arrive because it was interrupted: it is then sent again soon."""
         return self._delivery.interrupted
 
     def _export(self, *batch: Any, **options: Any) -> bool:
@@ -132,7 +132,7 @@ class Outlet:
                 make = _exporter(self._signal)
                 self._delivery.hush()
                 self._exporter = make(**self._options())
-            self._delivery.hush()  # again: it may import what it sends with
+            self._delivery.hush()  # again: the exporter may have imported more loggers
             self._delivery.remark()
         exporter, session = self._exporter, self._session
         try:
@@ -151,17 +151,17 @@ class Outlet:
 
     @property
     def interruptible(self) -> bool:
-        """Whether closing it is sure to take no time: one over gRPC has threads to end. Any thread."""
+        """Whether closing is sure to take no time: a gRPC exporter has threads to end. Any thread."""
         return self._session is not None
 
     def close(self) -> None:
-        """Close the connection; another thread that sends on it gives up. The next batch opens a new one."""
+        """Close the connection; another thread sending on it gives up. The next batch opens a new one."""
         exporter, self._exporter = self._exporter, None
         session, self._session = self._session, None
         if exporter is not None:
             exporter.shutdown()
         if session is not None:
-            session.close()  # again, if that was done: some exporters do not
+            session.close()  # maybe again: some exporters do not close it
 
 
 Make = Callable[[Any], object]
@@ -169,10 +169,10 @@ Make = Callable[[Any], object]
 
 
 class Waiting:
-    """What is to be told by one signal, until it arrives; also the exporter of ours, as our provider sees it.
+    """What one signal has yet to deliver; also the exporter of ours, as our provider sees it.
 
-    What waits is what makes a span or a log record, not what was made of it: that would take several times
-    the memory of the agent's record that it is made of, which is kept anyway.
+    It keeps the functions that make spans and log records, not their results: those would take several times
+    the memory of the agent's records they are made from, which are kept anyway.
     """
 
     def __init__(self, outlet: Outlet, scoped: Callable[[Any], Any], journal: Journal, clock: Clock) -> None:
@@ -187,20 +187,20 @@ class Waiting:
         self.dropped = 0
 
     def put(self, make: Make) -> None:
-        """Have ``make`` called when it is time, and again if what it made does not arrive."""
+        """Have ``make`` called when its time comes, and again if its result does not arrive."""
         self._waiting.append(make)
         while len(self._waiting) > MOST_WAITING:
             self._waiting.popleft()
             self.dropped += 1
 
     def export(self, batch: Sequence[Any]) -> None:
-        """Take what our provider was told."""
+        """Take what our provider was given."""
         self._made.extend(batch)
 
     def deliver(self, choice: Choice, *, at_once: bool) -> None:
-        """Tell what waits by the provider of ``choice``, and see that it arrives if that is ours.
+        """Export what waits through the provider of ``choice``; if that is ours, until it has arrived.
 
-        Not if that failed a moment ago. What is not to be exported is let go of.
+        Does nothing if that failed a moment ago. Drops what is not to be exported.
         """
         provider = choice.provider()
         if provider is None:
@@ -212,7 +212,7 @@ class Waiting:
                 self._attempts = 0
 
     def _attempt(self, provider: Any) -> bool:
-        """Send the first of what waits, and return whether it arrived."""
+        """Send the first batch of what waits, and return whether it arrived."""
         batch = self._make(provider, BATCH)
         made, self._made = tuple(self._made), []
         if not made or self._outlet.send(made):
@@ -230,7 +230,7 @@ class Waiting:
         return False
 
     def _make(self, provider: Any, most: int) -> list[Make]:
-        """Make the first ``most`` of what waits, and return them but for those that cannot be made."""
+        """Make the first ``most`` of what waits, and return their functions, except those that failed."""
         batch = []
         for make in [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]:
             try:
@@ -241,33 +241,33 @@ class Waiting:
         return batch
 
     def shutdown(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._outlet.close()
 
     def force_flush(self, timeout_millis: int = 0) -> bool:
-        """Nothing is sent but by ``deliver``."""
+        """Do nothing: only ``deliver`` sends."""
         return True
 
 
 def tracer_of(provider: TracerProvider) -> Any:
-    """Return what makes spans of ours."""
+    """Return the tracer for our spans."""
     return provider.get_tracer(SCOPE, __version__, schema_url=SCHEMA_URL)
 
 
 def logger_of(provider: Any) -> Any:
-    """Return what emits log records of ours."""
+    """Return the logger for our log records."""
     return provider.get_logger(SCOPE, __version__, schema_url=SCHEMA_URL)
 
 
 def tracer_provider(described: Resource, waiting: Waiting) -> TracerProvider:
-    """Build a provider whose spans wait. The sampler is the one that ``OTEL_TRACES_SAMPLER`` names."""
+    """Build a provider whose spans wait. Its sampler is the one that ``OTEL_TRACES_SAMPLER`` names."""
     provider = left_to_parent(TracerProvider)(resource=described, shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(waiting))  # type: ignore[arg-type]
     return provider
 
 
 class Choice:
-    """Chooses for one signal, anew each time it is asked."""
+    """Chooses the provider of one signal, anew each time it is asked."""
 
     def __init__(self, signal: str, build: Callable[[], Any], journal: Journal) -> None:
         self._signal = signal
@@ -278,21 +278,21 @@ class Choice:
         self.theirs: Any = None
 
     def look(self) -> None:
-        """See whether the program has set a provider; then ours is shut down, and gets nothing any more."""
+        """Check whether the program has set a provider; if so, ours is shut down and gets nothing more."""
         self.theirs = provider_set(self._signal)
         if self.theirs is not None:
             self.end()
 
     def provider(self) -> Any | None:
-        """Return the provider to use, ours built if need be; None for a signal that is not to be exported."""
+        """Return the provider to use, building ours if need be; None if the signal is not to be exported."""
         if self.theirs is not None:
             return self.theirs
         if self.ours is None and self._wanted:
             try:
                 self.ours = self._build()
-            except Exception as error:  # noqa: BLE001 - what a variable says may be anything
+            except Exception as error:  # noqa: BLE001 - a variable may have any value
                 self._wanted = False
-                # To import the SDK takes an executor, which cannot be had once the interpreter ends.
+                # Importing the SDK creates an executor, which is impossible once the interpreter ends.
                 level = logging.WARNING if threading.main_thread().is_alive() else logging.DEBUG
                 self._journal.say(level, "loopwatch: no %s are exported by OTLP: %s", self._signal, error)
         return self.ours

@@ -1,8 +1,8 @@
 """Histograms for a provider that counts for itself: the program's, or one with exponential buckets.
 
-Such a provider wants each observation. What is kept are counts and a sum, so that nothing has to be done in
-the loop's thread for an export; the observations recorded are made up to have the same counts and the same
-sum. Those that exemplars are of are recorded as they were, in the context of their span.
+Such a provider wants each observation. We keep only counts and a sum, so that the loop's thread has nothing
+to do for an export; the observations recorded are made up to have the same counts and the same sum. Those
+that have exemplars are recorded with their true value, in the context of their span.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from .histograms import difference
 from .instruments import attributes
 
 PER_SECOND = 1000
-"""Observations recorded, at most, since each takes some 15 us. The others are counted as dropped."""
+"""Most observations recorded per second, since each takes some 15 us. The others are counted as dropped."""
 LONGEST = 10.0
-"""Seconds whose observations may be recorded in one go, after a pause."""
+"""Seconds of observations that may be recorded at once, after a pause."""
 
 LEFT_OUT = frozenset(("task_duration", "pool_wait", "database_wait", "executor_wait"))
-"""Histograms of what may happen thousands of times a second."""
+"""Histograms of events that may happen thousands of times a second."""
 
 Made = tuple[float, Exemplar | None]
 
 
 class Recorder:
-    """Records what came about since it was last asked to. One thread."""
+    """Records what is new since the last call. One thread."""
 
     def __init__(self, meter: Meter, clock: Clock) -> None:
         self._histograms = {
@@ -47,12 +47,12 @@ class Recorder:
         self._recorded: dict[tuple[str, tuple[str, ...]], Distribution] = {}
         self._last = clock.monotonic()
         self._room = PER_SECOND
-        """Observations that may be recorded still, and were not."""
+        """Observations that may still be recorded."""
         self.dropped = 0
-        """Observations beyond those that may be recorded."""
+        """Observations that exceeded the limit."""
 
     def skip(self, snapshot: Snapshot) -> None:
-        """Take what ``snapshot`` has as recorded: it was exported in another way."""
+        """Treat the contents of ``snapshot`` as recorded: they were exported in another way."""
         self._recorded = {
             (fact.stem, point.labels): point.value
             for fact in self._histograms
@@ -64,7 +64,7 @@ class Recorder:
         """Record what is new in ``snapshot``."""
         now = self._clock.monotonic()
         earned = int(PER_SECOND * min(now - self._last, LONGEST))
-        room = max(earned, min(self._room + earned, PER_SECOND))  # also soon after another time, as to flush
+        room = max(earned, min(self._room + earned, PER_SECOND))  # also right after another call, as to flush
         self._last = now
         before, self._recorded = self._recorded, {}
         for fact, histogram in self._histograms.items():
@@ -86,8 +86,8 @@ class Recorder:
 def observations(counted: Distribution, before: Distribution | None) -> Iterator[Made]:
     """Make up observations that lead from ``before`` to ``counted``: same counts, same sum.
 
-    Within their buckets they all lie at the same height, which is what makes the sum. Beyond the last bound
-    they lie where the rest of the sum puts them.
+    Within their buckets they all lie at the same relative height, chosen to yield the sum. Beyond the last
+    bound they lie where the rest of the sum puts them.
     """
     known = before.exemplars if before is not None else ()
     new = [
@@ -114,7 +114,7 @@ def _heights(bounds: tuple[float, ...], counts: list[int], total: float) -> Iter
     lower = (0.0, *bounds[:-1])
     least = sum(count * low for count, low in zip(counts, lower, strict=False))
     room = sum(count * (high - low) for count, low, high in zip(counts, lower, bounds, strict=False))
-    beyond_least = counts[-1] * bounds[-1]  # what those beyond the last bound take of the total, at least
+    beyond_least = counts[-1] * bounds[-1]  # the least that those beyond the last bound add to the total
     height = (total - least - beyond_least) / room if room else 0.5
     if counts[-1]:
         height = min(height, 0.5)

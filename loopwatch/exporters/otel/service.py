@@ -1,8 +1,8 @@
-"""The export by OpenTelemetry, as the agent sees it: a thread of its own, which begins and ends.
+"""The OpenTelemetry export, as the agent sees it: a thread of its own, which begins and ends.
 
-Spans end and log records are emitted there, since a provider of the program's may hold whoever does so for as
-long as its Collector does not answer. The SDK is imported before, by whoever installs us: an import in that
-thread would hold up a fork, and forked workers have it from their parent.
+Spans are ended and log records emitted there, since a provider of the program's may block that call for as
+long as its Collector does not answer. Whoever installs us imports the SDK beforehand: importing it in that
+thread would hold up a fork, and forked workers inherit it from their parent.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
     from .pipeline import Pipeline, Teller
 
 COMPONENT = "otlp"
-"""What failures are counted under."""
+"""The component under which failures are counted."""
 SENT = 1.0
-"""Seconds that what there is may take to arrive, as a drain ends..."""
+"""Seconds that pending data may take to arrive when a drain ends..."""
 FLUSH = 2.0
-"""...and as we end."""
+"""...and when we end."""
 GIVE_UP = 0.3
 """Seconds the thread has to end once its connections are closed."""
 
 
 class OtelService:
-    """Exports snapshots, and what ``tellers`` make: called in the thread, where the SDK may be imported.
+    """Exports snapshots, and what ``tellers`` make. That is called in the thread, which may import the SDK.
 
-    ``collector`` returns the collector of ours that the program has for a registry of its own, if any;
-    ``unwatched`` keeps what is created in a thread from counting as the program's.
+    ``collector`` returns our collector in a registry of the program's, if there is one; ``unwatched`` keeps
+    whatever a thread creates meanwhile from counting as the program's.
     """
 
     def __init__(
@@ -67,25 +67,25 @@ class OtelService:
         self._wake = threading.Event()
         self.thread = OwnThread("loopwatch-otel", self._run, self._wake.set)
         self._ident = 0
-        """Of that thread."""
+        """Id of that thread."""
         self._over = threading.Event()
         self._theirs: frozenset[str] = frozenset()
-        """Signals that went through a provider of the program's when we last saw to the end."""
+        """Signals that went through a provider of the program's when we last registered ``flush`` at exit."""
         self._flushes: deque[threading.Event] = deque()
-        """Set when all is sent that there was when it was put here."""
+        """Each is set once everything is sent that was pending when it was put here."""
         self._stopping = False
         self.cpu_time = 0.0
         """CPU seconds of the thread so far."""
         self._earlier_cpu = 0.0
-        """Of threads of ours that ended."""
+        """CPU seconds of earlier threads of ours."""
 
     @property
     def dropped(self) -> int:
-        """What was lost on the way."""
+        """Number of items lost on the way."""
         return self._pipeline.dropped if self._pipeline is not None else 0
 
     def prepare(self) -> None:
-        """Import what it takes, if it is wanted. Raises what an import may."""
+        """Import what the export needs, if it is wanted. Raises whatever an import may."""
         if self._settings.otlp:
             with self._importing():
                 from . import events  # noqa: F401
@@ -94,14 +94,14 @@ class OtelService:
                 prepare()
 
     def start(self) -> None:
-        """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
+        """Start the thread, if wanted and not started yet. Raises RuntimeError if none can be started."""
         if self._settings.otlp and not self.thread.started:
             self._stopping = False
             self._over.clear()
             self.thread.start()
 
     def flush(self) -> None:
-        """Send what there is, metrics included, and wait for that; for ``SENT`` seconds at most."""
+        """Send what is pending, including metrics, and wait for that, ``SENT`` seconds at most."""
         if self.thread.started:
             sent = threading.Event()
             self._flushes.append(sent)
@@ -109,13 +109,13 @@ class OtelService:
             sent.wait(SENT)
 
     def stop(self, timeout: float | None = None) -> None:
-        """Send what is left, for ``timeout`` seconds at most, ``FLUSH`` by default, and end the thread."""
+        """Send what is left, for ``timeout`` seconds at most (default ``FLUSH``), and end the thread."""
         self._stopping = True
         atexit.unregister(self.flush)
         self._theirs = frozenset()
         self.thread.end(FLUSH if timeout is None else timeout)
         pipeline = self._pipeline
-        if pipeline is not None and threading.get_ident() != self._ident:  # else it goes on when we return
+        if pipeline is not None and threading.get_ident() != self._ident:  # else it goes on once we return
             pipeline.give_up()
             self._over.wait(GIVE_UP)
 
@@ -125,7 +125,7 @@ class OtelService:
             self._pipeline.interrupt()
 
     def forget(self) -> None:
-        """Be as before the first start, in a forked child: the parent's providers are left as they are."""
+        """Go back to before the first start, in a forked child; leaves the parent's providers as they are."""
         _left_to_parents.append(self._pipeline)
         self._pipeline = None
         self.thread.forget()
@@ -147,9 +147,9 @@ class OtelService:
         ends = False
         while not ends:
             self._wake.wait(pipeline.pause)
-            self._wake.clear()  # before the reasons to wake are looked at
+            self._wake.clear()  # before the reasons to wake are examined
             ends = is_to_end()
-            if ends and not self._stopping:  # for a fork: a child is to have no connection of ours
+            if ends and not self._stopping:  # for a fork: a child must have no connection of ours
                 self._guarded(pipeline.disconnect)
                 return
             asked = list(self._flushes)
@@ -165,7 +165,7 @@ class OtelService:
         self._over.set()
 
     def _be_before(self, theirs: frozenset[str]) -> None:
-        """Flush at exit before the program's providers shut down: what is registered last is called first."""
+        """Flush at exit before the program's providers shut down: the last registered is called first."""
         if theirs != self._theirs:
             self._theirs = theirs
             atexit.unregister(self.flush)
@@ -173,7 +173,7 @@ class OtelService:
 
     @contextmanager
     def _importing(self) -> Iterator[None]:
-        """Import, or build what may import: no fork comes between, no executor counts as the program's."""
+        """Import, or build what may import: no fork intervenes, and no executor counts as the program's."""
         with self._imports, self._unwatched():
             yield
 
@@ -199,4 +199,4 @@ class OtelService:
 
 
 _left_to_parents: list[object] = []
-"""What forked children inherited: freed, it would close, and so wait for threads that do not run here."""
+"""What forked children inherited. If freed, it would close, and so wait for threads that do not run here."""

@@ -1,8 +1,8 @@
-"""What has a duration, as spans with their true start and end: stalls, drains, jobs.
+"""Things that have a duration, as spans with their true start and end: stalls, drains, jobs.
 
-The span of a stall is the root of a trace of its own, with links to the span it happened in and to those it
-delayed. It is no child of theirs: a stall belongs to as many requests as it held up, and a child would be
-dropped whenever the request that caused it was not sampled, which is none of the others' business.
+The span of a stall is the root of its own trace, with links to the span it happened in and to those it
+delayed. It is not their child: a stall belongs to as many requests as it held up, and a child would be
+dropped whenever the request that caused it was not sampled, which is no concern of the others.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ DRAIN = "loopwatch.drain"
 JOB = "loopwatch.job"
 
 WITHHELD = "loopwatch.event.withheld"
-"""Attribute: how many of the same kind were not exported since the last one, for the sake of the pace."""
+"""Attribute: how many of the same kind were withheld since the last one, to limit the pace."""
 LINKS = 64
-"""Tasks that a drain's span is linked to, of those it cut short; the SDK keeps 128 links of a span."""
+"""Interrupted tasks that a drain's span is linked to; the SDK keeps 128 links per span."""
 
 
 def of_stall(tracer: Tracer, stall: Stall, withheld: int) -> None:
-    """Make the span of a stall, ``withheld`` of which were made none since the last one."""
+    """Make the span of a stall; ``withheld`` stalls since the last one got none."""
     attributes: Attributes = {
         LOOP: stall.loop_name,
         CAUSE: stall.cause,
@@ -80,7 +80,7 @@ def of_drain(tracer: Tracer, drained: Drained) -> None:
 
 
 def of_job(tracer: Tracer, job: Task) -> None:
-    """Make the span of a job: a child of the one that spawned it, whose request it goes on with."""
+    """Make the span of a job: a child of the span that spawned it, whose request it continues."""
     attributes: Attributes = {
         LOOP: job.loop_name,
         **code(job.site),
@@ -97,7 +97,7 @@ def of_job(tracer: Tracer, job: Task) -> None:
 
 
 def span_of(task: Task) -> SpanContext | None:
-    """Return what refers to the span that a task runs in."""
+    """Return a reference to the span that a task runs in."""
     return span_context(task.trace_id, task.span_id, task.trace_flags)
 
 
