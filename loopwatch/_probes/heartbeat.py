@@ -23,8 +23,8 @@ INTERVAL_IDLE = 0.2
 """Seconds, at most, on a loop that did nothing but beat since the last beat: waking a sleeping process costs
 far more than the beat itself."""
 INTERVAL_BLIND = 0.02
-"""Seconds, at most, on loops where only the beat can be seen: it bounds the error of a stall's start. Also at
-most a quarter of the threshold, so that the shortest stall is suspected early enough to be sampled."""
+"""Seconds, at most, on loops where only the beat can be seen: it bounds the error of a stall's start. At most
+a quarter of the threshold, too, so the shortest stall is suspected in time to be sampled before it ends."""
 
 
 class Heartbeat:
@@ -55,7 +55,7 @@ class Heartbeat:
         self._beating = False
         self._timer: asyncio.TimerHandle | None = None
         # An empty context of its own: the default, a copy of the current one, would keep the values of
-        # whoever started the loop alive. One per loop, since two threads cannot be in one context at a time.
+        # whoever started the loop alive. One per loop, since a context cannot be entered twice at a time.
         self._context = contextvars.Context()
 
     def start(self, now: float) -> None:

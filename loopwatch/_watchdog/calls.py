@@ -17,7 +17,7 @@ _VARIABLES = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF")
 
 
 def call_at(code: CodeType, offset: int) -> str | None:
-    """Name the call that ``code`` is in at ``offset``: ``json.loads``, ``import slow``; None if in none."""
+    """Name the call that ``code`` is in at ``offset``: ``json.loads``, ``import slow``; None outside one."""
     before = list(takewhile(lambda ins: ins.offset <= offset, dis.get_instructions(code)))
     if not before:
         return None

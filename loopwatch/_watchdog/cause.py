@@ -115,7 +115,7 @@ def _late(m: Measured) -> Cause:
         return "suspended" if m.share(m.process_cpu) < 1 - MOST else "unknown"
     others = m.share(m.process_cpu - (m.cpu or 0.0))
     if others >= MOST or (m.waited_for_gil and others > LITTLE):
-        return "gil"  # fewer suffice: the thread that held it may have had to wait for a CPU meanwhile
+        return "gil"  # a smaller share will do: the thread that held it may have lacked a CPU meanwhile
     if m.waited_for_gil is None:
         return "suspended" if m.share(m.process_cpu) < LITTLE else "unknown"
     if max(m.share(m.process_cpu), m.share(m.runqueue)) > LITTLE:

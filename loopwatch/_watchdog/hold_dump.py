@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 import tempfile
-from os import fstat  # the function itself, as in evidence
+from os import fstat  # by name, as in evidence
 from pathlib import Path
 from typing import IO
 
@@ -85,7 +85,7 @@ class HoldDump:
             self._timer.after_fork()
 
     def forget(self) -> None:
-        """Close the parent's file without touching it, and start afresh: in a forked child."""
+        """Close the parent's file without changing it, and start afresh: in a forked child."""
         if self._timer is not None:
             self._timer.after_fork()
             self._timer.remove()

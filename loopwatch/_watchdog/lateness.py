@@ -64,7 +64,7 @@ class Late:
         return max(0.0, min(end, self.woke) - max(start, self.planned))
 
     def part(self, number: float | None, start: float, end: float) -> float | None:
-        """Return the share of ``number``, which is of the whole lateness, between two moments."""
+        """Return the part of ``number``, a total over this lateness, that falls between two moments."""
         return None if number is None else number * self.within(start, end) / (self.woke - self.planned)
 
 

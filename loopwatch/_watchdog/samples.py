@@ -104,7 +104,7 @@ class Suspicion:
         return next((cpu for cpu in (self.sampled_cpu, before) if cpu is not None), unknown)
 
     def tell_frames_apart(self) -> None:
-        """Give the next sample's callback, if it is another one, another identity. Before frames are made."""
+        """Have the next sample show another callback under another identity. Before its frames are made."""
         self.occupied = occupy(self.frame_size)
 
 

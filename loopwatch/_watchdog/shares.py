@@ -50,8 +50,8 @@ class Shares:
         if cpu is not None:
             computed, self._cpu = min(max(0.0, cpu - self._cpu), elapsed), cpu
         rest = elapsed - computed
-        # A look that waited, maybe for another thread, counts only if other threads computed more than ours,
-        # or if our clock is unknown. One taken after the reading, while files were read, belongs to the next.
+        # A look that waited, maybe for another thread, counts only if others computed more than this one, or
+        # if its clock is unknown. A look taken after the reading, while files were read, belongs to the next.
         if looked_at <= reading.at and (not waited or cpu is None or process - computed > computed):
             self._blocks += (is_busy - self._blocks) * min(1.0, rest / MEMORY)
         self._queued += queued

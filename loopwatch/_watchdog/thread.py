@@ -170,7 +170,7 @@ class Watchdog:
         self._had_gil_at = now
 
     def _look(self, trackers: list[Tracker], planned: float) -> float:
-        """Freeze all frames and show them to everyone; return the moment they are of."""
+        """Freeze all frames and let everyone look at them; return the moment at which they were frozen."""
         for tracker in trackers:
             tracker.note()
         self._had_gil_at = now = self._clock.monotonic()
