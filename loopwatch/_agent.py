@@ -169,8 +169,8 @@ def install(
       can reach, once the first loop runs; False makes none.
     - ``ignore``: rules not to apply, such as ``LW104``, or not to what a pattern names:
       ``LW101:shop.startup.*``. See ``docs/rules/``.
-    - ``allow``: patterns of names, such as ``shop.startup.*``, in which no rule is to find anything wrong:
-      functions that may block, tasks that may live for long.
+    - ``allow``: patterns of names, such as ``shop.startup.*``, that all rules are to leave alone: functions
+      that may block, tasks that may live for long.
 
     With ``LOOPWATCH_DISABLED=1`` nothing is watched, the agent's views are empty, and no setting is checked.
     Raises ConfigurationError for a value that cannot work, before anything is changed.

@@ -126,7 +126,7 @@ class Engine(Parts):
             self._signals.leave()
 
     def task_fell(self) -> None:
-        """Have the watchdog report it."""
+        """Have the watchdog report the lost task."""
         self._watchdog.nudge()
 
     def loop_beats(self) -> None:

@@ -126,7 +126,7 @@ class Journal:
             self.thread.leave(timeout)
 
     def forget_thread(self) -> None:
-        """Write from the calling thread again, and reset the counts: in a forked child without it."""
+        """Write in the calling thread again, counts reset: in a forked child, where ours does not run."""
         self.thread.forget()
         self._lines = SimpleQueue()
         self._failed.clear()

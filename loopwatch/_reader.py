@@ -1,6 +1,6 @@
 """Freezes what the collectors read into a ``Snapshot``, in whichever thread asks, never in a watched loop's.
 
-The part of a collector that fails is absent; those of the others are there.
+If a collector fails, its part is absent; the rest is there.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Reader:
         """Return the same without the outcomes of tasks by function, which no rule asks for.
 
         It is cheap however many functions there are. And the first reading settles which functions are told
-        apart, the largest then, so that is left to those who want to see them.
+        apart: those largest then. So that is left to those who want to see them.
         """
         return self._snapshot(self._tasks.totals)
 

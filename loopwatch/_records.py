@@ -31,7 +31,7 @@ LeakReason = Literal["unreferenced", "deadlock", "never_wakes", "cancel_only", "
 LoopKind = Literal["asyncio", "uvloop", "other"]
 
 Severity = Literal["info", "warning", "critical"]
-"""Of a finding: ``info`` is good to know, ``warning`` is to be fixed some day, ``critical`` hurts users."""
+"""Of a finding: good to know, to be fixed some day, noticed by users now."""
 
 DrainState = Literal["serving", "draining", "drained", "forced"]
 """The phase of a process's life; ``forced`` if the last drain ended with work left."""
@@ -366,11 +366,11 @@ class Finding:
     timeouts; 1 if that cannot be counted."""
     docs_url: str
     key: tuple[str, ...] = ()
-    """The names of what it is about, such as a function, which settings ``ignore`` and ``allow`` match."""
+    """The names of what it is about, such as a function: settings ``ignore`` and ``allow`` match these."""
     because: str | None = None
     """The rule of the finding that is the cause of this one and is to be fixed first."""
     more: int = 0
-    """Number of further things the rule finds the same wrong with: it names ten at most."""
+    """Number of further cases of the same: the rule names ten at most."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Chain:
     """Where a task stands."""
 
     places: tuple[Place, ...]
-    """Outermost first, down to the innermost suspended frame. While it runs, only its outermost."""
+    """Outermost first, down to the innermost suspended frame. While the task runs, only the outermost."""
     awaited: Any
     """The future or task waited for; None when the task runs or is ready to. Not to be kept."""
     links: tuple[Link, ...]
@@ -211,7 +211,7 @@ def _of_future(awaited: Any) -> Wait:
 
 
 def _pool(places: Sequence[Place]) -> str | None:
-    """Return the pool in whose waiting function, that for a free connection, a chain stands."""
+    """Return the pool for whose free connection a chain waits, told by the function that it stands in."""
     return next(
         (text for code, _, module in places if (text := _POOLS.get((module, code.co_qualname)))), None
     )

@@ -73,7 +73,7 @@ def group_awaited(links: Sequence[Link]) -> Group | None:
 
 
 def members_of_groups(objects: Iterable[object]) -> list[Any]:
-    """Return the task containers of the task groups, and anyio's cancel scopes, among some objects."""
+    """Return the containers in which task groups and anyio's cancel scopes, in ``objects``, keep tasks."""
     kinds = (asyncio.TaskGroup, *_of_anyio("TaskGroup"), *_of_anyio("CancelScope"))
     return [getattr(one, "_tasks", None) for one in objects if is_of(one, kinds)]
 

@@ -112,7 +112,7 @@ class ImportHook:
     def _watch(self, name: str, loader: Loader) -> None:
         original = getattr(loader, "exec_module", None)  # old loaders have only load_module
         if original is None or id(loader) in self._watched:
-            return  # one loader may serve a whole archive; find_spec may have been asked before
+            return  # one loader for a whole archive, already watched, as after importlib.util.find_spec
 
         def exec_module(module: ModuleType) -> None:
             then = self._then.pop(module.__name__, None)

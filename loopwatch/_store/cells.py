@@ -45,7 +45,7 @@ class Histogram:
             self.exemplify(exemplar)
 
     def read(self) -> Distribution:
-        """Return the counts at this moment; an observation in progress may be missing in the sum."""
+        """Return the counts at this moment; the sum may lack an observation that is being made."""
         return Distribution(self._bounds, tuple(self._counts), self._sum, self._exemplars)
 
 

@@ -44,8 +44,8 @@ class LoopJobs:
     live: dict[asyncio.Task[Any], Job] = field(default_factory=dict)
     ended: Counter[TaskState] = field(default_factory=Counter)
     drainers: dict[Any, Callable[[asyncio.Task[Any]], None]] = field(default_factory=dict)
-    """The tasks in which a drain of this loop goes on, and how each lets go of the others. Nothing is spawned
-    meanwhile."""
+    """The tasks in which a drain of this loop is running, each with a function that has the drain wait for a
+    given task no longer. Nothing is spawned meanwhile."""
     shut_down: bool = False
     """Whether the server run by the loop has shut down, with a drain."""
 

@@ -23,7 +23,7 @@ Family = Literal["database", "http", "executor", "other"]
 """Decides which names the facts of a pool have."""
 
 Outcome = Literal["timeout", "rejected", "cancelled"]
-"""How an acquire failed, except by an error of the program's."""
+"""The ways in which an acquire fails, when the pool or nobody is at fault."""
 
 LABELS = 64
 """Labels told apart, per kind of pool."""
@@ -185,7 +185,7 @@ class WatchedPool:
         self.anchor = anchor
         """Stands for the pool: the pool itself, or something as long-lived that can be weakly referenced."""
         self.apart = False
-        """Whether its acquires are more than its reader sees of most, as through a proxy."""
+        """Whether its acquires take more than its reader sees of most pools, as through a proxy."""
         self.totals: PoolTotals | None = None
         """Of its label; None until that is known."""
         self.cell: WaitCell | None = None

@@ -31,7 +31,7 @@ FALLEN_OF_SITE = 64
 """How many of those may be of one site, so that a site that loses many hides no other. The last places, as
 many as this, are reserved for sites of which no task waits."""
 UNTOLD = 1000
-"""Kinds of further lost tasks told apart: more than a program has, but it may generate exceptions."""
+"""Kinds of further ones told apart: more than a program has, but it may generate exceptions without end."""
 
 
 @dataclass(frozen=True, slots=True)

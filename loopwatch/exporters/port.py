@@ -143,7 +143,7 @@ class Port:
             if error.errno != errno.EADDRINUSE:
                 raise
             self._tries += 1
-            if not self._told or self._tries % TRIES == 0:  # also now and then later: one may have hung
+            if not self._told or self._tries % TRIES == 0:  # later on, too: a sibling may have hung
                 self.handover.ask(meeting)  # its holder may have died before passing it to us
             if self._tries >= TRIES and not self._told:
                 self.complain(error)

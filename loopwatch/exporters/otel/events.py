@@ -21,7 +21,7 @@ from .providers import COMPONENT, Make
 Put = Callable[[Make], None]
 
 A_MINUTE = 60
-"""Spans of stalls, and log records of losses and held connections: more of them would say nothing more."""
+"""Spans of stalls, and log records of losses and held connections, per minute: more would say no more."""
 
 
 class Events:

@@ -154,7 +154,7 @@ class Pipeline:
             choice.end()
         if self._theirs is not None:
             self._theirs.disconnect()
-        self.disconnect()  # again: a blocked export may have been sent after ours was shut down
+        self.disconnect()  # what waited for a Collector may have been sent after ours was shut down
         self._delivery.end()
 
     def _our_metrics(self, described: Resource) -> OurMetrics:
