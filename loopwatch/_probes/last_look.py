@@ -22,7 +22,7 @@ LOOKS = 25
 
 
 class LastLook:
-    """Notes where those of the newest tasks stand that nobody has looked at."""
+    """Notes where the newest tasks stand, if nobody has looked at them yet."""
 
     def __init__(self, states: LoopStates, unread: Unread) -> None:
         self._states = states

@@ -11,7 +11,7 @@ from .calls import call_at
 from .code_owner import CodeOwner
 
 _WRAPPERS = ("loopwatch._probes.", "loopwatch._collectors.pools.")
-"""Where those of our functions are that replace others', and that the program never calls by name."""
+"""Modules of our functions that replace others', and that the program never calls by name."""
 
 
 def find(stack: Iterable[Place], owner: CodeOwner) -> Place | None:
