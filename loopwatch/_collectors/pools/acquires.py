@@ -1,7 +1,7 @@
-"""The functions that stand in place of a library's own: the only code of ours in the way of an acquire.
+"""The wrappers of a library's functions: our only code on the path of an acquire.
 
-Each calls the original once, outside of all that is ours, and returns or raises what that did. An exception
-does not show our frame, and what writes the books raises nothing.
+Each calls the original once, outside all other code of ours, and returns or raises what the original did. The
+traceback of an exception does not show our frame, and the bookkeeping raises nothing.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from .books import NOWHERE, Asks, Got
 from .protocol import Feature
 
 PoolOf = Callable[..., object | None]
-"""Takes the arguments of an acquire and returns the pool; None for one that is not to be looked at."""
+"""Takes the arguments of an acquire and returns the pool; None for a pool that is to be ignored."""
 Failing = Callable[..., object]
-"""Takes the error of an acquire, and its arguments."""
+"""Takes the error of an acquire, then the arguments of the acquire."""
 
 
 class Books(Protocol):
-    """Where acquires are written down. Nothing here raises."""
+    """Where acquires are recorded. Nothing here raises."""
 
     on: bool
-    """Whether anybody wants to know: a function of ours that others have wrapped outlives its books."""
+    """Whether acquires are recorded: a wrapper of ours that others have wrapped outlives its books."""
     asks: Asks
     got: Got
     monotonic: Callable[[], float]
     anchored: str | None
-    """The attribute of a pool that stands for it."""
+    """The attribute of a pool that is its anchor."""
     anchor_of: Callable[[Any], Any] | None
-    """Returns what stands for a pool, where neither it does nor an attribute."""
+    """Returns the anchor of a pool, where that is neither the pool itself nor an attribute."""
 
     def failed(self, acquire: Acquire, pool: Any, error: BaseException, place: WaitCell = ..., /) -> None:
-        """End a wait with nothing."""
+        """End a wait that got nothing."""
 
     def made(self, pool: Any) -> None:
-        """Take note of a new pool."""
+        """Register a new pool."""
 
     def given(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Call a function of a reader's."""
+        """Call a function of the reader."""
 
     def broke(self, feature: Feature, error: Exception) -> None:
         """Count a failure of ours."""
@@ -56,7 +56,7 @@ class Books(Protocol):
 if FINDS_LOOP:
     _IN_LOOP, _TASK = "True", "_current_task()"
     _MAYBE_IN_LOOP, _MAYBE_TASK = "(_loop := _running_loop()) is not None", "_current_task(_loop)"
-else:  # before Python 3.12 to ask for the running loop takes a system call, a seventh of what an acquire may
+else:  # before Python 3.12, getting the running loop takes a system call: a seventh of an acquire's budget
     _IN_LOOP = _MAYBE_IN_LOOP = "_cell.loop is not None and _cell.thread == _get_ident()"
     _TASK = _MAYBE_TASK = "_current_task(_cell.loop())"
 
@@ -97,9 +97,9 @@ _TIMED = """
         _got(_asked, {pool}, None, _cell)
     return _result
 """
-"""The way of most acquires is written out: those in a task we know, in the loop that used the pool last. Each
-call saved is a tenth of what an acquire may cost. Whatever is missing for that leads to the functions of the
-books, which do the same at more length."""
+"""The fast path is written out inline: acquires in a known task, in the loop that used the pool last. Each
+call saved is a tenth of an acquire's budget. If anything needed for it is missing, the functions of the books
+do the same at more length."""
 
 _NOTING = """_thing = {thing}
         try:
@@ -113,25 +113,25 @@ class Form:
     """How a library's function acquires."""
 
     awaited: bool = True
-    """Whether it is a coroutine function, or returns an awaitable."""
+    """Whether the function is a coroutine function, or returns an awaitable."""
     pool: str | PoolOf | None = None
-    """The parameter that is the pool, or a function that tells; None for the first one."""
+    """The parameter that is the pool, or a function that returns the pool; None for the first parameter."""
     thing: str | None = None
-    """The attribute of what it returns that ``holders`` will name; None for that itself."""
+    """The attribute of the result that ``holders`` will list; None if it lists the result itself."""
     notes: Callable[[Any, Any], None] | None = None
-    """Remembers for the pool that it gives out this thing, in place of a library that does not (``given``).
-    Called until that has a ``_loopwatch_noted``."""
+    """Remembers that the pool gives out this thing, for a library that does not do so itself (``given``).
+    Called until the thing has a ``_loopwatch_noted``."""
     key: str | None = None
-    """The attribute of what it returns that is handed on to the thing, as ``_loopwatch_key``."""
+    """The attribute of the result that is copied to the thing, as ``_loopwatch_key``."""
     failing: Failing | None = None
-    """What is to be done before a failure is booked."""
+    """Called before a failure is recorded."""
 
 
 def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return what wraps a function that acquires.
+    """Return a decorator for a function that acquires.
 
-    It is written to the very parameters of the original: to pass on ``*args, **kwargs`` takes a sixth of what
-    an acquire may cost, and a wrong argument would be refused by the original instead of by the call.
+    The wrapper is generated with the exact parameters of the original: passing on ``*args, **kwargs`` takes a
+    sixth of an acquire's budget, and a wrong argument would be refused by the original, not by the call.
     """
 
     def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,7 +180,7 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
             "_pool_of": form.pool,
             "_running_loop": running_loop,
         }
-        exec(compile(source, __file__, "exec"), names)  # noqa: S102 - of names in source, no values
+        exec(compile(source, __file__, "exec"), names)  # noqa: S102 - made of names in source, no values
         acquire: Callable[..., Any] = functools.wraps(original)(names["_acquire"])
         return acquire
 
@@ -188,7 +188,7 @@ def timed(books: Books, form: Form) -> Callable[[Callable[..., Any]], Callable[.
 
 
 def _call(arguments: str) -> str:
-    """Return the call of the original, without those of its arguments that are empty nearly always."""
+    """Return the call of the original, leaving out ``*`` and ``**`` arguments while empty, as most are."""
     passed = arguments.split(", ")
     rest = [one.lstrip("*") for one in passed if one.startswith("*")]
     if not rest:
@@ -198,14 +198,14 @@ def _call(arguments: str) -> str:
 
 
 def _anchor(books: Books, pool: str) -> str:
-    """Return how what stands for a pool is come by."""
+    """Return the expression for the anchor of a pool."""
     if books.anchored is not None:
         return f"{pool}.{books.anchored}"
     return pool if books.anchor_of is None else f"_anchor_of({pool})"
 
 
 def created(books: Books, unless: Callable[[Any], bool] | None = None) -> Callable[..., Any]:
-    """Return what wraps an ``__init__``; what ``unless`` is true of is noted later, at its first acquire."""
+    """Return a decorator for an ``__init__``; pools that ``unless`` is true of are noted when first used."""
 
     def wrapper(original: Callable[..., None]) -> Callable[..., None]:
         made = books.made
@@ -226,7 +226,7 @@ def created(books: Books, unless: Callable[[Any], bool] | None = None) -> Callab
 
 
 def used(books: Books) -> Callable[..., Any]:
-    """Return what wraps a method that a pool is known by when it is called, awaited or not."""
+    """Return a decorator for a method, awaited or not, whose call registers the pool."""
 
     def wrapper(original: Callable[..., Any]) -> Callable[..., Any]:
         made = books.made
@@ -245,10 +245,10 @@ _ANY = "_self, /, *_args, **_kwargs", "_self, *_args, **_kwargs"
 
 
 def _parameters(function: Callable[..., Any]) -> tuple[str, str]:
-    """Return the parameters of a function as its definition has them, and as they are passed on."""
+    """Return the parameters of a function as its definition spells them, and as a call passes them on."""
     code = getattr(function, "__code__", None)
     if type(code) is not CodeType or not code.co_argcount:
-        return _ANY  # compiled, or it takes self as one of *args
+        return _ANY  # compiled, or takes self as one of *args
     names = code.co_varnames
     positional, count = names[: code.co_argcount], code.co_argcount + code.co_kwonlyargcount
     keyword = names[code.co_argcount : count]
@@ -272,7 +272,7 @@ def _parameters(function: Callable[..., Any]) -> tuple[str, str]:
 
 
 def _defaults(function: Any) -> dict[str, Any]:
-    """Return the values of those parameters that need not be passed."""
+    """Return the default values of a function's parameters, by name."""
     code, values = getattr(function, "__code__", None), getattr(function, "__defaults__", None) or ()
     positional = () if code is None else code.co_varnames[: code.co_argcount]
     named = dict(zip(positional[len(positional) - len(values) :], values, strict=True)) if values else {}

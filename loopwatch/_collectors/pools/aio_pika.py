@@ -1,7 +1,7 @@
-"""``aio_pika.pool.Pool``, of connections or channels or what the program likes. 9.0 to 10.2.
+"""``aio_pika.pool.Pool``, of connections, channels or anything else. 9.0 to 10.2.
 
-The trespass: ``Pool._get``, and a pool's queue of what is free, set of all that it made, and lock. The pool
-itself cannot be referred to weakly: the queue stands for it, and is given what else is to be read.
+The trespass: ``Pool._get``, and a pool's queue of free items, set of all items, and lock. The pool itself
+cannot be weakly referenced: its queue is the anchor, and we attach to it what else is to be read.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .protocol import PoolReader, Sample, live, snap
 
 
 class AioPikaReader(PoolReader):
-    """Reads pools of aio-pika. What is held of one is what its constructor returned."""
+    """Reads pools of aio-pika. What is held is an item that the pool's constructor function returned."""
 
     kind = "aio_pika"
     family: ClassVar[Family] = "other"
@@ -34,7 +34,7 @@ class AioPikaReader(PoolReader):
             binding.cls("Pool")
 
     def anchor(self, pool: Any) -> Any:
-        """Return the queue of what is free. What it is given refers to neither the pool nor the queue."""
+        """Return the queue of free items. What we attach to it refers to neither the pool nor the queue."""
         free = pool._Pool__items
         if getattr(free, "_loopwatch_pool", None) is None:
             names = ("_Pool__max_size", "_Pool__item_set", "_Pool__lock")
@@ -42,13 +42,13 @@ class AioPikaReader(PoolReader):
         return free
 
     def label(self, pool: Any) -> str | None:
-        """Return the name of the function that makes what is in the pool."""
+        """Return the name of the function that makes the pool's items."""
         constructor = inspect.unwrap(pool._Pool__constructor)
         name = getattr(constructor, "__qualname__", "").rpartition("<locals>.")[2]
         return f"{constructor.__module__}.{name}" if name else None
 
     def read(self, anchor: Any) -> Sample:
-        """See PoolReader. A pool that was closed keeps what it had, and gives out nothing of it."""
+        """See PoolReader. A closed pool keeps its items, but gives out none of them."""
         limit, items, lock = anchor._loopwatch_pool
         free, is_closed = _free(anchor)
         return Sample(
@@ -66,7 +66,7 @@ class AioPikaReader(PoolReader):
 
 
 def _free(queue: Any) -> tuple[list[Any], bool]:
-    """Return what is free, and whether the pool was closed: aio-pika 9 does not tell, later ones add None."""
+    """Return the free items, and whether the pool was closed: aio-pika 9 does not tell, later ones do."""
     listed = snap(queue._queue)
     free = [item for item in listed if item is not None]
     return free, len(free) < len(listed)

@@ -1,12 +1,12 @@
-"""aiohttp's connectors, those of aiobotocore and elasticsearch among them. 3.10 to 3.14; 3.9 without waits.
+"""aiohttp's connectors, including those of aiobotocore and elasticsearch. 3.10 to 3.14; 3.9 without waits.
 
-The trespass: ``_acquired``, ``_conns`` and ``_waiters`` of connectors, which are defaultdicts: to index them
-would insert; ``_wait_for_available_connection``; ``_protocol`` and ``_key`` of connections; whether the
-``_timer`` of a request has gone off.
+The trespass: ``_acquired``, ``_conns`` and ``_waiters`` of connectors, which are defaultdicts, so that
+indexing them would insert; ``_wait_for_available_connection``; ``_protocol`` and ``_key`` of connections;
+whether the ``_timer`` of a request has fired.
 
-There is no timeout of the pool's own. Those of a request (``connect``, ``total``) cover pool and server: one
-counts if it was over while the request stood in that method, so errors are marked there. ``total`` cancels
-the task, as a user does; only the timer tells the two apart.
+The pool has no timeout of its own. Those of a request (``connect``, ``total``) cover pool and server: one
+counts if it fired while the request was in ``_wait_for_available_connection``, so errors are marked there.
+``total`` cancels the task, as a user does; only the timer tells the two apart.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .protocol import PoolReader, Sample, Server, live, snap
 
 
 class AiohttpReader(PoolReader):
-    """Reads connectors. What is held of one is the protocol of a connection."""
+    """Reads connectors. What is held is the protocol of a connection."""
 
     kind = "aiohttp"
     family: ClassVar[Family] = "http"
@@ -50,7 +50,7 @@ class AiohttpReader(PoolReader):
             binding.cls("_TransportPlaceholder")
 
     def label(self, pool: Any) -> str | None:
-        """Return the one server of a connector that was there before us: others go by their creation."""
+        """Return the only server of a connector from before us. Others are named after their creation."""
         keys = [*snap(pool._conns), *map(_key_of, snap(pool._acquired))]
         servers = {_server(key) for key in keys if key is not None}
         return ":".join(map(str, servers.pop())) if len(servers) == 1 else None
@@ -64,7 +64,7 @@ class AiohttpReader(PoolReader):
         return None if by_timer else super().outcome(error)
 
     def read(self, anchor: Any) -> Sample:
-        """See PoolReader. What is idle may have been closed by its server: aiohttp finds out later."""
+        """See PoolReader. An idle connection may have been closed by its server: aiohttp finds out later."""
         acquired = snap(anchor._acquired)
         active = [one for one in acquired if type(one) is not self._placeholder]
         busy = Counter(_server(key) for one in active if (key := _key_of(one)) is not None)
@@ -85,12 +85,12 @@ class AiohttpReader(PoolReader):
         return [one for one in snap(anchor._acquired) if type(one) is not self._placeholder]
 
     def lasting(self, anchor: Any) -> Iterable[object]:
-        """Return those that were upgraded: web sockets."""
+        """Return the connections that were upgraded: WebSockets."""
         return [one for one in snap(anchor._acquired) if getattr(one, "upgraded", False)]
 
 
 def _queues(original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of ``_wait_for_available_connection``, for those that have to."""
+    """Return the wrapper of ``_wait_for_available_connection``, which is called only if it has to wait."""
 
     @functools.wraps(original)
     async def wait_for_available_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -105,11 +105,11 @@ def _queues(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _mark = BaseException.__setattr__
-"""Sets an attribute of an exception, even of one whose class refuses that."""
+"""Sets an attribute of an exception, even if its class refuses that."""
 
 
 def _marks_if_over(error: BaseException, _connector: Any, req: Any, *_others: Any) -> None:
-    """Mark an error of ``connect`` if the time of the whole request is over."""
+    """Mark an error of ``connect`` if the timeout of the whole request has fired."""
     if getattr(req._timer, "_cancelled", False):
         _mark(error, "_loopwatch_by_timer", True)
 

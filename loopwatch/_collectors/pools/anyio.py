@@ -1,9 +1,9 @@
 """``anyio.CapacityLimiter`` on asyncio: the program's own, and the default one of each loop, of 40 threads.
 
-Starlette and FastAPI run all that is synchronous under that one. anyio 3.7 to 4.16.
+Starlette and FastAPI run all synchronous code under the default one. anyio 3.7 to 4.16.
 
-The trespass: the class of the limiters, and where anyio keeps the default one. Those who do not wait, by
-``acquire_nowait``, are seen to hold a token, but not counted as having acquired one.
+The trespass: the class of the limiters, and where anyio keeps the default one. Callers of ``acquire_nowait``
+are seen to hold a token, but not counted as having acquired one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _DEFAULT = "_default_thread_limiter"
 
 
 class AnyioReader(PoolReader):
-    """Reads limiters. What is held of one is a token, and known by who borrowed it."""
+    """Reads limiters. What is held is a token, identified by its borrower."""
 
     kind = "anyio"
     family: ClassVar[Family] = "other"
@@ -53,7 +53,7 @@ class AnyioReader(PoolReader):
             binding.cls("CapacityLimiter")
 
     def label(self, pool: Any) -> str | None:
-        """Return ``default`` for the default limiter of a loop: one that is, or is about to be made that."""
+        """Return ``default`` for a limiter that is, or is about to become, the default one of a loop."""
         frame = None if self._makes_default is None else getframe(1)
         while frame is not None and frame.f_code is not self._makes_default:
             frame = frame.f_back
@@ -76,7 +76,7 @@ class AnyioReader(PoolReader):
 
 
 def _acquires(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of ``acquire_on_behalf_of``, which does not return who has the token."""
+    """Return the wrapper of ``acquire_on_behalf_of``, which does not return the borrower."""
 
     @functools.wraps(original)
     async def acquire_on_behalf_of(self: Any, borrower: object) -> None:
@@ -96,13 +96,13 @@ def _acquires(binding: Binding, original: Callable[..., Any]) -> Callable[..., A
 
 
 def _is_open(loop: Any) -> bool:
-    """Whether a loop is one of asyncio's that is not closed."""
+    """Whether a loop is an asyncio loop that is not closed."""
     is_closed = getattr(loop, "is_closed", None)
     return is_closed is not None and not is_closed()
 
 
 def _default_limiters() -> list[Any]:
-    """Return the default limiters there are, of all loops: anyio 3 and its threads keep closed ones alive."""
+    """Return the default limiters of all open loops: anyio 3 and its threads keep closed loops alive."""
     variables = getattr(sys.modules.get("anyio.lowlevel"), "_run_vars", {})
     found = (item for loop, own in snap(variables.items()) if _is_open(loop) for item in snap(own.items()))
     return [value for variable, value in found if getattr(variable, "_name", variable) == _DEFAULT]

@@ -1,7 +1,6 @@
-"""The workers of arq: how many jobs they run, of how many they may. 0.26 to 0.28.
+"""The workers of arq: how many jobs they run, and how many they may. 0.26 to 0.28.
 
-A worker takes no job from the queue that it has no room for, so nothing waits in it: what is left in Redis is
-not known here.
+A worker takes only jobs that it has room for, so none wait inside it; those left in Redis are not known here.
 """
 
 from __future__ import annotations

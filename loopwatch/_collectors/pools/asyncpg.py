@@ -1,10 +1,10 @@
 """asyncpg. 0.29 to 0.32.
 
-The trespass: ``Pool._acquire``, which all ways to a connection pass; the pool's queue of connection holders
-that are free; ``_con``, ``_in_use`` and ``_proxy`` of these. A pool cannot be referred to weakly, and its
-queue can: it lives as long as the pool, and is told of all the holders.
+The trespass: ``Pool._acquire``, which every acquire passes; the pool's queue of free connection holders;
+``_con``, ``_in_use`` and ``_proxy`` of holders. A pool cannot be weakly referenced, but its queue can: it
+lives as long as the pool, and we attach the list of holders to it.
 
-A timeout is that of the whole acquire, which may be due to the server and not to the pool.
+A timeout covers the whole acquire, so it may be due to the server rather than the pool.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from .protocol import PoolReader, Sample, live, place_of, snap
 
 
 class AsyncpgReader(PoolReader):
-    """Reads pools of PostgreSQL connections. What is held of one is asyncpg's proxy of a connection."""
+    """Reads pools of PostgreSQL connections. What is held is asyncpg's proxy of a connection."""
 
     kind = "asyncpg"
     family: ClassVar[Family] = "database"
     modules = ("asyncpg.pool",)
-    anchored: ClassVar[str | None] = "_queue"  # made when the pool is initialised
+    anchored: ClassVar[str | None] = "_queue"  # created when the pool is initialised
 
     def bind(self, module: ModuleType, binding: Binding) -> None:
         """See PoolReader."""
@@ -42,7 +42,7 @@ class AsyncpgReader(PoolReader):
             binding.needs(binding.cls("PoolConnectionHolder"), "_in_use", "_proxy")
 
     def noted(self, pool: Any) -> None:
-        """Tell the queue of all the holders. They know the pool, and so live no longer than it does."""
+        """Attach the holders to the queue. They refer to the pool, so they live no longer than it does."""
         pool._queue._loopwatch_holders = pool._holders
 
     def label(self, pool: Any) -> str | None:
@@ -79,12 +79,12 @@ class AsyncpgReader(PoolReader):
         return [holder._proxy for holder in snap(anchor._loopwatch_holders) if holder._in_use is not None]
 
     def lasting(self, anchor: Any) -> Iterable[object]:
-        """Return the proxies of those that listen."""
+        """Return the proxies of the connections that listen."""
         return [holder._proxy for holder in snap(anchor._loopwatch_holders) if listens(holder._con)]
 
 
 def _initializes(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of ``Pool._initialize``: from then on a pool can be read."""
+    """Return the wrapper of ``Pool._initialize``: once that has returned, the pool can be read."""
 
     @functools.wraps(original)
     async def initialize(self: Any, *args: Any, **kwargs: Any) -> None:

@@ -1,8 +1,8 @@
-"""A reader bound to its library: our wrappers in it, and the books they write.
+"""A reader bound to its library: our wrappers in it, and the bookkeeping they do.
 
-Fails soft. What the library lacks switches off the feature that needs it; the same goes for books that fail
-three times, and for three reads that fail. One warning for a library says all that is gone of it. The
-program's own calls go on untouched.
+It fails soft. If the library lacks something, the feature that needs it is switched off, as is a feature
+whose bookkeeping or reads fail three times. One warning per library lists all that was switched off. The
+program's own calls are not affected.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from .books import NOWHERE, leaves, make_asked, make_asks, make_got
 from .protocol import Feature, PoolReader, Sample, Unsupported
 
 FAILURES = 3
-"""Failures after which a feature is switched off: the first may be a pool in an odd moment of its life."""
+"""Failures after which a feature is switched off: the first may be due to a pool caught in an odd state."""
 
 PLAIN = acquires.Form()
-"""A method of the pool that returns a connection, awaited."""
+"""For an awaited method of the pool that returns a connection."""
 
 _HARMLESS = (Unsupported, AttributeError)
-"""Errors whose text is made of names in source alone."""
+"""Errors whose text contains only names from source code."""
 
 SiteOf = Callable[[ModuleType], str | None]
-"""Returns the place in the program's source that is at work now, outside of the given library."""
+"""Returns the innermost place in the program's own code on the current stack, outside the given library."""
 
 
 class Binding:
-    """One reader in one module. Readers use the methods up to ``wrap``; our wrappers the others."""
+    """One reader in one module. Readers use the methods up to ``wrap``, our wrappers the others."""
 
     def __init__(
         self,
@@ -58,17 +58,17 @@ class Binding:
         self._pools = pools
         self._site = site
         self.monotonic = clock.monotonic
-        """Returns the time that waits are measured in."""
+        """The clock that waits are measured with."""
         self._journal = journal
         self._patches: list[tuple[Feature, Patch]] = []
         self._binding: Feature = "gauges"
         self._failures: Counter[Feature] = Counter()
         self._gone: dict[Feature, Exception] = {}
-        """Features that were switched off and not told of yet, and why."""
+        """Features that were switched off and not reported yet, and why."""
         self._told = False
         self._telling = Lock()
         self.on = True
-        """Whether acquires are written down; else their wrappers pass through."""
+        """Whether acquires are recorded; else their wrappers pass through."""
         self._removed = False
         self.known = pools.by_anchor
         self.anchored = reader.anchored
@@ -82,7 +82,7 @@ class Binding:
 
     @contextmanager
     def feature(self, name: Feature) -> Iterator[None]:
-        """Bind one feature. Whatever is raised inside leaves the feature off, and the library as it was."""
+        """Bind one feature. If the block raises, the feature is off and the library as it was."""
         self.up[name] = True
         self._binding = name
         try:
@@ -105,18 +105,18 @@ class Binding:
                 raise Unsupported(f"{cls.__qualname__} has no {name}")
 
     def creates(self, cls: type, unless: Callable[[Any], bool] | None = None) -> None:
-        """Take note of each pool as it is created. Needed for its label to be where that was.
+        """Register each pool on creation. Needed to label a pool with the place where it was created.
 
-        Those that ``unless`` is true of are noted at their first acquire.
+        Pools that ``unless`` is true of are registered at their first acquire.
         """
         self.wrap(cls, "__init__", acquires.created(self, unless))
 
     def uses(self, cls: type, method: str) -> None:
-        """Take note of a pool when this method of it is called: for one from before us that has no waits."""
+        """Register a pool when ``method`` is called: for pools from before us that have no waits."""
         self.wrap(cls, method, acquires.used(self), ("self",))
 
     def found(self, pool: object) -> None:
-        """Take note of a pool that was there before us. Others are noted at their first acquire."""
+        """Register a pool from before us. Those not found are registered at their first acquire."""
         watched = self.watched(pool)
         label = self.reader.label(pool)
         if watched is not None and watched.totals is None and label is not None:
@@ -127,14 +127,14 @@ class Binding:
     ) -> None:
         """Time a method that acquires, from its call to its end.
 
-        ``parameters`` are those it must have, by name. Another signature raises Unsupported.
+        ``parameters`` names the parameters it must have. Any other signature raises Unsupported.
         """
         self.wrap(cls, method, acquires.timed(self, form), parameters=parameters)
 
     def wrap(self, cls: type, method: str, wrapper: Wrapper, parameters: tuple[str, ...] = ()) -> None:
-        """Put what ``wrapper`` makes of a method in its place: for what ``acquires`` cannot do.
+        """Replace a method by what ``wrapper`` makes of it: for what ``acquires`` cannot do.
 
-        Such a function calls the original once, and our ``asks``, ``got`` and ``failed`` around it.
+        The replacement calls the original once, and our ``asks``, ``got`` and ``failed`` around it.
         """
         self.needs(cls, method)
         if parameters:
@@ -151,7 +151,7 @@ class Binding:
         place: WaitCell = NOWHERE,
         at: float | None = None,
     ) -> None:
-        """End the wait with nothing: now, or at an earlier time. Does nothing for a wait that has ended."""
+        """End a wait that got nothing: now, or at an earlier time. Does nothing if it has already ended."""
         try:
             watched, _, asked = acquire
             if watched is None:
@@ -168,13 +168,13 @@ class Binding:
             self.broke("waits", failure)
 
     def keeps(self, acquire: Acquire, thing: object) -> None:
-        """Note that whoever asked has a thing, though the acquire failed."""
+        """Record that the caller holds a thing although its acquire failed."""
         watched, record, _ = acquire
         if watched is not None:
             watched.held[id(thing)] = watched, record, self.monotonic()
 
     def made(self, pool: object) -> None:
-        """Take note of a pool that has just been created."""
+        """Register a pool that has just been created."""
         if self._removed or not self.up.get("gauges") or self.ignores():
             return
         try:
@@ -187,11 +187,11 @@ class Binding:
             self.broke("gauges", error)
 
     def ignores(self) -> bool:
-        """Whether this thread is at work for us."""
+        """Whether this thread works for us."""
         return self._pools.ignores()
 
     def watched(self, pool: Any) -> WatchedPool | None:
-        """Return what is kept of a pool, noted now if it was not; None if it is not ready for that."""
+        """Return what is kept of a pool, registering it if need be; None if it is not ready for that."""
         anchor = self.reader.anchor(pool)
         if anchor is None:
             return None
@@ -202,9 +202,10 @@ class Binding:
         return known
 
     def cell(self, watched: WatchedPool, pool: Any, *, at_last: bool = True) -> WaitCell:
-        """Return where this thread counts for a pool, and remember that. Without it, its anchor will do.
+        """Return the cell this thread counts in for a pool, and remember it. Without it, its anchor will do.
 
-        An acquire that failed comes too soon to ask what a pool without a connection is called ``at_last``.
+        With ``at_last``, a pool that has no label by now is counted without one for good. A failed acquire
+        must not cause that: the pool may get its label with its first connection.
         """
         totals = watched.totals
         if totals is None:
@@ -216,7 +217,7 @@ class Binding:
         return cell
 
     def _label(self, pool: Any) -> str | None:
-        """Ask for a label. Waits are counted without one, too."""
+        """Ask the reader for a label. Waits are counted even without one."""
         try:
             return self.reader.label(pool)
         except Exception as error:  # noqa: BLE001 - as above
@@ -229,7 +230,7 @@ class Binding:
         return totals
 
     def given(self, function: Callable[..., object | None], /, *args: Any, **kwargs: Any) -> object | None:
-        """Call a function of the reader's."""
+        """Call a function of the reader; None if it fails, or nothing is recorded."""
         if not self.on:
             return None
         try:
@@ -239,7 +240,7 @@ class Binding:
             return None
 
     def sample(self, anchor: Any) -> Sample | None:
-        """Read a pool; None if that is not to be done, or fails."""
+        """Read a pool; None if gauges are off, or if reading fails."""
         if not self.up.get("gauges"):
             return None
         try:
@@ -249,7 +250,7 @@ class Binding:
             return None
 
     def in_use(self, anchor: Any) -> list[object] | None:
-        """Return what is in use of a pool; None if that cannot be told. Not to be kept."""
+        """Return what is in use of a pool; None if that is unknown. The result must not be kept."""
         if not self.up.get("holders"):
             return None
         try:
@@ -259,7 +260,7 @@ class Binding:
             return None
 
     def lasting(self, anchor: Any) -> list[object]:
-        """Return what is in use of a pool and meant to be held. Not to be kept."""
+        """Return what is in use of a pool and meant to be held. The result must not be kept."""
         try:
             return list(self.reader.lasting(anchor))
         except Exception as error:  # noqa: BLE001 - as above
@@ -267,7 +268,7 @@ class Binding:
             return []
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
-        """Return the acquires that wait."""
+        """Return the waiting acquires."""
         try:
             return self.reader.waiting(anchor, known)
         except Exception as error:  # noqa: BLE001 - as above
@@ -275,7 +276,7 @@ class Binding:
             return []
 
     def exports(self) -> frozenset[str]:
-        """Return the stems of what the library exports itself."""
+        """Return the stems of the facts that the library exports itself."""
         try:
             return self.reader.exports()
         except Exception as error:  # noqa: BLE001 - as above
@@ -283,13 +284,13 @@ class Binding:
             return frozenset()
 
     def broke(self, feature: Feature, error: Exception) -> None:
-        """Count a failure of ours; switch the feature off at the third."""
+        """Count a failure of ours, and switch the feature off at the third."""
         self._failures[feature] += 1
         if self._failures[feature] >= FAILURES:
             self.switch_off(feature, error)
 
     def switch_off(self, feature: Feature, error: Exception) -> None:
-        """Go on without a feature. Said by ``tell``: this may be a loop's thread."""
+        """Go on without a feature. ``tell`` reports it later, since this may be a loop's thread."""
         if not self.up.get(feature, True):
             return
         self.up[feature] = False
@@ -304,9 +305,9 @@ class Binding:
         self._gone[feature] = error
 
     def tell(self) -> None:
-        """Say what was switched off: a warning, the first time. Not in a loop's thread."""
+        """Log what was switched off: the first time as a warning. Not in a loop's thread."""
         if not self._gone or not self._telling.acquire(blocking=False):
-            return  # another thread is at it, or was when the process forked
+            return  # another thread is doing it, or was when the process forked
         try:
             if not self._told:
                 self._try_the_others()
@@ -330,7 +331,7 @@ class Binding:
         )
 
     def _try_the_others(self) -> None:
-        """Find out what else fails of what is only read, so that one line says it all."""
+        """Find out which other reads fail, so that one line reports all of them."""
         for pool in self._pools.live():
             anchor = pool.anchor() if pool.kind == self.reader.kind else None
             if anchor is not None:
@@ -340,7 +341,7 @@ class Binding:
                 return
 
     def remove(self) -> None:
-        """Put the library back as it was; what stays below wrappers of others passes through."""
+        """Restore the library; a wrapper of ours that others have wrapped stays, and passes through."""
         self.on = False
         self._removed = True
         self.tell()

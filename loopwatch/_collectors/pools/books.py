@@ -1,8 +1,8 @@
-"""What is written down at an acquire, in the program's thread: two clock reads, who, and how long.
+"""Bookkeeping of acquires, in the program's thread: two clock reads, who, and how long.
 
-Most acquires do not come here: what stands in place of a library's function writes itself, where it can
-(``acquires``). Here is what it turns to for the others: the first of a pool in a loop, those outside
-of tasks, and those that had to wait. Nothing here raises.
+Most acquires do not get here: the wrapper of a library's function does its own bookkeeping where it can
+(``acquires``). It calls these functions for the others: the first acquire of a pool in a loop, those outside
+tasks, and those that had to wait. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from loopwatch.facts import BUCKETS
 from .protocol import Feature
 
 NOWHERE = WaitCell()
-"""The cell in which an acquire has its place that has none."""
+"""The cell passed for an acquire that has no place in any cell."""
 
 Asks = Callable[[Any], Acquire | None]
 Asked = Callable[[], Acquire | None]
@@ -31,31 +31,31 @@ Got = Callable[..., None]
 
 
 class Desk(Protocol):
-    """What the functions below turn to when an acquire is not like most."""
+    """What the functions below call for an acquire off the fast path."""
 
     on: bool
-    """Whether anybody wants to know."""
+    """Whether acquires are recorded."""
     known: dict[int, WatchedPool]
-    """All pools, by the id of what stands for them."""
+    """All pools, by the id of their anchor."""
 
     def watched(self, pool: Any) -> WatchedPool | None:
-        """Take note of a pool."""
+        """Register a pool."""
 
     def ignores(self) -> bool:
-        """Whether nothing that this thread does is the program's."""
+        """Whether this thread works for us alone, not for the program."""
 
     def cell(self, watched: WatchedPool, pool: Any) -> WaitCell:
-        """Return where to count for a pool, and remember that for this thread."""
+        """Return the cell this thread counts in for a pool, and remember it for this thread."""
 
     def broke(self, feature: Feature, error: Exception) -> None:
         """Count a failure of ours."""
 
 
 def make_asked(desk: Desk, monotonic: Callable[[], float]) -> Asked:
-    """Return what begins an acquire of a pool that is known only when it ends."""
+    """Return the function that begins an acquire whose pool is known only at its end."""
 
     def asked() -> Acquire | None:
-        """Begin to wait; None if nobody wants to know."""
+        """Begin a wait; None if acquires are not recorded."""
         if not desk.on:
             return None
         try:
@@ -78,11 +78,11 @@ def make_asks(
     *,
     registers: bool,
 ) -> Asks:
-    """Return what begins an acquire; without ``anchor_of`` each pool stands for itself."""
+    """Return the function that begins an acquire; without ``anchor_of`` each pool is its own anchor."""
     find = desk.known.get
 
     def asks(pool: Any) -> Acquire | None:
-        """Begin to wait for a connection of ``pool``; None if nobody wants to know."""
+        """Begin a wait for a connection of ``pool``; None if acquires are not recorded."""
         if not desk.on or pool is None:
             return None
         try:
@@ -110,10 +110,10 @@ def make_asks(
 def make_got(
     desk: Desk, monotonic: Callable[[], float], *, registers: bool, carries: str | None = None
 ) -> Got:
-    """Return what ends an acquire that got something, which may carry in an attribute who has it."""
+    """Return the function that ends an acquire that succeeded; ``carries`` as in ``PoolReader``."""
 
     def got(acquire: Acquire, pool: Any, thing: Any, place: WaitCell = NOWHERE) -> None:
-        """End the wait: ``thing`` is in use from now on. Does nothing for a wait that has ended."""
+        """End the wait: ``thing`` is in use from now on. Does nothing if the wait has already ended."""
         if not desk.on:
             return
         try:
@@ -141,7 +141,7 @@ def make_got(
 
 
 def leaves(acquire: Acquire, watched: WatchedPool, place: WaitCell) -> bool:
-    """Take an acquire off those that wait, with or without a place of its own; False if it had left."""
+    """Remove an acquire from the waiting ones, in a cell or in the table; False if it was removed before."""
     if place.asking is acquire:
         place.asking = None
         return True
@@ -149,7 +149,7 @@ def leaves(acquire: Acquire, watched: WatchedPool, place: WaitCell) -> bool:
 
 
 def _hold(watched: WatchedPool, thing: Any, borrowing: Borrowing, carries: str | None) -> None:
-    """Note who has something."""
+    """Record who holds ``thing``."""
     if carries is not None:
         setattr(thing, carries, borrowing)
         return
@@ -160,7 +160,7 @@ def _hold(watched: WatchedPool, thing: Any, borrowing: Borrowing, carries: str |
 
 
 def _note_loop(cell: WaitCell) -> None:
-    """Remember which loop runs in this thread: the next acquire there finds its place in the cell."""
+    """Remember which loop runs in this thread, so that the next acquire there takes the fast path."""
     loop = running_loop()
     probe = getattr(loop, "_loopwatch_tasks", None)
     if loop is not None and probe is not None:
@@ -168,7 +168,7 @@ def _note_loop(cell: WaitCell) -> None:
 
 
 def _record_of(loop: Any, task: Any) -> LiveTask:
-    """Return the record of a task; one made here if there is none, or not yet as in an eager first step."""
+    """Return the record of a task; a new one if it has none, or none yet, as in an eager first step."""
     probe = getattr(loop, "_loopwatch_tasks", None)
     record = None if probe is None else probe.live.get(id(task))
     if record is not None:

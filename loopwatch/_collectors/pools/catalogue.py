@@ -1,4 +1,4 @@
-"""The readers there are."""
+"""All readers."""
 
 from __future__ import annotations
 
@@ -36,4 +36,4 @@ READERS: tuple[PoolReader, ...] = (
     ArqReader(),
     TaskiqReader(),
 )
-"""One line for each, in the order of how many programs have it."""
+"""One line per library, the most widely used first."""

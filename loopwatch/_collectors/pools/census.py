@@ -23,7 +23,7 @@ from .protocol import Sample, Server
 
 @dataclass(slots=True)
 class _Reading:
-    """What was found of all pools of one kind and label."""
+    """What was read from all pools of one kind and label."""
 
     kind: str
     label: str
@@ -35,33 +35,33 @@ class _Reading:
     held: list[Held] | None = None
     instances: int = 0
     is_short: bool = False
-    """Whether somebody waits for one of them, or something of one is overdue."""
+    """Whether a caller waits for one of them, or a connection of one is overdue."""
     exported: frozenset[str] = frozenset()
     """Facts that the library exports itself, under the conventional names."""
 
     def sum(self, name: str) -> int | None:
-        """Add up a number over the pools that tell it; None if none does."""
+        """Add up a field over the pools for which it is known; None if it is known for none."""
         known = [value for sample in self.samples if (value := getattr(sample, name)) is not None]
         at_rest = not self.instances and name in _AT_REST and "gauges" in self.features
         return sum(known) if known or at_rest else None
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether one has no limit. What keeps nothing, as a NullPool, does not count."""
+        """Whether a pool has no limit. Pools that keep nothing, such as a NullPool, do not count."""
         return any(sample.used is not None and sample.max is None for sample in self.samples)
 
     @property
     def max(self) -> int | None:
-        """The limits added up; None if one has none."""
+        """The sum of the limits; None if one of the pools has no limit."""
         return None if self.is_unlimited else self.sum("max")
 
     def oldest_wait(self, now: float) -> float:
-        """Return how long the one has waited that has waited longest."""
+        """Return for how many seconds the longest waiter has waited; 0 if nobody waits."""
         return max((now - asked for _, _, asked in self.waiting), default=0.0)
 
 
 _AT_REST = frozenset(("used", "idle", "pending"))
-"""What is zero of a label whose pools are all gone."""
+"""Fields that are zero for a label whose pools are all gone."""
 
 
 class PoolCensus:
@@ -74,7 +74,7 @@ class PoolCensus:
         self._clock = clock
 
     def records(self, *, all_people: bool) -> tuple[Pool, ...]:
-        """Return all pools; who has and who wants connections of ``all``, or of those that are short."""
+        """Return all pools, with holders and waiters: of all pools, or only of those that are short."""
         now = self._clock.monotonic()
         return tuple(
             self._record(reading, now, people=all_people or reading.is_short)
@@ -167,7 +167,7 @@ def _reading(family: Family, key: tuple[str, str], totals: WaitCell, bindings: l
 
 
 def _plausible(sample: Sample) -> Sample:
-    """Keep to what can be: the values of a sample were not read at one moment."""
+    """Limit the values of a sample to what is possible: they were not all read at the same moment."""
     for name in ("used", "idle", "pending", "connecting"):
         value = getattr(sample, name)
         if value is not None:
@@ -178,7 +178,7 @@ def _plausible(sample: Sample) -> Sample:
 
 
 def _common(reading: _Reading) -> Iterator[Measure]:
-    """Yield what no convention has a name for."""
+    """Yield the facts that no convention has a name for."""
     labels = (reading.label, reading.kind)
     yield "pool_instances", labels, reading.instances
     yield "pool_created", labels, reading.totals.created
@@ -208,7 +208,7 @@ def _others(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:
 
 
 def _databases(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:
-    """Yield the conventional facts. Two libraries may call their pools the same: these are added up."""
+    """Yield the conventional facts. Pools of two libraries that share a name are added up."""
     by_label: dict[str, list[_Reading]] = {}
     for reading in readings:
         if reading.family == "database":
@@ -234,7 +234,7 @@ _OF_DATABASES: tuple[tuple[str, tuple[str, ...], Callable[[_Reading], int | None
     ("database_limit", (), lambda one: one.max),
     ("database_waiters", (), lambda one: one.sum("pending")),
 )
-"""Facts that are added up, with the labels they have beside that of the pool."""
+"""Facts that are added up, with their labels besides that of the pool."""
 
 
 def _executors(readings: Iterable[_Reading], now: float) -> Iterator[Measure]:
@@ -266,7 +266,7 @@ def _added(totals: Iterable[WaitCell]) -> Distribution:
 
 
 def _servers(readings: Iterable[_Reading]) -> Iterator[Measure]:
-    """Yield the connections by server: of those with most, the rest together."""
+    """Yield the connections by server: the servers with most one by one, the rest together."""
     active: Counter[Server] = Counter()
     idle: Counter[Server] = Counter()
     for sample in (sample for reading in readings for sample in reading.samples):

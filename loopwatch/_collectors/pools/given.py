@@ -1,7 +1,7 @@
-"""What was given out by a library that keeps no account of what is in use.
+"""Things given out by a library that does not track what is in use.
 
-Each thing is noted when it is given out for the first time, for as long as it lives. Which of them are out
-now is for the reader to tell.
+Each thing is recorded when it is first given out, for as long as it lives. The reader has to tell which of
+them are out now.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 Given = WeakValueDictionary[int, Any]
-"""By id: things may have an equality of their own."""
+"""By id: things may define their own equality."""
 
 
 def note_given(pool: Any, thing: Any) -> None:
@@ -25,7 +25,7 @@ def note_given(pool: Any, thing: Any) -> None:
 
 
 def given_out(pool: Any) -> list[Any]:
-    """Return all that ``pool`` has given out and that lives. Any thread."""
+    """Return all things that ``pool`` has given out and that are still alive. Any thread."""
     given: Given | None = getattr(pool, "_loopwatch_given", None)
-    references = [] if given is None else given.valuerefs()  # one call in C: the copy of a dict
+    references = [] if given is None else given.valuerefs()  # one call in C, which copies a dict
     return [thing for reference in references if (thing := reference()) is not None]

@@ -1,14 +1,14 @@
 """httpcore, the pool below httpx, and httpcore2, the one below httpx2. httpcore 0.18 to 1.0, httpcore2 2.x.
 
-The trespass: ``_requests`` and ``_max_connections`` of pools, ``_send_request_headers`` of connections. That
-is called once for each request, when it has an open connection and, in HTTP/2, a stream: there the wait ends.
-What returns from the pool's public method has waited for the server as well.
+The trespass: ``_requests`` and ``_max_connections`` of pools, ``_send_request_headers`` of connections. The
+latter is called once per request, when it has an open connection and, in HTTP/2, a stream: there the wait
+ends. By the time the pool's public method returns, the request has waited for the server as well.
 
-httpcore up to 1.0.9 assigns all queued requests to the first connection that gets free. One wins, the others
-queue again, and their timeout starts again: requests beyond one for each HTTP/1 connection are pending.
+httpcore up to 1.0.9 assigns all queued requests to the first connection that becomes free. One wins, the
+others queue again with a fresh timeout: requests beyond one per HTTP/1 connection count as pending.
 
-A request that is cancelled just as it has been assigned a new connection leaves that behind: nobody will open
-or close it, and it takes a place of the pool for good. It counts as held by the task of that request.
+A request that is cancelled just after it was assigned a new connection leaves that connection behind: nobody
+will open or close it, and it takes a slot of the pool for good. It counts as held by the request's task.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from .books import NOWHERE
 from .protocol import PoolReader, Sample, Server, snap
 
 Proxied = dict[int, tuple[Acquire, Any]]
-"""Acquires under way through a proxy, with the request, by the id of the task, which has one at a time."""
+"""Ongoing acquires through a proxy, each with its request, by task id: a task has one at a time."""
 
 
 NOTE = "_loopwatch_asked"
-"""The attribute of a request that is a ``Waits`` while that waits, and then its borrowing."""
+"""The attribute of a request: its ``Waits`` while it waits, and then its borrowing."""
 Waits = tuple[WaitCell, Acquire]
-"""Where to count a wait that goes on, and the acquire."""
+"""The cell to count an ongoing wait in, and the acquire."""
 
 if FINDS_LOOP:
     _task_at_work: Callable[[], Any] = current_task
@@ -47,7 +47,7 @@ else:
 
 
 class HttpcoreReader(PoolReader):
-    """Reads pools of HTTP connections. What is held of one is a request, until its response is closed."""
+    """Reads pools of HTTP connections. What is held is a request, until its response is closed."""
 
     family: ClassVar[Family] = "http"
     registers: ClassVar[bool] = False
@@ -71,7 +71,7 @@ class HttpcoreReader(PoolReader):
                 wrapper = functools.partial(_sends, binding, proxied)
                 connection = binding.cls(name)
                 if name == "AsyncHTTP11Connection" or hasattr(connection, "_send_request_headers"):
-                    # Without the package h2 there is but a stand-in for HTTP/2, which has no methods.
+                    # Without the package h2, the HTTP/2 class is a placeholder without methods.
                     binding.wrap(connection, "_send_request_headers", wrapper, parameters=("request",))
             pool = binding.cls("AsyncConnectionPool")
             tells = "proxy" in inspect.signature(pool).parameters
@@ -81,7 +81,7 @@ class HttpcoreReader(PoolReader):
             binding.cls("AsyncConnectionPool")
 
     def label(self, pool: Any) -> str | None:
-        """Return the one server of a pool that was there before us: others go by where they were made."""
+        """Return the only server of a pool from before us. Others are named after where they were made."""
         servers = {server for one in snap(pool.connections) if (server := _server(one)) is not None}
         return ":".join(map(str, servers.pop())) if len(servers) == 1 else None
 
@@ -121,19 +121,19 @@ class HttpcoreReader(PoolReader):
     def holders(self, anchor: Any) -> Iterable[object]:
         """Return the requests that have a connection, and the connections that were left behind.
 
-        A request that nobody closed goes on to name its connection when the pool is done with that.
+        A request that nobody closed still names its connection after the pool has discarded it.
         """
-        requests = snap(anchor._requests)  # first: what these have is among the connections by then
+        requests = snap(anchor._requests)  # copied first, so that their connections are in the later copy
         there = set(map(id, snap(anchor.connections)))
         return [*(one.request for one in requests if id(one.connection) in there), *_left(anchor)]
 
     def lasting(self, anchor: Any) -> Iterable[object]:
-        """Return the requests that were upgraded, as to a web socket, or ask for a stream of events."""
+        """Return the requests that were upgraded, as to a WebSocket, or ask for an event stream."""
         requests = snap(anchor._requests)
         return [one.request for one in requests if _is_upgraded(one.connection) or _wants_events(one.request)]
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
-        """Return those that the requests lead to."""
+        """Return the acquires of the waiting requests."""
         asked = [_asked_with(one.request) for one in snap(anchor._requests)]
         return [acquire for acquire in asked if acquire is not None]
 
@@ -141,21 +141,21 @@ class HttpcoreReader(PoolReader):
 def _handles(
     binding: Binding, proxied: Proxied, plain: Any, original: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """Return what stands in place of the pool's ``handle_async_request``: the wait begins here.
+    """Return the wrapper of the pool's ``handle_async_request``, where a wait begins.
 
-    A pool of a class other than the ``plain`` one, which tells, may be that of a proxy.
+    A pool of the ``plain`` class tells whether it uses a proxy; a pool of any other class may use one.
     """
     got, monotonic, task_at_work = binding.got, binding.monotonic, _task_at_work
 
     @functools.wraps(original)
     async def handle_async_request(self: Any, request: Any) -> Any:
-        try:  # as in what ``acquires`` writes, and for the same reason
+        try:  # inline as in ``acquires``, and for the same reason
             watched = self._loopwatch_watched
             cell = watched.cell
             acquire: Acquire | None = watched, cell.live[id(task_at_work())], monotonic()
             request._loopwatch_asked = cell, acquire
             apart = watched.apart
-        except Exception:  # noqa: BLE001 - whatever is missing, this does without
+        except Exception:  # noqa: BLE001 - whatever is missing, ``_begins`` does without
             acquire, apart = _begins(binding, plain, self, request)
         if acquire is None:
             return await original(self, request)
@@ -172,14 +172,14 @@ def _handles(
         if apart:
             proxied.pop(task, None)
             if _ends(request) is not None:
-                got(acquire, self, request)  # it was not seen to send
+                got(acquire, self, request)  # its sending was not seen
         return response
 
     return handle_async_request
 
 
 def _begins(binding: Binding, plain: Any, pool: Any, request: Any) -> tuple[Acquire | None, bool]:
-    """Begin a wait that is not like most; say whether its pool may be that of a proxy."""
+    """Begin a wait off the fast path; return it, and whether its pool may use a proxy."""
     acquire = binding.asks(pool)
     watched = None if acquire is None else acquire[0]
     if watched is None:
@@ -193,14 +193,14 @@ def _begins(binding: Binding, plain: Any, pool: Any, request: Any) -> tuple[Acqu
 
 
 def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of a connection's ``_send_request_headers``: the wait ends here.
+    """Return the wrapper of a connection's ``_send_request_headers``, where a wait ends.
 
-    A plain function, which hands on what the original returns: no coroutine of ours.
+    A plain function that passes on what the original returns, to add no coroutine of ours.
     """
     got, monotonic, at_once, nowhere = binding.got, binding.monotonic, AT_ONCE, NOWHERE
 
     def ends(request: Any) -> None:
-        """End a wait that is not like most."""
+        """End a wait off the fast path."""
         if (acquire := _ends(request)) is not None:
             got(acquire, None, request)
         elif proxied and (found := _in_place_of(proxied, request)) is not None:
@@ -217,7 +217,7 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
                 request._loopwatch_asked = acquire
                 cell.at_once += 1
                 cell.wait_sum += waited
-        except Exception:  # noqa: BLE001 - made by a proxy, or not ours, or it has ended
+        except Exception:  # noqa: BLE001 - the request is a proxy's, or not ours, or its wait has ended
             ends(request)
         return original(self, request, **stream) if stream else original(self, request)
 
@@ -225,7 +225,7 @@ def _sends(binding: Binding, proxied: Proxied, original: Callable[..., Any]) -> 
 
 
 def _notes(proxied: Proxied, acquire: Acquire, request: Any) -> int:
-    """Have a task lead to its request, since a proxy gets another one. Return the task's id; 0 for none."""
+    """Map a task to its request, since a proxy creates another one. Return the task's id; 0 if unknown."""
     record = acquire[1]
     if record is None:
         return 0
@@ -234,7 +234,7 @@ def _notes(proxied: Proxied, acquire: Acquire, request: Any) -> int:
 
 
 def _leave(binding: Binding, pool: Any, acquire: Acquire) -> None:
-    """Note what a request that failed has left behind."""
+    """Record the connections that a failed request has left behind."""
     held = () if acquire[0] is None else acquire[0].held
     for connection in _left(pool):
         if id(connection) not in held:
@@ -242,7 +242,7 @@ def _leave(binding: Binding, pool: Any, acquire: Acquire) -> None:
 
 
 def _left(pool: Any) -> list[Any]:
-    """Return the connections that are not open, and that no request will open."""
+    """Return the connections that are not open and that no request will open."""
     connections = snap(pool.connections)
     opening = [one for one in connections if getattr(one, "_connection", 1) is None and not one.is_idle()]
     if not opening:
@@ -252,15 +252,15 @@ def _left(pool: Any) -> list[Any]:
 
 
 def _in_place_of(proxied: Proxied, request: Any) -> tuple[Acquire, Any] | None:
-    """Return what the request of a proxy stands for, if the wait for that ends now."""
-    if getattr(request, "method", b"CONNECT") == b"CONNECT":  # which only opens the way
+    """Return the acquire and the request behind a proxy's request, if their wait ends now."""
+    if getattr(request, "method", b"CONNECT") == b"CONNECT":  # this only opens the tunnel
         return None
     found = proxied.get(_task())
     return found if found is not None and _ends(found[1]) else None
 
 
 def _ends(request: Any) -> Acquire | None:
-    """Return what a request waits with, if its wait ends now: it has not before."""
+    """Return the acquire of a request whose wait ends now; None if it had ended before."""
     acquire = _asked_with(request)
     if acquire is not None:
         request._loopwatch_asked = None
@@ -268,26 +268,26 @@ def _ends(request: Any) -> Acquire | None:
 
 
 def _asked_with(request: Any) -> Acquire | None:
-    """Return the acquire of a request that waits."""
+    """Return the acquire of a request; None unless it waits."""
     note: Any = getattr(request, NOTE, None)
     return note[1] if note is not None and isinstance(note[0], WaitCell) else None
 
 
 def _task() -> int:
-    """Return the id of the task at work; 0 outside of asyncio, as under trio."""
+    """Return the id of the current task; 0 outside asyncio, as under trio."""
     loop = running_loop()
     task = None if loop is None else current_task(loop)
     return 0 if task is None else id(task)
 
 
 def _streams(connection: Any) -> int:
-    """Return how many requests a connection has taken on at most: one, or those with a stream in HTTP/2."""
+    """Return the most requests a connection can have taken on: one, or in HTTP/2 those with a stream."""
     http2: Any = getattr(connection, "_connection", None)
     return len(http2._events) if type(http2).__name__ == "AsyncHTTP2Connection" else 1
 
 
 def _is_upgraded(connection: Any) -> bool:
-    """Whether HTTP/1 is no longer spoken on a connection, of whichever number of layers."""
+    """Whether a connection, under any number of layers, has switched from HTTP/1 to another protocol."""
     while connection is not None and not hasattr(connection, "_h11_state"):
         connection = getattr(connection, "_connection", None)
     return (

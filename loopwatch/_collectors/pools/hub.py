@@ -22,11 +22,11 @@ from .protocol import PoolReader
 _OF_A_LIBRARY = os.path.join(os.sep, "site-packages", "library.py")
 
 OwnerOf = Callable[[str, str], str]
-"""Says whose code a file is, given the file and the module: ``app`` for the program's own."""
+"""Returns whose code a file is, given the file and the module: ``app`` for the program's own."""
 
 
 class Hub:
-    """All readers, and those of them that are bound."""
+    """All readers, and the bindings of those whose library is imported."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class Hub:
         self._hook: ImportHook | None = None
 
     def install(self) -> None:
-        """Bind the readers of what is imported already, and the others when it is."""
-        self._owner(_OF_A_LIBRARY, "library")  # reads the script that was started: not later, in a loop
+        """Bind now the readers of libraries already imported, and the others when theirs is imported."""
+        self._owner(_OF_A_LIBRARY, "library")  # reads the started script now, rather than later in a loop
         names = {name for reader in self._readers for name in reader.modules}
         self._hook = ImportHook({name: partial(self._bind_all, name) for name in sorted(names)}, start)
         self._hook.install()
 
     def remove(self) -> None:
-        """Put all libraries back as they were."""
+        """Restore all libraries to what they were."""
         if self._hook is not None:
             self._hook.remove()
             self._hook = None
@@ -62,12 +62,12 @@ class Hub:
         self._pools.forget()
 
     def tell(self) -> None:
-        """Say what does not work of what is bound. Not in a loop's thread."""
+        """Log what does not work in the bound readers. Not in a loop's thread."""
         for binding in self.bindings():
             binding.tell()
 
     def bindings(self) -> list[Binding]:
-        """Return the readers that are bound. Any thread."""
+        """Return the bindings of all bound readers. Any thread."""
         return list(self._bindings)
 
     def of(self, kind: str) -> list[Binding]:
@@ -89,9 +89,9 @@ class Hub:
         self._bindings.append(binding)
 
     def _site(self, module: ModuleType) -> str | None:
-        """Return the place in the program's source that is at work now, as ``module:line``.
+        """Return the innermost place in the program's own code on the current stack, as ``module:line``.
 
-        Failing that the innermost one outside of the library's own package.
+        Failing that, the innermost place outside the library's own package.
         """
         passed_over = module.__name__.partition(".")[0], "loopwatch"
         stacks = map(places, (getframe(3), *frames_of_parents()))

@@ -1,6 +1,6 @@
-"""What died while it was out, of a library that does not hear of that: its place is taken for good.
+"""Things that died while they were out, where the library does not notice: their slot is taken for good.
 
-Who had it is known still: what a pool lost is held by whoever acquired it.
+Their holder is still known: whoever acquired a lost thing counts as holding it.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from loopwatch._store.pools import Borrowing
 from .protocol import snap
 
 MOST = 1000
-"""Of one pool that are remembered: most pools have fewer places, and the others one for each."""
+"""Lost things remembered per pool: most pools have fewer slots, and in the others each loss takes one."""
 
 
 class Lost(NamedTuple):
-    """Stands for a thing that is no more."""
+    """Stands for a thing that has died."""
 
     borrowing: Borrowing
 
 
 def watch_over(pool: Any, thing: Any) -> None:
-    """Notice it if ``thing`` dies while it is out. Once for each, in the thread that acquires. May raise.
+    """Watch for ``thing`` to die while it is out. Once per thing, in the thread that acquires. May raise.
 
-    It may outlive the agent, and die under the next: whichever knows the pool then is told.
+    It may outlive the agent and die under the next one: whichever knows the pool then is told.
     """
     key, of = id(thing), weakref.ref(pool)
 
@@ -38,15 +38,15 @@ def watch_over(pool: Any, thing: Any) -> None:
 
 
 def comes_back(pool: Any, thing: Any) -> None:
-    """Note that ``thing`` is no longer out. May raise."""
+    """Record that ``thing`` is no longer out. May raise."""
     _held(pool).pop(id(thing), None)
 
 
 def lost_by(pool: Any) -> list[Lost]:
-    """Return what ``pool`` has lost, and see that it is known who had it. Any thread."""
+    """Return what ``pool`` has lost, and make sure that its holders are on record. Any thread."""
     found = snap(getattr(pool, "_loopwatch_lost", ()))
     watched = getattr(pool, "_loopwatch_watched", None)
-    for one in found:  # somebody may have been asking who has what at the moment it was lost
+    for one in found:  # another thread may have been reading the holders at the moment of the loss
         if watched is not None and one.borrowing[2] >= watched.since:
             watched.held[id(one)] = one.borrowing
     return found
@@ -62,6 +62,6 @@ def _lose(pool: Any, key: int) -> None:
 
 
 def _held(pool: Any) -> dict[int, Borrowing]:
-    """Return who has what of a pool; nobody anything, before it is known."""
+    """Return who holds what of a pool; empty before the pool is known."""
     watched = getattr(pool, "_loopwatch_watched", None)
     return {} if watched is None else watched.held

@@ -1,11 +1,11 @@
-"""The pools of aiomysql, 0.2 and 0.3, and of asyncmy, which was made of it, 0.2.
+"""The pools of aiomysql, 0.2 and 0.3, and of asyncmy, which is derived from it, 0.2.
 
-The trespass: ``Pool._acquire``, which all ways lead through, ``_used``, ``_acquiring`` and who waits for the
-``_cond`` or its lock. They open connections while they hold that lock: whoever comes meanwhile waits for it,
-even for a connection that is free. A release takes it too, for a moment, and may be counted as a waiter then.
+The trespass: ``Pool._acquire``, which every acquire passes, ``_used``, ``_acquiring`` and the waiters of the
+``_cond`` or its lock. Both libraries open connections while holding that lock: callers that arrive meanwhile
+wait for it, even if a connection is free. A release takes it briefly too, and may then count as a waiter.
 
-Neither has a timeout of its own. asyncmy leaves out a coroutine where ``_acquire`` is its own: with us it has
-that again, as it had before it knew better.
+Neither has a timeout of its own. asyncmy saves a coroutine while ``_acquire`` is its own: under our wrapper
+it needs that again, as its earlier versions did.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .protocol import PoolReader, Sample, live, place_of, snap
 
 
 class MysqlReader(PoolReader):
-    """Reads pools of MySQL connections. What is held of one is a connection."""
+    """Reads pools of MySQL connections. What is held is a connection."""
 
     family: ClassVar[Family] = "database"
 

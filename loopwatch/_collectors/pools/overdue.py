@@ -1,4 +1,4 @@
-"""What is held for too long, told once: a chore of the watchdog's, which also forgets what was given back."""
+"""Connections held for too long, each reported once: a watchdog chore, which also forgets returned ones."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .hub import Hub
 from .people import Held, borrower, still_held
 
 EVERY = 5.0
-"""Seconds between two looks, or fewer: what was given back is remembered for so long."""
+"""Seconds between two looks, at most: a returned connection is remembered for so long."""
 
 
 class Overdue:
-    """Tells of connections that are held for long, by whom, or that nobody is left to give back.
+    """Reports connections that are held for long, and by whom, or that nobody is left to give back.
 
-    Threads of executors are left out: one that works for long has work for long. So are connections that are
-    there to be held, where their library shows it.
+    Threads of executors are left out: a thread may well be busy for long. So are connections that are meant
+    to be held, where their library shows it.
     """
 
     def __init__(
@@ -46,10 +46,10 @@ class Overdue:
         self._hub = hub
         self._contexts = contexts
         self._threshold = inf if threshold is None else threshold
-        """Seconds. By default twice the 30 s for which SQLAlchemy and psycopg let callers wait: whoever
-        wanted the connection has given up by then."""
+        """Seconds. The default is twice the 30 s for which SQLAlchemy and psycopg let callers wait: whoever
+        waited for the connection has given up by then."""
         self._admit = admit
-        """Returns how many lines were withheld since the last one; None if this one has to be, too."""
+        """Returns how many lines were withheld since the last one; None if this one is to be withheld too."""
         self._outbox = outbox
         self._clock = clock
         self._journal = journal
@@ -72,7 +72,7 @@ class Overdue:
         anchor = pool.anchor()
         carries, ask = binding.reader.carries, partial(binding.in_use, anchor)
         held = None if anchor is None else still_held(pool, ask, now, carries)
-        del ask  # as below, of the pool
+        del ask  # it refers to the pool: as below
         if held is None:
             pool.held.clear()
             return
@@ -82,7 +82,7 @@ class Overdue:
         if not late or binding.reader.family == "executor":
             return
         lasting = set(map(id, binding.lasting(anchor)))
-        del anchor  # it lives no longer because of us
+        del anchor  # so that we do not keep it alive
         for key, one in late.items():
             if key not in lasting and not one.overdue:
                 pool.overdue[key] = one.since
@@ -109,7 +109,7 @@ class Overdue:
 
 
 def _sentence(found: Borrower) -> str:
-    """Say who has a connection: since when, where that stands, and for whom."""
+    """Return a sentence on a connection's holder: for how long, where its task stands, for whom it works."""
     named = f"{found.task_name!r} ({found.coroutine})" if found.task_name else str(found.coroutine)
     task = "code outside of tasks" if found.coroutine is None else f"task {named}, created by {found.site}"
     if found.gone:

@@ -1,4 +1,4 @@
-"""Who has the connections of a pool, and who waits for one: records made when somebody asks, off the loop."""
+"""Who holds the connections of a pool, and who waits for one: records made on demand, off the loop."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from loopwatch._store.pools import AT_ONCE, Acquire, Borrowing, WatchedPool
 from loopwatch._store.tasks import LiveTask
 
 SHOWN = 20
-"""Borrowers shown of each label, those that have theirs longest, and as many waiters."""
+"""Borrowers shown per label, those that have held longest, and as many waiters."""
 
 
 class Held(NamedTuple):
-    """Who has something."""
+    """Who holds something, and since when."""
 
     record: LiveTask | None
     since: float
     gone: bool
-    """Whether that task had ended before the library was asked."""
+    """Whether the holder's task had ended before the library was asked."""
     overdue: bool
-    """Whether it was told of."""
+    """Whether it was reported as held for too long."""
 
 
 def still_held(
@@ -35,12 +35,12 @@ def still_held(
     now: float,
     carries: str | None = None,
 ) -> dict[int, Held] | None:
-    """Return who has what is in use of ``pool``, by the id of that, and forget who had what is not.
+    """Return who holds what is in use of ``pool``, by the id of the thing, and forget holders of the rest.
 
-    ``ask`` returns what is in use; None if that cannot be told, and then this does. What was acquired after
-    ``now``, or asked for shortly before, may not be in the answer yet. Who has ended is noted first: a task
-    that gives back and ends meanwhile would look like one that took it along. Where things carry in an
-    attribute who has them, these are asked for twice for that.
+    ``ask`` returns what is in use, or None if that is unknown; then this function returns None too. A thing
+    acquired after ``now``, or asked for shortly before, may be missing from the answer. Which tasks have
+    ended is recorded first: a task that returns its connection and ends meanwhile would look like one that
+    never returned it. For the same reason ``ask`` is called twice if things carry their holder (``carries``).
     """
     before = pool.held.copy()
     if carries is not None:
@@ -58,15 +58,15 @@ def still_held(
     for key, borrowing in after.items():
         if key in things:
             _, record, since = borrowing
-            gone = ended.get(key) is borrowing  # the id may be another's by now
+            gone = ended.get(key) is borrowing  # the id may have been reused by now
             held[key] = Held(record, since, gone, pool.overdue.get(key) == since)
         elif borrowing[2] < now - AT_ONCE and pool.held.get(key) is borrowing:
-            pool.held.pop(key, None)  # somebody else may read at the same time
+            pool.held.pop(key, None)  # another thread may do the same at this moment
     return held
 
 
 def _carried(pool: WatchedPool, things: Iterable[object], attribute: str) -> dict[int, Borrowing]:
-    """Return who has things of ``pool`` by their own account, by the ids of these."""
+    """Return who holds things of ``pool``, as the things themselves carry it, by the ids of the things."""
     notes = ((id(thing), getattr(thing, attribute, None)) for thing in things)
     return {
         key: note for key, note in notes if note is not None and note[0] is pool and note[2] >= pool.since
@@ -74,14 +74,14 @@ def _carried(pool: WatchedPool, things: Iterable[object], attribute: str) -> dic
 
 
 def borrowers(held: Iterable[Held], now: float, contexts: ContextReader) -> tuple[Borrower, ...]:
-    """Return records of those who have connections, longest first."""
+    """Return records of those who hold connections, longest first."""
     longest = sorted(held, key=attrgetter("since"))[:SHOWN]
     found = (borrower(one, now, contexts) for one in longest)
     return tuple(one for one in found if one is not None)
 
 
 def borrower(held: Held, now: float, contexts: ContextReader) -> Borrower | None:
-    """Return the record of one who has a connection; None if it has given that back and ended just now."""
+    """Return the record of a holder; None if its task has just given the connection back and ended."""
     record, since, gone, overdue = held
     task = _task_of(record)
     if record is not None and task is None and not gone:

@@ -1,9 +1,9 @@
 """``ProcessPoolExecutor``. CPython 3.11 to 3.15.
 
-The trespass: ``_WorkItem``, whose creation is the asking, and the thread that hands items to the processes,
-which has all that are neither done nor dropped, oldest first. It puts more into their queue than there are
-processes, and calls all of that running. They take it in turn, so what runs in truth is the first of it, one
-item for each process: that is looked at whenever the thread has filled the queue.
+The trespass: ``_WorkItem``, whose creation begins a wait, and the thread that hands items to the processes,
+which keeps all items that are neither done nor dropped, oldest first. It puts more items into the processes'
+queue than there are processes, and marks all of them as running. The processes take them in order, so the
+items that really run are the first, one per process: these are looked up each time the queue was filled.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from .protocol import PoolReader, Sample, snap
 from .work_items import asked_of, submits, take
 
 COUNTED = 1000
-"""Items looked at of those that are pending. Of more the number counts, with those that were cancelled."""
+"""Pending items that are examined. If there are more, their number is used, cancelled items included."""
 
 
 MEANWHILE = 50
-"""Items that processes take while their queue is filled: if more, what is cancelled behind is not counted."""
+"""Items that processes may take while their queue is filled. If they take more, cancelled items behind those
+are not counted."""
 
 
 class ProcessPoolReader(PoolReader):
-    """Reads executors. What is held of one is a process, and known by the item it works at."""
+    """Reads executors. What is held is a process, identified by the item it works on."""
 
     kind = "process_pool"
     family: ClassVar[Family] = "executor"
@@ -54,7 +55,7 @@ class ProcessPoolReader(PoolReader):
             binding.cls("_ExecutorManagerThread")
 
     def read(self, anchor: Any) -> Sample:
-        """See PoolReader. The processes of one that broke have ended."""
+        """See PoolReader. The processes of a broken executor have ended."""
         processes, items = 0 if anchor._broken else len(anchor._processes or ()), _items(anchor)
         used = len(_executing(items, processes))
         pending = len(items) - used
@@ -63,11 +64,11 @@ class ProcessPoolReader(PoolReader):
         return Sample(max=anchor._max_workers, used=used, idle=processes - used, pending=pending)
 
     def holders(self, anchor: Any) -> Iterable[object]:
-        """Return the items that processes work at."""
+        """Return the items that processes work on."""
         return _executing(_items(anchor), len(anchor._processes or ()))
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
-        """Return those that no process works at yet."""
+        """Return the acquires of the items that no process works on yet."""
         manager = anchor._executor_manager_thread
         if manager is None:
             return []
@@ -76,7 +77,7 @@ class ProcessPoolReader(PoolReader):
 
 
 def _fills(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
-    """Return what stands in place of ``add_call_item_to_queue``, which drops what is cancelled."""
+    """Return the wrapper of ``add_call_item_to_queue``, which drops cancelled items."""
 
     @functools.wraps(original)
     def add_call_item_to_queue(self: Any) -> None:
@@ -88,7 +89,7 @@ def _fills(binding: Binding, original: Callable[..., None]) -> Callable[..., Non
 
 
 def _spawns(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
-    """Return what stands in place of ``_spawn_process``: the next item may have been in the queue already."""
+    """Return the wrapper of ``_spawn_process``: the new process's item may already be in the queue."""
 
     @functools.wraps(original)
     def spawn_process(self: Any) -> None:
@@ -99,7 +100,7 @@ def _spawns(binding: Binding, original: Callable[..., None]) -> Callable[..., No
 
 
 def _drops(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
-    """Return what stands in place of a method that drops all that has not begun, if it has to."""
+    """Return the wrapper of a method that may drop all items that have not begun."""
 
     @functools.wraps(original)
     def drop(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -116,7 +117,7 @@ def _pending(manager: Any) -> list[Any]:
 
 
 def _begin(binding: Binding, executor: Any, manager: Any) -> None:
-    """End the waits of the items that run by now."""
+    """End the waits of the items that now run."""
     if executor is not None and manager is not None:
         for item in _executing(manager.pending_work_items, len(manager.processes)):
             if (asked := take(item)) is not None:
@@ -124,7 +125,7 @@ def _begin(binding: Binding, executor: Any, manager: Any) -> None:
 
 
 def _end(binding: Binding, manager: Any, dropped: Callable[[Any, Any], list[Any]]) -> None:
-    """End the waits of those among some items that are done, though they never began."""
+    """End the waits of those items ``dropped`` returns that are done although they never began."""
     executor = manager.executor_reference()
     if executor is not None:
         for item in dropped(manager, executor):
@@ -133,9 +134,9 @@ def _end(binding: Binding, manager: Any, dropped: Callable[[Any, Any], list[Any]
 
 
 def _next(manager: Any, executor: Any) -> list[Any]:
-    """Return the items that the queue may take now, and all cancelled ones before them.
+    """Return the items that may go into the queue now, and all cancelled ones before them.
 
-    It may take more than it has room for: the processes take from it meanwhile.
+    These can be more than the queue has room for, since the processes take items from it meanwhile.
     """
     room = executor._max_workers + 1 + MEANWHILE
     count = 2 * room
@@ -147,23 +148,23 @@ def _next(manager: Any, executor: Any) -> list[Any]:
 
 
 def _executing(pending: dict[int, Any], processes: int) -> list[Any]:
-    """Return the items that processes work at: of those called running the first, one for each."""
+    """Return the items that processes work on: the first of those marked as running, one per process."""
     return [item for item in snap(pending.values(), processes) if item.future._state == "RUNNING"]
 
 
 def _queued(pending: dict[int, Any], processes: int) -> list[Any]:
-    """Return the first items that no process works at, without those cancelled."""
+    """Return the first items that no process works on, without cancelled ones."""
     executing = set(map(id, _executing(pending, processes)))
     items = snap(pending.values(), COUNTED + len(executing))
     return [item for item in items if id(item) not in executing and not _is_done(item)]
 
 
 def _items(executor: Any) -> dict[int, Any]:
-    """Return the items that are neither done nor dropped: of one that is shut down, or never used, none."""
+    """Return the items neither done nor dropped; none if the executor is shut down, or was never used."""
     manager = executor._executor_manager_thread
     return {} if manager is None else manager.pending_work_items
 
 
 def _is_done(item: Any) -> bool:
-    """Whether the future of an item is done or cancelled. To ask it would take its lock."""
+    """Whether the future of an item is done or cancelled. Calling its ``done()`` would take its lock."""
     return item.future._state not in ("PENDING", "RUNNING")

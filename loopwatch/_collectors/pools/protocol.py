@@ -1,4 +1,4 @@
-"""What a reader of one library's pools has to say, and in which words."""
+"""The interface of a reader of one library's pools, and the types it uses."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Feature = Literal["gauges", "waits", "holders"]
-"""What of a library is watched: its pools as they are now, the waits for them, who has what of them.
+"""What is watched of a library: the current state of its pools, the waits for them, who holds what.
 Each works or fails by itself."""
 
 Server = tuple[str, int]
@@ -28,109 +28,110 @@ Server = tuple[str, int]
 
 
 class Unsupported(Exception):  # noqa: N818 - it is a finding about a library, not a failure
-    """A library that is not as we know it. Says what is missing."""
+    """A library differs from the versions we know. The message says what is missing."""
 
 
 @dataclass(slots=True)
 class Sample:
-    """One pool as it is now. None: not known, or there is no limit."""
+    """The current state of one pool. None: not known, or no limit."""
 
     max: int | None = None
     used: int | None = None
-    """Without those being opened, where the library tells them apart."""
+    """Excludes connections being opened, where the library distinguishes them."""
     idle: int | None = None
     pending: int | None = None
-    """Callers that wait."""
+    """Waiting callers."""
     connecting: int | None = None
     """Connections being opened."""
     servers: Mapping[Server, tuple[int, int]] | None = None
-    """Of HTTP clients: active and idle connections to each server."""
+    """For HTTP clients: active and idle connections to each server."""
 
 
 class PoolReader:
-    """Reads the pools of one library. One instance for each module it is bound to."""
+    """Reads the pools of one library. There is one instance for each module it is bound to."""
 
     kind: str
-    """Name of the library, or of its pool where it has several; a label of the facts."""
+    """Name of the library, or of the kind of pool where it has several; a label of the facts."""
     family: ClassVar[Family] = "other"
     modules: tuple[str, ...]
-    """Once one of these is imported, the reader is bound to it."""
+    """When one of these is imported, the reader is bound to it."""
     registers: ClassVar[bool] = True
-    """Whether acquires that wait are kept in a table of ours. Else ``waiting`` finds them in the library's
-    objects, and whoever ends a wait sees to it that this happens once: an acquire costs a tenth less."""
+    """Whether waiting acquires are kept in a table of ours. Otherwise ``waiting`` finds them in the library's
+    objects, and the code that ends a wait must ensure it ends only once: an acquire costs a tenth less."""
 
     carries: ClassVar[str | None] = None
-    """The attribute in which a thing carries its borrowing, where each acquire makes a thing of its own: a
-    table of ours would grow by an entry for each, into memory that is not in the CPU's caches."""
+    """The attribute in which a thing carries its borrowing, if each acquire creates a new thing: a table of
+    ours would grow by one entry each time, into memory that is not in the CPU's caches."""
 
     anchored: ClassVar[str | None] = None
-    """The attribute of a pool that stands for it, if it cannot itself be referred to weakly."""
+    """The attribute of a pool that serves as its anchor, if the pool itself cannot be weakly referenced."""
 
     def bind(self, module: ModuleType, binding: Binding) -> None:
-        """Hang on to the library. One ``with binding.feature(...)`` for each thing that may be missing."""
+        """Patch the library. Use one ``with binding.feature(...)`` for each thing that may be missing."""
         raise NotImplementedError
 
     def anchor(self, pool: Any) -> Any:
-        """Return what stands for ``pool``: what can be referred to weakly and dies with it. None: not yet.
+        """Return the anchor of ``pool``: an object that can be weakly referenced and dies with it.
 
-        Asked at each acquire, where it is not an attribute (``anchored``) and not the pool itself.
+        None if there is none yet. Called at each acquire if the anchor is neither an attribute (``anchored``)
+        nor the pool itself.
         """
         return pool if self.anchored is None else getattr(pool, self.anchored)
 
     def noted(self, pool: Any) -> None:
-        """Do what is to be done once for each pool, when it is seen for the first time.
+        """Prepare a pool. Called once for each, when it is first seen.
 
-        Where its anchor alone is too little to read it by, this gives the anchor what is missing.
+        If the anchor alone is not enough to read the pool by, this adds to it what is missing.
         """
 
     def label(self, pool: Any) -> str | None:
-        """Return what the user knows this pool by, made of its name, host, port and database alone.
+        """Return the name by which the user knows this pool, made only of its name, host, port and database.
 
-        None where there is no such thing, or not yet; then the place counts at which the pool was created.
-        Asked when the pool is created and, failing that, at the end of an acquire, by the thread that did it.
+        None if there is none, or not yet; then the pool is named after the place where it was created. Called
+        when the pool is created and, failing that, at the end of an acquire, by the thread that acquired.
         """
         return None
 
     def outcome(self, error: BaseException) -> Outcome | None:
-        """Return how an acquire failed that raised ``error``; None for what is not about the pool."""
+        """Return how an acquire that raised ``error`` failed; None if the error is not about the pool."""
         return "cancelled" if isinstance(error, asyncio.CancelledError | GeneratorExit) else None
 
     def read(self, anchor: Any) -> Sample:
-        """Return how the pool is now. Any thread.
+        """Return the current state of the pool. Any thread.
 
-        Loads attributes, takes ``len()`` and copies (``snap``), counts waiters (``live``); no lock, no
-        ``repr``, no property that may create something, no private copy held.
+        It may load attributes, take ``len()``, copy (``snap``) and count waiters (``live``); it must take no
+        lock, call no ``repr`` and no property that may create something, and keep no copy.
         """
         raise NotImplementedError
 
     def holders(self, anchor: Any) -> Iterable[object]:
-        """Return what is in use now, by the library's own account: the things ``acquires`` saw given out.
+        """Return what is in use now, by the library's own account: things that ``acquires`` saw given out.
 
-        Any thread, under the same rules.
+        Any thread, under the same rules as ``read``.
         """
         raise Unsupported("it does not tell what is in use")
 
     def lasting(self, anchor: Any) -> Iterable[object]:
-        """Return those of ``holders`` that are meant to be held: they are never held for too long.
+        """Return those of ``holders`` that are meant to be held, and so are never reported as held too long.
 
-        Any thread, under the same rules. Asked when something has been held for long.
+        Any thread, under the same rules as ``read``. Called when something has been held for long.
         """
         return ()
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
-        """Return the acquires that wait, of those that have not ended. Any thread."""
+        """Return the waiting acquires; ``known`` are those in our table that have not ended. Any thread."""
         return known
 
     def exports(self) -> frozenset[str]:
-        """Return the stems of the conventional facts that the library exports itself: not to be doubled."""
+        """Return the stems of the conventional facts that the library exports itself, not to be repeated."""
         return frozenset()
 
 
 def place_of(host: object, port: object = None, database: object = None) -> str | None:
     """Return the label of a database, ``host:port/database``; None if it has no host.
 
-    What does not look like a name is left out: in a URL whose password was not quoted, or in a place that is
-    not for URLs, a part of the password stands where the host or the database should.
+    Anything that does not look like a name is left out: if a URL's password was not quoted, or a URL was
+    passed where none is expected, part of the password ends up in place of the host or the database.
     """
     if not isinstance(host, str) or not _HOST.fullmatch(host) or "//" in host:
         return None
@@ -138,15 +139,15 @@ def place_of(host: object, port: object = None, database: object = None) -> str 
     return f"{server}/{database}" if database and _NAME.fullmatch(str(database)) else server
 
 
-_HOST = re.compile(r"[\w.:%/-]+")  # IPv6 and the directory of a socket included
+_HOST = re.compile(r"[\w.:%/-]+")  # includes IPv6 and the directory of a socket
 _NAME = re.compile(r"[\w.$-]+")
 
 
 def snap(container: Iterable[T], most: int | None = None) -> list[T]:
-    """Copy a container, or the first of it, that its own thread may change meanwhile.
+    """Copy a container, or its first ``most`` items, while its own thread may change it.
 
-    A chain begins to iterate when it is asked for the first one, which is within the C call that copies.
-    ``islice`` alone would begin in a call of its own, and between the two the other thread may have its turn.
+    A ``chain`` starts iterating when its first item is requested, which is within the C call that copies.
+    ``islice`` alone would start in a separate call, and the other thread could run between the two.
     """
     for _ in range(4):
         with contextlib.suppress(RuntimeError):  # it changed size while it was being copied
@@ -155,9 +156,9 @@ def snap(container: Iterable[T], most: int | None = None) -> list[T]:
 
 
 def live(*waiters: Iterable[Any] | None) -> int:
-    """Count the futures that are waited for still: one that is done stays until its task goes on.
+    """Count the futures still pending: a finished one stays in its queue until its task resumes.
 
-    Several queues are copied at one moment, in one C call: who goes from one to another is counted once.
+    Several queues are copied at one moment, in one C call, so a waiter that moves between them counts once.
     """
     queues = [queue for queue in waiters if queue]
     for _ in range(4):

@@ -1,11 +1,11 @@
 """psycopg_pool, for coroutines and for threads. 3.1 to 3.3.
 
-The trespass: ``_waiting`` of pools, whose clients stay there after their timeout, so that the library's own
-``requests_waiting`` counts those that have left; ``_pool`` of connections, which says whose they are while
-they are out. A pool does not know what is out: that is what was given out and has not come back.
+The trespass: ``_waiting`` of pools, where clients stay after their timeout, so that the library's own
+``requests_waiting`` also counts clients that have left; ``_pool`` of connections, which is their pool while
+they are out. A pool does not track what is out: that is what was given out and has not come back.
 
-One that is broken when it comes back goes on to say that it is the pool's, which is done with it. One that is
-dropped instead of being given back leaves its place taken. What is given back is noted, for these two.
+A connection that is broken when it comes back still names the pool, although the pool has discarded it. A
+connection that is dropped instead of returned leaves its slot taken. So returns are recorded, for both cases.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from .lost import comes_back, lost_by, watch_over
 from .protocol import PoolReader, Sample, place_of, snap
 
 _POOLS = {"AsyncConnectionPool": True, "ConnectionPool": False}
-"""Those that the others derive from, and whether their acquire is awaited."""
+"""The base classes of all pools, and whether their acquire is awaited."""
 
 
 class PsycopgPoolReader(PoolReader):
-    """Reads pools of PostgreSQL connections. What is held of one is a connection."""
+    """Reads pools of PostgreSQL connections. What is held is a connection."""
 
     kind = "psycopg_pool"
     family: ClassVar[Family] = "database"
@@ -63,12 +63,12 @@ class PsycopgPoolReader(PoolReader):
                 binding.wrap(binding.cls(name), "putconn", gives_back, ("conn",))
 
     def noted(self, pool: Any) -> None:
-        """Note whether what it has given out is all known: it has given out nothing so far."""
+        """Note whether all that the pool has given out is known: only if it has given out nothing so far."""
         pool._loopwatch_all_known = not pool.get_stats().get("requests_num")
 
     def label(self, pool: Any) -> str | None:
         """Return its name if the program gave it one, else the server and the database of its DSN."""
-        name = str(pool.name)  # whatever the program gave
+        name = str(pool.name)  # the program may have passed any object
         made_up = name.startswith("pool-") and name.rpartition("-")[2].isdigit()
         return _database(pool) if made_up else name
 
@@ -77,9 +77,9 @@ class PsycopgPoolReader(PoolReader):
         return self._outcomes.get(type(error)) or super().outcome(error)
 
     def read(self, anchor: Any) -> Sample:
-        """See PoolReader. Its size includes what is being opened, and before it is open what will be.
+        """See PoolReader. The pool's size includes connections being opened or, before it is open, yet to be.
 
-        Of a pool that had given out connections before us, used is an upper bound for that reason.
+        Hence ``used`` is an upper bound for a pool that gave out connections before us.
         """
         stats = anchor.get_stats()
         idle = stats["pool_available"]
@@ -93,7 +93,7 @@ class PsycopgPoolReader(PoolReader):
         )
 
     def holders(self, anchor: Any) -> Iterable[object]:
-        """Return the connections that were given out and did not come back, those that are lost included."""
+        """Return the connections that were given out and did not come back, including lost ones."""
         out = [
             connection
             for connection in given_out(anchor)
@@ -102,12 +102,12 @@ class PsycopgPoolReader(PoolReader):
         return [*out, *lost_by(anchor)]
 
     def lasting(self, anchor: Any) -> Iterable[object]:
-        """Return those that listen."""
+        """Return the connections that listen."""
         return [connection for connection in given_out(anchor) if listens(connection)]
 
 
 def _gives_back(binding: Binding, original: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what stands in place of ``putconn``."""
+    """Return the wrapper of ``putconn``."""
 
     @functools.wraps(original)
     def putconn(self: Any, conn: Any, *args: Any, **kwargs: Any) -> Any:
@@ -134,7 +134,7 @@ def _note(pool: Any, connection: Any) -> None:
 
 
 def _database(pool: Any) -> str | None:
-    """Return the server and the database that a pool connects to, if it says so itself."""
+    """Return the server and the database that a pool connects to, if its own settings tell."""
     conninfo, keywords = pool.conninfo, pool.kwargs
     if not isinstance(conninfo, str) or not isinstance(keywords or {}, dict):
         return None  # from psycopg_pool 3.3 on these may be functions

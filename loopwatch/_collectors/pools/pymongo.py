@@ -1,10 +1,10 @@
-"""PyMongo's asynchronous client: each has a pool for each server. 4.13 to 4.20.
+"""PyMongo's asynchronous client, which has one pool per server. 4.13 to 4.20.
 
-The trespass: ``Pool._get_conn``, and who waits for a pool's two conditions: that one connection less is in
-use, and then that one less is being opened. ``active_sockets`` counts all who are past the first.
+The trespass: ``Pool._get_conn``, and the waiters of a pool's two conditions: first for fewer connections in
+use, then for fewer being opened. ``active_sockets`` counts all callers that are past the first.
 
-The events that PyMongo offers are fixed when a client is made: those from before us would not be seen. Nor is
-there a set of what is in use, but of that by which each such connection can be interrupted.
+PyMongo's event listeners are fixed when a client is created, so they would miss clients from before us. There
+is no set of the connections in use, only of the cancel contexts by which each of them can be interrupted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .protocol import PoolReader, Sample, live, place_of, snap
 
 
 class PymongoReader(PoolReader):
-    """Reads pools of PyMongo. What is held of one is the context of a connection."""
+    """Reads pools of PyMongo. What is held is the cancel context of a connection."""
 
     kind = "pymongo"
     family: ClassVar[Family] = "database"
@@ -43,7 +43,7 @@ class PymongoReader(PoolReader):
             binding.cls("Pool")
 
     def anchor(self, pool: Any) -> Any:
-        """Return the pool, but for those of the monitors, which have the one connection."""
+        """Return the pool; None for the pools of monitors, which have a single connection."""
         return None if pool.is_sdam else pool
 
     def label(self, pool: Any) -> str | None:

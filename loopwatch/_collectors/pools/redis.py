@@ -1,13 +1,13 @@
-"""``redis.asyncio``: its pool, which is full or not, and the one that waits. redis-py 5.0 to 8.1.
+"""``redis.asyncio``: its pool that refuses when full, and its pool that waits. redis-py 5.0 to 8.1.
 
-The trespass: ``_in_use_connections`` and ``_available_connections``, and who waits for the ``_condition`` and
-the ``_lock``: some versions open connections while they hold one of these, so that everybody waits for that.
+The trespass: ``_in_use_connections`` and ``_available_connections``, and the waiters of the ``_condition``
+and the ``_lock``: some versions open connections while holding one of these, so that all callers wait.
 
-A pool that is full refuses, unless it is a ``BlockingConnectionPool``. Not every version has a class for each
-of these errors: they are known by their text.
+A full pool refuses, unless it is a ``BlockingConnectionPool``. Not every version has a class of its own for
+each of these errors, so they are recognised by their text.
 
-redis-py has metrics of its own since 7.2, which a program may switch on by groups. What is withheld of ours
-is what this module records in those groups that are on.
+Since 7.2 redis-py has its own metrics, which a program may switch on in groups. We withhold those of our
+facts that redis-py's own connection module records in the groups that are on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OUTCOMES: dict[str, Outcome] = {
 
 
 class RedisReader(PoolReader):
-    """Reads pools of redis-py. What is held of one is a connection."""
+    """Reads pools of redis-py. What is held is a connection."""
 
     kind = "redis"
     family: ClassVar[Family] = "database"
@@ -63,7 +63,7 @@ class RedisReader(PoolReader):
             binding.cls("ConnectionPool")
 
     def label(self, pool: Any) -> str | None:
-        """Return the server and the database; behind Sentinel the service stands for the server."""
+        """Return the server and the database; with Sentinel, the service in place of the server."""
         settings = pool.connection_kwargs
         database = settings.get("db") or 0
         if _is_of_sentinel(pool):
@@ -97,7 +97,7 @@ class RedisReader(PoolReader):
         return snap(anchor._in_use_connections)
 
     def lasting(self, anchor: Any) -> Iterable[object]:
-        """Return those of pub/sub, which has each of its connections call it when that connects again."""
+        """Return the connections of pub/sub, which registers a reconnect callback with each of them."""
         pubsub = getattr(sys.modules.get("redis.asyncio.client"), "PubSub", ())
         return [
             connection
@@ -106,8 +106,8 @@ class RedisReader(PoolReader):
         ]
 
     def exports(self) -> frozenset[str]:
-        """Return what redis-py's own metrics replace, if the program has switched them on."""
-        # Not its public function, which makes the one instance: another thread may be doing that.
+        """Return the facts that redis-py's own metrics replace, if the program has switched them on."""
+        # The public function would create the singleton, and another thread may be doing so.
         providers = sys.modules.get("redis.observability.providers")
         instance: Any = getattr(providers, "_observability_instance", None)
         manager = None if instance is None else instance.get_provider_manager()
@@ -122,12 +122,12 @@ _OWN_METRICS = (
     ("CONNECTION_ADVANCED", "record_connection_wait_time", "database_wait"),
     ("CONNECTION_ADVANCED", "record_connection_timeout", "database_timeouts"),
 )
-"""A group of redis-py's metrics, the function that records one of it, and our fact for the same. Up to 8.1
-nothing calls the last, though it is there."""
+"""A group of redis-py's metrics, the function that records one of its metrics, and our fact for the same. Up
+to 8.1 the last function exists but is never called."""
 
 
 def _is_of_sentinel(pool: Any) -> bool:
-    """Return whether Sentinel is behind it: then it has no name yet when its ``__init__`` ends."""
+    """Whether a pool uses Sentinel: it then has no name yet when its ``__init__`` ends."""
     return hasattr(type(pool), "get_master_address")
 
 
@@ -136,7 +136,7 @@ def _callbacks(connection: Any) -> list[Any]:
 
 
 def _unless(blocking: type) -> Any:
-    """Return what leaves out the pools that wait: up to 5.0 they call the method that others have."""
+    """Return a function that ignores the pools that wait: up to 5.0 they call the plain pool's method."""
 
     def pool_of(pool: Any, *_args: Any, **_options: Any) -> Any:
         return None if isinstance(pool, blocking) else pool

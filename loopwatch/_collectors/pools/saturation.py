@@ -1,4 +1,4 @@
-"""Pools that are full while callers wait, told once for each spell of it: a chore of the watchdog's."""
+"""Pools that are full while callers wait, reported once per spell: a watchdog chore."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .protocol import Sample
 EVERY = 1.0
 """Seconds between two looks."""
 LONG = 5.0
-"""Seconds of being full at every look before it is told: full for a moment is a pool well used."""
+"""Seconds for which a pool must be full at every look to be reported: full for a moment is just well used."""
 CALM = 30.0
-"""Seconds without being full at any look after which a spell is over, and the next one told again."""
+"""Seconds without being full at any look after which a spell is over, so that the next one is reported."""
 
 Key = tuple[str, str]
 """Kind and label."""
@@ -29,12 +29,12 @@ Key = tuple[str, str]
 class _Spell:
     since: float
     full_at: float
-    """When it was seen full last."""
+    """When the pool was last seen full."""
     told: bool = False
 
 
 class Saturation:
-    """Looks while somebody exports what it would tell. The watchdog's thread."""
+    """Looks only while somebody exports what it would report. The watchdog's thread."""
 
     def __init__(self, pools: Pools, hub: Hub, census: PoolCensus, outbox: Outbox, clock: Clock) -> None:
         self._pools = pools
@@ -62,11 +62,11 @@ class Saturation:
                 self._tell(key, now - spell.since)
 
     def clear(self) -> None:
-        """Begin anew: in a forked child."""
+        """Start afresh, in a forked child."""
         self._spells.clear()
 
     def _full(self) -> set[Key]:
-        """Return the kinds and labels of the pools that can give no more, and are asked for it."""
+        """Return the kinds and labels of the pools that have nothing left to give while callers wait."""
         bound = {binding.reader.kind: binding for binding in self._hub.bindings()}
         full: set[Key] = set()
         for pool in self._pools.live():
@@ -75,7 +75,7 @@ class Saturation:
                 sample = binding.sample(anchor)
                 if sample is not None and _is_full(sample):
                     full.add((pool.kind, pool.label))
-            del anchor  # it lives no longer because of us
+            del anchor  # so that we do not keep it alive
         return full
 
     def _tell(self, key: Key, lasted: float) -> None:

@@ -1,15 +1,15 @@
 """SQLAlchemy, sync and async. 1.4 to 2.1.
 
-The trespass: ``_ConnectionRecord.checkout``, which all ways to a connection pass once, in whichever greenlet;
-``_overflow`` and the queue of ``QueuePool``. An async one makes its queue when that is first asked for, by
-``checkedin()`` and ``status()`` too: asked in another thread, these would make a second one, so it is read
-without asking. A pool does not know what is out: that is what was given out and has not come back. What it
-counts beyond that is being opened.
+The trespass: ``_ConnectionRecord.checkout``, which every acquire passes once, in whichever greenlet;
+``_overflow`` and the queue of ``QueuePool``. An async pool creates its queue on first access, also through
+``checkedin()`` and ``status()``: called in another thread, these would create a second one, so the attribute
+is read directly. A pool does not track what is out: that is what was given out and has not come back. What
+the pool counts beyond that is being opened.
 
-A pool is noted when it opens its first connection. The ``__init__`` of pools and engines cannot be wrapped:
-``create_engine`` looks into its code for the arguments to pass on.
+A pool is registered when it opens its first connection. The ``__init__`` of pools and engines cannot be
+wrapped: ``create_engine`` inspects its code for the arguments to pass on.
 
-Pools that are no queue (``NullPool``, ``StaticPool``) have no gauges; their waits are for the server alone.
+Pools without a queue (``NullPool``, ``StaticPool``) have no gauges; their waits are only for the server.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .protocol import PoolReader, Sample, Unsupported, live, place_of, snap
 
 
 class SqlalchemyReader(PoolReader):
-    """Reads pools of engines. What is held of one is the record of a connection."""
+    """Reads pools of engines. What is held is the record of a connection."""
 
     kind = "sqlalchemy"
     family: ClassVar[Family] = "database"
@@ -62,8 +62,8 @@ class SqlalchemyReader(PoolReader):
             binding.needs(binding.cls("_ConnectionRecord"), "in_use")
 
     def noted(self, pool: Any) -> None:
-        """Note whether what it has given out is all known: it has given out nothing so far."""
-        pool._loopwatch_all_known = False  # what an agent before us knew of it does not count
+        """Note whether all that the pool has given out is known: only if it has given out nothing so far."""
+        pool._loopwatch_all_known = False  # disregards what a previous agent noted
         sample = None if self._binding is None else self._binding.sample(pool)
         pool._loopwatch_all_known = sample is not None and sample.used == 0
 
@@ -81,7 +81,7 @@ class SqlalchemyReader(PoolReader):
         return super().outcome(error)
 
     def read(self, anchor: Any) -> Sample:
-        """See PoolReader. Of a pool that had given out some before us, what is being opened is in use."""
+        """See PoolReader. If a pool gave out connections before us, those being opened count as in use."""
         if not issubclass(type(anchor), self._queue_pool):
             return Sample()
         size, beyond = anchor.size(), anchor._max_overflow
@@ -104,12 +104,12 @@ class SqlalchemyReader(PoolReader):
         return [record for record in given_out(anchor) if record.in_use]
 
     def lasting(self, anchor: Any) -> Iterable[object]:
-        """Return the records of those that listen, which is for their driver to tell."""
+        """Return the records of the connections that listen, by their driver's account."""
         return [record for record in given_out(anchor) if listens(record.driver_connection)]
 
 
 def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
-    """Return what stands in place of ``_ConnectionRecord.__init__``, which opens a connection."""
+    """Return the wrapper of ``_ConnectionRecord.__init__``, which opens a connection."""
 
     @functools.wraps(original)
     def create(self: Any, pool: Any, *args: Any, **kwargs: Any) -> None:
@@ -124,21 +124,21 @@ def _connects(binding: Binding, original: Callable[..., None]) -> Callable[..., 
 
 
 def _queued(queue: Any) -> tuple[int, int]:
-    """Return how many connections lie in a queue, and how many wait for one, whichever kind it is of."""
+    """Return how many connections are in a queue of either kind, and how many callers wait for one."""
     parts = vars(queue)
     if "queue" in parts:
         return len(parts["queue"]), len(snap(parts["not_empty"]._waiters))
     if not hasattr(type(queue), "_queue"):
         raise Unsupported(f"{type(queue).__qualname__} is of no kind that is known")
-    inner = parts.get("_queue")  # not there before it is first used
+    inner = parts.get("_queue")  # absent before its first use
     return (0, 0) if inner is None else (inner.qsize(), live(inner._getters))
 
 
 def _database(creator: Any) -> str | None:
-    """Return what connects to which server and database.
+    """Return the server and the database that a pool's ``creator`` connects to.
 
-    ``create_engine`` hands its pool a function defined around the arguments of ``connect()``, and dispose()
-    hands that on to the next pool. Of these arguments the password is one: three are looked at.
+    ``create_engine`` gives its pool a closure over the arguments of ``connect()``, which ``dispose()`` passes
+    on to the next pool. These arguments include the password: only host, port and database are read.
     """
     names = getattr(getattr(creator, "__code__", None), "co_freevars", ())
     if "cparams" not in names:

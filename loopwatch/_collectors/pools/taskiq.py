@@ -1,9 +1,9 @@
-"""The receivers of taskiq: so many tasks run at once, and some more are at hand. 0.11 to 0.13.
+"""The receivers of taskiq: some tasks run at once, and some messages are prefetched. 0.11 to 0.13.
 
-The trespass: what a receiver's two semaphores are at, and who waits for them. ``sem`` has a place for each
-task that runs; its limit is what it is at before the receiver listens. ``sem_prefetch`` has one for each
-message that was fetched, and the fetcher holds one unless it waits for it. Up to 0.11, a place to run in is
-held for the next message even where there is none yet.
+The trespass: the values of a receiver's two semaphores, and their waiters. ``sem`` has a slot per running
+task; its limit is its value before the receiver starts to listen. ``sem_prefetch`` has a slot per fetched
+message, and the fetcher itself holds one unless it waits for one. Up to 0.11, a slot of ``sem`` is held for
+the next message even if none has arrived yet.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class TaskiqReader(PoolReader):
             binding.uses(receiver, "listen")
 
     def anchor(self, pool: Any) -> Any:
-        """Return the receiver, which is given what its semaphores are at before it listens."""
+        """Return the receiver, after storing in it the values of its semaphores before it listens."""
         if getattr(pool, "_loopwatch_limits", None) is None:
             running = getattr(getattr(pool, "sem", None), "_value", None)
             pool._loopwatch_limits = running, getattr(getattr(pool, "sem_prefetch", None), "_value", None)
         return pool
 
     def label(self, pool: Any) -> str | None:
-        """Return the name of the broker's queue, or of its class."""
+        """Return the name of the broker's queue, or of the broker's class."""
         name = getattr(pool.broker, "queue_name", None)
         return name if isinstance(name, str) else type(pool.broker).__qualname__
 

@@ -1,11 +1,11 @@
-"""``ThreadPoolExecutor``, the default executor of event loops among them. CPython 3.11 to 3.15.
+"""``ThreadPoolExecutor``, including the default executors of event loops. CPython 3.11 to 3.15.
 
-The trespass: ``_WorkItem``, whose creation is the asking and whose ``run`` is the getting, so that neither
-``submit`` nor what is submitted is wrapped. An item does not say whose it is: the thread that runs it does.
-What is queued is seen by the garbage collector's traversal of the queue, which is written in C.
+The trespass: ``_WorkItem``. A wait begins when an item is created and ends with its ``run``, so neither
+``submit`` nor what is submitted is wrapped. An item does not name its executor, but the thread that runs it
+does. The queue is written in C; the garbage collector's traversal of it shows the queued items.
 
-A worker is busy unless it stands in ``_worker`` itself, waiting for the queue. ``_idle_semaphore`` would say
-so too, but before Python 3.12 it is released after every item.
+A worker is busy unless its innermost frame is ``_worker``, waiting for the queue. ``_idle_semaphore`` would
+tell too, but before Python 3.12 it is released after every item.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .protocol import PoolReader, Sample, Unsupported, snap
 from .work_items import asked_of, submits, take
 
 COUNTED = 1000
-"""Items looked at of a queue. Of a longer one the length counts, with those that were cancelled."""
+"""Queued items that are examined. For a longer queue its length is used, cancelled items included."""
 
 _CANCELLED = frozenset(("CANCELLED", "CANCELLED_AND_NOTIFIED"))
 _DEFAULT = frozenset(("asyncio", "uvloop"))
-"""What event loops call the threads of their default executor."""
+"""Prefixes that event loops give to the threads of their default executor."""
 
 
 class ThreadPoolReader(PoolReader):
-    """Reads executors. What is held of one is a thread."""
+    """Reads executors. What is held is a thread."""
 
     kind = "thread_pool"
     family: ClassVar[Family] = "executor"
@@ -67,8 +67,8 @@ class ThreadPoolReader(PoolReader):
             binding.cls("_WorkItem")
 
     def label(self, pool: Any) -> str | None:
-        """Return the prefix its threads were given; ``default`` for the executor of an event loop."""
-        prefix = str(pool._thread_name_prefix)  # whatever the program gave: threads are named after its text
+        """Return the prefix of its threads' names; ``default`` for the executor of an event loop."""
+        prefix = str(pool._thread_name_prefix)  # may be any object: threads are named after its text
         if prefix in _DEFAULT:
             return "default"
         made_up = prefix.startswith("ThreadPoolExecutor-") and prefix.rpartition("-")[2].isdigit()
@@ -88,12 +88,12 @@ class ThreadPoolReader(PoolReader):
         return _busy(snap(anchor._threads))
 
     def waiting(self, anchor: Any, known: list[Acquire]) -> list[Acquire]:
-        """Return those that lie in the queue."""
+        """Return the acquires of the queued items."""
         return [asked for item in _waiting(anchor._work_queue) if (asked := asked_of(item)) is not None]
 
 
 def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
-    """Return what stands in place of ``_WorkItem.run``."""
+    """Return the wrapper of ``_WorkItem.run``."""
 
     @functools.wraps(original)
     def run(self: Any, *args: Any) -> None:
@@ -105,7 +105,7 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
                 binding.failed(asked, executor, CancelledError())
             elif executor is not None:
                 binding.got(asked, executor, worker)
-            del executor, worker  # a pool lives no longer because of its work
+            del executor, worker  # so that a running item does not keep its pool alive
         del asked
         original(self, *args)
 
@@ -113,9 +113,9 @@ def _runs(binding: Binding, original: Callable[..., None]) -> Callable[..., None
 
 
 def _drops(binding: Binding, original: Callable[..., None]) -> Callable[..., None]:
-    """Return what stands in place of a method that drops all that has not begun, if it has to.
+    """Return the wrapper of a method that may drop all items that have not begun.
 
-    ``shutdown`` does so at once and may then wait for long: these waits end at its beginning.
+    ``shutdown`` drops them at once and may then wait for long, so their waits end when it is called.
     """
     always = original.__name__ != "shutdown"
 
@@ -138,16 +138,16 @@ def _drops(binding: Binding, original: Callable[..., None]) -> Callable[..., Non
 
 
 def _end(binding: Binding, executor: Any, item: Any, at: float) -> None:
-    """End the wait of an item that was dropped, unless a worker had taken it."""
+    """End the wait of a dropped item, unless a worker had taken it."""
     error = CancelledError() if _is_cancelled(item) else item.future._exception
     if isinstance(error, CancelledError | thread.BrokenThreadPool) and (asked := take(item)) is not None:
         binding.failed(asked, executor, error, at=at)
 
 
 def _executor_of(worker: Any) -> Any | None:
-    """Return the executor that a thread works for; None if that is gone, or the thread is not a worker's.
+    """Return the executor that a thread works for; None if it is gone, or the thread is not a worker.
 
-    Others may run such items in threads of their own, with whatever arguments: these are never called.
+    Other code may run items in its own threads, with any arguments, so only a weak reference is called.
     """
     args = getattr(worker, "_args", ())
     return args[0]() if args and type(args[0]) is weakref.ref else None
@@ -164,15 +164,15 @@ def _busy(workers: list[Any]) -> list[Any]:
 
 
 def _waiting(queue: Any) -> list[Any]:
-    """Return the first work items that wait in a queue: without those cancelled."""
+    """Return the first work items waiting in a queue, without cancelled ones."""
     return list(islice((item for item in _queued(queue) if not _is_cancelled(item)), COUNTED))
 
 
 def _queued(queue: Any) -> Iterator[Any]:
-    """Return the work items that lie in a ``SimpleQueue``, oldest first.
+    """Return the work items in a ``SimpleQueue``, oldest first.
 
-    Up to Python 3.12 they are in a list of its own, among what was taken out already. The workers go on
-    taking from that: it is copied at one go.
+    Up to Python 3.12 the queue keeps them in a list, among entries already taken. The workers go on taking
+    from it, so it is copied in one call.
     """
     found: list[Any] = []
     for one in gc.get_referents(queue):
@@ -181,5 +181,5 @@ def _queued(queue: Any) -> Iterator[Any]:
 
 
 def _is_cancelled(item: Any) -> bool:
-    """Whether the future of an item is cancelled. To ask it would take its lock."""
+    """Whether the future of an item is cancelled. Calling its ``cancelled()`` would take its lock."""
     return getattr(item.future, "_state", None) in _CANCELLED

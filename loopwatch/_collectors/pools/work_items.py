@@ -1,6 +1,6 @@
-"""What was submitted to an executor: when and by whom is written on the item itself.
+"""Work items of executors: when and by whom each was submitted is stored on the item itself.
 
-So neither ``submit`` nor what is submitted is wrapped. An item does not say whose it is.
+So neither ``submit`` nor what is submitted is wrapped. An item does not name its executor.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from .binding import Binding
 
 
 def submits(binding: Binding, item: type) -> None:
-    """Wrap the ``__init__`` of the class of items: that is the asking."""
+    """Wrap the ``__init__`` of the class of items: a wait begins there."""
     binding.wrap(item, "__init__", functools.partial(_create, binding))
 
 
 def asked_of(item: Any) -> Acquire | None:
-    """Return when and by whom an item was submitted; None if that was before us, or is no more to be told."""
+    """Return the acquire of an item; None if it was submitted before us, or the acquire was taken."""
     found = getattr(item, "_loopwatch_asked", None)
     return found if type(found) is tuple else None
 
 
 def take(item: Any) -> Acquire | None:
-    """Return the same, to the first who asks: two threads may."""
+    """Return the same, but only to the first caller: two threads may ask."""
     asked = vars(item).pop("_loopwatch_asked", None)
     return asked if type(asked) is tuple else None
 
@@ -37,7 +37,7 @@ def _create(binding: Binding, original: Callable[..., None]) -> Callable[..., No
         original(self, *args, **kwargs)
         try:
             self._loopwatch_asked = binding.asked()
-        except Exception as error:  # noqa: BLE001 - an item that takes no attributes; the work goes on
+        except Exception as error:  # noqa: BLE001 - the item takes no attributes; the work goes on
             binding.broke("waits", error)
 
     return create
