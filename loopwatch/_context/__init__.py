@@ -1,1 +1,1 @@
-"""Whose work it is: the context variables the program asked to see, and the OTel trace, of any task."""
+"""Whose work a task does: the context variables the program asked to see, and the OTel trace."""

@@ -1,4 +1,4 @@
-"""Takes the context of a request along with what is put into a queue, to the worker that handles it."""
+"""Carries the context of a request along with an item put into a queue, to the worker that handles it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .handover import HANDED
 T = TypeVar("T")
 
 _Held = list[tuple[ContextVar[Any], Any]]
-"""Variables, each with its value. OpenTelemetry's own is one of them: with the trace, its baggage."""
+"""Variables, each with its value. Includes OpenTelemetry's own, which holds the trace and its baggage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Carried(Generic[T]):
 
 
 class _Luggage(weakref.ref[Any]):
-    """What an item carries, for as long as the item lives."""
+    """The context that an item carries, for as long as the item lives."""
 
     __slots__ = ("held", "key")
 
@@ -38,15 +38,15 @@ class _Luggage(weakref.ref[Any]):
 
 
 _luggage: dict[int, _Luggage] = {}
-"""By id of the item, since items may be equal, or have no hash."""
+"""By id of the item, since items may compare equal, or be unhashable."""
 
 
 def carry(item: T) -> T | Carried[T]:
     """Remember the watched variables and the trace of the calling code with ``item``; return what to queue.
 
-    That is the item itself where it can be weakly referenced, as instances of most classes can be: it carries
+    That is the item itself if it can be weakly referenced, like instances of most classes: it then carries
     the latest context it was given. Else (dict, list, tuple, str, numbers) it is a ``Carried`` with the item
-    inside. ``with restore(...) as item`` gives the item in both cases. Works without ``install()``.
+    inside. ``with restore(...) as item`` yields the item in both cases. Works without ``install()``.
     """
     variables = [watch.var for watch in watches()]
     span = current_span_variable()
@@ -64,7 +64,7 @@ def carry(item: T) -> T | Carried[T]:
 
 @contextlib.contextmanager
 def restore(item: T | Carried[T]) -> Iterator[T]:
-    """Run a block under the variables and the trace that ``item`` was given by ``carry``; give the item.
+    """Run a block under the variables and the trace that ``carry`` gave to ``item``; yield the item.
 
     An item that carries nothing leaves the context as it is.
     """
@@ -74,17 +74,17 @@ def restore(item: T | Carried[T]) -> Iterator[T]:
         luggage = _luggage.get(id(item))
         held, inner = ([] if luggage is None else luggage.held), item
     if held:
-        HANDED.set(None)  # the hand-over is answered
+        HANDED.set(None)  # the hand-over's context has arrived
     tokens = [(var, var.set(value)) for var, value in held]
     try:
         yield inner
     finally:
         for var, token in reversed(tokens):
-            with contextlib.suppress(ValueError):  # left in another context, as generators may be
+            with contextlib.suppress(ValueError):  # exited in another context, as generators may be
                 var.reset(token)
 
 
 def _forget(luggage: Any) -> None:
     key = luggage.key
-    if _luggage.get(key) is luggage:  # the item may have been given another since
+    if _luggage.get(key) is luggage:  # the item may have been given a newer one since
         del _luggage[key]

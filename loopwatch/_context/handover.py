@@ -1,8 +1,8 @@
-"""Work that was handed over: what the code that did so had in its context, and whether the work has it too.
+"""Work that is handed over: what the handing code had in its context, and whether the work has it too.
 
-A hand-over in force stands in a context variable of ours, which the work passes on as it passes on its own
-variables: to the tasks it creates and the callbacks it schedules. A work that enters a copy of the context it
-was handed over from, as ``asyncio.to_thread`` does, leaves the hand-over behind with its thread's context.
+A hand-over in force is kept in a context variable of ours, which the work passes on like its own variables:
+to the tasks it creates and the callbacks it schedules. Work that enters a copy of the context it was handed
+over from, as with ``asyncio.to_thread``, leaves the hand-over behind in its thread's context.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from loopwatch.facts import OTHER, TOP
 from .reader import ContextReader, Get, get_current
 
 PAIRS = 1000
-"""Pairs of sites told apart; further ones are counted, not reported."""
+"""Distinct pairs of sites that are reported; further ones are only counted."""
 WAITING = 256
-"""Losses that may wait for the watchdog."""
+"""Losses that may be queued for the watchdog."""
 
 
 @dataclass(slots=True)
@@ -35,10 +35,10 @@ class HandOver:
     time: float
     """Monotonic."""
     values: Values
-    """What the code that handed over had."""
+    """What the handing code had in its context."""
     through_queue: bool = False
     noticed: bool = False
-    """Whether it was counted as lost: once, however often it is noticed."""
+    """Whether it was counted as lost: it counts once, however often the loss is noticed."""
 
 
 HANDED: ContextVar[HandOver | None] = ContextVar("loopwatch.handed_over", default=None)
@@ -46,14 +46,14 @@ HANDED: ContextVar[HandOver | None] = ContextVar("loopwatch.handed_over", defaul
 
 @dataclass(frozen=True, slots=True)
 class LostContext:
-    """A loss noticed for the first time between two sites."""
+    """The first loss noticed between two sites."""
 
     handed: HandOver
     missing: tuple[str, ...]
     work: str
-    """What ran without: qualified name of the coroutine, else of the function handed over."""
+    """The work that ran without it: qualified name of the coroutine, else of the function handed over."""
     place: Place
-    """Where that was noticed: a task was created, or a record logged."""
+    """Where the loss was noticed: a task was created there, or a record logged."""
 
 
 @dataclass(slots=True)
@@ -63,9 +63,9 @@ class _Count:
 
 
 class LostContexts:
-    """Notices, in any thread, that work runs without what it was handed over with.
+    """Notices, in any thread, that work runs without the context it was handed over with.
 
-    Counts are not locked: two threads at the same site in the same instant may count as one.
+    Counts are not locked: losses by two threads at the same site in the same instant may count as one.
     """
 
     def __init__(self, contexts: ContextReader, clock: Clock) -> None:
@@ -73,16 +73,17 @@ class LostContexts:
         self._clock = clock
         self._told: dict[tuple[int, int, int, int], LostContext] = {}
         self._counts: dict[tuple[int, int], _Count] = {}
-        """By id of the code object and offset of the hand-over's site; held, so that the id stays its own."""
+        """By id of the code object and offset of the hand-over's site. The count holds the code object, so
+        that its id is not reused."""
         self.waiting: deque[LostContext] = deque(maxlen=WAITING)
-        """For the watchdog to tell."""
+        """For the watchdog to report."""
 
     def hand_over(
         self, site: Callable[[], Place], work: object, through_queue: bool = False
     ) -> HandOver | None:
         """Return the hand-over that the calling code makes; None if it has nothing to hand over.
 
-        Code that runs without what it should have passes the loss on: the first hand-over is to be named.
+        Code that has itself lost its context passes on its own hand-over, so that the first one is reported.
         """
         values = self._contexts.current()
         if values is None:
@@ -91,7 +92,7 @@ class LostContexts:
         return HandOver(site(), name, self._clock.monotonic(), values, through_queue)
 
     def notice(self, place: Callable[[], Place], work: str | None = None, get: Get = get_current) -> None:
-        """Look whether the work that runs, or that context, lacks what it was handed over with."""
+        """Check whether the running work, or the context of ``get``, lacks what it was handed over with."""
         handed: HandOver | None = get(HANDED, None)
         if handed is None or not (missing := self._contexts.missing(handed.values, get)):
             return
@@ -105,13 +106,13 @@ class LostContexts:
             self.waiting.append(lost)
 
     def clear(self) -> None:
-        """Forget what was lost: in a forked child."""
+        """Forget all losses, in a forked child."""
         self._told.clear()
         self._counts.clear()
         self.waiting.clear()
 
     def by_function(self) -> Counter[str]:
-        """Return how many works lost their context, by the function that handed over, first seen first."""
+        """Return the number of losses by the function that handed over, first seen first."""
         found: Counter[str] = Counter()
         for count in list(self._counts.values()):
             name = shape(count.place).name

@@ -1,6 +1,6 @@
-"""Reads watched variables and trace ids out of a context that is not the reader's own, without entering it.
+"""Reads watched variables and trace ids from a context other than the reader's own, without entering it.
 
-From another thread only ``Context.get`` is safe: ``run`` would enter it, and the task could not.
+From another thread only ``Context.get`` is safe: ``run`` would enter the context, and its task could not.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from loopwatch._journal import Journal
 from loopwatch._store.watched import ABSENT, LENGTH, PLAIN, TraceIds, Values, Watch, is_plain, watches
 
 UNSHOWN = 2000
-"""Contexts that may wait for a ``show``, and hold objects of the program's as long."""
+"""Contexts that may wait for ``show``, holding objects of the program until then."""
 READS_TASKS = hasattr(asyncio.Task, "get_context")
-"""Whether a task's own context can be had: from Python 3.12 on. Before that it is read at creation."""
+"""Whether a task's own context is accessible: from Python 3.12 on. Before, it is read when a task is made."""
 
 Get = Callable[..., Any]
-"""Returns what a context holds for a variable, else what is given second: the ``get`` of a ``Context``."""
+"""Returns a context's value of a variable, else the second argument: the ``get`` of a ``Context``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ NOTHING = Context()
 
 
 def get_current(var: ContextVar[Any], default: object = None) -> Any:
-    """Return what the calling thread's current context holds for ``var``: its ``Context.get``."""
+    """Return the value of ``var`` in the calling thread's current context: its ``Context.get``."""
     return var.get(default)
 
 
@@ -54,37 +54,37 @@ class ContextReader:
         self._unshown: deque[Values] = deque()
         self._span = current_span_variable()
         self.unshown_dropped = 0
-        """Contexts whose values are shown by their types, since too many waited for a ``show``."""
+        """Contexts whose values are shown only by their types, since too many waited for ``show``."""
         self.active = False
-        """Whether there was anything to read at the last look; asked for each task."""
+        """Whether there was anything to read at the last look; tested for each task."""
         self.notice: Callable[..., None] | None = None
-        """Looks whether a context was lost; None while nobody hands over under watch."""
+        """Checks whether a context was lost; None while hand-overs are not watched."""
         self.refresh()
 
     def look(self) -> bool:
-        """Look whether there is anything to read by now: variables to watch, OpenTelemetry in use."""
+        """Check whether there is anything to read by now: variables to watch, OpenTelemetry in use."""
         self._span = self._span or current_span_variable()
         self.active = self.watching
         return self.active
 
     def refresh(self) -> None:
-        """Look, and make texts of the values that wait for it.
+        """Look, and convert waiting values to text.
 
-        The watchdog's chore: objects of the program's are not held for longer than until the next one.
+        A watchdog chore: objects of the program are held no longer than until the next run.
         """
         self.look()
         while (values := self._next_unshown(more_than=0)) is not None:
             self._show(values)
 
     def of_task(self, task: Any, at_creation: Values | None = None) -> Values | None:
-        """Read the context of ``task``, or give what was read ``at_creation`` where it cannot be. Cheap."""
+        """Read the context of ``task``, or return what was read ``at_creation`` if we cannot. Cheap."""
         if not READS_TASKS:
             return at_creation
         context = context_of(task)
         return None if context is None else self._read(context.get)
 
     def at_creation(self) -> Values | None:
-        """Read the current context for a task being created; None where its own can be read later."""
+        """Read the current context for a task being created; None if the task's own can be read later."""
         return None if READS_TASKS else self.current()
 
     def current(self) -> Values | None:
@@ -94,7 +94,7 @@ class ContextReader:
     def current_texts(self) -> tuple[dict[str, str | None], TraceIds | None]:
         """Read the calling thread's current context, as text, for a log line that cannot wait.
 
-        In the thread of a running loop no ``show`` runs: there the type's name stands for such a value.
+        In the thread of a running loop no ``show`` runs: the name of the value's type is used instead.
         """
         texts: dict[str, str | None] = {}
         for watch in watches():
@@ -117,7 +117,7 @@ class ContextReader:
         return self._span is not None or bool(watches())
 
     def missing(self, values: Values, get: Get) -> tuple[str, ...]:
-        """Name what was read in ``values`` and is not there in another context, ``trace`` for its trace."""
+        """Name the variables of ``values`` that another context lacks, and ``trace`` if it lacks that."""
         named = zip(values.watches, values.raw, strict=True)
         names = [w.name for w, value in named if value is not ABSENT and get(w.var, None) is None]
         if values.trace is not None and self._trace(get) is None:
@@ -125,7 +125,7 @@ class ContextReader:
         return tuple(names)
 
     def shape(self, values: Values | None) -> Context:
-        """Make texts of what was read. Off the loop: runs the program's ``show`` functions."""
+        """Convert what was read to text. Off the loop: runs the program's ``show`` functions."""
         if values is None:
             return NOTHING
         self._show(values)
@@ -143,12 +143,12 @@ class ContextReader:
         return None if held is None else ids_of(held, key)
 
     def _read(self, get: Get) -> Values | None:
-        """Read a context. Done for each task: in one pass, with few calls."""
+        """Read a context, in one pass and with few calls: this runs for each task."""
         watched, trace, span = watches(), None, self._span
         if span is not None and (held := get(span[0], None)) is not None:
             trace = ids_of(held, span[1])
         if trace is None and not watched:
-            return None  # soon: a framework may import OpenTelemetry and nobody use it
+            return None  # early: a framework may import OpenTelemetry although nobody uses it
         raw: list[object] = []
         found, waits = trace is not None, False
         for watch in watched:
@@ -173,14 +173,14 @@ class ContextReader:
         return values
 
     def _next_unshown(self, more_than: int) -> Values | None:
-        """Take the oldest values that wait, if there are ``more_than`` so many. Any thread."""
+        """Take the oldest waiting values if more than ``more_than`` wait. Any thread."""
         if len(self._unshown) > more_than:
-            with contextlib.suppress(IndexError):  # another thread has
+            with contextlib.suppress(IndexError):  # another thread has taken them
                 return self._unshown.popleft()
         return None
 
     def _give_up(self, values: Values) -> None:
-        """Keep the type's name of each value that ``show`` was to make a text of."""
+        """Keep only the type's name of each value that waits for ``show``."""
         named = zip(values.watches, values.raw, strict=True)
         if not values.shown:
             self.unshown_dropped += 1
@@ -198,18 +198,18 @@ class ContextReader:
     def _text(self, watch: Watch, value: object) -> str:
         try:
             return watch.text(value)
-        except Exception as error:  # noqa: BLE001 - show is the program's
+        except Exception as error:  # noqa: BLE001 - ``show`` is the program's
             self._journal.failure("show", error)
             return type(value).__qualname__
 
 
 def _kept(value: Any, kind: type) -> object:
-    """Return what to keep of a value that is long, or may be the program's own, which we do not hold."""
+    """Return what to keep of a long value, or of one that may be the program's object, not to be held."""
     if kind is str:
         return value[:LENGTH]
     return value if is_plain(kind) else kind.__qualname__
 
 
 def hexadecimal(trace: TraceIds | None) -> tuple[str | None, str | None]:
-    """Write trace id and span id as traces are searched by."""
+    """Return trace id and span id in the hexadecimal form used to search for traces."""
     return (f"{trace[0]:032x}", f"{trace[1]:016x}") if trace else (None, None)

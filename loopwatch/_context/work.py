@@ -1,4 +1,4 @@
-"""Whose work the calling code does, for whoever asks."""
+"""Tells whose work the calling code does, for log lines and error reports."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from .reader import hexadecimal
 
 _PACKAGE = os.path.dirname(os.path.dirname(__file__))
 _ON_BEHALF = (os.path.dirname(logging.__file__) + os.sep, os.path.join(_PACKAGE, "integrations") + os.sep)
-"""Where code lies that asks on behalf of whoever logs."""
+"""Directories of code that asks on behalf of the code that logs."""
 
 
 def current_work() -> Work:
     """Return whose work the calling code does: its watched variables, its trace, its task. Never raises.
 
-    Meant for log lines and error reports. In work that was handed over by code that had a watched variable,
-    but runs without it, this is where the loss is noticed. In a loop's thread ``show`` functions do not run:
-    the type's name stands for such a value. Works without ``install()``.
+    Meant for log lines and error reports. If the work was handed over by code that had a watched variable,
+    but runs without it, the loss is noticed here. In a loop's thread ``show`` functions do not run: the name
+    of the value's type is used instead. Works without ``install()``.
     """
     reader = backing().contexts
     try:
@@ -31,7 +31,7 @@ def current_work() -> Work:
             frame = getframe(1)
             reader.notice(lambda: place_outside(frame, _ON_BEHALF))
         return Work(values, *hexadecimal(trace), _task_name())
-    except Exception as error:  # noqa: BLE001 - whoever logs is not to fail of it
+    except Exception as error:  # noqa: BLE001 - the code that logs must not fail
         reader.failed(error)
         return Work({}, None, None, None)
 
