@@ -1,4 +1,4 @@
-"""Whom a drain does not wait for: those that will not end before it does."""
+"""Tasks that a drain does not wait for, since they will not end before it does."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ Task = asyncio.Task[Any]
 
 
 def stays(task: Task, drainers: Collection[Task]) -> bool:
-    """Whether ``task`` is not to be waited for, whatever it waits for itself.
+    """Whether a drain must not wait for ``task``, whatever the task itself waits for.
 
-    It drains, it is a daemon, or the loop stops when it ends: as long as we run, so does that one.
+    True if it drains, if it is a daemon, or if its end stops the loop, so that it runs as long as we do.
     """
     return task in drainers or is_daemon(task) or ends_loop(task)
 
 
 def parts_of(those: Collection[Task]) -> set[Task]:
-    """Return the tasks that ``wait_for`` made, up to Python 3.11, of what these wait for: parts of them."""
+    """Return the tasks that ``wait_for`` created, up to Python 3.11, for what ``those`` wait for."""
     found = list(those) if sys.version_info < (3, 12) else []
-    for task in found:  # which grows
+    for task in found:  # grows meanwhile
         part = task_inside(links(task)[0])
         if part is not None and part not in found:
             found.append(part)
@@ -35,7 +35,7 @@ def parts_of(those: Collection[Task]) -> set[Task]:
 
 
 def needs_of(found: Chain) -> Needs | None:
-    """Return the tasks without which the one that stands at ``found`` cannot go on."""
+    """Return the tasks without which the task suspended at ``found`` cannot go on."""
     if found.awaited is None or not is_pending(found.awaited):
         return None
     inner = task_inside(found.links)
@@ -43,7 +43,7 @@ def needs_of(found: Chain) -> Needs | None:
 
 
 def waiting_for(those: Collection[Task], all_needs: Mapping[Task, Needs]) -> set[Task]:
-    """Return the tasks that cannot go on before one of ``those`` has ended, or anyone who waits for them."""
+    """Return the tasks that cannot go on before one of ``those`` ends, directly or through other tasks."""
     held = set(those)
     while True:
         further = {

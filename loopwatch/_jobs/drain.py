@@ -1,4 +1,4 @@
-"""Waiting, at the end of a program, for the work that is under way; and saying by name what was left."""
+"""Waits at the end of a program for the work in progress, and reports by name what was left."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ Cancel = Literal["jobs", "all"]
 RESCAN = 0.1
 """Seconds after which to look for new tasks and for new waiters..."""
 RESCAN_EACH = 0.001
-"""...and what each task adds to that: to look at one takes 20 to 50 us."""
+"""...plus this much per task: looking at one takes 20 to 50 us."""
 SLICE = 50
-"""Tasks looked at before the loop has its turn."""
+"""Tasks looked at before the loop gets its turn."""
 
-# After the timeout: together less than the second that a drain may take longer.
+# After the timeout: together less than the second by which a drain may exceed it.
 LAST_LOOK = 0.2
-"""Seconds to note where those stand that are left. For more than thousands the earlier look has to do."""
+"""Seconds to note where the remaining tasks stand. For more than thousands the earlier look has to do."""
 GRACE = 0.35
-"""Seconds to cancel, and for the cancelled to end..."""
+"""Seconds to cancel tasks, and for the cancelled tasks to end..."""
 LEAST_GRACE = 0.1
-"""...of which those cancelled last have these. To cancel long chains of tasks takes a while."""
+"""...of which the tasks cancelled last get these. Cancelling long chains of tasks takes a while."""
 PATIENCE = 0.15
 """Seconds for the program's ``show`` functions, and as many for its log handlers."""
 
@@ -50,11 +50,11 @@ PATIENCE = 0.15
 async def drain(timeout: float = 8.0, cancel: Cancel = "jobs") -> DrainReport:
     """Wait for the tasks of the running loop to end, and report what became of each.
 
-    Waits for all of them but the caller, daemons, the task whose end stops the loop, and whoever waits for
-    one of these. After ``timeout`` seconds the jobs of ``spawn()`` are cancelled (``cancel="all"``: all that
-    are left) and have a moment to end. Others are left alone and reported as abandoned. Returns within one
-    second of the timeout, whatever the tasks do; a signal ends it at once. ``spawn()`` raises Draining
-    meanwhile.
+    Waits for all tasks except the caller, daemons, the task whose end stops the loop, and tasks that wait for
+    one of these. After ``timeout`` seconds the jobs of ``spawn()`` are cancelled (``cancel="all"``: all tasks
+    that are left) and have a moment to end. Others are left alone and reported as abandoned. Returns within
+    one second of the timeout, whatever the tasks do; a signal ends it at once. Meanwhile ``spawn()`` raises
+    Draining.
 
     Raises ConfigurationError for arguments that cannot work, and nothing for a task that fails.
     """
@@ -64,7 +64,7 @@ async def drain(timeout: float = 8.0, cancel: Cancel = "jobs") -> DrainReport:
 
 
 def check_cancel(cancel: str) -> None:
-    """Raise ConfigurationError if ``cancel`` is neither of the two."""
+    """Raise ConfigurationError if ``cancel`` is neither ``"jobs"`` nor ``"all"``."""
     if cancel not in ("jobs", "all"):
         raise ConfigurationError(
             f"cancel={cancel!r}: neither 'jobs' nor 'all'. Say whom to cancel at the timeout."
@@ -72,7 +72,7 @@ def check_cancel(cancel: str) -> None:
 
 
 class Drain:
-    """One drain of the running loop. All of it in the loop's thread."""
+    """One drain of the running loop. Runs in the loop's thread."""
 
     def __init__(self, timeout: float, cancel: Cancel = "jobs", clock: Clock = SYSTEM) -> None:
         self._timeout = timeout
@@ -88,14 +88,14 @@ class Drain:
         self._seen: dict[asyncio.Task[Any], Seen] = {}
         self._pending: set[asyncio.Task[Any]] = set()
         self._waker: asyncio.Future[None] = self._loop.create_future()
-        self._context = contextvars.Context()  # for callbacks: theirs are not to be held
+        self._context = contextvars.Context()  # for our callbacks, so as not to hold the callers' own
         self._began = self._now()
         self._stopping = False
         self._interrupted = False
         self._told = False
 
     async def run(self) -> DrainReport:
-        """Drain. Once."""
+        """Drain. Call it once."""
         caller = asyncio.current_task()
         self._enter(caller)
         try:
@@ -110,17 +110,17 @@ class Drain:
         finally:
             self._leave(caller)
         self._tell(report)
-        # Written and sent before we return: what comes next may be the end of the process, without notice.
+        # Written and sent before we return, since the process may end right after, without notice.
         await off_loop(self._parts.flush)
         return report
 
     def interrupt(self) -> None:
-        """End at once: wait for nothing and cancel nothing more. May be called by a signal handler."""
+        """End at once: wait for nothing and cancel nothing more. A signal handler may call this."""
         self._interrupted = True
         self._loop.call_soon_threadsafe(self._wake)
 
     def last_words(self) -> None:
-        """Tell of what is left, now, since there may be no later; unless that has been told."""
+        """Report now what is left, since there may be no later chance; unless it was reported already."""
         if self._told:
             return
         self._see_all()
@@ -130,7 +130,7 @@ class Drain:
         JOBS.drain_began = self._began
         JOBS.drain_status = "draining"
         for let_go in self._jobs.drainers.values():
-            let_go(caller)  # it did not drain yet when they saw it
+            let_go(caller)  # it was not draining yet when the other drains saw it
         self._jobs.drainers[caller] = self._let_go
         self._see_all()
         self._parts.journal.say(
@@ -155,47 +155,47 @@ class Drain:
             await self._look(max(deadline, self._now() + LAST_LOOK))
 
     async def _stop(self) -> None:
-        """Cancel what is ours to cancel, and give it a moment."""
+        """Cancel the tasks that we may cancel, and give them a moment."""
         others: set[asyncio.Task[Any]] = set()
         if self._cancel == "jobs":
             others = {task for task in self._pending if task not in self._jobs.live}
         self._pending -= others
         self._stopping = True
         until = self._now() + GRACE
-        for task in tuple(self._pending):  # without a pause: to cancel thousands takes milliseconds
+        for task in tuple(self._pending):  # without a pause: cancelling thousands takes milliseconds
             if self._interrupted:
                 break
             if task.done() or self._cancel_task(task):
                 continue
             if self._now() > until:
                 break
-            await asyncio.sleep(0)  # for the end of a chain to end, or each try would follow all of it again
+            await asyncio.sleep(0)  # lets the end of a chain end, or each try would follow all of it again
         until = max(until, self._now() + LEAST_GRACE)
         while self._pending and not self._interrupted and (left := until - self._now()) > 0:
             await self._pause(left)
         self._pending.clear()
-        self._see_all()  # what those that were cancelled have started since
+        self._see_all()  # includes what the cancelled tasks have started since
         await self._look(self._now() + LAST_LOOK / 4)
 
     def _cancel_task(self, task: asyncio.Task[Any]) -> bool:
-        """Cancel ``task``; return whether that reached the one that it waits for in the end."""
+        """Cancel ``task``; return whether that reached the task at the end of its chain of waits."""
         self._seen[task].cancelled = True
         try:
             task.cancel(f"loopwatch.drain(): not finished within {self._timeout:g} s")
         except RecursionError:
-            # A task hands its cancellation on to the one it waits for, and so on, in one recursion. Of a long
-            # chain the inner ones are reached all the same, and end the outer ones. Of a cycle none is.
+            # A task passes its cancellation on to the task it waits for, and so on, in one recursion. In a
+            # long chain the inner tasks can still be cancelled, and end the outer ones. In a cycle none can.
             self._seen[task].cancelled = False
         return self._seen[task].cancelled
 
     async def _report(self) -> DrainReport:
-        """Make the report, off the loop: of thousands of tasks it takes a while."""
+        """Make the report, off the loop: with thousands of tasks it takes a while."""
         if any(needs_show(seen.values) for seen in self._seen.values()):
             await off_loop(self._show, PATIENCE)
         return await off_loop(self._made) or self._made()
 
     def _show(self) -> None:
-        """Run the program's ``show`` functions. What is not shown when our patience ends is left out."""
+        """Run the program's ``show`` functions. Values not shown within ``PATIENCE`` are left out."""
         for seen in tuple(self._seen.values()):
             self._parts.contexts.shape(seen.values)
 
@@ -233,7 +233,7 @@ class Drain:
         tell(report, self._parts.journal)
 
     def _see_all(self) -> None:
-        """Note the tasks that were not there before."""
+        """Note new tasks."""
         now = self._now()
         tasks = asyncio.all_tasks(self._loop)
         staying = {task for task in tasks if stays(task, self._jobs.drainers)}
@@ -246,7 +246,7 @@ class Drain:
             task.add_done_callback(self._ended, context=self._context)
 
     async def _look(self, until: float) -> None:
-        """Note where each task stands, and let go of those that wait for us."""
+        """Note where each task stands, and stop waiting for those that wait for us."""
         all_needs: dict[asyncio.Task[Any], Needs] = {}
         for number, task in enumerate(tuple(self._pending), 1):
             if self._now() > until or self._interrupted:
@@ -259,17 +259,17 @@ class Drain:
             self._let_go(task)
 
     def _look_at(self, task: asyncio.Task[Any]) -> Needs | None:
-        """Note where a task stands; return whom it waits for."""
+        """Note where a task stands; return the tasks it waits for."""
         try:
             found = chain(task)
             self._seen[task].look(found, self._parts.contexts)
             return needs_of(found)
-        except Exception as error:  # noqa: BLE001 - counted; to drain is a call of the program's
+        except Exception as error:  # noqa: BLE001 - counted; the program's call of ``drain()`` goes on
             self._parts.journal.failure("drain", error)
             return None
 
     def _staying(self, all_needs: dict[asyncio.Task[Any], Needs]) -> set[asyncio.Task[Any]]:
-        """Return those of the tasks needed that will not end before we do."""
+        """Return those of the needed tasks that will not end before we do."""
         needed = {task for need in all_needs.values() for task in need.tasks}
         return {task for task in needed if stays(task, self._jobs.drainers)}
 
@@ -279,16 +279,16 @@ class Drain:
             self._pending.discard(task)
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
-        if task in self._seen:  # it has not been let go just now
+        if task in self._seen:  # not let go of just now
             self._seen[task].ended = self._now()
             if self._stopping and task.cancelled():
-                self._seen[task].cancelled = True  # by us, if only through one that it waited for
+                self._seen[task].cancelled = True  # by us, if only through a task it waited for
         self._pending.discard(task)
         if not self._pending:
             self._wake()
 
     async def _pause(self, duration: float) -> None:
-        """Wait until nothing is pending, somebody interrupts, or ``duration`` seconds have passed."""
+        """Wait until nothing is pending, the drain is interrupted, or ``duration`` seconds have passed."""
         if self._interrupted:
             return
         self._waker = self._loop.create_future()

@@ -1,4 +1,4 @@
-"""Noticing a signal during a drain, without taking it from whoever handles it."""
+"""Notices a signal during a drain, without taking it from the handler in place."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from types import FrameType
 from typing import Any
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-"""What ends a program by request."""
+"""Signals that ask a program to end."""
 
 _Handler = Callable[[int, FrameType | None], Any]
 
 _notices: list[Callable[[], None]] = []
-"""What to call: one for each of the drains that go on. Of the main thread, the only one signals come to."""
+"""Functions to call, one per ongoing drain of the main thread, the only one that receives signals."""
 _ours: dict[int, tuple[_Handler, _Handler]] = {}
-"""The handler that was there, and ours before it."""
+"""By signal: the handler that was in place, and ours that calls it."""
 
 
 @contextmanager
 def on_signal(notice: Callable[[], None]) -> Iterator[None]:
-    """Call ``notice`` at each signal that arrives within the block, and then the handler that was there.
+    """Call ``notice`` at each signal that arrives within the block, and then the handler in place.
 
-    In the main thread. A signal that nobody handles is left to kill.
+    Does nothing outside the main thread. A signal without a handler still kills.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Draining as an ASGI server shuts down, whose own handling of signals stays as it is."""
+"""Draining while an ASGI server shuts down. The server's own signal handling stays as it is."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ in_use = False
 def drain_lifespan(app: Application, timeout: float = 8.0, cancel: Cancel = "jobs") -> Application:
     """Return the ASGI application ``app``, draining the event loop when its server shuts down.
 
-    The server has answered its last request by then; the drain comes before the application's own shutdown,
+    The server has answered its last request by then; the drain runs before the application's own shutdown,
     which closes what the jobs still need. ``timeout`` and ``cancel`` as for ``drain()``. An application that
-    knows no lifespan is given one. Wrap the whole application, or add it as a middleware.
+    does not support the lifespan protocol is given one. Wrap the whole application, or add it as middleware.
     """
     global in_use
     in_use = True
@@ -55,10 +55,10 @@ class _Lifespan:
         self._receive = receive
         self._send = send
         self._heard = False
-        """Whether the application has asked for a message, so that it knows what a lifespan is."""
+        """Whether the application has asked for a message, and so supports the lifespan protocol."""
 
     async def of(self, app: Application, scope: MutableMapping[str, Any]) -> None:
-        """Lead ``app`` through it; one that does not know how, we stand in for."""
+        """Run ``app`` through its lifespan, and answer in its place if it does not support the protocol."""
         try:
             await app(scope, self.receive, self._send)
         except Exception:
@@ -71,7 +71,7 @@ class _Lifespan:
             await self._send({"type": "lifespan.shutdown.complete"})
 
     async def receive(self) -> Message:
-        """Hand on the server's message; that of the shutdown after a drain."""
+        """Pass on the server's message; the shutdown message only after a drain."""
         self._heard = True
         message = await self._receive()
         if message["type"] == "lifespan.shutdown":
@@ -89,8 +89,8 @@ class _Lifespan:
     def _spare_server(self) -> None:
         """Declare the tasks of the server that wait for this lifespan to be daemons.
 
-        They wait for an event, not for our task, so that nothing else shows it. They stand in a method of the
-        object whose ``send`` we were given: so in uvicorn, hypercorn and Starlette's test client.
+        They wait for an event, not for our task, so nothing else shows it. They are suspended in a method of
+        the object whose ``send`` we were given: true of uvicorn, hypercorn and Starlette's test client.
         """
         server = getattr(self._send, "__self__", None)
         for task in asyncio.all_tasks() if server is not None else ():

@@ -1,4 +1,4 @@
-"""Work that is too long for the event loop, or not ours, in a thread made for it."""
+"""Runs work that is too long for the event loop, or not ours, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 async def off_loop(make: Callable[[], T], patience: float | None = None) -> T | None:
     """Return what ``make`` returns; None if it takes longer than ``patience`` seconds.
 
-    The loop's default executor will not do: it may be full of what the program's tasks wait for.
+    The loop's default executor will not do: it may be full of work that the program's tasks wait for.
     """
     loop = asyncio.get_running_loop()
     made: asyncio.Future[T] = loop.create_future()
@@ -31,12 +31,12 @@ async def off_loop(make: Callable[[], T], patience: float | None = None) -> T | 
         result, problem = None, None
         try:
             result = make()
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
+        except Exception as error:  # noqa: BLE001 - raised where the result is awaited
             problem = error
         try:
             loop.call_soon_threadsafe(keep, result, problem)
         except RuntimeError:
-            return  # the loop was closed: nobody waits any more
+            return  # the loop was closed, so nobody waits any more
 
     thread = start("loopwatch-drain", work)
     await asyncio.wait((made,), timeout=patience)

@@ -9,9 +9,9 @@ from loopwatch._journal import Journal
 from loopwatch._records import DrainReport, Frame, Task
 
 LISTED = 1000
-"""Tasks named in the record; of further ones their number."""
+"""Tasks named in the record; further ones are only counted."""
 _LIBRARIES = ("asyncio", "anyio", "uvloop")
-"""Whose frames say how a task waits, not where the program stands."""
+"""Packages whose frames show how a task waits, not where the program stands."""
 
 
 def tell(report: DrainReport, journal: Journal) -> None:
@@ -20,7 +20,7 @@ def tell(report: DrainReport, journal: Journal) -> None:
 
 
 class _Text:
-    """Made when it is written."""
+    """Formatted only when the record is written."""
 
     def __init__(self, report: DrainReport) -> None:
         self._report = report
@@ -59,6 +59,6 @@ def _sentence(task: Task) -> str:
 
 
 def _where(stack: tuple[Frame, ...]) -> Frame | None:
-    """Return the innermost frame of the program; failing that, the innermost."""
+    """Return the innermost frame of the program; failing that, the innermost frame."""
     theirs = (frame for frame in reversed(stack) if frame.module.partition(".")[0] not in _LIBRARIES)
     return next(theirs, stack[-1] if stack else None)

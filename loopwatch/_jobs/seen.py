@@ -1,4 +1,4 @@
-"""A task that a drain waits for: what is noted of it while it lives, and the record made of that."""
+"""A task that a drain waits for: what is noted while it lives, and the record made of the notes."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ class Seen:
 
     task: asyncio.Task[Any]
     site: Place | None
-    """Who created it; None when that was not seen."""
+    """The place that created it; None if its creation was not seen."""
     parent: str | None
     started: float
-    """Monotonic time; of a task whose start was not seen, when the drain saw it first."""
+    """Monotonic time; for a task whose start was not seen, when the drain first saw it."""
     values: Values | None
     places: tuple[Place, ...] = ()
-    """Where it stood when it was last looked at, outermost first."""
+    """Where it stood at the last look, outermost first."""
     waiting_on: str | None = None
     ended: float | None = None
     cancelled: bool = False
-    """By the drain."""
+    """Whether the drain cancelled it."""
 
     def look(self, found: Chain, contexts: ContextReader) -> None:
         """Note where it stands, and its context."""
@@ -51,7 +51,7 @@ class Seen:
 
     @property
     def state(self) -> TaskState:
-        """What has become of it. Asks for no exception, which would mark it as retrieved."""
+        """The state of the task. Does not call ``exception()``, which would mark it as retrieved."""
         if not self.task.done():
             return "pending"
         if self.task.cancelled():
@@ -63,7 +63,7 @@ def see(task: asyncio.Task[Any], job: Job | None, records: Mapping[int, LiveTask
     """Note a task: what ``spawn()`` knows of it, or else the agent's record."""
     record = records.get(id(task))
     if record is not None and record() is not task:
-        record = None  # of an earlier task with this id, not settled yet
+        record = None  # it belongs to an earlier task with this id, and is not settled yet
     if job is not None:
         return Seen(task, job.site, record.parent if record else None, job.started, job.values)
     if record is not None:
@@ -72,7 +72,7 @@ def see(task: asyncio.Task[Any], job: Job | None, records: Mapping[int, LiveTask
 
 
 class Recorder:
-    """Makes records of what a drain has seen, of thousands of tasks that stand in a few places."""
+    """Makes records of the tasks a drain has seen. Frames are shared: thousands stand in a few places."""
 
     def __init__(
         self, now: float, wall: float, loop_name: str, context_of: Callable[[Values | None], Context]
@@ -126,5 +126,5 @@ class Recorder:
 
 
 def needs_show(values: Values | None) -> bool:
-    """Whether the program's ``show`` functions have yet to make texts of what was read."""
+    """Whether the program's ``show`` functions have yet to convert what was read to text."""
     return values is not None and not values.shown and any(watch.show for watch in values.watches)

@@ -1,8 +1,8 @@
-"""Draining when a plain program is told to end, by SIGTERM or SIGINT; each is handed on afterwards.
+"""Draining when SIGTERM or SIGINT tells a plain program to end; the signal is passed on afterwards.
 
-Our handler stands on top while a loop runs in the main thread, and not a moment longer: ``asyncio.run`` looks
-for its own in place before and after. When the drain is over, what was there before is restored and the
-signal raised again, so that whoever was to act on it does, if only by dying.
+Our handler is on top only while a loop runs in the main thread: ``asyncio.run`` checks before and after that
+its own is in place. When the drain is over, the previous handler is restored and the signal raised again, so
+that whatever was to act on it does, if only by terminating the process.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from .drain import Drain
 from .interrupt import SIGNALS
 
 SERVERS = frozenset(("aiohttp", "gunicorn", "hypercorn", "uvicorn"))
-"""Their handlers begin a shutdown that ends the requests first: they stay in charge, and drain within it."""
+"""Servers whose handlers begin a shutdown that ends the requests first: they stay in charge, and the drain
+belongs in that shutdown."""
 LOADED = 2.0
-"""Seconds after which an application has told whether it drains in its lifespan: Starlette puts its
-middleware together when it is first called, while the server's loop runs."""
+"""Seconds after which it is known whether an application drains in its lifespan: Starlette builds its
+middleware when first called, while the server's loop runs."""
 FLUSH = 0.5
-"""Seconds the log's handlers may take to write what was left, before a signal is raised that may kill."""
+"""Seconds the log handlers may take to write what is pending, before a signal is raised that may kill."""
 
 
 class DrainSignals:
     """Handles the signals for a program that would not drain by itself; none without a timeout.
 
-    Of use in the main thread alone.
+    Takes effect only in the main thread.
     """
 
     def __init__(self, timeout: float | None, journal: Journal) -> None:
@@ -48,23 +49,23 @@ class DrainSignals:
         self._timeout = timeout or 0.0
         self._journal = journal
         self._before: dict[int, Disposition] = {}
-        """What was set for the signals that ours handle, or did before others came."""
+        """What was set for the signals that our handler handles, or did before others were set."""
         self._left: dict[int, Disposition] = {}
-        """What was left in charge..."""
+        """Handlers left in charge..."""
         self._left_at = 0.0
         """...and since when: monotonic time."""
         self._loop: weakref.ref[asyncio.AbstractEventLoop] | None = None
         self._drained: weakref.ref[asyncio.AbstractEventLoop] | None = None
-        """The loop whose signals are not ours any more, since one was handed on."""
+        """The loop whose signals we no longer handle, since one was passed on."""
         self._pid = 0
         self._taken: int | None = None
-        """The signal that began a drain and has not been handed on."""
+        """The signal that began a drain and has not been passed on."""
         self._drain: Drain | None = None
         self._task: asyncio.Task[DrainReport] | None = None
         self._said = False
 
     def enter(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Come before what is set for the signals, as ``loop`` begins to run."""
+        """Install our handlers over those set for the signals, as ``loop`` begins to run."""
         if not self._wanted or not _in_main_thread():
             return
         if self._drained is None or self._drained() is not loop:
@@ -75,7 +76,7 @@ class DrainSignals:
                 self._take(loop, signum)
 
     def check(self) -> None:
-        """Come before what was set meanwhile. At each heartbeat. Never raises."""
+        """Install our handlers over those set meanwhile. At each heartbeat. Never raises."""
         loop = None if self._loop is None else self._loop()
         if loop is None or self._taken is not None or self._drained is self._loop or not _in_main_thread():
             return
@@ -83,44 +84,44 @@ class DrainSignals:
             for signum in SIGNALS:
                 self._take(loop, signum)
             self._say_what_was_left()
-        except Exception as error:  # noqa: BLE001 - the heart beats on
+        except Exception as error:  # noqa: BLE001 - the heartbeat goes on
             self._journal.failure("signals", error)
 
     def leave(self) -> None:
-        """Give the signals back, as the loop ends, and hand on the one that has not been handed on yet."""
+        """Give the signals back as the loop ends, and pass on a signal that is still held."""
         if self._taken is not None and _in_main_thread():
             self._hand_on(self._taken)
         self.remove()
 
     def remove(self) -> None:
-        """Give the signals back. Where others came after ours, ours stays below and hands on what it gets."""
+        """Give the signals back. If others were set over ours, ours stays and passes on what it gets."""
         if _in_main_thread():
             self._before = {
                 signum: before for signum, before in self._before.items() if not before.give_back()
             }
 
     def before_fork(self) -> None:
-        """Give the signals back for the child, in which one that comes early would be lost on a handler."""
+        """Give the signals back for the child, where our handler would swallow a signal that comes early."""
         self.remove()
 
     def after_fork_in_parent(self) -> None:
-        """Come before again."""
+        """Install our handlers again."""
         loop = None if self._loop is None else self._loop()
         if loop is not None and loop.is_running() and self._taken is None:
             self.enter(loop)
 
     def after_fork_in_child(self) -> None:
-        """Drop the drain that goes on, and the loop, which does not run here."""
+        """Drop the ongoing drain, and the loop, which does not run in the child."""
         self._drain = self._task = self._taken = self._loop = None
 
     def _take(self, loop: asyncio.AbstractEventLoop, signum: int) -> None:
-        """Come before what is set for ``signum``, unless that is to stay in charge."""
+        """Install our handler over the one set for ``signum``, unless that has to stay in charge."""
         taken, left = self._before.get(signum), self._left.get(signum)
         if (taken is not None and taken.is_taken) or (left is not None and left.stands):
             return
         found = Disposition(loop, signum, self._on_signal)
-        # Whoever comes late with ``signal.signal``, as uvicorn does, will restore ours and hand the signal to
-        # it; were ours to come first again, theirs would be called when they are gone.
+        # Code that calls ``signal.signal`` after us, as uvicorn does, will restore our handler and raise the
+        # signal for it; if ours took precedence again, it would call theirs when they are gone.
         late = taken is not None and not found.of_loop and not found.is_default
         if late or found.owner in SERVERS or not found.can_be_taken:
             self._left[signum] = found
@@ -130,7 +131,7 @@ class DrainSignals:
             self._before[signum] = found
 
     def _say_what_was_left(self) -> None:
-        """Say, once, that the setting has no effect; unless the application drains in its lifespan."""
+        """Log once that the setting has no effect, unless the application drains in its lifespan."""
         if SYSTEM.monotonic() - self._left_at < LOADED:
             return
         for signum, left in self._left.items():
@@ -146,7 +147,7 @@ class DrainSignals:
             )
 
     def _on_signal(self, signum: int, _: FrameType | None = None) -> None:
-        """Begin to drain; or hand on at once, if that cannot be, or was begun before."""
+        """Begin to drain, or pass the signal on at once if that is impossible or a drain has begun before."""
         loop = running_loop()
         ours = signum in self._before and self._pid == os.getpid()  # not in a forked child
         if loop is None or not ours or self._taken is not None or JOBS.of(loop).shut_down:
@@ -160,25 +161,25 @@ class DrainSignals:
             return
         work = drain.run()
         try:
-            # In an empty context: the current one is of whatever ran when the signal came.
+            # In an empty context: the current one belongs to whatever ran when the signal came.
             create_task = functools.partial(loop.create_task, work, name="loopwatch-drain")
             self._task = contextvars.Context().run(create_task)
             self._task.add_done_callback(self._ended)
-        except Exception as error:  # noqa: BLE001 - from a task factory; the signal takes its course all the same
+        except Exception as error:  # noqa: BLE001 - raised by a task factory; the signal is passed on anyway
             work.close()
             self._journal.failure("signals", error)
             if self._taken is not None:
                 self._hand_on(self._taken)
 
     def _ended(self, task: asyncio.Task[DrainReport]) -> None:
-        """Hand on; in a callback, out of which a handler may raise KeyboardInterrupt to end the loop."""
+        """Pass the signal on. In a callback, so that a handler can end the loop with KeyboardInterrupt."""
         if not task.cancelled() and (error := task.exception()) is not None:
             self._journal.failure("drain", error)
         if self._taken is not None:
             self._hand_on(self._taken)
 
     def _hand_on(self, signum: int) -> None:
-        """Restore what was there before us, and raise the signal for it. This may be the end."""
+        """Restore the handler from before us, and raise the signal for it. The process may end here."""
         drain, self._drain, self._taken = self._drain, None, None
         if self._pid == os.getpid():
             if drain is not None:

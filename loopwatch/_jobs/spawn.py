@@ -1,4 +1,4 @@
-"""Jobs: background tasks that are held until they end, and whose failure is told at once."""
+"""Jobs: background tasks that are held until they end, and whose failure is logged at once."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from loopwatch._words import of_whom
 T = TypeVar("T")
 
 LONGEST = 30 * 86400.0
-"""Seconds a job may be given."""
+"""Longest timeout of a job, in seconds."""
 
 
 def spawn(
     coro: Coroutine[Any, Any, T], *, name: str | None = None, timeout: float | None = None
 ) -> asyncio.Task[T]:
-    """Run ``coro`` as a job: a task in the background that is not lost, whatever becomes of it.
+    """Run ``coro`` as a job: a background task that cannot get lost or fail silently.
 
-    It is held until it ends, runs in a copy of the caller's context, and is what ``drain()`` waits for and
-    may cancel. If it fails, logger ``loopwatch`` says so at once, with the traceback and the context. After
+    The job is held until it ends and runs in a copy of the caller's context; ``drain()`` waits for it and may
+    cancel it. If it fails, logger ``loopwatch`` says so at once, with the traceback and the context. After
     ``timeout`` seconds it fails with TimeoutError. Works without an installed agent.
 
-    Raises Draining while the loop is being drained, TypeError for what is no coroutine, LoopwatchError where
-    no loop runs. Whenever it raises, the coroutine has been closed.
+    Raises Draining while the loop is being drained, TypeError if ``coro`` is not a coroutine, LoopwatchError
+    if no loop runs. Whenever it raises, the coroutine has been closed.
     """
     if not asyncio.iscoroutine(coro):
         raise TypeError(
@@ -64,7 +64,7 @@ def spawn(
     work = coro if limit is None else _limited(coro, limit)
     try:
         task = asyncio.get_running_loop().create_task(work, name=name)
-    except BaseException:  # a task factory of the program's
+    except BaseException:  # raised by the program's task factory
         work.close()
         coro.close()
         raise
@@ -74,7 +74,7 @@ def spawn(
 
 
 def _open_jobs(coro: Coroutine[Any, Any, Any], name: str | None) -> LoopJobs:
-    """Return the jobs of the running loop, if it takes further ones."""
+    """Return the jobs of the running loop. Raises if it accepts no more."""
     what = f"spawn({coroutine_name(coro)})" + (f", {name!r}" if name else "")
     try:
         jobs = JOBS.of(asyncio.get_running_loop())
@@ -106,7 +106,7 @@ async def within(coro: Coroutine[Any, Any, T], limit: float) -> T:
 
 
 def _ended(task: asyncio.Task[Any]) -> None:
-    """Count a job, and tell of its failure. Asks for the exception, since it is told of here."""
+    """Count a job and log its failure. Retrieves the exception, since it is reported here."""
     jobs = JOBS.of(task.get_loop())
     job = jobs.live.pop(task, None)
     if job is None:
@@ -122,7 +122,7 @@ def _ended(task: asyncio.Task[Any]) -> None:
 
 
 def _export(task: asyncio.Task[Any], job: Job, state: TaskState, error: BaseException | None) -> None:
-    """Have the job exported: what is known of it, without the task."""
+    """Queue the job for export: what is known of it, without the task."""
     parts, loop = backing(), task.get_loop()
     watched = parts.state_of(loop)
     ended = _Ended(
@@ -141,7 +141,7 @@ def _export(task: asyncio.Task[Any], job: Job, state: TaskState, error: BaseExce
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """What is noted of a job at its end: nothing that holds what is the program's."""
+    """What is noted of a job at its end. Holds no task, coroutine or exception of the program."""
 
     site: Place
     coroutine: str
@@ -197,7 +197,7 @@ def _tell(task: asyncio.Task[Any], job: Job, error: BaseException) -> None:
 
 
 class _Origin:
-    """Who spawned a job, and its context: text when it is logged, since ``show`` functions run for it."""
+    """Who spawned a job, and its context: text only once it is logged, since that runs ``show`` functions."""
 
     def __init__(self, site: Place, values: Values | None, contexts: ContextReader) -> None:
         self._site = site
