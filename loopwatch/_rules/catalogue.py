@@ -1,4 +1,4 @@
-"""The rules there are."""
+"""All rules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LW307: clients, each with a pool of its own, that are made for one request each."""
+"""LW307: clients, each with its own pool, that are created for a single request."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from .rule import Symptom, View
 from .words import period
 
 DOZENS = 20
-"""Pools of one label in a window that are not a restart, or a handful of servers."""
+"""Pools created under one label in a window: more than a restart, or a handful of servers, explains."""
 USES = 3
-"""Uses of each, on the average, up to which it was made for one request."""
+"""Average uses per client up to which it counts as made for one request."""
 CHEAP = JOB_RUNNERS | {"anyio"}
-"""Kinds that cost nothing to make, or that are made once for each worker."""
+"""Kinds that are cheap to create, or that are created once per worker."""
 
 
 def clients(view: View) -> Iterator[Symptom]:
-    """Tell of those made by the dozen and hardly used."""
+    """Name clients created by the dozen and hardly used."""
     earlier = {point.labels: point.value for point in view.before.points.get("pool_created", ())}
     ended = Waits(view)
     for pool, created in counted(view, "pool_created"):
@@ -35,7 +35,7 @@ def clients(view: View) -> Iterator[Symptom]:
         waits = ended.of(pool)
         acquires = None if pool.wait_count is None else waits.count if waits is not None else 0
         stay = 2 * pool.instances > pool.created
-        at_the_start = stay and not earlier.get(labels)  # these may be all that there will be
+        at_the_start = stay and not earlier.get(labels)  # there may be no further ones
         if at_the_start or (acquires is not None and acquires > USES * created):
             continue
         client = library_of(pool.kind).client

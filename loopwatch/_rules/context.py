@@ -1,4 +1,4 @@
-"""LW4xx: contexts that get lost on the way from one function to another."""
+"""LW4xx: contexts lost on the way from one function to another."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .stand import own_frame
 from .words import period, place, times
 
 CALM = 300.0
-"""Seconds, as of other losses: until somebody has come to look."""
+"""Seconds, as for other losses: long enough for somebody to come and look."""
 
 
 def _lost(view: View) -> Iterator[Symptom]:
-    """Say what is lost between which functions. The agent tells of each pair once, and counts each work."""
+    """Say what is lost between which functions. The agent reports each pair once, but counts each loss."""
     increases = view.increases("task_context_lost")
     since = view.now.taken_at - WINDOW
     pairs: dict[str, list[Lost]] = {}
@@ -40,7 +40,7 @@ def _symptom(function: str, known: Sequence[Lost], told: Sequence[Lost], count: 
     further = "" if not others else f"; so do {others} other places" if others > 1 else "; so does one other"
     return Symptom(
         rule="LW401",
-        key=(function,),  # not the places, which are other ones in another minute
+        key=(function,),  # without the places, which may differ in another minute
         severity="warning",
         summary=f"{seen} runs without {' and '.join(missing)}, which "
         f"{place(last.site)} had as it handed that over: {times(count)} {when}"

@@ -1,4 +1,4 @@
-"""What rules take from a view: which pool a counter is of, and numbers as evidence."""
+"""What rules read from a view: which pool a counter belongs to, and numbers as evidence."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .rule import View
 
 
 def counted(view: View, *stems: str) -> Iterator[tuple[Pool, int]]:
-    """Return the pools of which something was counted in the window, and how often."""
+    """Yield the pools for which one of these counters grew in the window, and by how much."""
     for stem in stems:
         for labels, increase in view.increases(stem).items():
             if increase >= 1:
@@ -19,7 +19,7 @@ def counted(view: View, *stems: str) -> Iterator[tuple[Pool, int]]:
 
 
 def _with(view: View, labels: Sequence[str], stem: str) -> list[Pool]:
-    """Return the pools that a series is of. Databases are told by their label alone: who gave up, first."""
+    """Return the pools of a series. A database's has only the label: the pool with most timeouts first."""
     if len(labels) > 1:
         return [pool for pool in view.now.pools if (pool.label, pool.kind) == tuple(labels)]
     family = stem.partition("_")[0]
@@ -28,5 +28,5 @@ def _with(view: View, labels: Sequence[str], stem: str) -> list[Pool]:
 
 
 def known(**numbers: float | None) -> dict[str, float]:
-    """Leave out what is not known."""
+    """Leave out unknown numbers."""
     return {name: number for name, number in numbers.items() if number is not None}

@@ -11,25 +11,25 @@ from loopwatch._records import Finding, Severity
 from .rule import Rule, Symptom
 
 EVERY = 5.0
-"""Seconds between two looks. Whoever takes a snapshot has a look taken, too; those do not count as more."""
+"""Seconds between two looks. Taking a snapshot triggers a look as well, which does not count in addition."""
 APART = 0.8 * EVERY
-"""Seconds between two looks from which on both count."""
+"""Seconds that two looks must be apart for both to count."""
 
 DOCS = "docs/rules/"
-"""Where the pages of the rules are. In the repository: the project has no address yet."""
+"""Where the rules' pages are, in the repository: the project has no address yet."""
 
 _SEVERITIES: tuple[Severity, ...] = get_args(Severity)
 
 
 def weight(severity: Severity) -> int:
-    """Return a number to compare severities by."""
+    """Return a number by which severities compare."""
     return _SEVERITIES.index(severity)
 
 
 class Course:
     """One symptom: seen once, it is nothing; seen again, a finding; gone for long enough, over.
 
-    Times are monotonic, but for ``first_seen`` and ``last_seen``.
+    Times are monotonic, except ``first_seen`` and ``last_seen``.
     """
 
     def __init__(self, rule: Rule, symptom: Symptom, wall: float) -> None:
@@ -42,7 +42,7 @@ class Course:
         self._looked_at = self._severe_at = self._seen_at = -math.inf
 
     def see(self, symptom: Symptom, now: float, wall: float) -> FindingChange | None:
-        """Take what a look has seen of it; return what that changes."""
+        """Record that a look has seen the symptom; return what that changes."""
         self.symptom = symptom
         self._seen_at, self.last_seen = now, wall
         if now - self._looked_at >= APART:
@@ -55,7 +55,7 @@ class Course:
         return self._weigh(symptom, now)
 
     def _weigh(self, symptom: Symptom, now: float) -> FindingChange | None:
-        """Rise at once, and fall when it was clearly less severe for long."""
+        """Raise the severity at once; lower it when the symptom has clearly been less severe for long."""
         before = weight(self.severity)
         severity = max(symptom.severity, min(symptom.holds, self.severity, key=weight), key=weight)
         if weight(severity) >= before:
@@ -67,12 +67,12 @@ class Course:
         return None
 
     def miss(self, now: float) -> FindingChange | None:
-        """Take that a look has not seen it; return ``over`` when it is to be forgotten."""
+        """Record that a look has not seen the symptom; return ``over`` when it is to be forgotten."""
         absent = now - self._seen_at
         return "over" if absent >= (self.rule.calm if self.raised else APART) else None
 
     def finding(self, more: int = 0) -> Finding:
-        """Return the finding it is."""
+        """Return the symptom as a finding."""
         symptom = self.symptom
         return Finding(
             rule=self.rule.id,

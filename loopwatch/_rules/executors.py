@@ -1,4 +1,4 @@
-"""LW306: executors, and limits of threads, whose work waits for a worker."""
+"""LW306: executors and thread limiters whose work waits for a worker."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .shortage import LONG, Shortage, callers, holder, is_full, shortages, slow_
 
 OF_PROCESSES: tuple[Cause, ...] = ("starved", "suspended")
 OF_THREADS: tuple[Cause, ...] = (*OF_PROCESSES, "cpu", "gil")
-"""What stalls a loop and slows down workers as well: no CPU, or for threads no GIL."""
+"""Causes that stall a loop and slow down workers as well: no CPU or, for threads, no GIL."""
 SLOW_TO_START = frozenset(("process_pool",))
-"""Kinds of which many slow waits show that all were at work only if one goes on: the start of a worker may be
-a part of them. That of a thread is quick."""
+"""Kinds for which many slow waits prove a shortage only if a wait is still going on: slow waits may include
+the start of a worker. Threads start quickly."""
 DEFAULT = ("thread_pool", "default")
-"""Kind and label of the executor that a loop makes for itself."""
+"""Kind and label of the executor that a loop creates for itself."""
 CRITICAL = 5.0
-"""Seconds of a look-up in the DNS after which clients give up."""
+"""Seconds of a DNS look-up after which clients give up."""
 
 
 def _starved(view: View) -> Iterator[Symptom]:
@@ -64,7 +64,7 @@ def _root(view: View, short: Shortage) -> str | None:
     found = blocked_by(view, max(short.oldest_wait, short.wait_p99 or 0.0, LONG))
     if found in map(OF_STALLS.get, OF_PROCESSES if computes else OF_THREADS):
         return found
-    # What computes takes as much longer; a thread that mostly waits does so where there is hardly any CPU.
+    # Computing takes longer in proportion; a thread that mostly waits does so only with hardly any CPU.
     return OF_STALLS["starved"] if starved_for(view, QUEUED if computes else MOST) else None
 
 

@@ -1,6 +1,6 @@
 """Applies the rules to snapshots, and remembers from one to the next what they saw.
 
-Whoever takes a snapshot has it looked at. The watchdog sees to it that one is taken every few seconds.
+Every snapshot taken is looked at. The watchdog makes sure that one is taken every few seconds.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from .silence import Silence
 from .telling import Telling
 
 COMPONENT = "rules"
-"""What failures of rules are counted under."""
+"""The component under which failures of rules are counted."""
 SHARE = 0.002
-"""Of a core, that the watchdog's looks may use. One takes some 0.4 ms in an idle process, as with 100,000
-tasks, and 2 ms more with as many stalls and losses as are kept, whatever their culprits."""
+"""Share of a core that the watchdog's looks may use. A look takes some 0.4 ms, in an idle process as well as
+with 100,000 tasks, and 2 ms more with as many stalls and losses as are kept, whatever their culprits."""
 
 
 class Findings:
-    """What is wrong. Any thread."""
+    """The current findings. Any thread."""
 
     def __init__(
         self, rules: Iterable[Rule], settings: Settings, outbox: Outbox, clock: Clock, journal: Journal
@@ -49,7 +49,7 @@ class Findings:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew: in a forked child."""
+        """Start afresh, in a forked child."""
         self._telling.clear()
         self._history = History(self._clock.monotonic())
         self._sightings = [Sightings(rule) for rule in self._rules]
@@ -67,7 +67,7 @@ class Findings:
         return self._telling.log_suppressed
 
     def look(self, snapshot: Callable[[], object]) -> None:
-        """Have a snapshot taken, if it is time. A chore of the watchdog's."""
+        """Take a snapshot, if it is time. A watchdog chore."""
         now = self._clock.monotonic()
         if now >= self._look_at and self._budget.allows:
             self._look_at = now + EVERY
@@ -75,18 +75,18 @@ class Findings:
                 snapshot()
 
     def end(self) -> None:
-        """Say at the end how many findings no line has told of."""
+        """Log at the end how many findings were never logged."""
         self._telling.end()
 
     def seen_in(self, snapshot: Snapshot) -> Snapshot:
-        """Look at ``snapshot``, and return it with what is wrong.
+        """Look at ``snapshot``, and return it with the findings.
 
-        While another thread looks, that is what it saw last: nobody waits here. Raises nothing.
+        While another thread looks, these are the ones it saw last: nobody waits here. Raises nothing.
         """
         if self._looking.acquire(blocking=False):
             try:
                 self._look(snapshot)
-            except Exception as error:  # noqa: BLE001 - counted; the snapshot itself is as good as ever
+            except Exception as error:  # noqa: BLE001 - counted; the snapshot itself is still good
                 self._journal.failure(COMPONENT, error)
             finally:
                 self._looking.release()
@@ -118,7 +118,7 @@ class Findings:
     def _asked(
         self, sightings: Sightings, view: View, now: float, wall: float
     ) -> dict[Key, FindingChange] | None:
-        """Return what has changed of what a rule sees; None if it fails: it is not asked again."""
+        """Return what has changed in what a rule sees; None if it fails: it is then not asked again."""
         rule = sightings.rule
         try:
             heard = [symptom for symptom in rule.look(view) if not self._silence.covers(symptom)]
@@ -129,7 +129,7 @@ class Findings:
             return None
 
     def _counts(self, held: Iterable[Finding]) -> tuple[Point, ...]:
-        """Return how many there are, by rule and severity; a series that was there once stays, at 0."""
+        """Return the number of findings, by rule and severity; a series once there stays, at 0."""
         counts: Counter[tuple[str, Severity]] = Counter()
         for finding in held:
             counts[finding.rule, finding.severity] += 1 + finding.more

@@ -1,4 +1,4 @@
-"""What counters and histograms were a minute ago, so that rules can tell what has changed since."""
+"""The values of counters and histograms a minute ago, so that rules can tell what has changed since."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from loopwatch.facts import BY_STEM
 from .rule import BY_FUNCTION, WINDOW
 
 STEP = 10.0
-"""Seconds between two that are kept: the window is then 60 to 70 s, and there are eight of them at most."""
+"""Seconds between two kept snapshots: the window is then 60 to 70 s, and at most eight are kept."""
 
 Points = Mapping[str, tuple[Point, ...]]
 
@@ -26,22 +26,22 @@ class _Kept:
 
 
 class History:
-    """Keeps as little of earlier snapshots as can be: no records, no gauges, nothing twice."""
+    """Keeps as little as possible of earlier snapshots: no records, no gauges, nothing twice."""
 
     def __init__(self, now: float) -> None:
         self._kept = deque([_Kept(now, {})])
 
     def before(self, snapshot: Snapshot, now: float) -> Snapshot:
-        """Return what is kept of the newest snapshot that is a minute old, or of the oldest one there is.
+        """Return what is kept of the newest snapshot that is a minute old, else of the oldest.
 
-        Its time is told by the monotonic clock: that of the day may have been set meanwhile.
+        Its age is measured by the monotonic clock: the wall clock may have been set meanwhile.
         """
         then = self._kept[0]
         at = snapshot.taken_at - (now - then.at)
         return Snapshot(at, snapshot.service_name, then.points, loops=(), stalls=(), lost=())
 
     def keep(self, snapshot: Snapshot, now: float) -> None:
-        """Keep ``snapshot``, unless another was a moment ago; let go of what is not needed any more."""
+        """Keep ``snapshot``, unless one was kept a moment ago; drop what is no longer needed."""
         last = self._kept[-1]
         if now - last.at >= STEP:
             self._kept.append(_Kept(now, _changes(snapshot.points, last.points)))
@@ -50,7 +50,7 @@ class History:
 
 
 def _changes(points: Points, last: Points) -> Points:
-    """Return the counters and histograms; of those that did not change, what is kept already."""
+    """Return the counters and histograms, reusing the kept objects of those that did not change."""
     kept = {}
     for stem, new in points.items():
         if BY_STEM[stem].kind in ("counter", "histogram") and stem not in BY_FUNCTION:

@@ -1,4 +1,4 @@
-"""LW304 and LW305: connections that do not come back, since they are held for long or by nobody."""
+"""LW304 and LW305: connections that do not come back, since they are held for long, or by nobody."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .rule import WINDOW, Symptom, View
 from .shortage import EXECUTORS, HTTP2, holder, named, short_pools
 
 FORGOTTEN = 10.0
-"""Seconds after which what a task took along to its end is missed, if others wait for it."""
+"""Seconds after which a connection that an ended task did not return is reported, if others wait for one."""
 
 
 def held_too_long(view: View) -> Iterator[Symptom]:
-    """Tell of what tasks have for longer than ``hold_threshold``."""
+    """Name connections that tasks have held for longer than ``hold_threshold``."""
     for pool, coroutine, held in _held(
         view, (one for one in _borrowed(view) if not one[1].gone and one[1].overdue)
     ):
@@ -37,7 +37,7 @@ def held_too_long(view: View) -> Iterator[Symptom]:
 
 
 def held_by_nobody(view: View) -> Iterator[Symptom]:
-    """Tell of what tasks took along to their end."""
+    """Name connections that tasks had not returned when they ended."""
     short = {(one.pool.kind, one.pool.label) for one in short_pools(view)}
     missed = (
         (pool, one)
@@ -80,7 +80,7 @@ def _borrowed(view: View) -> Iterator[tuple[Pool, Borrower]]:
 def _held(
     view: View, borrowed: Iterable[tuple[Pool, Borrower]]
 ) -> Iterator[tuple[Pool, str, Sequence[Borrower]]]:
-    """Group what is held by pool and coroutine, longest first."""
+    """Group borrowers by pool and coroutine, longest first."""
     groups: dict[tuple[str, str, str], tuple[Pool, list[Borrower]]] = {}
     for pool, one in borrowed:
         key = (pool.kind, pool.label, one.coroutine or "code outside of tasks")

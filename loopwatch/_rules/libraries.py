@@ -1,4 +1,4 @@
-"""What users of each library call its pool, and what they write to change it."""
+"""What users of each library call its pool, and which setting changes it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Library:
     name: str
     """As in "the httpx pool"."""
     limit: str
-    """The argument that bounds it."""
+    """The argument that bounds the pool."""
     written: str
-    """That argument, as it stands in code."""
+    """That argument, as written in code."""
     client: str
-    """What has the pool: to be made once, and used for all."""
+    """The object that owns the pool: to be created once, and used for everything."""
     facts: Literal["pool", "database", "executor"]
-    """How the names of its facts begin."""
+    """The prefix of its facts' stems."""
     turns_away: str = ""
-    """What to do so that it lets callers wait instead of turning them away."""
+    """What to do so that the pool lets callers wait instead of turning them away."""
 
 
 def _http(package: str) -> Library:
@@ -95,19 +95,19 @@ LIBRARIES: Mapping[str, Library] = {
 }
 """By kind."""
 JOB_RUNNERS = frozenset(("arq", "taskiq"))
-"""Kinds that are never short: to run as many jobs as they may, while others wait, is what they are for."""
+"""Kinds that are never short: running as many jobs as allowed, while others wait, is their purpose."""
 
 
 def library_of(kind: str) -> Library:
-    """Return the words for a kind; plain ones for that of a reader we do not know."""
+    """Return the words for a kind; generic ones for an unknown kind."""
     return LIBRARIES.get(kind) or Library(kind, "its limit", "", f"{kind} pool", "pool")
 
 
 def higher(pool: Pool, limit: str | None = None) -> str:
     """Write how to raise the limit of a pool, or of each of several that are added up.
 
-    ``limit`` names another one than usual, of which it is not known how high it is. Nor is that known of
-    pools that are not all of one size.
+    ``limit`` names a limit other than the usual one; its value is not known. Nor are the limits of pools that
+    are not all of the same size.
     """
     library = library_of(pool.kind)
     size, rest = divmod(pool.max or 0, max(1, pool.instances))
@@ -125,7 +125,7 @@ class Waits:
         self._found: dict[str, Mapping[tuple[str, ...], Distribution]] = {}
 
     def of(self, pool: Pool) -> Distribution | None:
-        """Return those for a pool; None if there were none, or they are not known."""
+        """Return the waits for a pool; None if there were none, or they are not known."""
         facts = library_of(pool.kind).facts
         if facts not in self._found:
             self._found[facts] = self._view.distributions(f"{facts}_wait")

@@ -14,17 +14,17 @@ from .stalls import loop_of, starved
 from .words import period, span, times
 
 SATURATED = 0.9
-"""Busy share from which on what has to wait waits much longer for each further bit of work."""
+"""Busy share above which each bit of further work makes callbacks wait much longer."""
 FULL = 0.98
-"""Busy share at which nothing can be added..."""
+"""Busy share at which no more work fits in..."""
 SLOW = 0.5
 """...and the delay (p99) that users notice, in seconds."""
 RELIEVED, NEARLY_FULL = 0.85, 0.95
-"""Busy shares down to which a loop stays saturated, and stays full."""
+"""Busy shares down to which a loop still counts as saturated, and as full."""
 ENOUGH = 30.0
-"""Seconds that a loop has to have been watched for: at its start every loop is busy."""
+"""Seconds for which a loop must have been watched: every loop is busy at its start."""
 COLLECTING = 0.05
-"""Share of the time in garbage collection that is too much, whether or not it stalls the loop."""
+"""Share of the time in garbage collection from which it is too much, even if it does not stall the loop."""
 
 
 def _saturated(view: View) -> Iterator[Symptom]:
@@ -63,15 +63,15 @@ def _saturated(view: View) -> Iterator[Symptom]:
 
 
 def _collecting(view: View) -> Iterator[Symptom]:
-    """Collections stop all loops alike: that of the loop which lost most is told."""
+    """Collections stop all loops alike, so only the loop that lost most is named."""
     stalls = {group.key: group for group in groups(view, by_loop, _by_itself)}
     pauses = view.distributions("gc_pause")
     names = {name for name, _ in pauses} | {name for (name,) in stalls}
-    without_a_cpu = starved_for(view)  # which makes pauses longer: that part is not the collector's
+    without_a_cpu = starved_for(view)  # a lack of CPU prolongs pauses: that part is not the collector's
     lost = {name: max(0.0, _paused(pauses, name) - without_a_cpu.get(name, 0.0)) for name in names}
     if not lost:
         return
-    # Loops that run as long lose as much: of these, that of which there is most to tell.
+    # Loops that run for as long lose as much: of these, name the one with most to report.
     told = {name for (name,), group in stalls.items() if group.told}
     name = max(lost, key=lambda name: (lost[name], name in told, (name,) in stalls))
     group, share = stalls.get((name,)), lost[name] / max(view.seconds, ENOUGH)

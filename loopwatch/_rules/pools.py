@@ -1,4 +1,4 @@
-"""LW3xx: connection pools that are short, turn callers away, or get back too late what they gave."""
+"""LW3xx: connection pools that are short, turn callers away, or get connections back too late."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from .shortage import (
 )
 
 IN_PART = 5.0
-"""Seconds of a wait for a pool that has some free: who asked may be about to get it."""
+"""Seconds of a wait for a pool with free connections: below that, the caller may be about to get one."""
 CRITICAL = 10.0
-"""Seconds of a wait after which whoever asked has gone."""
+"""Seconds of a wait after which the caller's own client has given up."""
 
 
 def _saturated(view: View) -> Iterator[Symptom]:
@@ -66,9 +66,9 @@ def _saturated(view: View) -> Iterator[Symptom]:
 
 
 def _is_full_in_part(short: Shortage) -> bool:
-    """Whether some of a pool is full: for one host, or one of several pools that are added up.
+    """Whether part of a pool is full: the part of one host, or one of several pools that are added up.
 
-    Waits that ended are no evidence here: the opening of a connection is a part of them.
+    Waits that have ended are no evidence here, since they include the opening of connections.
     """
     pool = short.pool
     in_parts = pool.kind == "aiohttp" or pool.instances > 1
@@ -93,7 +93,7 @@ def _of_holder(short: Shortage, nested: Sequence[Borrower]) -> str:
 
 
 def _more(short: Shortage) -> str:
-    """Write how to have more connections, or fewer callers; or any at all."""
+    """Write how to get more connections, or fewer callers; or any connection at all."""
     pool = short.pool
     if opens_none(pool):
         return see_the_server(pool)
@@ -110,7 +110,7 @@ def _hand_down(pool: Pool) -> str:
 
 
 def _nested(pool: Pool) -> list[Borrower]:
-    """Return those who have a connection and wait for a second, if they have all: none comes back."""
+    """Return the holders that wait for a second connection, if they hold them all: none will come back."""
     waiting = {(one.task_name, one.coroutine, one.await_stack) for one in pool.waiters or ()}
     borrowers = pool.borrowers or ()
     found = [
@@ -122,7 +122,7 @@ def _nested(pool: Pool) -> list[Borrower]:
 
 
 def _root(view: View, short: Shortage) -> str | None:
-    """Return the rule that names why what was given out does not come back."""
+    """Return the rule that names why connections do not come back."""
     borrowers = short.pool.borrowers or ()
     most = min(short.used, len(borrowers)) / 2
     if most and sum(one.gone for one in borrowers) >= most:
@@ -160,11 +160,11 @@ def _streams(view: View) -> Iterator[Symptom]:
 
 
 def _shares(pool: Pool) -> bool:
-    """Whether more requests are under way than there are connections, as only HTTP/2 has them.
+    """Whether more requests are under way than there are connections, as is possible only with HTTP/2.
 
-    Requests that wait are none of them; those whose connection is being opened are, and so is what a
-    cancelled one has left behind half open. A pool of HTTP/1.1 that is not full keeps nobody waiting, but a
-    loop that hardly runs may let it look so.
+    Waiting requests do not count; requests whose connection is being opened do, and so do connections that a
+    cancelled request has left half open. An HTTP/1.1 pool that is not full keeps nobody waiting, but with a
+    loop that hardly runs it may seem to.
     """
     return pool.used is not None and len(pool.borrowers or ()) > pool.used + (pool.connecting or 0)
 

@@ -1,4 +1,4 @@
-"""In which order findings are told: what is to be mended first comes first."""
+"""The order in which findings are reported: what to fix first comes first."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from .course import weight
 
 
 def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """Return ``findings``, the most severe first, each followed by what follows from it.
+    """Return ``findings``, the most severe first, each followed by its consequences.
 
-    A cause weighs as much as the worst that follows from it. One that is no finding itself is not named.
+    A cause weighs as much as the worst of its consequences. A cause that is no finding itself is not named.
     """
     waiting = sorted(findings, key=_key)
     there = {one.rule for one in waiting}
@@ -21,7 +21,7 @@ def ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     for one in waiting:
         if one.because not in there or one.because == one.rule:
             trees.append(_grown(one, waiting, trees))
-    for one in waiting:  # of several that name each other the most severe is the cause
+    for one in waiting:  # if several name each other, the most severe is taken as the cause
         if not _told(one, trees):
             trees.append(_grown(one, waiting, trees))
     trees.sort(key=lambda tree: max(weight(one.severity) for one in tree), reverse=True)
@@ -33,7 +33,7 @@ def _key(one: Finding) -> tuple[object, ...]:
 
 
 def _grown(root: Finding, waiting: Sequence[Finding], trees: Sequence[Sequence[Finding]]) -> list[Finding]:
-    """Return a cause and, below the first of its rule, what follows from it."""
+    """Return a cause and, below the first finding of its rule, its consequences."""
     tree = [replace(root, because=None)]
     place = 0
     while place < len(tree):

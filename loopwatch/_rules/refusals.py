@@ -1,4 +1,4 @@
-"""LW302 and LW303: pools that callers gave up waiting for, or were turned away from."""
+"""LW302 and LW303: pools whose callers gave up waiting, or were turned away."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .words import period, times
 
 
 def timeouts(view: View) -> Iterator[Symptom]:
-    """Tell of callers that waited for as long as the pool lets them."""
+    """Name pools whose callers waited until the pool's timeout."""
     short = {(one.pool.kind, one.pool.label) for one in short_pools(view)}
     ended = Waits(view)
     for pool, count in counted(view, "pool_timeouts", "database_timeouts"):
@@ -44,8 +44,8 @@ def timeouts(view: View) -> Iterator[Symptom]:
 
 
 def _shorter_waits(pool: Pool) -> str:
-    """Write how to have more connections, or each of them sooner."""
-    # Which of aiohttp's two limits was reached is not to be told once nobody waits.
+    """Write how to get more connections, or get each of them sooner."""
+    # Once nobody waits, it is unknown which of aiohttp's two limits was reached.
     either = "limit or limit_per_host" if pool.kind == "aiohttp" and not is_full(pool) else None
     return (
         f"{higher(pool, either)}, bound the jobs that want a connection at once, or hold each for less long; "
@@ -54,7 +54,7 @@ def _shorter_waits(pool: Pool) -> str:
 
 
 def rejections(view: View) -> Iterator[Symptom]:
-    """Tell of callers that were not even let wait."""
+    """Name pools whose callers were refused without waiting."""
     for pool, count in counted(view, "pool_rejected"):
         library = library_of(pool.kind)
         yield Symptom(

@@ -46,19 +46,19 @@ _REMEDIES: tuple[tuple[tuple[str, ...], tuple[str, ...], str], ...] = (
         THREAD,
     ),
 )
-"""By how the call is written, or in which module the thread stood: what to do."""
+"""What to do, by the name of the call, or the module in which the thread stood."""
 
 _WITHOUT_THE_GIL = (
     ("hashlib.", "pbkdf2_hmac", "scrypt", "bcrypt.", "hashpw", "checkpw", "zlib.", "bz2.", "lzma.", "gzip."),
     ("bcrypt", "argon2", "gzip", "bz2", "lzma"),
 )
-"""Computations in C that let other threads run meanwhile, written as above."""
+"""Computations in C that release the GIL, named as above."""
 _QUERIES = ("execute", "executemany", "executescript", "fetchall", "fetchone")
-"""So do these of a database's library that has them in C, as sqlite3."""
+"""Methods that also do so where a database library implements them in C, like sqlite3."""
 
 
 def remedy(stall: Stall) -> str:
-    """Return what to do about a call that waits: a thread may do that, unlike most computations."""
+    """Return what to do about a call that waits: unlike most computations, it can be moved to a thread."""
     for written, modules, instead in _REMEDIES:
         if _is_one(stall, written, modules):
             return instead
@@ -78,7 +78,7 @@ def relief(stall: Stall, held_the_gil: bool) -> str:
 
 
 def works_without_the_gil(stall: Stall) -> bool:
-    """Whether a call that computes is known to let other threads run meanwhile."""
+    """Whether a call that computes is known to release the GIL."""
     in_c = stall.stack[-1:] == (stall.culprit,)
     return _is_one(stall, *_WITHOUT_THE_GIL) or (in_c and _is_one(stall, _QUERIES, ()))
 

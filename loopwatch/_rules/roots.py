@@ -1,4 +1,4 @@
-"""Which rule names the cause of another's symptom: of a loop that does not serve, that of its stalls."""
+"""Which rule names the cause of another rule's symptom: if a loop does not serve, the rule of its stalls."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ OF_STALLS: Mapping[Cause, str] = {
     "suspended": "LW108",
     "unknown": "LW109",
 }
-"""The rule that tells of stalls, by their cause."""
+"""The rule for stalls, by their cause."""
 
 MOST = 0.5
-"""Share of a time for which a loop has to have stood still, for what went wrong then to follow from it."""
+"""Share of a period for which a loop must have stood still to be the cause of what went wrong in it."""
 
 QUEUED = 0.1
-"""Share of the time for which a loop's thread had no CPU, from which on the machine is too busy."""
+"""Share of the time without a CPU for a loop's thread from which on the machine counts as too busy."""
 YOUNG = 30.0
-"""Seconds of which it has to be a share in a process that is younger than that."""
+"""Seconds that the share is taken of while the process is younger than that."""
 
 
 def starved_for(view: View, share: float = QUEUED) -> dict[str, float]:
-    """Return for how many seconds of the window loops were ready but had no CPU, by loop, where too many."""
+    """Return the seconds of the window for which loops were ready without a CPU, by loop, where too many."""
     least = share * max(view.seconds, YOUNG)
     queued = view.increases("runqueue_time").items()
     return {name: seconds for (name,), seconds in queued if seconds >= least}
@@ -39,7 +39,7 @@ def starved_for(view: View, share: float = QUEUED) -> dict[str, float]:
 def stalled_for(view: View, seconds: float, loop_name: str | None = None) -> dict[Cause, float]:
     """Return the seconds of the last ``seconds`` for which a loop stood still, by cause.
 
-    Of the named loop, else of the one that stood longest.
+    For the named loop, else for the one that stood still longest.
     """
     since = view.now.taken_at - seconds
     by_loop: dict[str, dict[Cause, float]] = {}
@@ -52,9 +52,9 @@ def stalled_for(view: View, seconds: float, loop_name: str | None = None) -> dic
 
 
 def blocked_by(view: View, seconds: float, loop_name: str | None = None) -> str | None:
-    """Return the rule of the stalls that took most of the last ``seconds``: a wait of that length is theirs.
+    """Return the rule of the stalls that took most of the last ``seconds``: they explain such a wait.
 
-    None when the loop has served for longer than not: then look for another reason.
+    None if the loop served for most of the time: then there is another reason.
     """
     stalled = stalled_for(view, seconds, loop_name)
     if seconds <= 0 or sum(stalled.values()) < MOST * seconds:

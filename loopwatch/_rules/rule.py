@@ -1,6 +1,6 @@
-"""What a rule is: it looks at a snapshot, and at what has changed since an earlier one, and names symptoms.
+"""A rule looks at a snapshot, and at what has changed since an earlier one, and names symptoms.
 
-Whether a symptom becomes a finding, and for how long, is not the rule's to decide.
+Whether a symptom becomes a finding, and for how long, is decided elsewhere (``course``).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from loopwatch._measures import Distribution, Point
 from loopwatch._records import Severity, Snapshot
 
 WINDOW = 60.0
-"""Seconds over which changes are looked at."""
+"""Seconds over which changes are considered."""
 STAYS = 0.7
-"""Share of a bound that is enough to stay what the bound has made of it: at the bound itself a rate that
-hovers about it would be told again and again."""
+"""Share of a bound above which a symptom keeps the state it entered at the bound: without that, a rate that
+hovers around the bound would be reported again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,66 +24,66 @@ class Symptom:
 
     rule: str
     key: tuple[str, ...]
-    """What makes it the same thing at the next look: the name of a function, the kind and label of a pool.
-    Names that users know: with them they say what to ignore (``LW301:shop.db.*``)."""
+    """Identifies the symptom from look to look: the name of a function, the kind and label of a pool. Made of
+    names that users know, since they use them to say what to ignore (``LW301:shop.db.*``)."""
     severity: Severity
     summary: str
     evidence: Mapping[str, float]
     fix: str
     holds: Severity = "info"
-    """What a finding that is as severe already does not fall below: higher than ``severity`` a little below a
-    bound, so that what hovers about it is not told again and again."""
+    """Severity below which a finding that has reached it does not fall: higher than ``severity`` just below a
+    bound, so that a value hovering around the bound is not reported again and again."""
     faint: bool = False
-    """Whether it is too little to begin a finding, and enough for one to go on."""
+    """Whether it is too weak to begin a finding, but enough to keep one."""
     count: int = 1
     """How often it happened in the window, where that can be counted; else 1."""
     because: str | None = None
-    """The id of the rule that names the cause, when the evidence shows that this one follows from it
-    (``roots.blocked_by``). Only told while that rule has a finding, too."""
+    """The id of the rule that names the cause, if the evidence shows that this symptom is its consequence
+    (``roots.blocked_by``). Only reported while that rule has a finding, too."""
 
     def written(self) -> Symptom:
-        """Return it: it is in words."""
+        """Return the symptom itself: it is in words already."""
         return self
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A symptom that is put in words only if it is told, where there may be many of which few are."""
+    """A symptom that is put in words only if it is reported, for rules with many symptoms but few reports."""
 
     rule: str
     key: tuple[str, ...]
     faint: bool
     written: Callable[[], Symptom]
-    """Puts it in words. To be called before the next look, or not at all: it holds what was seen."""
+    """Puts it in words. Must be called before the next look or not at all: it holds what was seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What rules look at: what is, and what was ``seconds`` ago."""
+    """What rules look at: the snapshot now, and what is kept of the one ``seconds`` ago."""
 
     now: Snapshot
     before: Snapshot
-    """About ``WINDOW`` old; in the first minute, an empty one, taken at the start. All that is kept of it are
-    its counters and histograms, in ``points``: of losses and stalls, look at their own times."""
+    """About ``WINDOW`` old; in the first minute, an empty one, taken at the start. Only its counters and
+    histograms are kept, in ``points``: for losses and stalls, use their own times."""
 
     @property
     def seconds(self) -> float:
-        """Seconds between the two."""
+        """Seconds between the two snapshots."""
         return self.now.taken_at - self.before.taken_at
 
     def values(self, stem: str) -> dict[tuple[str, ...], float]:
-        """Return the numbers of a fact now, by labels. Empty for one that is absent."""
+        """Return the current numbers of a fact, by labels. Empty if the fact is absent."""
         return _numbers(self.now, stem)
 
     def increases(self, stem: str) -> dict[tuple[str, ...], float]:
-        """Return by how much a counter has grown in the window, by labels; a series that is new, in whole."""
+        """Return by how much a counter has grown in the window, by labels; for a new series, its value."""
         earlier = _numbers(self.before, stem)
         return {
             labels: value - earlier.get(labels, 0.0) for labels, value in _numbers(self.now, stem).items()
         }
 
     def distributions(self, stem: str) -> dict[tuple[str, ...], Distribution]:
-        """Return what a histogram has observed in the window, by labels, where it did."""
+        """Return what a histogram has observed in the window, by labels; empty series are left out."""
         earlier = _histograms(self.before, stem)
         grown = {
             labels: whole.since(earlier.get(labels)) for labels, whole in _histograms(self.now, stem).items()
@@ -99,17 +99,17 @@ class Rule:
     title: str
     """A few words: the heading of its page."""
     severity: Severity
-    """The highest that its symptoms have."""
+    """The highest severity of its symptoms."""
     look: Callable[[View], Iterable[Symptom | Outline]]
-    """Names the symptoms there are. It formats no more than those, since it is called every few seconds."""
+    """Returns the current symptoms. It formats nothing else, since it is called every few seconds."""
     looks: int = 2
-    """Looks in a row that have to see a symptom before it is told; 1 where one is proof."""
+    """Looks in a row that must see a symptom before it is reported; 1 if a single look is proof."""
     calm: float = 30.0
     """Seconds without the symptom after which the finding is over."""
 
 
 BY_FUNCTION = frozenset(("task_created", "task_finished", "task_duration", "task_site_count"))
-"""Facts about each function: not in every snapshot that rules look at."""
+"""Facts per function, which not every snapshot that rules look at contains."""
 
 
 def _numbers(snapshot: Snapshot, stem: str) -> dict[tuple[str, ...], float]:

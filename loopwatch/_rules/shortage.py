@@ -1,4 +1,4 @@
-"""Whether a pool or an executor has too little to give: full, while callers have waited for long."""
+"""Whether a pool or an executor is short: full, while callers have waited for long."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from .stand import stands
 from .words import place, span
 
 EXECUTORS = frozenset(("thread_pool", "process_pool", "anyio"))
-"""Kinds that give out no connections but workers."""
+"""Kinds that give out workers, not connections."""
 HTTP2 = frozenset(("httpcore", "httpcore2"))
-"""Kinds that have many requests on one connection."""
+"""Kinds that can have many requests on one connection."""
 LONG = 1.0
-"""Seconds that somebody has waited in a pool that is short, and not just full for a moment."""
+"""Seconds of a wait from which a pool counts as short, rather than full for a moment."""
 SLOW = 0.25
 """Seconds of a wait that a user notices: a bound of the histogram."""
 MANY = 10
-"""Slow waits in the window that are not one burst..."""
+"""Slow waits in the window that are more than one burst..."""
 SHARE = 0.05
 """...and their share of all waits."""
 
@@ -36,20 +36,20 @@ class Shortage:
     used: int
     pending: int
     wait_p99: float | None
-    """Seconds, of the waits that ended in the window."""
+    """Seconds, over the waits that ended in the window."""
     slow: int
     """Waits that ended in the window and took longer than SLOW."""
     often: bool
-    """Whether these are many of all."""
+    """Whether many of all waits were slow."""
 
     @property
     def oldest_wait(self) -> float:
-        """Seconds that the first in line has waited."""
+        """Seconds for which the first in the queue has waited."""
         return self.pool.oldest_wait or 0.0
 
     @property
     def evidence(self) -> dict[str, float]:
-        """The numbers; what is not known is absent."""
+        """The known numbers."""
         numbers = {
             "used": self.used,
             "connecting": self.pool.connecting or None,
@@ -64,7 +64,7 @@ class Shortage:
 
     @property
     def waited(self) -> str:
-        """How long callers wait, in words: ``p99 4.2 s``; of one who still waits for longer, how long."""
+        """How long callers wait, in words: ``p99 4.2 s``, or the oldest current wait if that is longer."""
         if self.wait_p99 is not None and self.wait_p99 >= max(SLOW, self.oldest_wait):
             return p99_of(self.wait_p99)
         if self.pool.oldest_wait is None:
@@ -73,14 +73,14 @@ class Shortage:
 
     @property
     def lately(self) -> str:
-        """How many have waited for long, in words."""
+        """How many callers have waited for long, in words."""
         p99 = f", {p99_of(self.wait_p99)}" if self.wait_p99 is not None else ""
         return f"{callers(self.slow)} waited for more than {span(SLOW)} in the last minute{p99}"
 
     def now_and_then(
         self, rule: str, summary: str, fix: str, because: str | None, *, faint: bool = True
     ) -> Symptom:
-        """Make of it what keeps a finding, and begins none if it is ``faint``."""
+        """Make a symptom that keeps a finding, but begins none if it is ``faint``."""
         return Symptom(
             rule=rule,
             key=(self.pool.kind, self.pool.label),
@@ -95,14 +95,14 @@ class Shortage:
 
     @property
     def longest(self) -> Borrower | None:
-        """Who has had something of it for longest."""
+        """Who has held something of the pool for longest."""
         return self.pool.borrowers[0] if self.pool.borrowers else None
 
 
 def shortages(view: View) -> Iterator[Shortage]:
-    """Return the pools that callers wait for, and have waited for too long, though not all may be in use.
+    """Yield the pools that callers wait for, and have waited for too long, even if not all is in use.
 
-    Not of those beyond the labels told apart, whose numbers are added up over different pools.
+    Leaves out the pools beyond the label limit, whose numbers are added up over different pools.
     """
     ended = Waits(view)
     for pool in view.now.pools:
@@ -110,7 +110,7 @@ def shortages(view: View) -> Iterator[Shortage]:
             waits = ended.of(pool)
             slow = _slower(waits, SLOW)
             often = _often(slow, waits)
-            # Of a library that is read without its waits, the length of the queue has to do.
+            # Where a library's waits are not read, the length of the queue has to do.
             unknown = pool.oldest_wait is None and pool.pending >= pool.used
             if (pool.oldest_wait or 0.0) >= LONG or often or unknown:
                 p99 = None if waits is None else waits.quantile(0.99)
@@ -118,15 +118,15 @@ def shortages(view: View) -> Iterator[Shortage]:
 
 
 def short_pools(view: View) -> Iterator[Shortage]:
-    """Return those of connections."""
+    """Return the shortages of connection pools."""
     return (one for one in shortages(view) if one.pool.kind not in EXECUTORS)
 
 
 def slow_lately(view: View) -> Iterator[Shortage]:
-    """Return the pools and executors that callers had to wait for too long in the window.
+    """Yield the pools and executors that callers had to wait for too long in the window.
 
-    Whether or not any waits right now, and for a little less than makes them short: so that one that is full
-    now and then is told of once.
+    Whether or not a caller waits right now, and with bounds a little below those of a shortage, so that a
+    pool that is full now and then is reported once.
     """
     ended = Waits(view)
     for pool in view.now.pools:
@@ -140,14 +140,14 @@ def slow_lately(view: View) -> Iterator[Shortage]:
 
 
 def is_full(pool: Pool) -> bool:
-    """Whether all of a pool is in use, or about to be."""
+    """Whether a whole pool is in use, or about to be."""
     return pool.max is not None and pool.used is not None and pool.used + (pool.connecting or 0) >= pool.max
 
 
 def opens_none(pool: Pool) -> bool:
-    """Whether no connection of a pool is open, though some are being opened: it is its server that is short.
+    """Whether no connection of a pool is open, though some are being opened: its server is the bottleneck.
 
-    What a cancelled request has left behind half open has a borrower, who is gone.
+    A connection that a cancelled request has left half open does not count: it has a borrower, who is gone.
     """
     return not pool.used and not pool.idle and bool(pool.connecting) and not pool.borrowers
 
@@ -169,17 +169,17 @@ def named(pool: Pool) -> str:
 
 
 def p99_of(waits: float) -> str:
-    """Write a 99th percentile of waits, which a histogram tells up to its highest bound."""
+    """Write a 99th percentile of waits, which a histogram knows only up to its highest bound."""
     return f"p99 {'over ' if waits >= BUCKETS[-1] else ''}{span(waits)}"
 
 
 def callers(count: int) -> str:
-    """Write how many wait."""
+    """Write how many callers wait."""
     return "1 caller" if count == 1 else f"{count} callers"
 
 
 def holder(borrower: Borrower) -> str:
-    """Say who has something of a pool, for how long, and where he stands."""
+    """Write who holds something of a pool, for how long, and where the task stands."""
     if borrower.coroutine is None:
         return f"code outside of tasks, for {span(borrower.held)}"
     who = f"`{borrower.coroutine}`"

@@ -13,15 +13,15 @@ from .tasks import REMEMBERED
 from .words import place, span
 
 NAMED = 3
-"""Kinds of work that are named; of further ones there is the number."""
+"""Kinds of work that are named; further ones are only counted."""
 UNATTENDED: tuple[tuple[str, LostReason], ...] = (
     ("LW204", "unreferenced"),
     ("LW201", "destroyed_pending"),
     ("LW202", "unretrieved_exception"),
 )
-"""Rules of tasks that nobody waits for, by what was lost."""
+"""Rules for tasks that nobody waits for, by the reason of their loss."""
 SLOW = 5.0
-"""Seconds of a drain from which on somebody may wonder what it waits for."""
+"""Seconds of a drain after which people may wonder what it waits for."""
 
 
 def _incomplete(view: View) -> Iterator[Symptom]:
@@ -50,9 +50,9 @@ def _incomplete(view: View) -> Iterator[Symptom]:
 
 
 def _unattended(view: View, report: DrainReport) -> str | None:
-    """Return the rule of the tasks that nobody holds or asks for, if those left are mostly of their sites.
+    """Return the rule of tasks that nobody holds or asks for, if most tasks left come from the same sites.
 
-    Or made by such: nobody waits for them at a shutdown either.
+    Or were created by such tasks: nobody waits for them at a shutdown either.
     """
     left = (*report.cancelled, *report.abandoned)
     for rule, reason in UNATTENDED:
@@ -64,7 +64,7 @@ def _unattended(view: View, report: DrainReport) -> str | None:
 
 
 def _lives_on(view: View, lost: Lost) -> bool:
-    """Whether there is still a finding of such a loss."""
+    """Whether there is still a finding for such a loss."""
     if lost.reason == "unreferenced":
         return view.values("task_leaked").get(("unreferenced",), 0.0) > 0
     return view.now.taken_at - lost.lost_at < REMEMBERED
@@ -80,7 +80,7 @@ def _counted(report: DrainReport) -> str:
 
 
 def _kinds(report: DrainReport) -> list[str]:
-    """Return the functions that created what was left, most tasks first."""
+    """Return the functions that created the tasks left, most tasks first."""
     left = (*report.cancelled, *report.abandoned)
     return [name for name, _ in Counter(task.site.name for task in left).most_common(NAMED)]
 

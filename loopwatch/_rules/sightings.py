@@ -1,4 +1,4 @@
-"""What one rule has seen, and sees still."""
+"""The symptoms that one rule has seen and still sees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .course import Course
 from .rule import Outline, Rule, Symptom
 
 NAMED = 10
-"""Things of which one rule may tell; of further ones there is the number."""
+"""Symptoms that one rule may report; further ones are only counted."""
 
 Key = tuple[str, ...]
 
@@ -27,10 +27,10 @@ class Sightings:
     def take(
         self, symptoms: Iterable[Symptom | Outline], now: float, wall: float
     ) -> dict[Key, FindingChange]:
-        """Go on with what is known and what is new; return which of it has changed, and how.
+        """Update the known courses and begin new ones; return which have changed, and how.
 
-        A rule names first what matters most: that is told if there is no room for all. Nothing else is put
-        in words. Raises what that does.
+        A rule returns what matters most first: that is reported if there is no room for all, and the rest is
+        not put in words. Raises what putting in words raises.
         """
         seen = {symptom.key: symptom for symptom in symptoms}
         changes: dict[Key, FindingChange | None] = {}
@@ -50,19 +50,19 @@ class Sightings:
         return {key: change for key, change in changes.items() if change is not None}
 
     def finding(self, key: Key) -> Finding:
-        """Return what is known of one thing, as a finding."""
+        """Return one course as a finding."""
         return self._courses[key].finding()
 
     def raised(self, key: Key) -> bool:
-        """Whether it is a finding."""
+        """Whether a course is a finding."""
         return self._courses[key].raised
 
     def forget(self, key: Key) -> None:
-        """Be done with one that is over."""
+        """Drop a course that is over."""
         del self._courses[key]
 
     def findings(self) -> Iterator[Finding]:
-        """Yield the findings there are; the first says how many more there would be."""
+        """Yield the current findings; the first says how many more there would be."""
         more = self._more
         for course in self._courses.values():
             if course.raised:

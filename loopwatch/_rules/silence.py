@@ -1,4 +1,4 @@
-"""What the program's people do not want to hear of: rules, and things that are as they are meant to be."""
+"""What the program's team does not want reported: rules, and things that are as they are meant to be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .rule import Outline, Rule, Symptom
 
 
 class Silence:
-    """Made of the settings ``ignore``, such as ``LW104`` or ``LW101:app.startup.*``, and ``allow``."""
+    """Built from the settings ``ignore``, such as ``LW104`` or ``LW101:app.startup.*``, and ``allow``."""
 
     def __init__(self, ignore: Iterable[str], allow: Iterable[str]) -> None:
         parted = [entry.partition(":") for entry in ignore]

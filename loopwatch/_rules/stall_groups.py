@@ -1,4 +1,4 @@
-"""Stalls that have something in common: how many, how long, and whether that is enough to speak of."""
+"""Stalls grouped by what they have in common: how many, how long, and whether that is worth reporting."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .rule import STAYS, WINDOW, Outline, Symptom, View
 from .words import period, span, times
 
 MANY = 3
-"""Stalls of one kind in the window, from which on they are no accident..."""
+"""Stalls of one kind in the window from which on they are no accident..."""
 LONG = 1.0
 """...or seconds of stalls of one kind in the window."""
 BAD = 0.1
-"""Share of the window from which on users notice: as many of their requests have to wait."""
+"""Share of the window from which on users notice: the same share of their requests has to wait."""
 YOUNG = 20.0
-"""Seconds of which it has to be a share in a process that is younger than that."""
+"""Seconds that the share is taken of while the process is younger than that."""
 HELD = 0.5
-"""Share of stalls from which on something explains them: other threads waited for the GIL, so it was held;
-the quota was used up; there was no CPU."""
+"""Share of the stalls' time from which on something explains them: other threads waited for the GIL, so it
+was held; the quota was used up; there was no CPU."""
 
 KEPT = 256
-"""Stalls that a snapshot has at most."""
+"""The most stalls that a snapshot contains."""
 
 Key = tuple[str, ...]
 
@@ -35,38 +35,38 @@ class Group:
     """Stalls that have something in common, oldest first."""
 
     key: Key
-    """What they have in common."""
+    """What the stalls have in common."""
     stalls: tuple[Stall, ...]
     seconds: float
-    """Over which they were counted."""
+    """Period over which they were counted."""
 
     @property
     def last(self) -> Stall:
-        """The newest, maybe in progress."""
+        """The newest stall, perhaps in progress."""
         return self.stalls[-1]
 
     @property
     def count(self) -> int:
-        """How many."""
+        """Number of stalls."""
         return len(self.stalls)
 
     @property
     def total(self) -> float:
-        """Seconds of all."""
+        """Total duration, in seconds."""
         return sum(stall.duration for stall in self.stalls)
 
     @property
     def worst(self) -> float:
-        """Seconds of the longest."""
+        """Duration of the longest, in seconds."""
         return max(stall.duration for stall in self.stalls)
 
     def sum(self, evidence: str) -> float:
-        """Add up a number of the stalls' evidence."""
+        """Add up one number of the stalls' evidence."""
         return sum(stall.evidence.get(evidence, 0.0) for stall in self.stalls)
 
     @property
     def told(self) -> bool:
-        """Whether there is enough of them to say so."""
+        """Whether the group is worth reporting."""
         return self.count >= MANY or self.total >= LONG
 
     @property
@@ -76,7 +76,7 @@ class Group:
 
     @property
     def nearly_bad(self) -> bool:
-        """Whether it is little less, or what is lost was lost in one go."""
+        """Whether hardly less time is lost, or much of it was lost at once."""
         return self._takes(STAYS * BAD) or self.worst >= LONG
 
     def _takes(self, share: float) -> bool:
@@ -84,13 +84,13 @@ class Group:
 
     @property
     def severity(self) -> Severity:
-        """Critical when users notice: much time is lost, again and again, or right now."""
+        """Critical if users notice: much time is lost, again and again, or right now."""
         going_on = self.last.in_progress and self.last.duration >= LONG
         return "critical" if going_on or self.bad else "warning"
 
     @property
     def holds(self) -> Severity:
-        """What does not become less severe for so little."""
+        """The severity that a finding keeps: see ``Symptom.holds``."""
         return "critical" if self.nearly_bad else "info"
 
     @property
@@ -101,7 +101,7 @@ class Group:
 
     @property
     def evidence(self) -> dict[str, float]:
-        """The numbers that a finding rests on."""
+        """The numbers that a finding is based on."""
         numbers = {
             "stalls": self.count,
             "total_s": self.total,
@@ -115,7 +115,7 @@ class Group:
 
     @property
     def how_often(self) -> str:
-        """Write how often, and how long."""
+        """How often and for how long, in words."""
         going_on = f", and does so right now, for {span(self.last.duration)} so far"
         if self.count == 1 and self.last.in_progress:
             return f"since {span(self.last.duration)} ago, and does so still"
@@ -124,11 +124,11 @@ class Group:
         return how_often + (going_on if self.last.in_progress else "")
 
     def outline(self, rule: str, written: Callable[[Group], Symptom]) -> Outline:
-        """Make of them what a rule sees, to be put in words by ``written``: of culprits there may be many."""
+        """Make an outline for a rule, to be put in words by ``written``: there may be many culprits."""
         return Outline(rule, self.key, not self.told, partial(written, self))
 
     def symptom(self, rule: str, summary: str, fix: str) -> Symptom:
-        """Make of them what a rule sees."""
+        """Make the symptom of a rule from the group."""
         return Symptom(
             rule=rule,
             key=self.key,
@@ -143,9 +143,9 @@ class Group:
 
 
 def groups(view: View, key: Callable[[Stall], Key], part: Callable[[Stall], Stall | None]) -> list[Group]:
-    """Return what ``part`` leaves of the stalls of the window, worst first: also fewer than are ``told``.
+    """Group what ``part`` leaves of the window's stalls, worst group first, including groups not ``told``.
 
-    Where more stalls were seen than are kept, the window is as long as those that are reach back.
+    If more stalls were seen than are kept, the window reaches back only to the oldest kept one.
     """
     now, kept = view.now.taken_at, view.now.stalls
     found: dict[Key, list[Stall]] = {}

@@ -1,4 +1,4 @@
-"""LW101, LW102, LW104 to LW110: loops that did not serve, by the cause that was measured of each stall."""
+"""LW101, LW102, LW104 to LW110: loops that did not serve, by the measured cause of each stall."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .stall_groups import HELD, LONG, Group, by_culprit, by_loop, groups
 from .words import period, place, span
 
 COMPUTED = 0.1
-"""Seconds of CPU time in one stall that would have made it one alone, by the default threshold."""
+"""Seconds of CPU time that would be a stall by themselves, by the default threshold."""
 ONE_CALL = 0.25
-"""Share of a stall that one call is known to have taken if other threads waited for the GIL for as long: they
-wait a few milliseconds for it, except in the middle of a call into C code that does not let go of it."""
+"""Share of a stall for which other threads must have waited for the GIL to prove that one call took as long:
+they wait only a few milliseconds, except during a call into C code that does not release the GIL."""
 TOGETHER = 0.8
-"""Share of stalls that computing and waiting for a CPU explain together where neither does alone."""
+"""Share of stalls that computing and waiting for a CPU must explain together if neither does alone."""
 FEW = 0.5
-"""Share of the samples that may show another callback than before, for one function to have computed most."""
+"""Share of the samples that may show a new callback if one function is to have computed most."""
 MORE_CPU = "give it more CPU: fewer processes and threads beside it, or more cores"
 
 
 def _because_of(cause: Cause) -> Callable[[Stall], Stall | None]:
-    """Tell the stalls of a cause from others; imports, which happen once, are a rule of their own."""
+    """Return a filter for the stalls of a cause, except imports: they happen once and have their own rule."""
     return lambda stall: stall if stall.cause == cause and _imported(stall) is None else None
 
 
@@ -36,9 +36,9 @@ def _imported(stall: Stall) -> Stall | None:
 
 
 def _computed(stall: Stall) -> Stall | None:
-    """Return what of a stall one function computed: of one that was longer for want of a CPU, that part.
+    """Return the part of a stall that one function computed: without the part due to a lack of CPU.
 
-    That alone would have been a stall on a machine with nothing else to do, and takes the CPU from others.
+    That part would be a stall even on an idle machine, and takes the CPU from others.
     """
     if stall.cause not in ("starved", "unknown") or stall.culprit is None or stall.in_progress:
         whole = _because_of("cpu")(stall)
@@ -53,8 +53,8 @@ def _computed(stall: Stall) -> Stall | None:
 def _certain(stall: Stall) -> Stall:
     """Leave out the call if it may have been one of many short ones.
 
-    Python code lets go of the GIL after calls of C functions, so that a loop that makes some is nearly always
-    seen in one. They have no frame that would tell: neither how long one took, nor that it is another one.
+    Python code releases the GIL after calls of C functions, so Python code that makes such calls in a loop is
+    nearly always sampled in one. They have no frame to tell how long a call took, or that it is another one.
     """
     late = stall.evidence.get("watchdog_late_s")
     if late is None or stall.stack[-1:] != (stall.culprit,) or works_without_the_gil(stall):
@@ -64,13 +64,13 @@ def _certain(stall: Stall) -> Stall:
 
 
 def starved(stall: Stall) -> Stall | None:
-    """Tell what was for want of a CPU: also a collection that was as long as it was for that alone."""
+    """Return a stall due to a lack of CPU, including a collection that was long only for that reason."""
     queued = stall.evidence.get("runqueue_s", 0.0) >= HELD * stall.duration
     return stall if stall.cause == "starved" or (stall.cause == "gc" and queued) else None
 
 
 def _who(stall: Stall) -> str:
-    """Name the call and the function, as users know them."""
+    """Return the call and the function, as users know them."""
     if stall.culprit is None:
         return "code that was not seen"
     call = f"`{stall.call}` in " if stall.call else ""
@@ -78,7 +78,7 @@ def _who(stall: Stall) -> str:
 
 
 def loop_of(name: str) -> str:
-    """Name a loop in a sentence: most programs have but one."""
+    """Name a loop in a sentence: most programs have only one."""
     return "the event loop" if name == "main" else f"the event loop {name!r}"
 
 
@@ -107,7 +107,7 @@ def _made_wait(group: Group) -> Symptom:
 
 
 def _held_up(group: Group, rule: str, what: str, fix: str) -> Symptom:
-    """Say what code did to its loop, and how."""
+    """Make the symptom of code that kept its loop from serving."""
     how = ", while holding the GIL" if group.held_the_gil else ""
     return group.symptom(rule, f"{_who(group.last)} {what} {group.how_often}{how}", fix)
 
@@ -146,7 +146,7 @@ def _starved(view: View) -> Iterator[Symptom]:
     told = set()
     for group in groups(view, by_loop, starved):
         if not group.told and group.key[0] in short:
-            continue  # that is the more to tell
+            continue  # the stronger statement
         told.add(group.key)
         throttled = group.sum("throttled_s") >= HELD * group.total
         yield group.symptom(
@@ -158,7 +158,7 @@ def _starved(view: View) -> Iterator[Symptom]:
     stalls = {group.key: group.sum("runqueue_s") for group in groups(view, by_loop, lambda stall: stall)}
     for name, seconds in short.items():
         if (name,) not in told:
-            stalled = stalls.get((name,), 0.0) >= HELD * seconds  # as part of what made those so long
+            stalled = stalls.get((name,), 0.0) >= HELD * seconds  # as part of what made the stalls so long
             where = "most of it in stalls" if stalled else "in pieces too short to be stalls"
             yield Symptom(
                 rule="LW107",
@@ -186,7 +186,7 @@ def _more_cpu(throttled: bool) -> str:
 
 
 def _suspended(view: View) -> Iterator[Symptom]:
-    # All loops were stopped, and say the same: the worst of those that say enough.
+    # All loops were stopped and show the same: name the worst of those with enough evidence.
     stopped = groups(view, by_loop, _because_of("suspended"))
     for group in sorted(stopped, key=lambda group: not group.told)[:1]:
         symptom = group.symptom(
@@ -231,7 +231,7 @@ def _unknown(stall: Stall) -> Stall | None:
 def _importing(view: View) -> Iterator[Symptom]:
     for group in groups(view, by_loop, _imported):
         if group.total < STAYS * LONG:
-            continue  # some libraries import a little again and again
+            continue  # some libraries keep importing small modules
         worst = max(group.stalls, key=lambda stall: stall.duration)
         symptom = group.symptom(
             "LW110",

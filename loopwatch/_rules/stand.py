@@ -1,4 +1,4 @@
-"""Where a task stands, as its owner would say: in his own code."""
+"""Where a task stands in its owner's own code."""
 
 from __future__ import annotations
 
@@ -32,4 +32,4 @@ def stands(stack: Sequence[Frame], waiting_on: str | None) -> str:
 
 @cache
 def _owner() -> CodeOwner:
-    return CodeOwner()  # what `app_packages` names counts as a library's here: found all the same
+    return CodeOwner()  # code named by `app_packages` counts as a library's here, and is found all the same

@@ -1,7 +1,7 @@
 """LW2xx: tasks that were lost, or will not finish.
 
-What is over (a task destroyed, an exception that nobody read, a coroutine dropped) is a symptom for as long
-as it lies in the window. What lives on (a leak, a deadlock) is one for as long as it lives.
+A loss that is over (a task destroyed, an exception that nobody read, a coroutine dropped) is a symptom for as
+long as it lies in the window. A loss that lives on (a leak, a deadlock) is one for as long as it lives.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .stand import own_frame, stands
 from .words import period, place, span, times
 
 REMEMBERED = 300.0
-"""Seconds for which a loss that is over remains a finding: until somebody has come to look."""
+"""Seconds for which a loss that is over remains a finding: long enough for somebody to come and look."""
 ENDS = 4
 """Tasks of a deadlock that are named."""
 TOGETHER = 1.0
-"""Seconds within which the tasks of one deadlock are told of."""
+"""Seconds within which the tasks of one deadlock are reported."""
 
 
 def _lately(view: View) -> str:
@@ -113,7 +113,7 @@ def _deadlocks(view: View) -> Iterator[Symptom]:
 
 
 def _cycles(losses: Iterable[Lost]) -> Iterator[Sequence[Lost]]:
-    """Divide the tasks of deadlocks, which are told of together, each before the one that it waits for."""
+    """Split tasks into deadlocks: those of one are reported together, each before the one it waits for."""
     cycle: list[Lost] = []
     for one in losses:
         if cycle and (len(cycle) >= _size(cycle[0]) or one.lost_at - cycle[-1].lost_at > TOGETHER):
@@ -180,17 +180,17 @@ _WAKERS = {
     "Condition.": "call notify() on the condition",
     "future": "set the result of the future on every way out, failures included",
 }
-"""By how ``waiting_on`` begins: what would end the wait."""
+"""What would end the wait, by the beginning of ``waiting_on``."""
 
 
 def _wake(lost: Lost, otherwise: str) -> str:
-    """Write what would wake a task, and what to do where that cannot be."""
+    """Write what would wake a task, and what to do if nothing can."""
     waits = (lost.waiting_on or "").removeprefix("Bounded")
     remedy = next((remedy for wait, remedy in _WAKERS.items() if waits.startswith(wait)), None)
     return f"{remedy}; or {otherwise}" if remedy else otherwise
 
 
-TASKS: tuple[Rule, ...] = (  # one look each: what is told of as lost is proven
+TASKS: tuple[Rule, ...] = (  # one look each: a reported loss is proven
     Rule("LW201", "Lost task", "warning", _destroyed, looks=1, calm=REMEMBERED),
     Rule("LW202", "Exception that nobody asked for", "warning", _unretrieved, looks=1, calm=REMEMBERED),
     Rule("LW203", "Coroutine never awaited", "warning", _never_awaited, looks=1, calm=REMEMBERED),

@@ -1,4 +1,4 @@
-"""Tells of each finding when it begins, changes in severity, or is over: in the log, and by the exports."""
+"""Reports each finding when it begins, changes in severity, or is over: in the log, and to the exporters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Telling(PacedLog):
         self._outbox = outbox
 
     def tell(self, changed: Sequence[Found], over: Iterable[Found]) -> None:
-        """Tell of what has changed: each cause with what follows from it, in one record."""
+        """Report changes: each cause with its consequences, in one record."""
         for root, followers in _together(changed):
             level = max(_LEVELS[one.finding.severity] for one in (root, *followers))
             self.log(level, "\n  ".join(map(_line, (root, *followers))))
@@ -37,7 +37,7 @@ class Telling(PacedLog):
             self._outbox.put(found)
 
     def switched_off(self, rule: Rule, error: Exception) -> None:
-        """Say that a rule has failed, and is not applied any more. Whatever the pace: once for each."""
+        """Log that a rule has failed and is no longer applied. Not limited in pace, since once per rule."""
         self._journal.say(
             logging.ERROR,
             "loopwatch: rule %s (%s) is switched off, it failed: %r",
@@ -48,7 +48,7 @@ class Telling(PacedLog):
 
 
 def _together(changed: Iterable[Found]) -> list[tuple[Found, list[Found]]]:
-    """Return each finding with those that began with it and follow from it: these come after it, in order."""
+    """Return each finding with the consequences that began with it, which come after it in order."""
     groups: list[tuple[Found, list[Found]]] = []
     for found in changed:
         rules = {one.finding.rule for group in groups[-1:] for one in (group[0], *group[1])}
