@@ -13,7 +13,7 @@ from .parts import stall_line
 from .tables import Table, columns
 
 ROWS = 8
-"""Of each table, unless ``limit`` says otherwise."""
+"""Rows of each table, unless ``limit`` says otherwise."""
 
 
 def _top(question: Question) -> Iterator[str]:
@@ -41,7 +41,7 @@ def _top(question: Question) -> Iterator[str]:
 
 
 def _asked(question: Question) -> tuple[Options, float | None]:
-    """Take a number of seconds from the words, if one leads them."""
+    """Return the options, and the number of seconds if the words begin with one."""
     words = list(question.words)
     seconds = None
     if words and words[0][:1].isdigit():

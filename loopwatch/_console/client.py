@@ -1,4 +1,4 @@
-"""One telnet client: the telnet of ``prompt_toolkit``, with bounds on what a client may cost."""
+"""One telnet client: the telnet of ``prompt_toolkit``, with bounds on what a client can cost."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from loopwatch._clock import Clock
 from .output import Output
 
 READ = 64
-"""Bytes that are read at once: a word or two, so that what they cost is known before more are read."""
+"""Bytes read at a time: a word or two, so that their cost is known before more are read."""
 REST = 9.0
-"""Reading rests for so many times the CPU time that this thread took for what was read before: what is cheap,
-such as typing, never takes more than a tenth of a core; what is dear has an allowance besides..."""
+"""After each read, reading pauses for this multiple of the CPU time this thread spent on it: cheap input,
+such as typing, never takes more than a tenth of a core; expensive input is also limited by an allowance..."""
 SHORTEST_REST, LONGEST_REST = 0.003, 0.5
-"""...and these are the bounds of such a rest, in seconds. A person waits that long after a long answer."""
+"""...and these are the bounds of such a pause, in seconds. A person waits that long after a long answer."""
 LONGEST_LINE = 4096
-"""Bytes of a line. The line editor lays out the whole line anew for each of them."""
+"""Bytes of a line. The line editor lays out the whole line again for each of them."""
 LONGEST_SILENCE = 65536
-"""The same with those of the telnet protocol, which are kept as long as they make no sense."""
+"""The same including bytes of the telnet protocol, which are kept until they make sense."""
 NEGOTIATION = 5.0
-"""Seconds in which a client has to say what terminal it is. Telnet clients do so at once."""
+"""Seconds within which a client must name its terminal type. Telnet clients do so at once."""
 
 NOT_TELNET = (
     "loopwatch: this port speaks telnet, and no telnet client has answered. Use `telnet`; "
@@ -45,9 +45,9 @@ Interact = Callable[["Client"], Awaitable[None]]
 class Client(TelnetConnection):
     """A connection, from its negotiation to its end. In the loop's thread.
 
-    Where the original waits for one client while others wait, reads without a bound or keeps what nobody
-    ends, this does not. ``costs`` is called whenever this thread may have computed something, and returns for
-    how many seconds nothing is to be read. ``turn`` is had by the one client that is answered next.
+    Unlike the original, it never makes other clients wait for one, reads without a bound, or keeps input that
+    is never completed. ``costs`` is called whenever this thread may have computed something, and returns for
+    how many seconds nothing may be read. ``turn`` is held by the client that is answered next.
     """
 
     def __init__(
@@ -73,30 +73,30 @@ class Client(TelnetConnection):
             conn,
             conn.getpeername(),
             cast("Any", interact),
-            cast("Any", None),  # the server, which only tells others of it
+            cast("Any", None),  # the server, used only to notify other clients
             encoding=Output.encoding,
             style=None,
             vt100_input=keys,
-            enable_cpr=False,  # asking where the cursor is takes an answer, which a script does not give
+            enable_cpr=False,  # a script does not answer a cursor position request
         )
         self.stdout = cast("TextIO", Output(conn, self._lose))
         self.parser.data_received_callback = self._typed.extend
         self.parser.ttype_received_callback = self._named(self.parser.ttype_received_callback)
         if (pipe := getattr(keys, "pipe", None)) is not None:  # none on Windows
-            os.set_blocking(pipe.write_fd, False)  # a full one would stop this thread for ever
+            os.set_blocking(pipe.write_fd, False)  # a full pipe would block this thread for ever
 
     @property
     def negotiated(self) -> bool:
-        """Whether it has said what terminal it is."""
+        """Whether the client has named its terminal type."""
         return self._negotiated.is_set()
 
     @property
     def output(self) -> Output:
-        """Where to write to it."""
+        """Where to write to the client."""
         return cast("Output", self.stdout)
 
     async def run_application(self) -> None:
-        """Serve the client until it goes away, is cancelled or is too much."""
+        """Serve the client until it disconnects, is cancelled or exceeds its bounds."""
         self._loop.add_reader(self.conn, self._readable)
         try:
             if not await self._speaks_telnet():
@@ -116,9 +116,9 @@ class Client(TelnetConnection):
             return False
 
     async def rest(self) -> None:
-        """Wait until more may be answered: one read may have many commands, and each of them be dear.
+        """Wait until more may be answered: one read may contain many commands, each of them expensive.
 
-        Those who wait are answered one after the other: else all would begin as soon as one may.
+        Waiting clients are answered one after the other: otherwise all would begin as soon as one may.
         """
         async with self._turn:
             while seconds := self._costs():
@@ -134,13 +134,13 @@ class Client(TelnetConnection):
             self.conn.close()
 
     def abandon(self) -> None:
-        """Close the socket alone: in a forked child, where the connection is not ours."""
+        """Close only the socket: in a forked child, where the connection is not ours."""
         self._open = False
         self.output.close()
         self.conn.close()
 
     def dismiss(self, word: str) -> None:
-        """End it from outside, with a last word."""
+        """End the session from outside, with a last word."""
         if self._open:
             self.output.write(word)
         self._lose(word)
@@ -171,24 +171,24 @@ class Client(TelnetConnection):
             self.dismiss(TOO_LONG)
             return
         if not received:
-            self.vt100_input.close()  # the lines that came before are answered, and then the session ends
+            self.vt100_input.close()  # the session answers the lines it has, and then ends
             return
         if self._take(received):
             self._loop.call_later(SHORTEST_REST, self._rest, began)
 
     def _is_long_line(self) -> bool:
-        """Whether what waits to be read is too long already: then none of it is laid out."""
+        """Whether the unread input is already too long: then none of it is laid out."""
         with contextlib.suppress(OSError):
             ahead = self.conn.recv(LONGEST_LINE, socket.MSG_PEEK)
             return len(ahead) == LONGEST_LINE and not (b"\r" in ahead or b"\n" in ahead)
         return False
 
     def _take(self, received: bytes) -> bool:
-        """Hand on what was received; False if that was too much."""
+        """Pass on what was received; False if it was too much."""
         self.feed(received)
         typed, self._typed[:] = bytes(self._typed), b""
         if self._after_return:
-            typed = typed.removeprefix(b"\n")  # a line's end may be both, and two are an empty line
+            typed = typed.removeprefix(b"\n")  # a line may end in CR LF, which is one end, not two
         self._after_return = typed.endswith(b"\r") or (self._after_return and not typed)
         typed = typed.replace(b"\r\n", b"\r")
         ends = max(typed.rfind(b"\r"), typed.rfind(b"\n"))
@@ -208,9 +208,9 @@ class Client(TelnetConnection):
         return True
 
     def _rest(self, began: float, rested: float = SHORTEST_REST, owed: float | None = None) -> None:
-        """Read on, unless what was read has cost more than it may.
+        """Read on, or pause longer if what was read has cost too much.
 
-        What is owed is asked for once: for what others go on to ask for, they rest themselves.
+        The debt to the allowance is determined once: for what other clients add later, they pause themselves.
         """
         cost = self._clock.thread_cpu() - began
         owed = self._costs() if owed is None else owed

@@ -1,4 +1,4 @@
-"""What a command is: it is asked with words, and answers with lines."""
+"""The type of a command: it gets words, and answers with lines."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from .source import Source
 
 
 class WrongUseError(Exception):
-    """A command was asked in a way it does not understand. The text says how to ask."""
+    """A command did not understand its arguments. The text says how to use it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """What all commands work with, of one process."""
+    """What all commands of a process share."""
 
     source: Source
     numbers: Numbers
@@ -28,17 +28,17 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One line, taken apart."""
+    """One command line, parsed."""
 
     desk: Desk
     words: Sequence[str]
-    """What followed the name of the command."""
+    """The words after the name of the command."""
     width: int
-    """Columns that the answer may have."""
+    """Columns that the answer may use."""
 
     @property
     def source(self) -> Source:
-        """Where the answer comes from."""
+        """What the answer is read from."""
         return self.desk.source
 
 
@@ -48,9 +48,9 @@ class Command:
 
     name: str
     arguments: str
-    """As in its help, such as ``[N]``; empty for one that takes none."""
+    """As shown in its help, such as ``[N]``; empty if it takes none."""
     summary: str
-    """A few words, in small letters."""
+    """A few words, in lower case."""
     answer: Callable[[Question], Iterable[str]]
     """Yields the lines of the answer. Raises WrongUseError for words it does not understand."""
     details: str = ""
@@ -58,4 +58,4 @@ class Command:
     words: tuple[str, ...] = ()
     """What may follow the name, as far as it can be listed: for completion."""
     for_programs: bool = False
-    """Whether its lines are left as they are, however long: nobody reads them."""
+    """Whether its lines are left as they are, however long, since only programs read them."""

@@ -15,11 +15,11 @@ from .source import Source
 from .tables import Table, columns, fitted, paragraph
 
 COMPONENT = "console"
-"""What failures of commands are counted under."""
+"""The component under which failures of commands are counted."""
 NARROWEST, WIDEST = 60, 500
-"""Columns that text is laid out for."""
+"""Bounds of the columns that text is laid out for."""
 ECHOED = 40
-"""Characters of what was not understood that are said again."""
+"""Characters of unintelligible input that are echoed."""
 
 ALL: tuple[Command, ...] = (
     *loops.COMMANDS,
@@ -33,7 +33,7 @@ ALL: tuple[Command, ...] = (
 
 
 class Commands:
-    """Answers command lines, in any thread but a watched loop's. Changes nothing in the program."""
+    """Answers command lines, in any thread except a watched loop's. Changes nothing in the program."""
 
     def __init__(self, source: Source, journal: Journal, clock: Clock = SYSTEM) -> None:
         self._desk = Desk(source, Numbers(), Looks(clock), clock)
@@ -47,14 +47,14 @@ class Commands:
         return tuple(self._shown)
 
     def summary(self, name: str) -> str:
-        """Return a few words on a command; KeyError if there is none of that name."""
+        """Return a few words on a command. Raises KeyError if there is none of that name."""
         return self._commands[name].summary
 
     def run(self, line: str, width: int = 100) -> str:
-        """Return the answer to a line, without a newline at its end; to an empty line an empty text.
+        """Return the answer to a line, without a trailing newline; for an empty line, an empty text.
 
-        To a line that is not understood the answer says so. Nothing is raised. There are no control
-        characters in the text but newlines, whatever the program calls its tasks.
+        If a line is not understood, the answer says so. Nothing is raised. The text contains no control
+        characters except newlines, whatever the program calls its tasks.
         """
         width = min(max(width, NARROWEST), WIDEST)
         name, *words = line.split() or [""]
@@ -67,25 +67,25 @@ class Commands:
                 return "\n".join(lines)
         except WrongUseError as wrong:
             lines = [str(wrong)]
-        except Exception as error:  # noqa: BLE001 - counted and logged; whoever asked is told
+        except Exception as error:  # noqa: BLE001 - counted and logged; the answer says so
             self._journal.failure(COMPONENT, error)
             lines = [f"{name} failed: {type(error).__name__}. The log has the details."]
         return "\n".join(part for each in lines for part in fitted(each, width))
 
     def knows(self, line: str) -> bool:
-        """Whether ``line`` begins with a command, or what can only become one."""
+        """Whether ``line`` begins with a command, or an unambiguous prefix of one."""
         try:
             return bool(line.split()) and self._command(line.split()[0]) is not None
         except WrongUseError:
             return False
 
     def look(self) -> None:
-        """Note what counts now, so that ``top`` can tell what has changed since; once a second at most."""
+        """Note the current counts, so that ``top`` can tell what has changed since; at most once a second."""
         if self._desk.looks.due():
             self._desk.looks.take(self._desk.source.snapshot())
 
     def complete(self, text: str) -> list[str]:
-        """Return what the last word of ``text`` may become, as words, best first."""
+        """Return completions of the last word of ``text``, as whole words, best first."""
         *before, begun = text.split(" ")
         before = [word for word in before if word]
         if not before:

@@ -1,4 +1,4 @@
-"""All there is to know, for programs: ``loopwatch top`` and ``doctor`` ask for it by a pid."""
+"""Everything known, for programs: ``loopwatch top`` and ``doctor`` ask for it when given a pid."""
 
 from __future__ import annotations
 

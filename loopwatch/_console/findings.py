@@ -1,4 +1,4 @@
-"""What is wrong, in sentences."""
+"""The command for findings: what is wrong, in sentences."""
 
 from __future__ import annotations
 

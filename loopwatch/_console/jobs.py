@@ -1,4 +1,4 @@
-"""Commands about jobs of ``spawn()`` and about drains. They show; they drain nothing."""
+"""Commands about jobs of ``spawn()`` and about drains. They only show; they drain nothing."""
 
 from __future__ import annotations
 

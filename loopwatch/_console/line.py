@@ -1,7 +1,7 @@
 """The line console: commands over a UNIX socket, for ``nc -U`` and ``loopwatch console``.
 
-It has a thread of its own, not the endpoint's: a command on 10,000 tasks, or a client that does not read, is
-not to hold up a scrape, and there need not be an endpoint. Nothing runs while nobody is connected.
+It has a thread of its own rather than the endpoint's: a command on 10,000 tasks, or a client that does not
+read, must not delay a scrape, and there may be no endpoint. Nothing runs while nobody is connected.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from loopwatch._words import clean
 
 COMPONENT = "console"
 MOST_CLIENTS = 16
-"""Beyond these, the one that has said nothing for longest has to go."""
+"""Beyond these, the client that has been silent for longest is disconnected."""
 SHARE = 0.1
-"""Of a core, that all clients may cost in the long run."""
+"""Share of a core that all clients together may cost in the long run."""
 NOT_YET = 0.01
-"""Seconds until a client looks again whether it is its turn, when that is of one who is about to take it."""
+"""Seconds until a client checks again whether it is its turn, while another is about to take its own."""
 UNHEARD = 60.0
-"""Seconds by which one that has not said a command yet counts as silent for longer than it has been here: of
-those that only connect, however many, none takes the place of a person at work."""
+"""Seconds added to the silence of a client that has not sent a command yet: clients that only connect,
+however many, never take the place of a person at work."""
 LONGEST_LINE = 4096
 AT_ONCE = 64 * 1024
 """Bytes read at a time."""
 PATIENCE = 30.0
-"""Seconds a client has for taking an answer, and for ending a line that is too long."""
+"""Seconds a client has to take an answer, and to end a line that is too long."""
 WRONG_IN_A_ROW = 50
-"""Lines that are no commands, or empty, after which whoever sends them is let go: that is no person."""
+"""Empty lines or non-commands in a row after which a client is disconnected: it is not a person."""
 TOO_LONG = f"A line of more than {LONGEST_LINE} bytes is no command: it is left out.\n{PROMPT}"
 FAREWELL = b"\nclosed: too many are connected\n"
 
 
 class Commands(Protocol):
-    """What answers."""
+    """Answers command lines."""
 
     def run(self, line: str, width: int) -> str:
         """Return the answer to a line."""
@@ -56,14 +56,14 @@ class Commands(Protocol):
         """Whether a line begins with the name of a command."""
 
     def complete(self, text: str) -> list[str]:
-        """Return what the last word may become."""
+        """Return completions of the last word."""
 
     def look(self) -> None:
-        """Note what counts now, for telling later what has changed."""
+        """Note the current counts, to tell later what has changed."""
 
 
 class LineConsole:
-    """Serves the commands of this process on its socket. ``telnet`` returns where else they are.
+    """Serves the commands of this process on its socket. ``telnet`` returns the URL of the telnet console.
 
     ``commands`` is called for each client, once it is greeted.
     """
@@ -84,24 +84,24 @@ class LineConsole:
         self._clock = clock
         self._allowance = Allowance(SHARE, clock)
         self._turns: deque[object] = deque()
-        """Those that wait until more may be answered, in the order in which they came."""
+        """Clients that wait until more may be answered, in order of arrival."""
         self._server: Server | None = None
         self._listener: Listener | None = None
         self.cpu_time = 0.0
-        """CPU seconds of its thread so far."""
+        """CPU seconds of the thread so far."""
 
     @property
     def path(self) -> str | None:
-        """Where the socket is; None while there is none."""
+        """Path of the socket; None while there is none."""
         return None if self._listener is None else self._listener.path
 
     @property
     def thread(self) -> OwnThread | None:
-        """Its thread, while there is one."""
+        """The thread, while there is one."""
         return None if self._server is None else self._server.thread
 
     def start(self) -> None:
-        """Start it, if it is wanted; that there can be none is told of, no more."""
+        """Start serving, if wanted. If no socket can be had, that is only logged."""
         if not self._enabled:
             return
         try:
@@ -125,7 +125,7 @@ class LineConsole:
             raise
 
     def stop(self) -> None:
-        """Remove the socket, and let go of all clients."""
+        """Remove the socket, and disconnect all clients."""
         server, listener = self._server, self._listener
         self._server = self._listener = None
         if listener is not None:
@@ -134,7 +134,7 @@ class LineConsole:
             server.stop()
 
     def forget(self) -> None:
-        """Close what was inherited: in a forked child, where the thread does not run."""
+        """Close what was inherited, in a forked child, where the thread does not run."""
         self.cpu_time = 0.0
         for part in (self._server, self._listener):
             if part is not None:
@@ -168,7 +168,7 @@ class LineConsole:
                 yield from self._rest(connection, claim)
 
     def _rest(self, connection: socket.socket, claim: float) -> Conversation:
-        """Wait until more may be answered: one after the other, since each answer may be dear."""
+        """Wait until more may be answered: clients take turns, since each answer may be expensive."""
         turn, turns = object(), self._turns
         turns.append(turn)
         try:
@@ -195,7 +195,7 @@ class LineConsole:
 
 
 class Session:
-    """What one client has said so far, line by line, and what is answered."""
+    """What one client has sent so far, line by line, and the answers."""
 
     def __init__(self, commands: Commands) -> None:
         self._commands = commands
@@ -203,7 +203,7 @@ class Session:
         self._width = 100
         self._wrong = 0
         self.skips = False
-        """Whether the rest of a line that is too long is still to come."""
+        """Whether the rest of an overlong line is still to come."""
         self.understood = False
         """Whether the last line was a command."""
         self.over = False
@@ -215,7 +215,7 @@ class Session:
         }
 
     def hear(self, received: bytes) -> Iterator[str]:
-        """Take what has come, nothing at the end; yield the answers to the lines that are complete."""
+        """Take received bytes, empty at the end; yield the answers to the complete lines."""
         *lines, begun = (self._begun + received).split(b"\n")
         self._begun = b""
         if not received:

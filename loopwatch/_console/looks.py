@@ -1,7 +1,7 @@
-"""What counted at earlier moments, for telling what has changed since.
+"""The counts at earlier moments, to tell what has changed since.
 
-Nothing looks while nobody asks, so the first answer is about all the time since the start, as that of
-``vmstat`` is; each further one is about the time since the one before, or the look nearest to what is asked.
+Nothing looks while nobody asks, so the first answer covers all the time since the start, like that of
+``vmstat``; each further one covers the time since the last, or since the look nearest to the time asked for.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from loopwatch._records import Snapshot
 KEPT = 30
 """Looks that are remembered."""
 APART = 1.0
-"""Seconds between two of these, at least: what changes in less says little."""
+"""Minimum seconds between two looks: changes within less say little."""
 
 _STEMS = ("loop_time", "delay", "block_time", "task_created", "task_finished", "task_site_count")
 Labels = tuple[str, ...]
@@ -26,10 +26,10 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What counted, at one moment."""
+    """The counts at one moment."""
 
     at: float
-    """In monotonic time."""
+    """Monotonic time."""
     points: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
     pools: Mapping[Labels, tuple[float, float, float]] = field(default_factory=dict)
     """Waits, seconds waited, and waits that failed, by kind and label."""
@@ -46,7 +46,7 @@ class Look:
 
 
 class Looks:
-    """Remembers some. Any thread."""
+    """Remembers the last looks. Any thread."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -60,7 +60,7 @@ class Looks:
             return not self._last or self._clock.monotonic() - self._last[-1].at >= APART
 
     def take(self, snapshot: Snapshot) -> Look:
-        """Remember what counts of a snapshot that was just taken, and return it."""
+        """Remember the counts of a snapshot that was just taken, and return them."""
         look = Look(
             self._clock.monotonic(),
             {stem: snapshot.points.get(stem, ()) for stem in _STEMS},
@@ -79,7 +79,7 @@ class Looks:
         return look
 
     def before(self, seconds: float | None) -> Look:
-        """Return the look nearest to so many seconds ago; without a number, the last that is old enough."""
+        """Return the look nearest to ``seconds`` ago; without a number, the last one old enough."""
         now = self._clock.monotonic()
         with self._lock:
             looks = [self._first, *(look for look in self._last if now - look.at >= APART)]
@@ -88,5 +88,5 @@ class Looks:
         return min(looks, key=lambda look: abs(now - look.at - seconds))
 
     def is_first(self, look: Look) -> bool:
-        """Whether it is the beginning of all counting."""
+        """Whether ``look`` is the very start of counting."""
         return look is self._first

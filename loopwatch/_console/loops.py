@@ -14,7 +14,7 @@ from .parts import culprit_of, evidence, field, more, stack_lines, stall_line, w
 from .tables import Table, columns
 
 BLOCKED_SHOWN = 0.01
-"""Seconds for which a loop has owed service, beyond which it is worth a number."""
+"""Seconds for which a loop must have been blocked for the number to be shown."""
 _CAUSES = {"cause": ("any", *get_args(Cause))}
 
 
@@ -98,7 +98,7 @@ def _stall(question: Question) -> Iterator[str]:
 
 
 def _asked_for(question: Question) -> Stall:
-    """Return the stall of that number; without one, that which goes on, or the newest."""
+    """Return the stall with the given number; without a number, the one in progress, or else the newest."""
     stalls = _newest_first(question.source.stalls())
     if len(question.words) > 1:
         raise WrongUseError("One at a time: stall N.")

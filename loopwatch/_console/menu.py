@@ -1,4 +1,4 @@
-"""What can be typed in a telnet session: ``lw`` and its commands, and those of aiomonitor that are let in."""
+"""What can be typed in a telnet session: ``lw`` and its commands, and the commands of aiomonitor we allow."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from prompt_toolkit.document import Document
 
 LW = "lw"
 SHOWING = ("ps", "where", "stacktrace")
-"""Commands of aiomonitor that show what there is. Those for ended tasks take its hook, which is never set."""
+"""Commands of aiomonitor that only show. Those for ended tasks need its hook, which is never set."""
 CHANGING = ("signal",)
-"""Likewise, that change something. ``cancel`` and ``console`` are ours: aiomonitor's own wait without an end
-for a loop that may wait for us."""
+"""Commands of aiomonitor that change something. ``cancel`` and ``console`` are ours: aiomonitor's own wait
+without a limit for a loop that may wait for us."""
 ALIASES = {"?": "help", "h": "help", "q": "exit", "quit": "exit", "p": "ps", "w": "where", "st": "stacktrace"}
 LONGEST_COMPLAINT = 200
-"""Characters of an answer to what was not understood."""
+"""Characters of an answer to an unintelligible line."""
 
 
 class LeaveError(Exception):
-    """The client wants to go."""
+    """The client wants to leave."""
 
 
 class Answering(Protocol):
@@ -34,17 +34,17 @@ class Answering(Protocol):
         """Return the answer to a line."""
 
     def complete(self, text: str) -> list[str]:
-        """Return what the last word of ``text`` may become."""
+        """Return completions of the last word of ``text``."""
 
     def look(self) -> None:
-        """Note what counts now, for telling later what has changed."""
+        """Note the current counts, to tell later what has changed."""
 
 
 class Menu(click.Group):
     """The commands of one session.
 
-    ``changing`` are those of ours that change something. aiomonitor has one group of commands for all of the
-    process, which the program may use: so this is another.
+    ``changing`` are our own commands that change something. aiomonitor has a single command group for the
+    whole process, which the program may use, so this is a separate one.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Menu(click.Group):
         return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
     def answer(self, line: str, monitor: object) -> Any:
-        """Do what a line says. Returns what is left to wait for, or None. Raises LeaveError."""
+        """Run a command line. Return what is left to await, or None. Raises LeaveError."""
         try:
             return self.main(
                 shlex.split(line),
@@ -80,12 +80,12 @@ class Menu(click.Group):
             self.complain(error.format_message())
         except LeaveError:
             raise
-        except Exception as error:  # noqa: BLE001 - mostly a line that aiomonitor's commands do not understand
+        except Exception as error:  # noqa: BLE001 - mostly a line that aiomonitor's commands reject
             self.complain(f"{type(error).__name__}: {error}")
         return None
 
     def complain(self, text: str) -> None:
-        """Say in short what is wrong."""
+        """Write briefly what is wrong."""
         printable = "".join(each if each.isprintable() else " " for each in text)
         cut = printable if len(printable) <= LONGEST_COMPLAINT else f"{printable[:LONGEST_COMPLAINT]}..."
         self._say(f"{cut}\n")
@@ -123,14 +123,14 @@ class Menu(click.Group):
 
 
 class MenuCompleter(Completer):
-    """Completes what stands before the cursor."""
+    """Completes the text before the cursor."""
 
     def __init__(self, menu: Menu, lw: Answering) -> None:
         self._lw = lw
         self._others = ClickCompleter(menu)
 
     def get_completions(self, document: Document, complete_event: CompleteEvent) -> Iterable[Completion]:
-        """Return what may stand there. Never raises: the line may be anything."""
+        """Return the possible completions. Never raises: the line may be anything."""
         first, space, text = document.text_before_cursor.lstrip().partition(" ")
         if first == LW and space:
             word = text.rpartition(" ")[2]

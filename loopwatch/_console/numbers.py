@@ -1,7 +1,7 @@
-"""Short numbers for things that people want to ask about again.
+"""Short numbers for things that people want to refer to again.
 
-A number stays with its thing from one command to the next, for all who are connected: an index into a list
-would be another task's by then.
+A number stays with its thing from one command to the next, for all clients: an index into a list might denote
+another task by then.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 
 KEPT = 10_000
-"""Numbers that are remembered: those that were shown last."""
+"""Numbers that are remembered: the ones shown last."""
 
 
 class Numbers:
@@ -36,7 +36,7 @@ class Numbers:
             return number
 
     def key(self, kind: str, number: int) -> Hashable | None:
-        """Return what has ``number``; None if nothing has, or it was not shown for long."""
+        """Return the key with ``number``; None if there is none, or it has not been shown for long."""
         with self._lock:
             return self._by_number.get((kind, number))
 

@@ -1,4 +1,4 @@
-"""The words after a command: ``NAME=VALUE`` is an option of it, a number a thing, all else a filter."""
+"""The words after a command: ``NAME=VALUE`` is an option, a number is a thing, all others are filters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from loopwatch._words import clean
 from .command import WrongUseError
 
 SHOWN = 20
-"""Rows of a list, unless ``limit`` says how many."""
+"""Rows of a list, unless ``limit`` says otherwise."""
 MOST = 1000
 
 Known = Mapping[str, Sequence[str]]
@@ -20,22 +20,22 @@ NONE: Known = {}
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The words, taken apart."""
+    """The parsed words."""
 
     chosen: Mapping[str, str]
     filters: tuple[str, ...]
     limit: int = SHOWN
 
     def keeps(self, *texts: str | None) -> bool:
-        """Whether each filter occurs in one of the texts, in capitals or not."""
+        """Whether each filter occurs in one of the texts, ignoring case."""
         where = "\n".join(text for text in texts if text).casefold()
         return all(each in where for each in self.filters)
 
 
 def options(words: Iterable[str], known: Known = NONE, limit: int = SHOWN) -> Options:
-    """Take words apart. ``limit`` is that of a list, unless they say another.
+    """Parse words. ``limit`` is the default limit of a list.
 
-    Raises WrongUseError for an option or value that there is not.
+    Raises WrongUseError for an unknown option or value.
     """
     chosen = {name: values[0] for name, values in known.items()}
     filters: list[str] = []
@@ -58,14 +58,14 @@ def values_of(known: Known) -> tuple[str, ...]:
 
 
 def number_of(word: str, what: str) -> int:
-    """Read a number. Raises WrongUseError if it is none."""
+    """Parse a number. Raises WrongUseError if it is none."""
     if word.isascii() and word.isdigit() and len(word) <= 9:
         return int(word)
     raise WrongUseError(f"{short(word)} is no number: give that of a {what}, as `{what}s` shows it.")
 
 
 def short(word: str) -> str:
-    """Return what was not understood, in a length that can be said again."""
+    """Return a word that was not understood, cut to a length that can be echoed."""
     return clean(word) if len(word) <= 40 else f"{clean(word[:40])}..."
 
 

@@ -1,4 +1,4 @@
-"""What a telnet client is sent: as fast as it takes it, and never waited for by anybody else."""
+"""Output to a telnet client: sent as fast as the client takes it, without making anybody else wait."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import socket
 from collections.abc import Callable
 
 LIMIT = 32 * 2**20
-"""Bytes that wait for a client. One that falls behind by more, within one answer, is let go."""
+"""Bytes queued for a client. A client that falls further behind, within one answer, is disconnected."""
 PATIENCE = 30.0
-"""Seconds in which a client has to take an answer, before it may ask again."""
+"""Seconds a client has to take an answer before it may ask again."""
 CHUNK = 2**16
-"""Bytes that are offered at once."""
+"""Bytes offered to the socket at a time."""
 
 
 class Output:
@@ -33,7 +33,7 @@ class Output:
         self._closed = False
 
     def write(self, text: str) -> None:
-        """Send as much as can be sent at once, and the rest when the client takes it."""
+        """Send as much as possible now, and the rest as the client takes it."""
         if self._closed:
             return
         lines = text.replace("\r\n", "\n").replace("\n", "\r\n")
@@ -51,7 +51,7 @@ class Output:
         return True
 
     async def drained(self) -> None:
-        """Wait until the client has taken everything; it is let go if that takes too long."""
+        """Wait until the client has taken everything; disconnect it if that takes too long."""
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._sent.wait()
@@ -59,7 +59,7 @@ class Output:
             self._give_up("it does not take what it is sent")
 
     def close(self) -> None:
-        """Send nothing any more."""
+        """Send nothing further."""
         if not self._closed:
             self._closed = True
             self._loop.remove_writer(self._conn)

@@ -1,4 +1,4 @@
-"""Lines that several views have in common: stacks, findings, who has a pool, how many more there are."""
+"""Lines that several views share: stacks, findings, users of a pool, how many more there are."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INDENT = "  "
 def stack_lines(
     stack: Sequence[Frame], marked: Frame | None, width: int, *, whole: bool = False
 ) -> Iterator[str]:
-    """Yield frames, one a line, innermost last, with a mark at one of them; what is left out is counted."""
+    """Yield frames, one per line, innermost last, one of them marked; frames left out are counted."""
     shown = stack if whole else frames_shown(stack, marked)
     table = Table((Column(""), Column("", cut="start"), Column("", cut="start")))
     for frame in shown:
@@ -28,7 +28,7 @@ def stack_lines(
 
 
 def stall_line(question: Question, stall: Stall) -> str:
-    """Say in one line which loop was stalled, for how long, why and by whom."""
+    """Return in one line which loop was stalled, for how long, why and by what."""
     tense = "has been stalled for" if stall.in_progress else "was stalled for"
     call = f" in {stall.call}" if stall.call else ""
     shown = question.desk.numbers.of("stall", stall.id)
@@ -54,7 +54,7 @@ def field(name: str, value: str | None, width: int) -> Iterator[str]:
 
 
 def evidence(numbers: Mapping[str, float]) -> str:
-    """Write the numbers that something rests on; those that are nothing are left out."""
+    """Write the numbers of some evidence, leaving out zeros."""
     said = []
     for name, value in numbers.items():
         if name.endswith("_s"):
@@ -66,7 +66,7 @@ def evidence(numbers: Mapping[str, float]) -> str:
 
 
 def finding_lines(one: Finding, now: float, width: int) -> Iterator[str]:
-    """Say all about a finding."""
+    """Yield everything about a finding."""
     others = f" (and {number(one.more)} more like it)" if one.more else ""
     yield from paragraph(one.summary + others, width, f"{one.rule} {one.severity}: ", INDENT)
     yield from field("evidence", evidence(one.evidence), width)
@@ -79,7 +79,7 @@ def finding_lines(one: Finding, now: float, width: int) -> Iterator[str]:
 
 
 def use_of(pool: Pool, width: int) -> Iterator[str]:
-    """Say how much of a pool is in use, and how many wait."""
+    """Yield how much of a pool is in use, and how many callers wait."""
     limit = "no limit known" if pool.max is None else f"of {number(pool.max)}"
     opening = f", {number(pool.connecting)} being opened" if pool.connecting else ""
     yield from field("in use", f"{number(pool.used)} {limit}, {number(pool.idle)} idle{opening}", width)
@@ -88,7 +88,7 @@ def use_of(pool: Pool, width: int) -> Iterator[str]:
 
 
 def people_of(pool: Pool) -> Iterator[tuple[str, Table]]:
-    """Yield who has connections of a pool, and who waits, as far as there are any."""
+    """Yield the holders of connections of a pool, and the waiters, if there are any."""
     have = [(one.held, "task has ended" if one.gone else one.waiting_on, one) for one in pool.borrowers or ()]
     want = [(one.waited, one.waiting_on, one) for one in pool.waiters or ()]
     if have:
@@ -126,5 +126,5 @@ def more(shown: int, there: int, what: str) -> Iterator[str]:
 
 
 def heading(text: str, width: int) -> str:
-    """Return a line that fits."""
+    """Return a heading cut to ``width``."""
     return cut(clean(text), width)

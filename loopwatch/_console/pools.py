@@ -62,7 +62,7 @@ def _acquires(pool: Pool) -> str | None:
 
 
 def _asked_for(question: Question) -> Pool:
-    """Return the pool of that number; without one, the only one, or the one in most trouble."""
+    """Return the pool with the given number; without a number, the only one, or the one in most trouble."""
     if len(question.words) > 1:
         raise WrongUseError("One at a time: pool N.")
     pools = sorted(question.source.pools(), key=_worst_first)
@@ -78,7 +78,7 @@ def _asked_for(question: Question) -> Pool:
 
 
 def _worst_first(pool: Pool) -> tuple[float, ...]:
-    """Order by who waits now, then by what went wrong, then by use."""
+    """Sort key: current waiters first, then failures, then use."""
     return (
         -(pool.oldest_wait or 0.0),
         -(pool.pending or 0),

@@ -1,4 +1,4 @@
-"""What ``console="repl"`` adds: to cancel a task, and to run code in the program's loop."""
+"""The commands that ``console="repl"`` adds: cancelling a task, and running code in the program's loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 def changing_commands(
     monitor: Any, now: Callable[[], tuple[asyncio.AbstractEventLoop, int]]
 ) -> list[click.Command]:
-    """Return the commands that change something. Their callbacks return what is to be awaited."""
+    """Return the commands that change something. Their callbacks return an awaitable."""
 
     def cancel(taskid: str) -> Coroutine[Any, Any, str]:
         return _cancel(monitor, taskid)
@@ -45,7 +45,7 @@ async def _cancel(monitor: Any, taskid: str) -> str:
 async def _run_code(loop: asyncio.AbstractEventLoop, names: dict[str, Any]) -> str:
     """Serve a REPL in ``loop``, and show it here until either side ends.
 
-    When it is over the loop is asked to stop serving, and not waited for: it may be waiting for us.
+    Afterwards the loop is asked to stop serving, but not waited for: it may be waiting for us.
     """
     terminal = get_app_session()
     port = _free_port()
@@ -61,7 +61,7 @@ async def _run_code(loop: asyncio.AbstractEventLoop, names: dict[str, Any]) -> s
 def _stop_serving(loop: asyncio.AbstractEventLoop, opened: Future[asyncio.AbstractServer]) -> None:
     if opened.cancelled() or opened.exception() is not None:
         return
-    with contextlib.suppress(RuntimeError):  # the loop is closed, and its servers with it
+    with contextlib.suppress(RuntimeError):  # the loop is closed, and so are its servers
         loop.call_soon_threadsafe(opened.result().close)
 
 

@@ -1,7 +1,7 @@
 """The console as the engine sees it: the commands, and the ways to reach them.
 
 The commands are imported by the thread that answers the first client, since most processes have none. They
-take one another and ``unicodedata``: nothing that the program may be in the middle of importing.
+import only each other and ``unicodedata``: nothing that the program may be in the middle of importing.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 class Console:
     """Answers people about this process, while loops run in it.
 
-    ``now`` returns the loop that aiomonitor's own commands look at; ``unwatched`` keeps what is created in a
-    thread meanwhile from counting as the program's.
+    ``now`` returns the loop that aiomonitor's own commands look at; while ``unwatched`` is entered in a
+    thread, what is created there does not count as the program's.
     """
 
     def __init__(
@@ -51,12 +51,12 @@ class Console:
 
     @property
     def path(self) -> str | None:
-        """Where the socket of the line console is; None while there is none."""
+        """Path of the line console's socket; None while there is none."""
         return self._line.path
 
     @property
     def url(self) -> str | None:
-        """Where the telnet console is; None while there is none."""
+        """URL of the telnet console; None while there is none."""
         return self._telnet.url
 
     @property
@@ -65,32 +65,32 @@ class Console:
         return self._line.cpu_time + self._telnet.cpu_time
 
     def prepare(self) -> None:
-        """Import what takes long, where no loop is held up by it."""
+        """Import what takes long, while that blocks no loop."""
         self._telnet.prepare()
 
     def start(self) -> None:
-        """Let people in. Raises RuntimeError if no thread can be had."""
+        """Accept clients. Raises RuntimeError if no thread can be started."""
         self._line.start()
         self._telnet.start()
 
     def stop(self) -> None:
-        """Let everybody go, and take back what was prepared."""
+        """Disconnect all clients, and undo ``prepare``."""
         self._telnet.stop()
         self._line.stop()
 
     def threads(self) -> dict[str, OwnThread]:
-        """The threads there are, by the component that counts their failures."""
+        """The running threads, by the component that counts their failures."""
         line = self._line.thread
         return {"telnet": self._telnet.thread} | ({} if line is None else {"console": line})
 
     def forget(self) -> None:
-        """Be as before the start: in a forked child."""
+        """Return to the state before the start, in a forked child."""
         self._telnet.forget()
         self._line.forget()
-        self._commands = None  # here other tasks and stalls get the numbers
+        self._commands = None  # in the child the numbers go to other tasks and stalls
 
     def _answering(self) -> Commands:
-        """Return the commands. A thread of ours that answers."""
+        """Return the commands. Called in our answering threads."""
         with self._imports:
             if self._commands is None:
                 from .commands import Commands

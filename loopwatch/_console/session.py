@@ -1,4 +1,4 @@
-"""A telnet session: a prompt, a line, an answer, until the client has enough."""
+"""A telnet session: a prompt, a line, an answer, until the client leaves."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from .repl import changing_commands
 
 PROMPT = FormattedText([("#5fd7ff bold", "loopwatch> ")])
 NARROWEST = 60
-"""Columns that answers are laid out for, though a client may say that it has none."""
+"""Fewest columns that answers are laid out for: a client may claim to have none."""
 HINT = "`exit` or Ctrl-D ends the session.\n"
 
 
 class Sessions:
-    """What all sessions of this process have in common.
+    """What all sessions of this process share.
 
-    ``repl`` lets commands change something, and has an empty line repeat the last one, as aiomonitor does.
+    ``repl`` allows commands that change something, and makes an empty line repeat the last one, as in
+    aiomonitor.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Sessions:
         self._repl = repl
 
     async def interact(self, client: Client) -> None:
-        """Talk to a client until it goes."""
+        """Serve a client until it leaves."""
         output = client.output
         menu = Menu(
             self._lw,
@@ -77,20 +78,20 @@ class Sessions:
         if inspect.isawaitable(left):
             try:
                 say(f"{await left}\n")
-            except Exception as error:  # noqa: BLE001 - of the program's loop, or of a task that is not there
+            except Exception as error:  # noqa: BLE001 - raised by the program's loop, or for a missing task
                 menu.complain(f"{type(error).__name__}: {error}")
 
     @contextmanager
     def _as_aiomonitor_has_it(self, client: Client) -> Iterator[None]:
-        """Set the variables by which its commands know where they are. In the task of the session."""
+        """Set the context variables that aiomonitor's commands rely on. In the session's task."""
         current_monitor.set(self._monitor)
         current_stdout.set(_Cleaned(client.output))
-        command_done.set(asyncio.Event())  # set by each of its commands, and waited for by nobody
+        command_done.set(asyncio.Event())  # set by each of its commands, awaited by nobody
         yield
 
 
 class _Cleaned:
-    """Where aiomonitor's commands write: names of the program's tasks, which are not to drive a terminal."""
+    """Where aiomonitor's commands write. They print names of tasks, which must not control the terminal."""
 
     def __init__(self, output: Output) -> None:
         self._output = output

@@ -1,4 +1,4 @@
-"""What the console asks: the reader, seen from here."""
+"""What the console reads from: the reader, as the console sees it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Source(Protocol):
     """Answers from any thread but a watched loop's, also while every loop is blocked."""
 
     def snapshot(self) -> Snapshot:
-        """Return everything known now, findings and facts among it."""
+        """Return everything known now, including findings and facts."""
 
     def document(self, *, brief: bool = False) -> Document:
-        """Return everything known now, with tasks and waits; a brief one has loops and stalls alone."""
+        """Return everything known now, with tasks and waits; if ``brief``, only loops and stalls."""
 
     def loops(self) -> Sequence[Loop]:
         """Return the health of each loop."""
@@ -31,10 +31,10 @@ class Source(Protocol):
         """Return the last losses, oldest first."""
 
     def pools(self) -> Sequence[Pool]:
-        """Return all pools and executors, with who has and who wants their connections."""
+        """Return all pools and executors, with their holders and waiters."""
 
     def waits(self, limit: int) -> Sequence[Waiting]:
-        """Return who waits for locks and their like, among up to ``limit`` live tasks; most first."""
+        """Return the waits for locks and the like, among up to ``limit`` live tasks; most waiters first."""
 
     def drains(self) -> Sequence[DrainReport]:
         """Return the reports of the last drains, oldest first."""

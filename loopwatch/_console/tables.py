@@ -11,11 +11,11 @@ from loopwatch._words import clean
 
 GAP = "  "
 NARROW = 8
-"""Columns that a name is not cut below."""
+"""Width below which a name is not cut."""
 
 
 def cells(text: str) -> int:
-    """Return how many columns a printable text takes."""
+    """Return how many terminal columns a printable text takes."""
     if text.isascii():
         return len(text)
     return sum(_cells_of(each) for each in text)
@@ -47,11 +47,11 @@ class Column:
 
     heading: str
     right: bool = False
-    """Aligned to the right, as numbers are."""
+    """Whether to align to the right, like numbers."""
     cut: str = ""
-    """``start`` or ``end``: where texts are cut if there is no room. Else they never are."""
+    """``start`` or ``end``: where texts are cut if there is no room. Empty: they are never cut."""
     spare: bool = False
-    """Left out if there is no room even so."""
+    """Whether the column is left out if there is still no room."""
 
 
 @dataclass(slots=True)
@@ -66,9 +66,9 @@ class Table:
         self.rows.append(tuple(map(clean, texts)))
 
     def lines(self, width: int, narrow: int = NARROW) -> Iterator[str]:
-        """Yield the headings and the rows in ``width`` columns, as far as they can be made to fit.
+        """Yield the headings and the rows, fitted into ``width`` columns as far as possible.
 
-        A column in which nothing stands is left out, and spare ones before others are cut below ``narrow``.
+        Empty columns are left out, and so are spare ones before others are cut below ``narrow``.
         """
         cells_of = list(zip(*self.rows, strict=True)) or [()] * len(self.columns)
         shown = [
@@ -93,7 +93,7 @@ def _whole(widths: Sequence[int]) -> int:
 
 
 def _widths(shown: Sequence[tuple[Column, Sequence[str]]], width: int, narrow: int) -> list[int]:
-    """Return the columns' widths. What there is no room for is taken from the widest that can be cut."""
+    """Return the columns' widths. If there is no room, the widest columns that can be cut shrink."""
     widths = [max(map(cells, (column.heading, *texts))) for column, texts in shown]
     excess = _whole(widths) - width
     flexible = [at for at, (column, _) in enumerate(shown) if column.cut]
@@ -116,10 +116,10 @@ def _line(texts: Sequence[tuple[Column, str]], widths: Sequence[int]) -> str:
 
 
 def columns(*headings: str) -> tuple[Column, ...]:
-    """Make columns of headings, which begin with signs.
+    """Make columns from headings with a prefix of signs.
 
-    ``=`` aligns to the right; ``<`` and ``>`` let texts be cut, at their beginning, which suits dotted
-    names, or at their end; ``~`` lets the column be left out.
+    ``=`` aligns to the right; ``<`` and ``>`` allow texts to be cut, at the start, which suits dotted names,
+    or at the end; ``~`` allows the column to be left out.
     """
     made = []
     for heading in headings:

@@ -1,4 +1,4 @@
-"""Commands about tasks: which there are, where one stands, what they wait for, and which are lost."""
+"""Commands about tasks: which there are, where a task stands, what tasks wait for, and which are lost."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .tables import Table, columns
 from .tree import TREE_LINES, awaiting_lines, creating_lines
 
 LOOKED_AT = 10_000
-"""Live tasks that a command looks at: a fifth of a second or more, of which the GIL is held for a part, and
-as many records, which may bring on a garbage collection."""
+"""Live tasks that a command looks at: that takes a fifth of a second or more, holding the GIL for part of it,
+and makes as many records, which may trigger a garbage collection."""
 FIRST = 1_000
-"""Of these the oldest, where that is enough."""
+"""Oldest live tasks, looked at where these are enough."""
 
 _STATES = {
     "state": ("live", "ended", "error", "cancelled", "ok", "any"),
@@ -68,7 +68,7 @@ def _tasks(question: Question) -> Iterator[str]:
 
 
 def _groups(question: Question, tasks: Sequence[Task], words: Options) -> Iterator[str]:
-    """Yield how many tasks have something in common, most first."""
+    """Yield groups of similar tasks with their numbers, largest first."""
     by = words.chosen["by"]
     groups: dict[str, list[Task]] = {}
     for task in tasks:
@@ -120,7 +120,7 @@ def _task(question: Question) -> Iterator[str]:
 
 
 def _asked_for(question: Question) -> tuple[Task, Sequence[Task]]:
-    """Return the task of that number, or the only one of that name; and all tasks."""
+    """Return the task with the given number, or the only one of that name; and all tasks."""
     if len(question.words) != 1:
         raise WrongUseError("Which one? task N, with a number that `tasks` shows, or the name of a task.")
     word = question.words[0]
@@ -141,7 +141,7 @@ def _asked_for(question: Question) -> tuple[Task, Sequence[Task]]:
 
 
 def _called(question: Question, word: str, tasks: Sequence[Task]) -> Task | None:
-    """Return the task among some that has a name or, if none is called that, a number."""
+    """Return the one of ``tasks`` that has the name ``word`` or, if there is none, that number."""
     named = [task for task in tasks if task.name == word]
     if len(named) > 1:
         raise WrongUseError(
@@ -226,7 +226,7 @@ def _leaks(question: Question) -> Iterator[str]:
 
 
 def _leak(question: Question) -> Iterator[str]:
-    """Yield all about one loss."""
+    """Yield everything about one loss."""
     if len(question.words) > 1:
         raise WrongUseError("One at a time: leaks N.")
     key = question.desk.numbers.key("leak", number_of(question.words[0], "leak"))
@@ -252,7 +252,7 @@ def _leak(question: Question) -> Iterator[str]:
 
 
 def _key(lost: Lost) -> tuple[object, ...]:
-    """Tell a loss from the others: its record stays the same."""
+    """Return what identifies a loss: its record does not change."""
     return lost.lost_at, lost.reason, lost.coroutine, lost.task_name, lost.age
 
 

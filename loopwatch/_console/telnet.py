@@ -1,8 +1,8 @@
-"""The telnet console, as the agent sees it: a thread with a loop of its own, which begins and ends.
+"""The telnet console, as the agent sees it: a thread with its own loop, which starts and ends.
 
-aiomonitor, and all that it takes, is imported in that thread, and never by who does not ask for a console.
-Its own way to start and close a monitor is not used: it waits in the program's loop without an end, for a
-port that is held, or for a session that waits for that very loop.
+aiomonitor and its dependencies are imported in that thread, and only if a console is asked for. aiomonitor's
+own start and close are not used: they wait in the program's loop without a limit, for a port that is in use,
+or for a session that waits for that very loop.
 """
 
 from __future__ import annotations
@@ -34,22 +34,22 @@ if TYPE_CHECKING:
     from .telnet_server import TelnetServer
 
 COMPONENT = "telnet"
-"""What failures are counted under."""
+"""The component under which failures are counted."""
 PORTS = 32
 """Ports that are tried, one after the other: as many processes of a program can each have one."""
 OF_AIOMONITOR = range(20101, 20104)
-"""The ports of aiomonitor itself: telnet, web, REPL. Where the program uses it, they are left to it."""
+"""aiomonitor's own ports: telnet, web, REPL. If the program uses aiomonitor, they are left to it."""
 JOIN_TIMEOUT = 1.5
-"""Seconds for the thread to end: longer than sessions have for that."""
+"""Seconds for the thread to end: longer than its sessions get."""
 TALKATIVE = "prompt_toolkit.contrib.telnet", "aiomonitor.monitor"
-"""Loggers that say of each client what it sends, and that a web interface was started, which was not."""
+"""Loggers that record what each client sends, and claim that a web interface was started."""
 
 
 class TelnetConsole:
-    """Lets people ask, by telnet and on loopback.
+    """Answers people by telnet, on loopback.
 
-    ``now`` returns the loop that aiomonitor's own commands look at; ``unwatched`` keeps what is created in a
-    thread meanwhile from counting as the program's.
+    ``now`` returns the loop that aiomonitor's own commands look at; while ``unwatched`` is entered in a
+    thread, what is created there does not count as the program's.
     """
 
     def __init__(
@@ -76,24 +76,24 @@ class TelnetConsole:
         self.cpu_time = 0.0
         """CPU seconds of the thread so far."""
         self._earlier_cpu = 0.0
-        """Of threads of ours that ended."""
+        """CPU seconds of our earlier threads, which have ended."""
 
     @property
     def url(self) -> str | None:
-        """Where this process answers; None while it does not: before a loop runs."""
+        """Where this process answers; None while it does not, as before a loop runs."""
         opened = self._opened
         return opened.url if opened is not None else None
 
     @property
     def wanted(self) -> bool:
-        """Whether there is to be one."""
+        """Whether the settings ask for a telnet console."""
         return self._settings.console is not False
 
     def prepare(self) -> None:
-        """Import what it takes, unless a loop runs here: it would stand still for half a second.
+        """Import the dependencies, unless a loop runs in this thread: it would be blocked for half a second.
 
-        Not in a program under ``loopwatch run``, most of whose processes may never run one. They import it as
-        the first loop is about to run.
+        Not in a program under ``loopwatch run``, most of whose processes may never run a loop. They import
+        the dependencies when the first loop is about to run.
         """
         if _settings.RUN not in os.environ and running_loop() is None:
             self._import()
@@ -105,21 +105,21 @@ class TelnetConsole:
                 from . import session, telnet_server  # noqa: F401
 
     def start(self) -> None:
-        """Start the thread, if it is wanted and was not started. Raises RuntimeError if none can be had."""
+        """Start the thread, if wanted and not yet started. Raises RuntimeError if none can be started."""
         if self.wanted and not self.thread.started:
             self._stopping = False
-            if running_loop() is None:  # else the thread does it, beside the loop
+            if running_loop() is None:  # else the thread imports, without blocking the loop
                 self._import()
             self.thread.start()
 
     def stop(self) -> None:
-        """End all sessions and the thread, and free the port. Waits for no client, nor for a loop."""
+        """End all sessions and the thread, and free the port. Waits for no client and no loop."""
         self._stopping = True
         self.thread.end(JOIN_TIMEOUT)
         self._give_back()
 
     def forget(self) -> None:
-        """Be as never started: in a forked child, where the sessions are the parent's."""
+        """Return to the state before the start, in a forked child: the sessions are the parent's."""
         opened, self._opened = self._opened, None
         self.thread.forget()
         self._stopping = False
@@ -147,14 +147,14 @@ class TelnetConsole:
             self._journal.failure(COMPONENT, error)
         opened = self._opened
         if opened is None:
-            if self._stopping:  # while it was imported, for longer than that was waited for
+            if self._stopping:  # stopped during the import, which outlasted the wait for this thread
                 self._give_back()
             return
         with opened.runs():
             while not is_to_end():
                 opened.loop.run_forever()
             self._count_cost()
-            if self._stopping:  # else it is for a fork: the sessions go on afterwards, in another thread
+            if self._stopping:  # else we end for a fork: afterwards the sessions go on in another thread
                 self._opened = None
                 opened.close()
 
@@ -193,7 +193,7 @@ class TelnetConsole:
         return [port for port in range(CONSOLE_PORT, CONSOLE_PORT + PORTS) if port not in taken]
 
     def _server(self, listener: socket.socket) -> TelnetServer:
-        """Build the server and what talks to its clients. In its loop."""
+        """Build the server and its sessions. In the server's loop."""
         from .session import Sessions
         from .telnet_server import TelnetServer
 
@@ -211,10 +211,10 @@ class TelnetConsole:
 
 
 class _Opened:
-    """What is open: a loop, and a server in it. It outlives the thread that runs it, for a fork.
+    """An open console: a loop, and a server in it. For a fork, it outlives the thread that runs it.
 
-    The selector keeps what it waits for in this process alone. One of the kernel's, such as epoll, would be
-    shared with forked children, and these would take our files out of it.
+    The selector keeps its registrations in this process. A kernel object such as epoll would be shared with
+    forked children, which would remove our files from it.
     """
 
     def __init__(self, url: str, journal: Journal) -> None:
@@ -225,18 +225,18 @@ class _Opened:
         self._over = False
         selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.SelectSelector)
         self.loop = asyncio.SelectorEventLoop(selector())
-        self.loop._loopwatch_own = True  # type: ignore[attr-defined]  # by which it is known, and not watched
+        self.loop._loopwatch_own = True  # type: ignore[attr-defined]  # marks the loop as not to be watched
         self.loop.set_debug(False)
         self.loop.set_exception_handler(self._failed)
 
     @contextmanager
     def runs(self) -> Iterator[None]:
-        """Mark the calling thread as the one that runs it."""
+        """Mark the calling thread as the one that runs the loop."""
         with self._muted.in_this_thread():
             yield
 
     def serve(self, make: Callable[[], TelnetServer]) -> None:
-        """Begin to serve, as soon as the loop runs."""
+        """Begin to serve: clients are answered whenever the loop runs."""
 
         async def begin() -> None:
             self._server = make()
@@ -244,7 +244,7 @@ class _Opened:
         self.loop.run_until_complete(begin())
 
     def wake(self) -> None:
-        """Have the loop return from where it runs. Any thread."""
+        """Make the loop return from ``run_forever``. Any thread."""
         with contextlib.suppress(RuntimeError):  # it is closed
             self.loop.call_soon_threadsafe(self.loop.stop)
 
@@ -253,21 +253,21 @@ class _Opened:
         try:
             if self._server is not None:
                 self.loop.run_until_complete(self._server.close())
-        except Exception as error:  # noqa: BLE001 - counted; what is left falls with the loop
+        except Exception as error:  # noqa: BLE001 - counted; the rest goes with the loop
             self._journal.failure(COMPONENT, error)
         self._let_go()
 
     def abandon(self) -> None:
-        """Let go of it in a forked child: clients are told nothing, and so is the log."""
+        """Drop everything in a forked child, without telling the clients or the log."""
         if self._server is not None:
             self._server.abandon()
         self._let_go()
 
     def _let_go(self) -> None:
-        """Have nothing go on when this is forgotten."""
+        """Make sure that nothing goes on once this object is dropped."""
         self._over = True
-        self.loop.set_exception_handler(self._failed)  # the line editor has its own
-        with contextlib.suppress(RuntimeError):  # a fork did not wait for its thread: here it runs for ever
+        self.loop.set_exception_handler(self._failed)  # the line editor has set its own
+        with contextlib.suppress(RuntimeError):  # forked while its thread ran: here the loop "runs" for ever
             self.loop.close()
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -276,7 +276,7 @@ class _Opened:
 
 
 class _Muted(logging.Filter):
-    """Keeps quiet what libraries would log from one thread."""
+    """Suppresses what noisy libraries log from one thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -284,7 +284,7 @@ class _Muted(logging.Filter):
 
     @contextmanager
     def in_this_thread(self) -> Iterator[None]:
-        """Do so from the calling thread."""
+        """Suppress it for the calling thread."""
         self._thread = threading.get_ident()
         loggers = [logging.getLogger(name) for name in TALKATIVE]
         for each in loggers:
@@ -296,5 +296,5 @@ class _Muted(logging.Filter):
                 each.removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the line is to be logged: it is that of another thread."""
+        """Return whether to log the record: only if it comes from another thread."""
         return threading.get_ident() != self._thread

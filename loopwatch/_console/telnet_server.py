@@ -18,20 +18,20 @@ from loopwatch._journal import Journal
 from .client import Client, Interact
 
 COMPONENT = "telnet"
-"""What failures are counted under."""
+"""The component under which failures are counted."""
 HOST = "127.0.0.1"
 WAITING = 128
-"""Connections that the kernel keeps for us."""
+"""Connections that the kernel queues for us."""
 SESSIONS = 8
-"""Clients that are answered at a time; a further one is told that there are too many..."""
+"""Clients answered at a time; a further one is told that there are too many..."""
 UNKNOWN = 16
-"""...and clients that have not yet said what they are: of more, the oldest is let go."""
+"""...and clients that have not named their terminal yet: beyond these, the oldest is disconnected."""
 SHARE = 0.1
-"""Of a core, that all clients may cost in the long run."""
+"""Share of a core that all clients together may cost in the long run."""
 AGAIN = 1.0
-"""Seconds until connections are taken again, when the process has no file descriptor left for one."""
+"""Seconds until connections are accepted again after the process ran out of file descriptors."""
 LAST_WORD = 0.5
-"""Seconds that sessions have to end in."""
+"""Seconds that sessions have to end."""
 
 FULL = f"loopwatch: {SESSIONS} sessions are open already, which is all there may be.\r\n".encode()
 OVERRUN = "loopwatch: too many connections that say nothing.\n"
@@ -39,12 +39,12 @@ ENDS = "\nloopwatch: the console ends.\n"
 
 
 def listen(ports: list[int]) -> socket.socket:
-    """Take the first of ``ports`` that is free. Raises OSError, that of the last one, if none is."""
+    """Listen on the first free port of ``ports``. If none is free, raises the OSError of the last one."""
     problem = OSError("no port was given")
     for port in ports:
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         try:
-            if sys.platform == "win32":  # where SO_REUSEADDR would share a port with who has it
+            if sys.platform == "win32":  # here SO_REUSEADDR would share a port that is in use
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
             else:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -60,7 +60,7 @@ def listen(ports: list[int]) -> socket.socket:
 
 
 class TelnetServer:
-    """Takes connections from ``listener`` and has ``interact`` talk to each. In a running loop's thread."""
+    """Accepts connections from ``listener`` and runs ``interact`` for each. In a running loop's thread."""
 
     def __init__(
         self,
@@ -80,12 +80,12 @@ class TelnetServer:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
         self._clients: dict[Client, None] = {}
-        """In the order in which they came."""
+        """In order of arrival."""
         self._over = False
         self._open()
 
     async def close(self) -> None:
-        """End all sessions, waiting for none that does not end: one may wait for a loop that waits for us."""
+        """End all sessions. Waits for none that does not end: it may wait for a loop that waits for us."""
         self._loop.remove_reader(self._listener)
         self._listener.close()
         for client in list(self._clients):
@@ -100,7 +100,7 @@ class TelnetServer:
         self._over = True
 
     def abandon(self) -> None:
-        """Close the sockets alone: in a forked child, where neither they nor the loop are ours."""
+        """Close only the sockets: in a forked child, where neither they nor the loop are ours."""
         self._over = True
         self._listener.close()
         for client in self._clients:
@@ -111,12 +111,12 @@ class TelnetServer:
             self._loop.add_reader(self._listener, self._accept)
 
     def _charge(self) -> float:
-        """Count what this thread has computed; return for how many seconds it is to compute no more."""
+        """Count this thread's CPU time; return for how many seconds it must not compute any more."""
         self._costs()
         return self._allowance.rest(self._clock.thread_cpu())
 
     def _accept(self) -> None:
-        if rest := self._charge():  # to greet somebody costs as much as an answer
+        if rest := self._charge():  # greeting a client costs as much as an answer
             self._loop.remove_reader(self._listener)
             self._loop.call_later(rest, self._open)
             return
@@ -149,9 +149,9 @@ class TelnetServer:
                 self._clients[client] = None
                 await client.run_application()
         except (asyncio.CancelledError, EOFError, OSError):
-            pass  # it was dismissed, or has gone away
+            pass  # the client was dismissed, or has gone away
         except Exception as error:  # noqa: BLE001 - counted, and the others are served
-            if not self._over:  # else it is torn down where it stood
+            if not self._over:  # else the task is torn down wherever it stands
                 self._journal.failure(COMPONENT, error)
         finally:
             if client is not None:

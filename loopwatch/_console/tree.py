@@ -1,4 +1,4 @@
-"""Trees of tasks: who awaits whom, and who created whom. What is alike is one line."""
+"""Trees of tasks: who awaits whom, and who created whom. Similar tasks share a line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .parts import more
 from .tables import cut
 
 TREE_LINES = 40
-"""Lines of a tree, unless ``limit`` says how many."""
+"""Lines of a tree, unless ``limit`` says otherwise."""
 DEEPEST = 12
 """Levels shown."""
 
 
 @dataclass(slots=True)
 class _Node:
-    """Tasks that are alike, in one place of the tree."""
+    """Similar tasks, in one place of the tree."""
 
     text: str
     tasks: dict[int, Task] = field(default_factory=dict)
@@ -31,7 +31,7 @@ class _Node:
 
 
 def awaiting_lines(tasks: Sequence[Task], words: Options, question: Question) -> Iterator[str]:
-    """Yield who awaits whom, from those that nobody awaits; those that await no task are counted."""
+    """Yield who awaits whom, from the tasks that nobody awaits down; tasks that await none are counted."""
     by_id = {task.id: task for task in tasks}
     awaited = {key for task in tasks for key in task.awaits}
     tops = [task for task in tasks if task.awaits and task.id not in awaited]
@@ -52,7 +52,7 @@ def awaiting_lines(tasks: Sequence[Task], words: Options, question: Question) ->
 def _add_awaiting(
     above: _Node, task: Task, by_id: dict[int, Task], path: tuple[int, ...], expanded: set[int]
 ) -> None:
-    """Add a task to what is below a node; what that awaits stands below it where it comes first."""
+    """Add a task below a node; the tasks it awaits are shown below its first occurrence only."""
     waits = task.waiting_on or "runs"
     kind = (task.coroutine, task.site, waits.partition(" '")[0], task.id in path)
     node = above.below.setdefault(kind, _Node(f"{task.coroutine}  {waits}"))
@@ -82,7 +82,7 @@ def _reached(tops: Sequence[Task], by_id: dict[int, Task]) -> set[int]:
 
 
 def _one_of_each_cycle(tasks: Sequence[Task], by_id: dict[int, Task]) -> Iterator[Task]:
-    """Yield those from which all others are reached: in a cycle everybody is awaited."""
+    """Yield tasks from which all others can be reached: in a cycle each task is awaited."""
     seen: set[int] = set()
     for task in tasks:
         if task.id not in seen:
@@ -91,7 +91,7 @@ def _one_of_each_cycle(tasks: Sequence[Task], by_id: dict[int, Task]) -> Iterato
 
 
 def creating_lines(tasks: Sequence[Task], words: Options, question: Question) -> Iterator[str]:
-    """Yield which coroutines created live tasks of which, from those outside of tasks."""
+    """Yield which coroutines created live tasks of which others, from code outside tasks down."""
     by_parent: dict[str | None, list[Task]] = {}
     for task in tasks:
         by_parent.setdefault(task.parent, []).append(task)
@@ -102,7 +102,7 @@ def creating_lines(tasks: Sequence[Task], words: Options, question: Question) ->
             name = "code outside of tasks" if parent is None else f"{parent}  (ended)"
             node = root.below[parent] = _Node(name)
             _add_created(node, by_parent[parent], by_parent, ())
-    for parent in by_parent.keys() - _shown(root) - root.below.keys():  # a coroutine that only itself created
+    for parent in by_parent.keys() - _shown(root) - root.below.keys():  # a coroutine created only by itself
         node = root.below[parent] = _Node(f"{parent}")
         _add_created(node, by_parent[parent], by_parent, (parent or "",))
     lines = [line for node in _ranked(root) if _keeps(node, words) for line in _lines(node, question, 0)]
@@ -128,7 +128,7 @@ def _add_created(
 
 
 def _shown(node: _Node) -> set[str | None]:
-    """Return the coroutines somewhere below."""
+    """Return the coroutines of a node and of all below it."""
     found: set[str | None] = {task.coroutine for task in node.tasks.values()}
     return found.union(*(_shown(below) for below in node.below.values()))
 
