@@ -1,4 +1,4 @@
 """The ``loopwatch`` command, one module for each subcommand; ``commands`` gathers them.
 
-Nothing here imports the agent: ``__main__`` hands its calls over, as the object of click's context.
+Nothing here imports the agent: ``__main__`` passes its functions in, as the object of click's context.
 """

@@ -1,4 +1,4 @@
-"""``loopwatch console``: asks the line console of a process, in a dialogue or once."""
+"""``loopwatch console``: talks to the line console of a process, interactively or for one command."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import click
 from loopwatch._consoles import PROMPT, Client, Found, found
 
 TIMEOUT = 10.0
-"""Seconds until an answer has to be there. Longer than a command takes on 10,000 tasks."""
+"""Seconds to wait for an answer: longer than a command takes on 10,000 tasks."""
 GREETED = 1.0
-"""Seconds that each process has to say who it is, when there are several."""
+"""Seconds that each process has to introduce itself, if there are several."""
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -24,8 +24,8 @@ GREETED = 1.0
 def console(process: str | None, command: tuple[str, ...]) -> None:
     """Look inside a live process: its loops, stalls, tasks, pools.
 
-    PROCESS is the pid of one that runs under loopwatch, or the path of its socket; it may be left out if
-    there is only one. A COMMAND is answered; without one you are asked for some, and `help` lists them.
+    PROCESS is the pid of a process that runs under loopwatch, or the path of its socket; it may be left out
+    if there is only one. With a COMMAND, prints its answer; without, prompts for commands: `help` lists them.
     """
     if process is not None and not process.isdecimal() and os.sep not in process:
         command, process = (process, *command), None
@@ -64,7 +64,7 @@ def _path(process: str | None) -> str:
 
 
 def _introduced(one: Found) -> str:
-    """Return a line on a console: who it says it is."""
+    """Return a line on a console: how it introduces itself."""
     try:
         client = Client(one.path, GREETED)
     except OSError:
@@ -80,7 +80,7 @@ def _answer(client: Client, line: str) -> None:
 
 
 def _dialogue(client: Client) -> None:
-    """Ask for lines until there are no more, with a history and completion where readline is there."""
+    """Read lines until there are no more, with history and completion if readline is available."""
     click.echo(client.greeting)
     with _completion(lambda text: client.ask(f"complete {text}").split("\n")):
         while True:
@@ -98,7 +98,7 @@ def _dialogue(client: Client) -> None:
 
 
 def _completion(complete: Callable[[str], Sequence[str]]) -> contextlib.ExitStack:
-    """Have readline complete words, until the end of the block."""
+    """Make readline complete words, until the end of the block."""
     undo = contextlib.ExitStack()
     try:
         import readline

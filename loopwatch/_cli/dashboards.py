@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 DOCS = "https://github.com/loopwatch/loopwatch/blob/main/docs"
-"""Where the pages are that dashboards and rules lead to, as they are shipped."""
+"""Where the shipped dashboards and rules link to."""
 
 
 @click.group()
@@ -41,7 +41,7 @@ def export(directory: Path, docs_url: str) -> None:
 
 
 def _find_files() -> Path:
-    """Return the directory they lie in, in the wheel or a checkout."""
+    """Return the directory of the files, in the wheel or a checkout."""
     here = Path(__file__).parent
     for home in (here / "shipped", here.parents[1] / "dashboards"):
         if (home / "grafana").is_dir():

@@ -1,4 +1,4 @@
-"""``loopwatch demo``: a service with faults, its clients and its LLM, and what the agent says of them.
+"""``loopwatch demo``: a service with faults, its clients and its LLM, and what the agent says about them.
 
 The service runs in this process, with ``loopwatch.install()`` as its only mention of us; the LLM's stand-in
 and the clients run in processes of their own. Everything listens on free loopback ports.
@@ -21,7 +21,7 @@ from .numbers import Finite
 
 NEEDED = ("fastapi", "uvicorn", "httpx")
 PIPED_WIDTH = 120
-"""Columns where there is no terminal to ask: rich would assume 80 and break the tables."""
+"""Columns if there is no terminal: rich would assume 80 and break the tables."""
 
 
 @click.command()
@@ -67,9 +67,9 @@ def demo(calls: Calls, seconds: float, faults: str, factor: float, list_faults: 
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=PIPED_WIDTH)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in good order too, as with Ctrl-C
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends cleanly too, as with Ctrl-C
     with Stage(calls, home, factor, faults) as stage:
-        agent = calls.install()  # the one that the service has installed by now
+        agent = calls.install()  # the agent that the service has installed by now
         view = View(agent, console)
         what = f"A document-analysis service with {count} faults"
         view.introduce(f"{what}, for {seconds:g} s at {stage.url}/documents")
@@ -90,7 +90,7 @@ def _play(stage: Stage, view: View, seconds: float) -> None:
 
 
 def _find_service() -> Path:
-    """Make ``analysis_service`` importable; return the directory it lies in, in the wheel or a checkout."""
+    """Make ``analysis_service`` importable; return its parent directory, in the wheel or a checkout."""
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         needed = ", ".join(missing)

@@ -13,7 +13,7 @@ _STYLE: Mapping[Severity, str] = {"critical": "bold red", "warning": "yellow", "
 
 
 def headline(finding: Finding) -> Text:
-    """Say in one line what is wrong."""
+    """Return in one line what is wrong."""
     line = Text(f"{finding.rule} ")
     line.append(finding.severity, _STYLE[finding.severity])
     line.append(f"  {finding.summary}")
@@ -23,7 +23,7 @@ def headline(finding: Finding) -> Text:
 
 
 def lines(findings: Sequence[Finding]) -> Iterator[Text]:
-    """Yield what there is to say of each, in order; below a cause stands what follows from it."""
+    """Yield the lines on each finding, in order; consequences stand below their cause."""
     number = 0
     for finding in findings:
         number += finding.because is None
@@ -35,7 +35,7 @@ def lines(findings: Sequence[Finding]) -> Iterator[Text]:
 
 
 def evidence(finding: Finding) -> str:
-    """Write the numbers it rests on, those that are nothing left out."""
+    """Write the numbers that a finding is based on, leaving out zeros."""
     return ", ".join(
         f"{name.removesuffix('_s').replace('_', ' ')} {span(value) if name.endswith('_s') else f'{value:g}'}"
         for name, value in finding.evidence.items()

@@ -1,4 +1,4 @@
-"""What the agent says of tasks on a terminal: which were lost, which there are, and what a drain left."""
+"""Tasks as the agent shows them on a terminal: which were lost, which there are, and what a drain left."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from loopwatch._words import own_frame, place, span
 from .demo_text import stack_lines, table
 
 Points = Mapping[str, tuple[Point, ...]]
-"""The facts of a snapshot, by their stem."""
+"""The facts of a snapshot, by stem."""
 
 SITES_SHOWN = 6
 LEFT_SHOWN = 10
-"""Kinds of tasks that a drain left; of further ones the number."""
+"""Kinds of tasks left by a drain that are shown; further ones are only counted."""
 
 
 def headline(lost: Lost) -> Text:
-    """Say in one line what was lost, why, and by whom."""
+    """Return in one line what was lost, why, and by whom."""
     line = Text("lost ")
     line.append(lost.reason, "red")
     line.append("  ")
@@ -41,7 +41,7 @@ def headline(lost: Lost) -> Text:
 
 
 def details(lost: Lost) -> Text:
-    """Show whose it was, its age, what it waited for, and where it stood or where that was noticed."""
+    """Show whose task it was, its age, what it waited for, and where it stood or the loss was noticed."""
     facts = [
         f"{'handed over' if lost.reason == 'context_lost' else 'created'} at {place(lost.site)}",
         *([f"{span(lost.age)} before"] if lost.age else []),
@@ -65,23 +65,23 @@ def whose(of: Lost | Task | PoolUser) -> list[str]:
 
 @dataclass(slots=True)
 class Kind:
-    """The losses that have all but the task in common."""
+    """Losses that differ only in the task."""
 
     first: Lost
     count: int = 0
 
     @staticmethod
     def key(lost: Lost) -> tuple[object, ...]:
-        """Return what they have in common: of contexts, who handed over."""
+        """Return what the losses of a kind have in common: for contexts, who handed over."""
         if lost.reason == "context_lost":
             return (lost.reason, lost.site)
         return (lost.reason, lost.site, lost.coroutine, lost.exception, lost.leak)
 
 
 def lost_table(kinds: Iterable[Kind], points: Points) -> Table:
-    """Show what was lost, by kind, most often lost first. A ``+`` is at counts that are too small.
+    """Show what was lost, by kind, the most frequent first. A ``+`` marks counts that are too low.
 
-    Of many losses at once the agent keeps the last and counts all; of lost contexts, it tells of the first.
+    Of many losses at once the agent keeps the last and counts all; of lost contexts, it reports the first.
     """
     works, totals = _by_label(points, "task_context_lost"), _by_label(points, "task_lost")
     rows: list[tuple[float, Lost]] = []
@@ -105,14 +105,14 @@ def lost_table(kinds: Iterable[Kind], points: Points) -> Table:
 
 
 def lost_so_far(points: Points) -> str:
-    """Write how many were lost, by reason; nothing when none were."""
+    """Write how many tasks were lost, by reason; empty if none were."""
     counts = _by_label(points, "task_lost")
     counts["context_lost"] = sum(_by_label(points, "task_context_lost").values())
     return ", ".join(f"{count:.0f} {reason}" for reason, count in counts.items() if count)
 
 
 def sites_table(points: Points) -> Table:
-    """Show the tasks by the function that created them: those that created most."""
+    """Show the tasks by the function that created them, for the functions that created most."""
     created = _by_label(points, "task_created")
     live = _by_label(points, "task_site_count")
     durations = {point.labels[0]: point.value for point in points.get("task_duration", ())}
@@ -132,13 +132,13 @@ def sites_table(points: Points) -> Table:
 
 
 def _by_label(points: Points, stem: str) -> dict[str, float]:
-    """Return the values of a fact that has one label and is no histogram."""
+    """Return the values of a fact that has one label and is not a histogram."""
     values = {point.labels[0]: point.value for point in points.get(stem, ())}
     return {label: value for label, value in values.items() if not isinstance(value, Distribution)}
 
 
 def drain_lines(report: DrainReport) -> Iterator[Text]:
-    """Yield a line on how a drain ended, and one on each kind of tasks that it left."""
+    """Yield a line on how a drain ended, and one for each kind of task that it left."""
     finished, cancelled, abandoned = map(len, (report.finished, report.cancelled, report.abandoned))
     if not report.forced:
         yield Text(f"at shutdown no work was left: {finished} finished in {span(report.duration)}")

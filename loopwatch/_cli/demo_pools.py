@@ -1,4 +1,4 @@
-"""What the agent says of connection pools and executors on a terminal: how full, who has them, who waits."""
+"""Connection pools and executors as the agent shows them on a terminal: how full, who holds, who waits."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from .demo_text import table
 
 BORROWERS_SHOWN = 3
 LONG = 0.1
-"""Seconds that somebody has waited in a pool that is short of connections, not just between two of them."""
+"""Seconds of a wait from which a pool is short of connections, and not just between two of them."""
 
 
 def short(pool: Pool) -> bool:
-    """Whether all of a pool is in use, and others have waited for it for a while."""
+    """Whether a whole pool is in use, and callers have waited for it for a while."""
     full = pool.max is not None and pool.used is not None and pool.used >= pool.max
     return full and bool(pool.pending) and (pool.oldest_wait or 0.0) >= LONG
 
 
 def headline(pool: Pool) -> Text:
-    """Say in one line how full a pool is, and how many wait."""
+    """Return in one line how full a pool is, and how many callers wait."""
     line = Text(f"{pool.kind} pool ")
     line.append(pool.label, "bold")
     line.append(": ")
@@ -35,7 +35,7 @@ def headline(pool: Pool) -> Text:
 
 
 def details(pool: Pool) -> Text:
-    """Show who has had connections of it for longest."""
+    """Show who has held connections of a pool for longest."""
     lines = Text()
     for borrower in (pool.borrowers or ())[:BORROWERS_SHOWN]:
         lines.append(f"held for {span(borrower.held)} by {_named(borrower)}\n", "dim")
@@ -44,7 +44,7 @@ def details(pool: Pool) -> Text:
 
 
 def _named(borrower: Borrower) -> str:
-    """Name who has a connection: the task, for whom, and where it stands."""
+    """Name the holder of a connection: the task, for whom it works, and where it stands."""
     stand = None if borrower.site is None else own_frame(borrower.await_stack, borrower.site)
     stands = f", stands at {place(stand)}" if stand else ""
     gone = ", which has ended" if borrower.gone else ""
@@ -54,7 +54,7 @@ def _named(borrower: Borrower) -> str:
 
 
 def pools_table(pools: Iterable[Pool]) -> Table:
-    """Show each pool that was used, those that gave up waits first, then by the time waited."""
+    """Show each pool that was used: pools with failed waits first, then by the time waited."""
     drawn = table("pool", "kind", "=used", "=max", "=waiting", "=acquires", "=wait p99", "=timeouts")
     used = [pool for pool in pools if pool.wait_count]
     for pool in sorted(used, key=lambda pool: (-(pool.timeouts or 0), -(pool.wait_sum or 0.0))):

@@ -28,10 +28,10 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """What a program may say to loopwatch, handed over by the entry of the command line.
+    """loopwatch's functions that the demo uses, passed in by the command line's entry point.
 
-    The service says ``install`` alone. The rest is said by the demo, around it: for a request id to be lost,
-    it has to be known which variable holds it.
+    The service itself only calls ``install``. The demo calls the rest, around it: a request id can only be
+    reported as lost if it is known which variable holds it.
     """
 
     install: Callable[[], Agent]
@@ -41,7 +41,7 @@ class Calls:
 
 
 class Stage:
-    """Sets everything up on entry, the service imported and its agent installed; clears it away on exit."""
+    """Sets everything up on entry, importing the service, which installs the agent; cleans up on exit."""
 
     def __init__(self, calls: Calls, home: Path, factor: float, faults: str) -> None:
         self._calls = calls
@@ -61,7 +61,7 @@ class Stage:
                 "ANALYSIS_SCALE": str(self._factor),
                 "ANALYSIS_FAULTS": self._faults,
             }
-            # In the wheel the service lies within site-packages, among the libraries.
+            # In the wheel the service is in site-packages, among the libraries.
             os.environ.setdefault("LOOPWATCH_APP_PACKAGES", "analysis_service")
             os.environ.setdefault("LOOPWATCH_SERVICE_NAME", "analysis-service")
             os.environ.setdefault("LOOPWATCH_PROMETHEUS_PORT", "0")
@@ -101,7 +101,7 @@ class Stage:
         try:
             server.run(sockets=[self._listener])
         except KeyboardInterrupt:
-            pass  # uvicorn has ended the service in good order before it let the signal through
+            pass  # uvicorn shut the service down cleanly before it passed the signal on
         finally:
             end.cancel()
         if not server.started:
@@ -141,7 +141,7 @@ def _hear(output: IO[str], hear: Callable[[str], None]) -> None:
 
 
 def _log_to(file: Path, log_filter: logging.Filter) -> None:
-    """Keep the log out of the picture: the agent's lines are in it, and the view shows what they say."""
+    """Keep the log off the screen: it contains the agent's lines, and the view shows what they say."""
     handler = logging.FileHandler(file)
     handler.addFilter(log_filter)
     logging.basicConfig(

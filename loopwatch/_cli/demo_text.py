@@ -14,9 +14,9 @@ from loopwatch._records import Cause, Frame, Loop, Stall
 from loopwatch._words import frames_shown, place, span
 
 CAUSE_STYLE: Mapping[Cause, str] = {"cpu": "red", "blocking": "magenta", "unknown": "dim"}
-"""The others are yellow: mostly they are not the fault of the code that stood there."""
+"""All other causes are yellow: they are mostly not the fault of the code that was running."""
 BLOCKED_SHOWN = 0.1
-"""Seconds of a step beyond which it is worth a number."""
+"""Seconds of a step above which its duration is shown."""
 
 
 def function(stall: Stall) -> str:
@@ -25,7 +25,7 @@ def function(stall: Stall) -> str:
 
 
 def headline(stall: Stall) -> Text:
-    """Say in one line how long, why and where the loop stood."""
+    """Return in one line for how long, why and where the loop was blocked."""
     tense = "has been stalled for" if stall.in_progress else "stalled"
     line = Text(f"{stall.loop_name} {tense} ")
     line.append(span(stall.duration), "bold")
@@ -39,7 +39,7 @@ def headline(stall: Stall) -> Text:
 
 
 def evidence(stall: Stall) -> Iterator[str]:
-    """Yield the numbers the cause rests on, those that are nothing left out."""
+    """Yield the numbers that the cause is based on, leaving out zeros."""
     for name, value in stall.evidence.items():
         if name.endswith("_s") and value >= 0.001:
             yield f"{name.removesuffix('_s')} {span(value)}"
@@ -49,7 +49,7 @@ def evidence(stall: Stall) -> Iterator[str]:
 
 
 def details(stall: Stall) -> Text:
-    """Show the task, the evidence, and the stack from the callback of the loop inwards."""
+    """Show the task, the evidence, and the stack from the loop's callback inwards."""
     lines = Text()
     if stall.coroutine:
         task = f"task {stall.task_name}, " if stall.task_name else ""
@@ -62,7 +62,7 @@ def details(stall: Stall) -> Text:
 
 
 def stack_lines(stack: Sequence[Frame], marked: Frame | None) -> Text:
-    """Show frames, one a line, innermost last, with a mark at one of them."""
+    """Show frames, one per line, innermost last, one of them marked."""
     lines = Text()
     shown = frames_shown(stack, marked)
     width = max((len(frame.name) for frame in shown), default=0)
@@ -80,7 +80,7 @@ def status(loop: Loop) -> str:
 
 
 def loops_table(loops: Iterable[Loop]) -> Table:
-    """Show the health of all loops, one a row."""
+    """Show the health of all loops, one per row."""
     health = ("=busy", "=delay p50", "=p99", "=max 60 s", "=blocked now", "=ready", "=timers")
     drawn = table("loop", "kind", *health)
     for loop in loops:
@@ -100,7 +100,7 @@ def loops_table(loops: Iterable[Loop]) -> Table:
 
 @dataclass(slots=True)
 class Culprit:
-    """The stalls that have function, call and cause in common."""
+    """The stalls that share function, call and cause."""
 
     last: Stall
     count: int = 0
@@ -108,7 +108,7 @@ class Culprit:
     worst: float = 0.0
 
     def add(self, stall: Stall) -> None:
-        """Take one more."""
+        """Add one more stall."""
         self.last = stall
         self.count += 1
         self.total += stall.duration
@@ -116,7 +116,7 @@ class Culprit:
 
 
 def culprits_table(culprits: Iterable[Culprit]) -> Table:
-    """Show who blocked the loop, worst first."""
+    """Show what blocked the loop, worst first."""
     drawn = table("stalled by", "=line", "in", "cause", "=times", "=in all", "=worst")
     for culprit in sorted(culprits, key=lambda culprit: -culprit.total):
         stall = culprit.last
@@ -133,7 +133,7 @@ def culprits_table(culprits: Iterable[Culprit]) -> Table:
 
 
 def table(*headings: str) -> Table:
-    """Make an empty table; a heading that begins with ``=`` stands over numbers."""
+    """Make an empty table; a heading that begins with ``=`` is for a column of numbers."""
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for heading in headings:
         justify: JustifyMethod = "right" if heading.startswith("=") else "left"

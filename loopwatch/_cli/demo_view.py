@@ -21,9 +21,9 @@ from . import demo_findings, demo_lost, demo_pools, demo_text
 REFRESH = 0.2
 """Seconds between two looks at the agent: often enough to show a stall while it goes on."""
 SNAPSHOT_EVERY = 1.0
-"""Seconds between two looks at all tasks, which cost some 20 us for each that lives."""
+"""Seconds between two looks at all tasks, which cost some 20 us per live task."""
 STATUS_EVERY = 5.0
-"""Seconds between two lines on the loops' health where no live table can be drawn."""
+"""Seconds between two lines on the loops' health if no live table can be drawn."""
 
 
 class Agent(Protocol):
@@ -31,7 +31,7 @@ class Agent(Protocol):
 
     @property
     def prometheus_url(self) -> str | None:
-        """Where the metrics are."""
+        """URL of the metrics."""
 
     def loops(self) -> Sequence[Loop]:
         """Return the loops' health."""
@@ -49,15 +49,15 @@ class Agent(Protocol):
         """Return the reports of the last drains."""
 
     def snapshot(self) -> Snapshot:
-        """Return everything, counts of tasks among it."""
+        """Return everything, including counts of tasks."""
 
 
 class View:
-    """Prints each stall once, of losses the first of a kind, a pool when it falls short; below, live tables.
+    """Prints each stall once, the first loss of each kind, a pool when it falls short; below, live tables.
 
-    What is the first of its kind comes with its stack. The end is what was found wrong, and what to do.
+    The first of each kind comes with its stack. At the end comes what was found wrong, and what to do.
 
-    The agent's word alone is printed about the service, and the clients' own about themselves.
+    All that is printed about the service comes from the agent, and about the clients from themselves.
     """
 
     def __init__(self, agent: Agent, console: Console, clock: Clock = SYSTEM) -> None:
@@ -85,7 +85,7 @@ class View:
         return self._clock.monotonic() - self._start
 
     def hear(self, clients: str) -> None:
-        """Note what the clients say of themselves, to be shown with the rest. Any thread."""
+        """Note what the clients say about themselves, to be shown with the rest. Any thread."""
         self._clients = clients
 
     def introduce(self, service: str) -> None:
@@ -106,7 +106,7 @@ class View:
                 live.update(self._picture(), refresh=True)
 
     def step(self) -> None:
-        """Print what is new, and at times how the loops are: what a live table would show."""
+        """Print what is new, and from time to time the loops' health, as a live table would show."""
         self._tell_new()
         for stall in self._going_on():
             if demo_text.function(stall) not in self._announced:
@@ -120,7 +120,7 @@ class View:
             self._print(self._stamp(f"{'; '.join(said)} {self._of_clients()}".strip()))
 
     def summary(self) -> None:
-        """Print what there was in all."""
+        """Print the summary: totals, drains and findings."""
         self._tell_new()
         self._snapshot_at = -math.inf
         self._print(Text(f"\nAfter {self.elapsed:.0f} s the agent says:", "bold"))
@@ -140,7 +140,7 @@ class View:
         self._tell_what_is_wrong()
 
     def _tell_what_is_wrong(self) -> None:
-        """Print the verdict: what there is to mend, in order."""
+        """Print the verdict: what to fix, in order."""
         self._print(Text("\nWhat is wrong, and what to do:", "bold"))
         for line in demo_findings.lines(self._findings):
             self._print(line)
@@ -158,7 +158,7 @@ class View:
                 self._tell(stall)
         lost = self._agent.lost()
         before = set(map(id, self._last_lost))
-        self._last_lost = lost  # held, so that no other gets the id of one of these
+        self._last_lost = lost  # held, so that their ids are not reused
         for one in lost:
             if id(one) not in before:
                 self._tell_lost(one)
@@ -193,7 +193,7 @@ class View:
             self._console.print(Padding(demo_lost.details(lost), (0, 0, 0, 12), expand=False))
 
     def _picture(self) -> Group:
-        """Draw the live table: what the summary has, as of now, and the stalls in progress."""
+        """Draw the live table: the summary as of now, and the stalls in progress."""
         tables = [Padding(table, (1, 0, 0, 0)) for table in self._tables()]
         now = [demo_text.headline(stall) for stall in self._going_on()]
         foot = Text(f"{self.elapsed:.0f} s {self._of_clients()}", "dim")
@@ -211,7 +211,7 @@ class View:
         return [table for table in tables if table.row_count]
 
     def _facts(self) -> demo_lost.Points:
-        """Return the agent's facts, a second old at most."""
+        """Return the agent's facts, at most a second old."""
         self._look()
         return self._points
 

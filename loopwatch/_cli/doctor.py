@@ -1,4 +1,4 @@
-"""``loopwatch doctor``: asks a process what is wrong with it, and says so in words."""
+"""``loopwatch doctor``: asks a process what is wrong with it, and reports it in words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .target import DEFAULT, NoAnswerError, Target, target_of
 from .verdict import STATUS, Verdict, lines, plain, verdict, worst
 
 WATCHED = 5.0
-"""Seconds that a process is watched."""
+"""Seconds for which a process is watched."""
 DEMO_WATCHED = 25.0
 """Seconds for all faults of the demo to show."""
 AGAIN = 1.0
@@ -85,20 +85,20 @@ def _examine(target: Target, seconds: float) -> list[Verdict]:
     never = threading.Event()
     while (left := until - SYSTEM.monotonic()) > 0:
         never.wait(min(AGAIN, left))
-        with contextlib.suppress(NoAnswerError):  # it is asked for good at the end
+        with contextlib.suppress(NoAnswerError):  # only the last answer matters
             target.fetch()
     last = target.fetch()
     others: Sequence[int] = [pid for pid in last.workers if pid != last.process.pid]
     verdicts = [verdict(last)]
     for pid in others:
-        with contextlib.suppress(NoAnswerError):  # it has ended meanwhile
+        with contextlib.suppress(NoAnswerError):  # the worker has ended meanwhile
             verdicts.append(verdict(target.fetch(pid)))
     return sorted(verdicts, key=lambda each: each.document.process.pid)
 
 
 @contextlib.contextmanager
 def _demo(faults: str) -> Iterator[str]:
-    """Run the demo until the end of the block; yields the URL of its metrics."""
+    """Run the demo until the end of the block; yield the URL of its metrics."""
     command = [sys.executable, "-m", "loopwatch", "demo", "--seconds=3600", f"--faults={faults}"]
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(  # noqa: S603 - ourselves

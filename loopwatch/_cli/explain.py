@@ -1,4 +1,4 @@
-"""``loopwatch explain LW101``: the page of a rule, for who has a log line and no browser at hand."""
+"""``loopwatch explain LW101``: the page of a rule, for people with a log line and no browser at hand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from loopwatch._rule_ids import RULE_IDS
 @click.command()
 @click.argument("rule", type=click.Choice(RULE_IDS, case_sensitive=False))
 def explain(rule: str) -> None:
-    """Say what the findings of a RULE mean, how to confirm them, how to mend it, and when to ignore it."""
+    """Explain what findings of a RULE mean, how to confirm and fix them, and when to ignore the rule."""
     text = _find_page(rule).read_text(encoding="utf-8")
     console = Console()
     if console.is_terminal:
@@ -24,7 +24,7 @@ def explain(rule: str) -> None:
 
 
 def _find_page(rule: str) -> Path:
-    """Return where it lies, in the wheel or a checkout."""
+    """Return the path of a rule's page, in the wheel or a checkout."""
     here = Path(__file__).parent
     for home in (here / "shipped" / "pages", here.parents[1] / "docs" / "rules"):
         if (page := home / f"{rule}.md").is_file():

@@ -9,7 +9,7 @@ import click
 
 
 class Finite(click.FloatRange):
-    """A number within bounds. click lets ``nan`` through, which is neither below nor above any."""
+    """A number within bounds. click itself lets ``nan`` through, which is neither below nor above a bound."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number, or fail as click does."""

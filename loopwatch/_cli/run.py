@@ -2,7 +2,7 @@
 
 The program replaces this process (``exec``), so its pid, exit status, signals and standard streams are its
 own; the agent comes in through ``bootstrap/sitecustomize.py``, put on PYTHONPATH, which children inherit.
-No library is needed that the core does not need: this command lives in the application's environment.
+This command needs no library that the core does not need, since it lives in the application's environment.
 """
 
 from __future__ import annotations
@@ -39,11 +39,11 @@ _OPTIONS = {
     "ignore": "rules not to apply, or not to what a pattern names: LW104,LW101:shop.startup.*",
     "allow": "patterns of names that no rule is to find anything wrong with, separated by commas",
 }
-"""Every setting is an option and, as ``LOOPWATCH_<NAME>``, a variable of the environment."""
+"""Every setting is an option and, as ``LOOPWATCH_<NAME>``, an environment variable."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Become the program that ``argv`` names. Returns only if that cannot be: 2, after one line on stderr."""
+    """Become the program that ``argv`` names. On POSIX returns only on failure: 2, after a line on stderr."""
     options, words = _split(argv)
     parser = _parser()
     given = {name: text for name, text in vars(parser.parse_args(options)).items() if text is not None}
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _split(argv: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-    """Part our options from the program; ``--`` may be left out, since each option has a value."""
+    """Separate our options from the program; ``--`` may be left out, since each option has a value."""
     place = 0
     while place < len(argv) and argv[place] != "--" and (argv[place].startswith("--") or argv[place] == "-h"):
         place += 1 if "=" in argv[place] or argv[place] in ("-h", "--help") else 2
@@ -91,7 +91,7 @@ def _option(name: str) -> str:
 
 
 def _settings(given: Mapping[str, str], environ: dict[str, str]) -> Settings:
-    """Put the options where the program will read them, and check them here, where they can be corrected."""
+    """Put the options where the program will read them, and check them here, where users can correct them."""
     for name, text in given.items():
         environ[PREFIX + name.upper()] = text
     try:
@@ -104,10 +104,10 @@ def _settings(given: Mapping[str, str], environ: dict[str, str]) -> Settings:
 
 
 def _say_if_taken(settings: Settings, environ: Mapping[str, str]) -> None:
-    """Say that another program holds the port of /metrics.
+    """Report if another program holds the port of /metrics.
 
-    It is said here, once, since the processes of the program cannot: they share the port, so most of them
-    find it held by one of their own. Likewise for a program started from within one that is watched.
+    This is reported here, once, since the program's processes cannot: they share the port, so most of them
+    find it held by one of their own. The same holds for a program that is started from within a watched one.
     """
     if not settings.prometheus_port or RUN in environ:
         return
@@ -116,7 +116,7 @@ def _say_if_taken(settings: Settings, environ: Mapping[str, str]) -> None:
     try:
         socket.create_server((host, port), family=family).close()
     except OSError as error:
-        why = str(error.strerror).partition(" (while attempting to bind")[0]  # the address is said already
+        why = str(error.strerror).partition(" (while attempting to bind")[0]  # our line has the address
         _say(
             f"no /metrics on {host}:{port}: {why}. "
             "The program runs and is watched all the same; choose another with --prometheus-port."
@@ -133,8 +133,8 @@ def watched(environ: Mapping[str, str]) -> dict[str, str]:
 def _become(program: Program, environ: Mapping[str, str]) -> int:
     if sys.platform != "win32":
         os.execve(program.executable, program.argv, environ)  # noqa: S606  (which is what was asked for)
-    # exec on Windows starts a second process and ends this one at once, which the caller takes for the
-    # program's end; so wait for it, and leave Ctrl-C, which both receive, to the program.
+    # On Windows exec starts a second process and ends this one at once, which the caller takes for the end of
+    # the program; so wait for the child, and leave Ctrl-C, which both receive, to the child.
     command = [program.interpreter, program.executable, *program.argv[1:]]
     if program.executable.lower().endswith(".exe"):
         command = [program.executable, *program.argv[1:]]

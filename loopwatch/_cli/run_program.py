@@ -1,7 +1,7 @@
 """What the words after ``loopwatch run --`` start, and which Python interpreter will run it.
 
-The agent comes in through the interpreter's start-up, so that interpreter has to be known, and to be one that
-lets it in, before anything is started.
+The agent comes in through the interpreter's start-up, so before anything is started it must be known which
+interpreter that is, and that it lets the agent in.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ _INTERPRETER = re.compile(r"(python|pypy)w?\d*(\.\d+)?t?d?(\.exe)?", re.IGNORECA
 _SOURCE = frozenset({".py", ".pyw", ".pyc", ".pyz", ".pyzw"})
 
 _TRAMPOLINE = re.compile(r"^'''exec' (.+?) \"\$0\" \"\$@\"", re.MULTILINE)
-"""How installers start a script whose interpreter has a path too long for a first line, or with blanks: what
-follows ``#!/bin/sh`` is a line of shell and at the same time the start of a string of Python."""
+"""How installers start a script whose interpreter's path is too long for a shebang line, or contains blanks:
+the line after ``#!/bin/sh`` is both a shell command and the start of a Python string."""
 
 _BESIDE_SCRIPT = '"$(dirname -- "$(realpath -- "$0")")"'
-"""What stands in that line for the script's own directory in environments that can be moved."""
+"""The script's own directory in that line, in relocatable environments."""
 
 _LAUNCHER = re.compile(rb"#![^\r\n]+\r?\n(?=PK\x03\x04)")
-"""Where the first line of a script stands in the ``.exe`` that installers make of it on Windows."""
+"""The shebang line within the ``.exe`` that installers make of a script on Windows."""
 
 _LOCKED_OUT = {
     "I": "ignores PYTHONPATH, through which the agent comes in",
@@ -51,9 +51,9 @@ class Program:
     executable: str
     argv: tuple[str, ...]
     interpreter: str
-    """The Python that will run it: ``executable`` itself, or what its first line names."""
+    """The Python that will run it: ``executable`` itself, or the one its first line names."""
     options: frozenset[str]
-    """The single-letter options that interpreter gets."""
+    """The single-letter options that the interpreter gets."""
 
     def check(self) -> None:
         """Raise CannotRunError unless the interpreter lets the agent in and has it installed."""
@@ -62,7 +62,7 @@ class Program:
                 f"{self.executable}: python -{option} {_LOCKED_OUT[option]}. "
                 f"Leave -{option} out, or call loopwatch.install() in the program."
             )
-        # With the current directory on the path, as -c puts it there, a checkout would pass for installed.
+        # -c puts the current directory on the path, where a checkout would pass for an installation.
         code = "import sys; sys.path[:] = filter(None, sys.path); import loopwatch"
         done = subprocess.run(  # noqa: S603  (it is about to be run anyway)
             [self.interpreter, *(["-s"] if "s" in self.options else []), "-c", code],
@@ -82,7 +82,7 @@ class Program:
 
 
 def resolve(words: Sequence[str]) -> Program:
-    """Find out what ``words`` start. Raises CannotRunError if that is no Python program."""
+    """Find out which program ``words`` start. Raises CannotRunError if it is not a Python program."""
     name = words[0]
     if name.startswith("-"):  # -m MODULE, -c CODE: what this very interpreter would take
         return _interpreted(sys.executable, (sys.executable, *words))
@@ -104,7 +104,7 @@ def _interpreted(interpreter: str, argv: Sequence[str]) -> Program:
 
 
 def _script(path: str, words: Sequence[str], command: Sequence[str]) -> Program:
-    """A file that starts through its first line, which names ``command``."""
+    """Return the program of a script whose first line names ``command``."""
     if not command or not _INTERPRETER.fullmatch(Path(command[0]).name):
         raise _not_python(path, f"its first line names {shlex.join(command) or 'nothing'}")
     interpreter = shutil.which(command[0])
@@ -131,7 +131,7 @@ def _is_source(path: Path) -> bool:
 
 
 def _first_line(path: Path) -> list[str] | None:
-    """Return the command on a script's first line, seen through ``env`` and ``sh``; None without one."""
+    """Return the command of a script's first line, seen through ``env`` and ``sh``; None if it has none."""
     with path.open("rb") as file:
         head = file.read(4096)
         launcher = _LAUNCHER.search(head + file.read()) if head.startswith(b"MZ") else None
@@ -144,13 +144,13 @@ def _first_line(path: Path) -> list[str] | None:
         line = trampoline.group(1).replace(_BESIDE_SCRIPT, shlex.quote(str(path.resolve().parent)))
     try:
         command = shlex.split(line)
-    except ValueError:  # quotes mean nothing to the system, which takes the line as it stands
+    except ValueError:  # the kernel takes the line literally: quotes mean nothing to it
         command = line.split()
     return _behind_env(command) if command and Path(command[0]).name == "env" else command
 
 
 def _behind_env(command: Sequence[str]) -> list[str]:
-    """Drop ``env``, its ``-S`` and its assignments; any other option of it may undo what the agent needs."""
+    """Drop ``env``, its ``-S`` and its assignments; its other options may undo what the agent needs."""
     words = iter(command[1:])
     for word in words:
         name = word.removeprefix("-S")

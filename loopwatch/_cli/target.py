@@ -15,13 +15,13 @@ from loopwatch._document import PATH, Document, DocumentError, read
 
 DEFAULT = "http://127.0.0.1:9464"
 WITHIN = 5.0
-"""Seconds for an answer: far longer than it takes, also if the program computes in Python."""
+"""Seconds to wait for an answer: far longer than it takes, even if the program computes in Python."""
 LONGEST = 64 * 1024 * 1024
-"""Bytes of a document; a longer one is none of ours."""
+"""Bytes of a document; a longer one is not ours."""
 
 
 class NoAnswerError(Exception):
-    """There is no document to be had. The text says why, in a few words."""
+    """No document could be fetched. The text says why, in a few words."""
 
 
 class Target(Protocol):
@@ -29,12 +29,12 @@ class Target(Protocol):
 
     @property
     def name(self) -> str:
-        """What to call it on the screen."""
+        """The target's name on the screen."""
 
     def fetch(self, pid: int | None = None, *, brief: bool = False) -> Document:
-        """Fetch a document: of that worker, else of whichever answers. Raises NoAnswerError.
+        """Fetch the document of the worker ``pid``, else of whichever answers. Raises NoAnswerError.
 
-        A brief one has the loops and the stalls in progress alone, and costs the process next to nothing.
+        A brief one has only the loops and the stalls in progress, and costs the process next to nothing.
         """
 
 
@@ -75,8 +75,8 @@ class Address:
         return body
 
     def _host(self) -> str:
-        """Ask by the address: an endpoint does not answer to names that others may have lead to it."""
-        if self.secure:  # where a name is part of what is checked, and a proxy stands in between
+        """Return the Host header, an address: endpoints reject names, since anybody can point one at them."""
+        if self.secure:  # the certificate is checked against the name, and a proxy is in between
             return self.host
         found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0][4][0]
         address = str(found).partition("%")[0]
@@ -92,11 +92,11 @@ def _reason(error: Exception) -> str:
 
 
 def target_of(text: str) -> Target:
-    """Return what is meant by a URL, by HOST:PORT, or by a pid. Raises ValueError, which says why not."""
+    """Return the target for a URL, HOST:PORT or pid. Raises a ValueError that says what is wrong with it."""
     if text.isdecimal():
         return Process(int(text))
     url = text if "://" in text else f"http://{text}"
-    if "@" in url:  # not said again: what stands before it may be a password
+    if "@" in url:  # not echoed: the part before it may be a password
         raise ValueError("a URL with a user's name is not understood: give HOST:PORT alone")
     try:
         parts = urlsplit(url)
@@ -123,17 +123,17 @@ def _is_v6(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """The line console of a process: there is one also where there is no endpoint."""
+    """The line console of a process, which exists even without an endpoint."""
 
     own_pid: int
 
     @property
     def name(self) -> str:
-        """What to call it: by its socket."""
+        """The target's name, after its socket."""
         return "its console socket"
 
     def fetch(self, pid: int | None = None, *, brief: bool = False) -> Document:
-        """Ask the console of that process, by default of this one. Raises NoAnswerError."""
+        """Ask the console of the process ``pid``, by default of this target's. Raises NoAnswerError."""
         asked = self.own_pid if pid is None else pid
         path = next((each.path for each in found() if each.pid == asked), None)
         if path is None:

@@ -1,4 +1,4 @@
-"""What ``loopwatch doctor`` concludes from documents: what is wrong, nothing, or that too little is known."""
+"""What ``loopwatch doctor`` concludes from documents: findings, nothing wrong, or too little known to say."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from loopwatch._words import clean, number, percent, span
 Outcome = Literal["findings", "nothing wrong", "not enough data"]
 
 STATUS: dict[Outcome, int] = {"nothing wrong": 0, "findings": 1, "not enough data": 2}
-"""What the command ends with."""
+"""Exit status of the command."""
 ENOUGH = 15.0
-"""Seconds that a loop has to have run before nothing found means that nothing is wrong: rules look every few
-seconds, and mostly tell of what they saw twice."""
+"""Seconds for which a loop must have run before no findings means that nothing is wrong: rules look every few
+seconds, and mostly report what they have seen twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """On one process."""
+    """The verdict on one process."""
 
     document: Document
     outcome: Outcome
     findings: tuple[Finding, ...]
-    """Causes before what follows from them, as in a snapshot."""
+    """Causes before their consequences, as in a snapshot."""
     looked_at: tuple[str, ...]
     missing: tuple[str, ...]
-    """What could not be looked at, or not for long enough."""
+    """What could not be observed, or not for long enough."""
 
 
 def verdict(document: Document) -> Verdict:
-    """Conclude from the last document of a process."""
+    """Return the verdict from the last document of a process."""
     findings = document.snapshot.findings
     short = tuple(_too_little(document))
     outcome: Outcome = "nothing wrong"
@@ -56,7 +56,7 @@ def worst(outcomes: Sequence[Outcome]) -> Outcome:
 
 
 def _too_little(document: Document) -> Iterator[str]:
-    """Say why nothing found does not mean that nothing is wrong."""
+    """Yield the reasons why no findings does not mean that nothing is wrong."""
     loops = document.snapshot.loops
     if not loops:
         yield "no event loop has run under the agent yet"
@@ -67,7 +67,7 @@ def _too_little(document: Document) -> Iterator[str]:
 
 
 def _ran(document: Document) -> float:
-    """Return for how long the loop has run that ran longest, as far as that was counted."""
+    """Return for how long the longest-running loop has run, as far as that was counted."""
     seconds: dict[str, float] = {}
     for point in document.snapshot.points.get("loop_time", ()):
         if not isinstance(point.value, Distribution):
@@ -76,7 +76,7 @@ def _ran(document: Document) -> float:
 
 
 def _blind(document: Document) -> Iterator[str]:
-    """Say what the agent itself could not do."""
+    """Yield what the agent itself could not do."""
     points = document.snapshot.points
     for point in points.get("reader_up", ()):
         if point.value == 0:
@@ -146,7 +146,7 @@ def _finding(one: Finding, first: str, width: int) -> Iterator[str]:
 
 
 def plain(verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Return the verdicts as JSON has them."""
+    """Return the verdicts in the form used for JSON."""
     return {
         "verdict": worst([each.outcome for each in verdicts]),
         "processes": [

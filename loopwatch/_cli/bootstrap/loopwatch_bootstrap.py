@@ -1,9 +1,9 @@
 """Installs the agent as soon as the program imports asyncio, and not before.
 
 At start-up would be too early: a program or a child that never touches asyncio should not pay for the agent,
-and one that patches threads first (gevent) must find none running. Later would be too late: no event loop can
-exist before asyncio is imported. This file itself runs in every Python of the program, so it imports next to
-nothing.
+and one that patches threads first (gevent) must find none running. Later would be too late: from that import
+on there can be event loops. This file itself runs in every Python process of the program, so it imports next
+to nothing.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 def prepare() -> None:
-    """Have the agent installed when asyncio has been imported; now, if a ``.pth`` file already did."""
+    """Install the agent once asyncio is imported: now, if a ``.pth`` file has imported it already."""
     hook = _import_hook()
-    # In two steps, since loopwatch imports asyncio: a program with a line about loopwatch of its own may get
-    # here from within that import, when there is no install() yet.
+    # In two steps, since loopwatch imports asyncio: a program that imports loopwatch itself may get here from
+    # within that import, when there is no install() yet.
     hook({"loopwatch": _install}).install()
     hook({"asyncio": _import_loopwatch}).install()
 
@@ -42,7 +42,7 @@ def _import_loopwatch(_: ModuleType) -> None:
     if "ipykernel" in sys.modules and not _is_the_program():
         return  # a notebook's kernel: its cells block its loop by design, and our lines would be their output
     try:
-        import loopwatch  # noqa: F401 - its own hook goes on from there
+        import loopwatch  # noqa: F401 - the hook on loopwatch installs the agent
     except Exception as error:  # noqa: BLE001 - whatever is wrong with us, the program must run
         _say_unless_foreign(error)
 
@@ -62,7 +62,7 @@ def _is_the_program() -> bool:
 
 def _say_unless_foreign(error: Exception) -> None:
     if isinstance(error, ImportError) and not _is_the_program():
-        return  # a child on another interpreter, one without loopwatch: not ours to watch
+        return  # a child on another interpreter, without loopwatch: not ours to watch
     try:
         sys.stderr.write(f"loopwatch run: the program runs unwatched: {error!r}\n")
     except (AttributeError, OSError, ValueError):

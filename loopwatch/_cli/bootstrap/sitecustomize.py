@@ -17,8 +17,8 @@ if sys.version_info >= (3, 11):  # noqa: UP036  (see above)
         if sys.stderr:
             sys.stderr.write("loopwatch run: the program runs unwatched: %r\n" % error)  # noqa: UP031
 
-# The program shall find its path, and the sitecustomize it would have had, as if we had never been here. When
-# it has none, the ImportError is the one that Python expects from this import and passes over.
+# Restore the program's path, and import the sitecustomize it would have had without us. If there is none, the
+# ImportError is the one that Python expects from this import and ignores.
 _here = os.path.dirname(__file__)
 sys.path[:] = [entry for entry in sys.path if entry != _here]
 del sys.modules["sitecustomize"]

@@ -1,4 +1,4 @@
 """``loopwatch top``: a live view of one process, in a terminal.
 
-``source`` fetches documents, ``session`` has them and the keys change what is shown, ``view`` draws it.
+``fetching`` fetches documents, ``session`` updates what is shown from them and the keys, ``view`` draws it.
 """

@@ -40,10 +40,10 @@ def top(target: str, every: float) -> None:
         with terminal.opened():
             fetching.start()
             Session(found.name, fetching, terminal).run()
-    except (EOFError, KeyboardInterrupt):  # the terminal is gone, or Ctrl-C: either is an end like any other
+    except (EOFError, KeyboardInterrupt):  # the terminal is gone, or Ctrl-C: both are normal ends
         pass
     except OSError as error:
-        if error.errno != errno.EIO:  # which says that the terminal is gone, as it was being drawn on
+        if error.errno != errno.EIO:  # EIO: the terminal went away while it was being drawn on
             raise
     finally:
         fetching.end()

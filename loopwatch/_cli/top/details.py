@@ -1,4 +1,4 @@
-"""All there is to say about one row: the lines that a list leads to."""
+"""The details of one row: the lines that a list leads to."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ TASKS_SHOWN = 20
 
 
 def stand(task: Task) -> str:
-    """Write where a task stands in the program's own code, or else anywhere."""
+    """Write where a task stands, in the program's own code if possible."""
     frame = own_frame(task.await_stack, task.site) or next(reversed(task.await_stack), None)
     return place(frame) if frame else ""
 
 
 def why_lost(lost: Lost) -> str:
-    """Write what is known of a loss beside its reason."""
+    """Write what is known of a loss besides its reason."""
     return lost.exception or ", ".join(lost.missing) or lost.leak or lost.waiting_on or ""
 
 
 def of_stall(stall: Stall, document: Document, width: int) -> Iterator[str]:
-    """Say all about a stall."""
+    """Yield everything about a stall."""
     now = document.snapshot.taken_at
     tense = "has been stalled for" if stall.in_progress else "was stalled for"
     yield from paragraph(f"loop {stall.loop_name} {tense} {span(stall.duration)}: {stall.cause}", width)
@@ -53,7 +53,7 @@ def of_stall(stall: Stall, document: Document, width: int) -> Iterator[str]:
 
 
 def of_site(site: TaskSite, document: Document, width: int) -> Iterator[str]:
-    """Say all about a place that creates tasks, with tasks of it."""
+    """Yield everything about a place that creates tasks, with some of its tasks."""
     yield from paragraph(f"tasks created by {site.site.name}", width)
     yield from field("at", place(site.site), width)
     oldest = f", the oldest for {span(site.oldest)}" if site.oldest is not None else ""
@@ -68,7 +68,7 @@ def of_site(site: TaskSite, document: Document, width: int) -> Iterator[str]:
 
 
 def of_task(task: Task, document: Document, width: int) -> Iterator[str]:
-    """Say all about a task."""
+    """Yield everything about a task."""
     yield from paragraph(f"task {task.name or '-'}: {task.coroutine}, {task.state}", width)
     yield from field("age", span(task.age), width)
     yield from field("created by", f"{task.site.name} at {place(task.site)}", width)
@@ -81,7 +81,7 @@ def of_task(task: Task, document: Document, width: int) -> Iterator[str]:
 
 
 def of_pool(pool: Pool, document: Document, width: int) -> Iterator[str]:
-    """Say all about a pool, with its people."""
+    """Yield everything about a pool, with its holders and waiters."""
     yield from paragraph(f"{pool.kind} {pool.label}", width)
     yield from use_of(pool, width)
     counts = (pool.wait_count, pool.timeouts, pool.rejected, pool.cancelled)
@@ -95,7 +95,7 @@ def of_pool(pool: Pool, document: Document, width: int) -> Iterator[str]:
 
 
 def of_wait(wait: Waiting, document: Document, width: int) -> Iterator[str]:
-    """Say all about tasks that wait at one place."""
+    """Yield everything about tasks that wait at one place."""
     yield from paragraph(f"{number(wait.count)} tasks wait in {wait.primitive}", width)
     yield from field("in", f"{wait.site.name} at {place(wait.site)}", width)
     yield from field("for", f"{number(wait.objects)} of them", width)
@@ -104,7 +104,7 @@ def of_wait(wait: Waiting, document: Document, width: int) -> Iterator[str]:
 
 
 def of_lost(lost: Lost, document: Document, width: int) -> Iterator[str]:
-    """Say all about a loss."""
+    """Yield everything about a loss."""
     yield from paragraph(f"lost, {lost.reason}: {lost.coroutine}", width)
     yield from field("found", ago(lost.lost_at, document.snapshot.taken_at), width)
     yield from field("created by", f"{lost.site.name} at {place(lost.site)}", width)
@@ -121,12 +121,12 @@ def of_lost(lost: Lost, document: Document, width: int) -> Iterator[str]:
 
 
 def of_finding(one: Finding, document: Document, width: int) -> Iterator[str]:
-    """Say all about a finding."""
+    """Yield everything about a finding."""
     return finding_lines(one, document.snapshot.taken_at, width)
 
 
 def of_drain(drain: DrainReport, document: Document, width: int) -> Iterator[str]:
-    """Say all about a drain."""
+    """Yield everything about a drain."""
     left = "work was left" if drain.forced else "no work was left"
     yield from paragraph(f"drained for {span(drain.duration)} of {span(drain.timeout)}: {left}", width)
     yield from _tasks(f"{len(drain.abandoned)} abandoned", drain.abandoned, width)

@@ -1,4 +1,4 @@
-"""Fetches documents again and again, on a thread of its own: keys work while a target does not answer."""
+"""Fetches documents repeatedly, on its own thread, so that keys work while a target does not answer."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from loopwatch._clock import SYSTEM, Clock
 from loopwatch._document import Document
 
 GLANCE = 0.25
-"""Seconds between two glances, which show a stall long before the next look would."""
+"""Seconds between two glances, which show a stall long before the next fetch would."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What came of one question."""
+    """The result of one request."""
 
     at: float
-    """In monotonic time."""
+    """Monotonic time."""
     document: Document | None
     problem: str | None
     """Why there is no document."""
 
 
 class Fetching:
-    """Asks ``target`` every so many seconds, and calls ``arrived`` on its thread after each answer."""
+    """Asks ``target`` at every interval, and calls ``arrived`` on its thread after each answer."""
 
     def __init__(
         self, target: Target, every: float, arrived: Callable[[], object], clock: Clock = SYSTEM
@@ -51,7 +51,7 @@ class Fetching:
         self._now.set()
 
     def end(self) -> None:
-        """Ask no more. Does not wait for an answer that is due."""
+        """Stop asking. Does not wait for an outstanding answer."""
         self._ended = True
         self._now.set()
 
@@ -65,13 +65,13 @@ class Fetching:
             self._now.clear()
 
     def _glance(self) -> None:
-        """Look whether a stall goes on that did not at the last look. That alone is new then."""
+        """Check for a stall that has begun since the last fetch, and add nothing but that."""
         if self.latest is None or self.latest.document is None:
             return
         last = self.latest.document
         try:
             now = self._target.fetch(self.worker, brief=True)
-        except NoAnswerError:  # which the next look will say
+        except NoAnswerError:  # the next fetch will report it
             return
         known = {(stall.loop_name, stall.id) for stall in last.snapshot.stalls}
         begun = [stall for stall in now.snapshot.stalls if (stall.loop_name, stall.id) not in known]

@@ -1,4 +1,4 @@
-"""How the loops did from one document to the next: what the sparklines show."""
+"""The loops' figures from one document to the next: what the sparklines show."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loopwatch._measures import Distribution
 from loopwatch._records import Snapshot
 
 KEPT = 240
-"""Samples of each loop, the widest sparkline there is."""
+"""Samples kept per loop: the widest possible sparkline."""
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -35,7 +35,7 @@ class History:
         """By the name of the loop."""
 
     def add(self, document: Document) -> None:
-        """Take a document into account. One of another process begins a new history."""
+        """Add a document. A document of another process begins a new history."""
         last, self._last = self._last, document
         if last is None or last.process != document.process:
             self.of = {}
@@ -52,7 +52,7 @@ class History:
 
 
 def _grown(before: Snapshot, now: Snapshot, loop: str) -> Distribution | None:
-    """Return the delays between two snapshots; None if the loop told of none."""
+    """Return the delays between two snapshots; None if the loop reported none."""
     earlier, later = (_distribution(snapshot, loop) for snapshot in (before, now))
     if later is None or earlier is None or earlier.bounds != later.bounds:
         return later
@@ -84,7 +84,7 @@ def _times(snapshot: Snapshot, loop: str) -> Mapping[str, float]:
 
 
 def sparkline(values: Iterable[float], width: int, top: float | None = None) -> str:
-    """Draw the last values, one a column, up to ``top``: the largest shown, if that is not given."""
+    """Draw the last values, one per column, scaled to ``top``, by default the largest value shown."""
     shown = list(values)[-width:]
     highest = max([*shown, 1e-9]) if top is None else top
     last = len(_BARS) - 1

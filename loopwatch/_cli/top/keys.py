@@ -1,4 +1,4 @@
-"""What the keys are called, how a terminal sends them, and what they do in words."""
+"""The names of the keys, how a terminal sends them, and what they do, in words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SEQUENCES = {
     "[6~": "page down",
     "[Z": "back tab",
 }
-"""What follows an escape character, of terminals in use."""
+"""Sequences that terminals in use send after an escape character."""
 
 _CHARACTERS = {
     "\r": "enter",
@@ -51,10 +51,10 @@ HELP: tuple[tuple[str, str], ...] = (
 
 
 def keys(text: str) -> Iterator[str]:
-    """Yield the names of the keys in what a terminal has sent: of a character that is printed, itself.
+    """Yield the names of the keys in what a terminal has sent. A printable character is its own name.
 
-    Sequences that are not known are passed over. An escape character that nothing follows is the key Esc: a
-    terminal sends a sequence in one piece.
+    Unknown sequences are skipped. An escape character that nothing follows is the key Esc: a terminal sends
+    a sequence in one piece.
     """
     at = 0
     while at < len(text):
@@ -74,7 +74,7 @@ def keys(text: str) -> Iterator[str]:
 
 
 def _sequence(text: str, at: int) -> int:
-    """Return the length of the rest of a sequence: CSI up to its final byte, SS3 and one more."""
+    """Return the length of the rest of a sequence: CSI up to its final byte, or SS3 and one byte more."""
     if text[at : at + 1] == "O":
         return min(2, len(text) - at)
     if text[at : at + 1] != "[":

@@ -1,4 +1,4 @@
-"""What a list is: where its rows come from, what is in its columns, what there is to say of one row."""
+"""The definition of a list: where its rows come from, what its columns contain, the details of a row."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from loopwatch._document import Document
 from loopwatch._words import clean
 
 NARROW = 18
-"""Columns that a name is not cut below while others can be left out."""
+"""Width below which a name is not cut while other columns can be left out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column. The signs before its heading say how it is laid out: ``_console.tables.columns``."""
+    """One column. Signs before its heading define its layout: see ``_console.tables.columns``."""
 
     heading: str
     text: Callable[[Any], str]
     value: Callable[[Any], Any]
-    """What it is sorted by: a number, a text, or None where it is not known."""
+    """The value to sort by: a number, a text, or None if unknown."""
     falling: bool = True
-    """Whether the largest is the most interesting, and so the first."""
+    """Whether the largest value is the most interesting, and so comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +33,18 @@ class Listing:
     name: str
     rows: Callable[[Document], Iterable[Any]]
     identity: Callable[[Any], Hashable]
-    """The same for the same thing in a later document."""
+    """Returns a key that is the same for the same thing in a later document."""
     columns: Callable[[Document], Sequence[Column]]
-    """May speak of ages, which the document's own time tells."""
+    """Takes the document, since ages are relative to its time."""
     details: Callable[[Any, Document, int], Iterable[str]]
-    """The lines about one row, in so many columns."""
+    """The lines about one row, in the given number of columns."""
     empty: str
-    """What to say where there is no row."""
+    """The text if there are no rows."""
     style: Callable[[Any], str] = lambda row: ""
-    """How a row is to be coloured."""
+    """Returns the colour of a row."""
 
     def shown(self, document: Document, order: Order) -> list[Any]:
-        """Return the rows that the filter lets through, as they are to be sorted."""
+        """Return the rows that match the filter, sorted."""
         columns = self.columns(document)
         rows = [row for row in self.rows(document) if _keeps(order.filter, columns, row)]
         if order.column is not None and order.column < len(columns):
@@ -58,7 +58,7 @@ class Listing:
         return rows
 
     def lines(self, document: Document, rows: Sequence[Any], width: int, order: Order) -> list[str]:
-        """Lay rows out below their headings, of which the one that they are sorted by is marked."""
+        """Lay rows out below their headings, marking the one they are sorted by."""
         made = self.columns(document)
         headings = [_heading(column, order.column == at, order) for at, column in enumerate(made)]
         table = Table(columns(*headings))
@@ -73,9 +73,9 @@ class Order:
 
     filter: str = ""
     column: int | None = None
-    """The place of the column they are sorted by; None for the order that they come in."""
+    """Index of the column to sort by; None for the original order."""
     turned: bool = False
-    """Whether they are the other way round."""
+    """Whether the order is reversed."""
 
 
 def _heading(column: Column, sorted_by: bool, order: Order) -> str:
@@ -85,7 +85,7 @@ def _heading(column: Column, sorted_by: bool, order: Order) -> str:
 
 
 def _keeps(words: str, columns: Sequence[Column], row: Any) -> bool:
-    """Whether each word of the filter occurs in what is shown of a row, in capitals or not."""
+    """Whether each word of the filter occurs in what is shown of a row, ignoring case."""
     if not words.strip():
         return True
     where = clean("\n".join(column.text(row) for column in columns)).casefold()

@@ -137,7 +137,7 @@ def _newest_first(document: Document) -> Sequence[Stall]:
 
 
 def trouble(pool: Pool) -> tuple[float, ...]:
-    """Return by what pools are ordered: who waits now, what went wrong, how much they are used."""
+    """Return the sort key of pools: current waiters, then failures, then use."""
     wrong = (pool.timeouts or 0) + (pool.rejected or 0)
     return (pool.oldest_wait or 0.0, pool.pending or 0, wrong, pool.wait_sum or 0.0, pool.used or 0)
 

@@ -1,4 +1,4 @@
-"""The first page: how the loops do, what stalls them now, and the top of each list."""
+"""The first page: the loops' health, what stalls them now, and the top of each list."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from .history import History, Series, sparkline
 from .listings import POOLS, STYLES, culprit
 
 Section = Callable[[Document, int, int], list[Text]]
-"""Draws the top of a list: a heading and up to so many rows, in so many columns; nothing if there is none."""
+"""Draws the top of a list: a heading and rows, given the columns and lines available; nothing if empty."""
 
 WIDE = 150
-"""Columns from which on the lists stand beside each other."""
+"""Columns from which on the lists stand side by side."""
 GAP = 3
 ONE_ROW = 3
-"""Lines of a section of one row: an empty one, and the heading."""
+"""Lines of a section with one row, including an empty line and the heading."""
 LOOPS = 4
 """Loops that are shown."""
 BLOCKED = 0.05
-"""Seconds that a loop has owed service from which on it is worth a colour."""
+"""Seconds for which a loop must have been blocked to be coloured."""
 STACK = 8
-"""Frames of a stall that goes on."""
+"""Frames shown of a stall in progress."""
 MARK = "  >"
-"""How the line of the frame begins that matters."""
+"""Prefix of the line of the frame that matters."""
 
 
 def overview(document: Document, history: History, width: int, height: int) -> list[Text]:
@@ -90,7 +90,7 @@ def _findings(document: Document, width: int, room: int) -> list[Text]:
 
 
 def _stalls(document: Document, width: int, room: int) -> list[Text]:
-    """Draw who stalled the loops, by time in all."""
+    """Draw what stalled the loops, by total time."""
     by_culprit: dict[tuple[str, str, str], list[Stall]] = {}
     for stall in document.snapshot.stalls:
         by_culprit.setdefault((culprit(stall), stall.call or "", stall.cause), []).append(stall)
@@ -125,7 +125,7 @@ def _pools(document: Document, width: int, room: int) -> list[Text]:
 
 
 def _styled(table: Table, width: int, styles: Sequence[str]) -> list[Text]:
-    """Lay a table out, its heading bold; nothing where there are no rows."""
+    """Lay a table out, its heading bold; nothing if it has no rows."""
     if not table.rows:
         return []
     heading, *rows = [cut(line, width) for line in table.lines(width)]
@@ -137,9 +137,9 @@ SECTIONS: tuple[Section, ...] = (_findings, _stalls, _sites, _pools)
 
 
 def _below(sections: Sequence[Section], document: Document, width: int, room: int) -> list[Text]:
-    """Return the sections one below the other: each has its share of the room that those before it left.
+    """Return the sections one below the other: each gets its share of the room left by those before it.
 
-    Where there is too little for all, the first ones have a row each.
+    If there is too little room for all, the first ones get a row each.
     """
     lines: list[Text] = []
     for at, section in enumerate(sections):

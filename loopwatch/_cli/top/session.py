@@ -1,4 +1,4 @@
-"""The session: what is fetched and the keys that are pressed become what is drawn."""
+"""The session: turns fetched documents and pressed keys into what is drawn."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .state import State, press
 from .view import draw, page_height
 
 AGAIN = 1.0
-"""Seconds until the screen is drawn anew though nothing came: ages rise meanwhile."""
+"""Seconds until the screen is redrawn although nothing arrived, since ages rise meanwhile."""
 
 
 class Screen(Protocol):
-    """Where it is drawn, and where the keys come from."""
+    """Where the session draws, and where the keys come from."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -32,7 +32,7 @@ class Screen(Protocol):
         """Draw a screen."""
 
     def wait(self, seconds: float) -> str:
-        """Wait for keys or whatever else there is to draw; return what the keys sent."""
+        """Wait for keys or for something new to draw; return what the keys sent."""
 
 
 class Supply(Protocol):
@@ -42,14 +42,14 @@ class Supply(Protocol):
 
     @property
     def latest(self) -> Fetched | None:
-        """What came last."""
+        """Return the last result."""
 
     def at_once(self) -> None:
         """Fetch now."""
 
 
 class Session:
-    """One person at one terminal, who looks at one target."""
+    """One person at one terminal, looking at one target."""
 
     def __init__(self, target: str, supply: Supply, screen: Screen, clock: Clock = SYSTEM) -> None:
         self._target = target
@@ -64,7 +64,7 @@ class Session:
         self._problem: str | None = None
 
     def run(self) -> None:
-        """Draw, and do what the keys say, until one of them says to quit."""
+        """Draw, and act on keys, until one of them quits."""
         while True:
             self._take()
             width, height = self._screen.size
@@ -74,7 +74,7 @@ class Session:
                     return
 
     def _take(self) -> None:
-        """Take what came last into account, unless the view is frozen."""
+        """Take over the last result, unless the view is frozen."""
         fetched = self._supply.latest
         if fetched is None or fetched is self._taken or self._state.frozen:
             return
@@ -96,7 +96,7 @@ class Session:
         return wish
 
     def _next_worker(self) -> None:
-        """Turn to the worker after the one that is shown, the first one after the last."""
+        """Switch to the worker after the one shown, or after the last to the first."""
         if self._document is None or len(self._document.workers) < 2:
             self._supply.worker = None
             return

@@ -1,4 +1,4 @@
-"""What there is to see at one moment: the last document, how it came to that, and whether it is still so."""
+"""What there is to see at one moment: the last document, the history up to it, and whether it is current."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Sight:
     """What the view draws."""
 
     target: str
-    """Who is asked."""
+    """Name of the target."""
     document: Document | None = None
-    """The last one there was."""
+    """The last document."""
     history: History = field(default_factory=History)
     age: float = 0.0
-    """Seconds since it came, or since the start if none ever has."""
+    """Seconds since it arrived, or since the start if none has."""
     problem: str | None = None
-    """Why there is no newer one; None while they come."""
+    """Why there is no newer document; None while they arrive."""

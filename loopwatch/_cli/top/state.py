@@ -1,4 +1,4 @@
-"""Where the person at the terminal is, and what each key makes of that. Nothing here draws or fetches."""
+"""Where the person at the terminal is, and what each key does. Nothing here draws or fetches."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ BY_NAME: Mapping[str, Listing] = {listing.name: listing for listing in LISTINGS}
 LONGEST_FILTER = 60
 
 Wish = Literal["quit", "fetch", "worker"]
-"""What a key asks of the session: to end, to fetch at once, to turn to the next worker."""
+"""What a key asks of the session: to end, to fetch at once, to switch to the next worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """Where one is in a list."""
+    """A position in a list."""
 
     order: Order = field(default_factory=Order)
     selected: Hashable | None = None
-    """The identity of the row; None to be at the first one, whichever it is."""
+    """The identity of the selected row; None for the first row, whichever it is."""
     at: int = 0
-    """Which row that was when it was last seen: for when it is gone."""
+    """Index of the row when it was last seen, used once it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +37,11 @@ class State:
 
     page: str = OVERVIEW
     spots: Mapping[str, Spot] = field(default_factory=dict)
-    """By page; of one not visited yet, the default."""
+    """By page; a page not visited yet has the default."""
     opened: Any = None
-    """The row that details are shown of, as it was when it was opened; None in the list."""
+    """The row whose details are shown, as it was when opened; None in the list."""
     scrolled: int = 0
-    """Lines that a text is scrolled down."""
+    """Lines by which a text is scrolled down."""
     helping: bool = False
     typing: bool = False
     """Whether a filter is being typed."""
@@ -54,16 +54,16 @@ class State:
 
     @property
     def spot(self) -> Spot:
-        """Where one is in it."""
+        """The position in that list."""
         return self.spots.get(self.page, Spot())
 
     @property
     def reading(self) -> bool:
-        """Whether a text is shown, which can be scrolled, not a list."""
+        """Whether a scrollable text is shown rather than a list."""
         return self.helping or self.opened is not None or self.listing is None
 
     def with_spot(self, spot: Spot) -> State:
-        """Return the state with another place in the list."""
+        """Return the state with another position in the list."""
         return replace(self, spots={**self.spots, self.page: spot})
 
     def rows(self, document: Document | None) -> list[Any]:
@@ -73,7 +73,7 @@ class State:
         return self.listing.shown(document, self.spot.order)
 
     def position(self, rows: list[Any]) -> int:
-        """Return which of the rows is selected."""
+        """Return the index of the selected row."""
         spot, listing = self.spot, self.listing
         if listing is not None and spot.selected is not None:
             for at, row in enumerate(rows):
@@ -83,7 +83,7 @@ class State:
 
 
 def press(state: State, key: str, document: Document | None, height: int) -> tuple[State, Wish | None]:
-    """Return what a key makes of the state, and what it asks for. ``height`` is that of a page, in lines."""
+    """Return the state after a key, and what the key asks for. ``height`` is that of a page, in lines."""
     if state.typing:
         return _type(state, key), None
     if key == "q":
@@ -144,7 +144,7 @@ def _move(state: State, step: int, document: Document | None) -> State:
 
 
 def _in_list(state: State, key: str, document: Document | None) -> State:
-    """Do what a key does in a list alone."""
+    """Handle a key that works only in a list."""
     listing, spot = state.listing, state.spot
     if listing is None or state.reading or document is None:
         return state

@@ -1,4 +1,4 @@
-"""The terminal: its keys one by one, its size, and all as it was at the end."""
+"""The terminal: its keys one by one, its size, and its state restored at the end."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if sys.platform != "win32":
     import tty
 
 WOULD_BE_READ = 4096
-"""Bytes of keys that are taken at a time."""
+"""Bytes of keys read at a time."""
 
 
 Handler = Callable[[int, FrameType | None], object]
 
 
 class NoTerminalError(Exception):
-    """There is none here that can be drawn on. The text says why."""
+    """There is no terminal that can be drawn on. The text says why."""
 
 
 class Lines:
-    """A screen full of lines, as rich draws it."""
+    """A screen full of lines, for rich to draw."""
 
     def __init__(self, lines: Sequence[Text]) -> None:
         self._lines = lines
@@ -45,7 +45,7 @@ class Lines:
 
 
 class Terminal:
-    """Keys in, screens out. A screen is written at once, over the last one, so nothing flickers."""
+    """Keys in, screens out. Each screen is written in one piece over the last one, so nothing flickers."""
 
     def __init__(self) -> None:
         if sys.platform == "win32":
@@ -60,26 +60,26 @@ class Terminal:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        # Not closed before the process ends: an answer that is due may still come, and wake us.
+        # Never closed: an outstanding answer may still arrive, and wake us.
         self._woken, self._waker = os.pipe()
         for end in (self._woken, self._waker):
             os.set_blocking(end, False)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Columns and lines, as they are now; what COLUMNS and LINES say is as they were once."""
+        """Current columns and lines; the variables COLUMNS and LINES hold earlier values."""
         width, height = os.get_terminal_size(sys.stdout.fileno())
         self._console.size = ConsoleDimensions(width or 80, height or 24)
         return self._console.size
 
     def wake(self, *_: object) -> None:
-        """Have ``wait`` return. Any thread, and a signal's handler."""
-        with contextlib.suppress(BlockingIOError):  # it is woken already
+        """Make ``wait`` return. Any thread, or a signal handler."""
+        with contextlib.suppress(BlockingIOError):  # a wake-up is pending already
             os.write(self._waker, b"\0")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
-        """Have the whole screen, and each key as it is pressed; afterwards all is as it was."""
+        """Take over the whole screen, and get each key as it is pressed; restore everything afterwards."""
         if sys.platform == "win32":
             return
         before = termios.tcgetattr(sys.stdin)
@@ -105,7 +105,7 @@ class Terminal:
         self._live.update(Lines(lines), refresh=True)
 
     def wait(self, seconds: float) -> str:
-        """Wait for keys, for being woken, or so long; return what the keys sent."""
+        """Wait for keys, a wake-up or the timeout; return what the keys sent."""
         ready, _, _ = select.select([sys.stdin, self._woken], [], [], seconds)
         if self._woken in ready:
             with contextlib.suppress(BlockingIOError):
@@ -119,7 +119,7 @@ class Terminal:
 
 
 def _without_suspension() -> None:
-    """Leave Ctrl-Z out: the shell would get a screen that is not its own."""
+    """Disable Ctrl-Z: the shell would get a screen that is not its own."""
     if sys.platform != "win32":
         attributes: list[Any] = termios.tcgetattr(sys.stdin)
         attributes[6][termios.VSUSP] = b"\0"
@@ -127,5 +127,5 @@ def _without_suspension() -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    """End in good order, with the terminal as it was."""
+    """End cleanly, with the terminal restored."""
     raise SystemExit(128 + number)

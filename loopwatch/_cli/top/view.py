@@ -1,4 +1,4 @@
-"""Draws what is looked at, as so many lines of so many columns. Everything is given, nothing is kept."""
+"""Draws the screen, as a given number of lines and columns. Everything is passed in, nothing is kept."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .state import OVERVIEW, PAGES, State
 SELECTED = "reverse"
 HEADING = "bold"
 AROUND = 4
-"""Lines that are no part of the page: two above it and two below."""
+"""Lines outside the page: two above it and two below."""
 NARROWEST = 40
-"""Columns that a page is laid out for, at least; of a screen with fewer some are beyond its edge."""
+"""Fewest columns that a page is laid out for; on a narrower screen some are beyond its edge."""
 FRESH = 3.0
-"""Seconds without a document after which its age is told."""
+"""Seconds without a document after which its age is shown."""
 
 
 def page_height(height: int) -> int:
-    """Return the lines that a page has on a screen of this height."""
+    """Return the number of lines of a page on a screen of this height."""
     return max(1, height - AROUND)
 
 
@@ -58,7 +58,7 @@ def _title(state: State, sight: Sight, width: int) -> Text:
 
 
 def _status(state: State, sight: Sight) -> tuple[str, str]:
-    """Say whether what is shown is how it is now."""
+    """Return whether what is shown is current, in words, and the style of that text."""
     if state.frozen:
         return "FROZEN", "bold black on cyan"
     if sight.problem is not None:
@@ -69,7 +69,7 @@ def _status(state: State, sight: Sight) -> tuple[str, str]:
 
 
 def _fitted(text: str, width: int) -> str:
-    """Return a text of exactly so many columns, made harmless."""
+    """Return a text of exactly ``width`` columns, without control characters."""
     text = cut(clean(text), max(0, width))
     return text + " " * (width - cells(text))
 
@@ -120,7 +120,7 @@ def _help() -> list[Text]:
 
 
 def _scrolled(lines: Sequence[Text], by: int, height: int) -> list[Text]:
-    """Return the part of a text that one has scrolled to, with its last line at the bottom at most."""
+    """Return the part of a text that is scrolled to, at most with its last line at the bottom."""
     first = max(0, min(by, len(lines) - height))
     return list(lines[first : first + height])
 
