@@ -1,1 +1,1 @@
-"""loopwatch within what a service is made of: its logging, its web framework."""
+"""loopwatch integrated into the parts of a service: its logging, its web framework."""

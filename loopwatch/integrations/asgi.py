@@ -24,32 +24,32 @@ _Send = Callable[[_Message], Awaitable[None]]
 _Application = Callable[[_Message, _Receive, _Send], Awaitable[None]]
 
 LENGTH = 128
-"""Characters kept of an id that a client sent."""
+"""Characters kept of an id sent by a client."""
 
 _ID = re.compile(rb"[A-Za-z0-9._~:/+=@-]+")
-"""Nothing that could end a header, a log line or a quoted label."""
+"""Allows nothing that could end a header, a log line or a quoted label."""
 _TRACEPARENT = re.compile(
     rb"(?!ff|00-.{52}-)[0-9a-f]{2}-(?!0{32})(?P<trace>[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?"
 )
-"""W3C Trace Context. A version after 00 may go on; no version is ff, and no id all zeros."""
+"""W3C Trace Context. Versions after 00 may have more fields; a version is never ff, an id never all zeros."""
 
 request_id: ContextVar[str] = ContextVar("request_id")
-"""The id of the request being handled. Watched as soon as the middleware is made."""
+"""The id of the request being handled. Watched as soon as the middleware is created."""
 _left: ContextVar[str] = ContextVar("loopwatch_request_id_left")
-"""The id that a request which failed has left behind in this context: it is nobody's any more."""
+"""The id that a failed request has left behind in this context: it belongs to no request any more."""
 
 
 class RequestIdMiddleware:
     """Sets ``request_id`` for each HTTP request and WebSocket, and sends it back as ``X-Request-ID``.
 
-    It is the trace id of a valid ``traceparent``, else a valid ``X-Request-ID``, cut at 128 characters; else,
-    so that no client writes into logs and headers what it likes, a new one. An ``X-Request-ID`` that the
-    application sends itself stays as it is.
+    The id is the trace id of a valid ``traceparent``, else a valid ``X-Request-ID``, cut at 128 characters;
+    else a new one, so that clients cannot write anything they like into logs and headers. An ``X-Request-ID``
+    that the application sends itself is left as it is.
 
-    Put it outermost: what runs outside of it has no id. But whoever tells of an exception that comes out of
-    it has: the variable then stays set, unless it was set before. Servers handle each request in a context of
-    its own, though that of one which a client has sent before the answer to the last (pipelining) may be a
-    copy of the last one's, id included.
+    Make it the outermost middleware: code outside it has no id, except code that reports an exception raised
+    through it: the variable then stays set, unless it was set before. Servers handle each request in its own
+    context, but that of a request sent before the previous one was answered (pipelining) may be a copy of the
+    previous one's, id included.
 
     Raises ConfigurationError if another variable is watched under the name ``request_id``.
     """
@@ -79,7 +79,7 @@ class RequestIdMiddleware:
 
 
 def _identity(headers: Any) -> str:
-    """Return the id a request comes with, else a new one. Of a repeated header the first counts."""
+    """Return the id a request comes with, else a new one. If a header is repeated, the first counts."""
     sent: dict[bytes, bytes] = {}
     for name, value in headers:
         sent.setdefault(bytes(name).lower(), bytes(value).strip())

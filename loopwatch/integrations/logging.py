@@ -1,12 +1,12 @@
-"""Puts on every log record whose work it tells of.
+"""Adds to every log record whose work it is about: request, trace, task.
 
 ::
 
     handler.addFilter(loopwatch.integrations.logging.ContextFilter())
     handler.setFormatter(logging.Formatter("%(asctime)s %(request_id)s %(trace_id)s %(message)s"))
 
-On a handler, not on a logger: a logger's filters do not see the records of the loggers below it. And on the
-handler that gets the record in the thread that logs: with a ``QueueHandler`` on that, not on its listener's.
+Add it to a handler, not a logger: a logger's filters do not see the records of its child loggers. And add it
+to the handler called in the thread that logs: to a ``QueueHandler``, not to the handlers of its listener.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["ContextFilter"]
 class ContextFilter(logging.Filter):
     """Sets ``trace_id``, ``span_id``, ``task_name`` and each watched variable, under its name.
 
-    All are text. What is not known is ``absent``, also for variables watched but not set, so that a format
-    may name them. An attribute the record has already, built in or from ``extra=``, is left as it is. Every
-    record passes; none fails of it.
+    All are text. Unknown values are ``absent``, including variables that are watched but not set, so that a
+    format may always name them. Attributes that the record already has, built in or from ``extra=``, are left
+    as they are. Every record passes, and none fails because of the filter.
 
-    ``names``, and ``variables`` for ``logging.config``, which gives keywords alone, are variables to set as
+    ``names``, and ``variables`` for ``logging.config``, which passes only keywords, are variables to set to
     ``absent`` even before they are watched, for formats that name them.
     """
 
