@@ -1,4 +1,4 @@
-"""The public test kit: a clock that a test turns, and (``plugin``) what fails tests that stall or leak."""
+"""The public test kit: a clock moved by hand, and a pytest ``plugin`` that fails tests that stall or leak."""
 
 from ._fake_clock import FakeClock
 

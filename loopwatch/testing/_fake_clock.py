@@ -1,4 +1,4 @@
-"""Time that stands still until a test turns it."""
+"""Time that stands still until a test moves it."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class FakeClock:
         )
 
     def advance(self, seconds: float) -> None:
-        """Let time pass in which nothing of this process computes."""
+        """Let time pass without this process using any CPU time."""
         self._monotonic += seconds
         self._wall += seconds
         self._boottime += seconds
 
     def sleep_machine(self, seconds: float) -> None:
-        """Put the whole machine to sleep: the monotonic clock stands, wall and boot time go on."""
+        """Put the whole machine to sleep: the monotonic clock stops, wall and boot time go on."""
         self._wall += seconds
         self._boottime += seconds
 

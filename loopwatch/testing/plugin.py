@@ -1,6 +1,6 @@
-"""A pytest plugin: a test fails that blocks its event loop, or leaves tasks behind.
+"""A pytest plugin that fails tests which block their event loop, or leave tasks behind.
 
-Does nothing until it is asked to: for one test by the marker ``loopwatch``, for all by ``--loopwatch`` or the
+It does nothing unless enabled: for one test by the marker ``loopwatch``, for all by ``--loopwatch`` or the
 ini option of that name. See ``docs/how-to/fail-tests-that-stall.md``.
 """
 
@@ -18,12 +18,12 @@ import loopwatch
 from loopwatch._clock import SYSTEM
 
 CAUSES = ("cpu", "blocking", "flood", "gil")
-"""Of the stalls that count: what a test's own code does to its loop. That the machine is busy with others is
-not its fault, nor is when the garbage collector comes."""
+"""Causes of the stalls that count: what a test's own code does to its loop. It is not to blame if the machine
+is busy with other work, or for when the garbage collector runs."""
 OF_THE_FRAMEWORK = ("TestRunner._run_tests_and_fixtures",)
-"""Coroutines that live on beyond a test by design: anyio's runner of all tests of a module."""
+"""Coroutines that outlive a test by design: anyio's runner of all tests of a module."""
 SHOWN = 10
-"""Stalls, and tasks, that are told of each failed test."""
+"""The most stalls, and the most tasks, that are reported for a failed test."""
 
 MARKER = (
     "loopwatch(stall_threshold=0.1, leaks=True, allow=(), enabled=True): fail the test if it blocks its "
@@ -42,7 +42,7 @@ class Limits:
     allow: tuple[str, ...] = ()
 
     def allows(self, *names: str | None) -> bool:
-        """Whether one of ``names`` is allowed to."""
+        """Whether one of ``names`` is allowed to block or be left."""
         return any(fnmatchcase(name, pattern) for name in names if name for pattern in self.allow)
 
 
@@ -59,7 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare the marker; refuse options that say nothing."""
+    """Declare the marker; refuse invalid options."""
     config.addinivalue_line("markers", MARKER)
     _limits_for_all(config)
 
@@ -93,7 +93,7 @@ def _limits_of(item: pytest.Item) -> Limits:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
-    """Watch a test while it runs. One that fails by itself is left to say why."""
+    """Watch a test while it runs. If it fails by itself, only its own failure is reported."""
     limits = _limits_of(item)
     if not limits.enabled:
         return (yield)
@@ -112,9 +112,9 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, Any, Any]:
         left = list(_left(agent, limits, began)) if limits.leaks else []
     finally:
         if there is None:
-            loopwatch.uninstall()  # which takes a last look: now all is told
+            loopwatch.uninstall()  # takes a last look, so that everything is reported
         else:
-            threading.Event().wait(threshold)  # in which its watchdog looks twice
+            threading.Event().wait(threshold)  # its watchdog looks twice meanwhile
     found = [*_stalls(agent, limits, began), *left, *(_lost(agent, limits, began) if limits.leaks else ())]
     if found:
         pytest.fail("\n".join(found), pytrace=False)
@@ -162,12 +162,12 @@ def _stalls(agent: loopwatch.Agent, limits: Limits, began: float) -> Iterator[st
 
 
 def _left(agent: loopwatch.Agent, limits: Limits, began: float) -> Iterator[str]:
-    """Tell of tasks that this test made and that are pending still."""
+    """Report tasks that this test created and that are still pending."""
     found = [
         task
         for task in agent.tasks()
         if task.state == "pending"
-        and task.creator_seen  # else it may be a fixture's: its loop may serve a whole session
+        and task.creator_seen  # else it may be a fixture's, whose loop may serve a whole session
         and task.started_at >= began
         and not task.daemon
         and task.coroutine not in OF_THE_FRAMEWORK
