@@ -2,7 +2,7 @@
 
 Exporters loop over ``ALL``; dashboards, docs and tests read names here. Names and labels follow the
 OpenTelemetry naming rules; ``prometheus_name`` applies the specification's OTel-to-Prometheus translation, so
-that both routes give the same series (a unit of ``1`` on a gauge would append ``_ratio``: no fact has it).
+both routes give the same series (a unit of ``1`` on a gauge would append ``_ratio``, so no fact has that).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a fact is, and the words that several of them share."""
+"""The definition of a fact, and the names that several facts share."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ DATABASE_POOL = "db.client.connection.pool.name"
 EXECUTOR = "asyncio.executor.name"
 
 INTEGERS = frozenset(("cpython.gc.generation", "server.port"))
-"""Labels whose values are numbers where a label can be one."""
+"""Labels whose values are numbers where labels can be numbers."""
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds. Below 1 ms a loop is healthy; 0.1 and 0.5 are alert thresholds, which must be bounds."""
 
 TASK_BUCKETS = (*BUCKETS, 30.0, 60.0, 300.0, 900.0, 3600.0)
-"""Seconds. Of tasks, which may be jobs of minutes."""
+"""Seconds. For tasks, which may be jobs that take minutes."""
 
 TOP = 20
-"""Label values kept apart per fact; what comes beyond is summed under ``OTHER``."""
+"""Distinct label values per fact; the rest is summed under ``OTHER``."""
 OTHER = "_other"
 NOBODY = "_unknown"
-"""Function label of block time for which no application frame was seen."""
+"""Function label for block time in which no application frame was seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One measured thing. ``stem`` is how the source spells it wherever it is born, kept and shown."""
+    """One measured thing. ``stem`` is its name in the source, wherever it is measured, kept and shown."""
 
     stem: str
     name: str

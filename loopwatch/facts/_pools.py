@@ -1,4 +1,4 @@
-"""Facts about connection pools: of databases, of HTTP, and of what else has one."""
+"""Facts about connection pools: of databases, of HTTP clients, and of everything else that has one."""
 
 from __future__ import annotations
 
