@@ -1,4 +1,4 @@
-"""A task that nobody holds is garbage-collected while it waits, and its order stays as it is for ever.
+"""A task that nobody holds is garbage-collected while it waits, and its order is never finished.
 
 Run it: ``python examples/collected_task.py``. It ends with 0 if the task was named within 5 seconds of that.
 """
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import loopwatch
 
 IN_TIME = 5.0
-"""Seconds from the collection to the name."""
+"""Seconds from the collection until the task is named."""
 
 
 @dataclass
@@ -30,12 +30,12 @@ async def ship_once_paid(order: Order) -> None:
 
 
 async def accept(number: int) -> None:
-    # The mistake: task and order hold each other, and nobody holds them. loopwatch.spawn() would hold it.
+    # The mistake: task and order hold each other, and nobody holds them. loopwatch.spawn() holds its task.
     asyncio.create_task(ship_once_paid(Order(number)))  # noqa: RUF006
 
 
 async def named(agent: loopwatch.Agent) -> loopwatch.Lost:
-    """Return what the agent says of the collected task, as soon as it says so."""
+    """Return what the agent says about the collected task, as soon as it does."""
     while True:
         for lost in agent.lost():
             if lost.reason == "destroyed_pending":
@@ -45,7 +45,7 @@ async def named(agent: loopwatch.Agent) -> loopwatch.Lost:
 
 async def main(agent: loopwatch.Agent) -> None:
     await accept(1)
-    await asyncio.sleep(3)  # time enough to be told that it is held by nothing
+    await asyncio.sleep(3)  # time enough for the agent to report that nothing holds it
     collected = time.monotonic()
     gc.collect()
     async with asyncio.timeout(IN_TIME):

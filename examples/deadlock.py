@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import loopwatch
 
 IN_TIME = 5.0
-"""Seconds from the deadlock to the name."""
+"""Seconds from the deadlock until both tasks are named."""
 
 
 @dataclass
@@ -26,15 +26,15 @@ class Account:
 
 async def transfer(amount: int, source: Account, target: Account) -> None:
     async with source.lock:
-        await asyncio.sleep(0.1)  # asks whether the source is good for it
-        # The mistake: who transfers the other way holds this one and waits for ours. Take locks in one order.
+        await asyncio.sleep(0.1)  # checks that the source has the money
+        # The mistake: a transfer the other way holds this lock and waits for ours. Take locks in one order.
         async with target.lock:
             source.balance -= amount
             target.balance += amount
 
 
 async def named(agent: loopwatch.Agent) -> list[loopwatch.Lost]:
-    """Return what the agent says of the deadlock, as soon as it says so."""
+    """Return what the agent says about the deadlock, as soon as it does."""
     while True:
         found = [lost for lost in agent.lost() if lost.reason == "deadlock"]
         if found:

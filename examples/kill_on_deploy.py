@@ -1,4 +1,4 @@
-"""A deploy kills a worker with jobs under way. One that drains finishes them, and names those it could not.
+"""A deploy kills a worker with running jobs. A worker that drains finishes them, or names those it could not.
 
 Run it: ``python examples/kill_on_deploy.py``. It ends with 0 if the killed job was named, within 5 seconds.
 """
@@ -16,7 +16,7 @@ import time
 import loopwatch
 
 IN_TIME = 5.0
-"""Seconds from the signal to the name."""
+"""Seconds from the signal until the job is named."""
 
 
 async def send_mail(number: int, seconds: float) -> None:
@@ -39,7 +39,7 @@ def worker(drain_timeout: float | None) -> None:
 
 
 def deploy(*arguments: str) -> tuple[str, float]:
-    """Start a worker, tell it to end as an orchestrator does; return what it said, and how long that took."""
+    """Start a worker, tell it to end as an orchestrator does; return its output, and how long it took."""
     command = [sys.executable, __file__, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -1,9 +1,9 @@
 """A service asks others over a message bus. One question a second is never answered, and its task never ends.
 
-Run it: ``python examples/leak.py``. Questions that went astray are dropped, and who asked is not told:
-nothing can wake those tasks. With ``--could-wake`` they are kept: an answer might still come, and only what
-other tasks take tells that none does. It takes a minute, and ends with 0 if the 50 leaked tasks were named in
-time and none of the 25,000 others was.
+Run it: ``python examples/leak.py``. Questions that went astray are dropped without telling the asker, so
+nothing can wake those tasks. With ``--could-wake`` they are kept: an answer might still come, and only the
+durations of other tasks show that none does. It takes a minute, and ends with 0 if the 50 leaked tasks were
+named in time and none of the 25,000 others was.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import loopwatch
 HEALTHY = 500
 """Tasks a second that do not leak."""
 IN_TIME = 5.0
-"""Seconds from the creation of the last to the names of all."""
+"""Seconds from the creation of the last leaked task until all are named."""
 TIMES = 3.0
-"""Times the 99th percentile of what the others take until a leak is named that something could wake."""
+"""Multiple of the other tasks' 99th percentile after which a leak that something could wake is named."""
 
 
 @dataclass
@@ -36,12 +36,12 @@ class Options:
 
     @property
     def leak(self) -> str:
-        """How the leak is to be found: by proof, or by its age."""
+        """How the leak must be found: by proof, or by its age."""
         return "overage" if self.could_wake else "never_wakes"
 
 
 asked: dict[int, asyncio.Future[str]] = {}
-"""The questions that are not answered yet, by number."""
+"""The questions not yet answered, by number."""
 durations: list[float] = []
 
 
@@ -53,7 +53,7 @@ async def ask(number: int, astray: bool, kept: bool) -> str:
     if not astray:
         loop.call_later(random.uniform(0.05, 0.2), receive, number)
     elif not kept:
-        loop.call_later(0.1, asked.pop, number)  # the mistake: who waits for `answer` is told nothing
+        loop.call_later(0.1, asked.pop, number)  # the mistake: nobody tells the task that awaits `answer`
     return await answer  # another mistake: however long it takes, without asyncio.timeout()
 
 
@@ -75,7 +75,7 @@ def accept(number: int, astray: bool = False, kept: bool = False) -> None:
 
 
 async def serve(options: Options, leaked: list[float]) -> None:
-    """Accept requests without end; every so often one that leaks, and note in ``leaked`` when."""
+    """Accept requests without end; from time to time one that leaks, noting in ``leaked`` when."""
     began, accepted = time.monotonic(), 0
     while True:
         elapsed = time.monotonic() - began

@@ -1,4 +1,4 @@
-"""A request id that is lost on the way to an executor and through a queue, and how it is kept.
+"""A request id that is lost on the way to an executor and through a queue, and how to keep it.
 
 Run it: ``python examples/lost_context.py``. It ends with 0 once loopwatch has named both losses.
 """
@@ -16,7 +16,7 @@ import loopwatch
 from loopwatch.integrations.logging import ContextFilter
 
 IN_TIME = 5.0
-"""Seconds within which a loss is named."""
+"""Seconds within which a loss must be named."""
 
 logger = logging.getLogger("shop")
 request_id: ContextVar[str] = ContextVar("request_id")
@@ -58,7 +58,7 @@ async def keep_it(order: Order, orders: asyncio.Queue[Order]) -> None:
 
 
 async def named(agent: loopwatch.Agent) -> list[loopwatch.Lost]:
-    """Return what the agent says of the lost contexts, as soon as it has named both."""
+    """Return what the agent says about the lost contexts, as soon as it has named both."""
     while True:
         found = {lost.coroutine: lost for lost in agent.lost() if lost.reason == "context_lost"}
         if found.keys() >= {"charge", "send_mail"}:

@@ -13,7 +13,7 @@ import time
 import loopwatch
 
 IN_TIME = 5.0
-"""Seconds from the failure to the name."""
+"""Seconds from the failure until the task is named."""
 
 PRICES = {"tea": 3.20, "coffee": 4.50}
 
@@ -24,13 +24,13 @@ async def send_invoice(item: str) -> None:
 
 
 async def order(item: str) -> str:
-    # The mistake: whether that works out nobody will know. loopwatch.spawn() would log the failure at once.
+    # The mistake: nobody will know whether this succeeds. loopwatch.spawn() would log a failure at once.
     asyncio.create_task(send_invoice(item))  # noqa: RUF006
     return "thank you"
 
 
 async def named(agent: loopwatch.Agent) -> loopwatch.Lost:
-    """Return what the agent says of the task that died, as soon as it says so."""
+    """Return what the agent says about the task that died, as soon as it does."""
     while True:
         for lost in agent.lost():
             if lost.reason == "unretrieved_exception":

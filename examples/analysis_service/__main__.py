@@ -1,4 +1,4 @@
-"""The service by itself: ``python -m analysis_service --port 8000``, set up by ``ANALYSIS_*``."""
+"""The service by itself: ``python -m analysis_service --port 8000``, configured by ``ANALYSIS_*``."""
 
 from __future__ import annotations
 

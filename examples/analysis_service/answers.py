@@ -8,7 +8,7 @@ from itertools import pairwise
 
 
 def parse(answers: list[bytes]) -> list[list[str]]:
-    """Return what the LLM found in each section. ValueError or KeyError if it was cut short."""
+    """Return what the LLM found in each section. Raises ValueError or KeyError if an answer was cut short."""
     found = []
     for answer in answers:
         choice = json.loads(answer)["choices"][0]
@@ -17,7 +17,7 @@ def parse(answers: list[bytes]) -> list[list[str]]:
 
 
 def merge(found: list[list[str]]) -> str:
-    """Write the report: all findings, those left out that the section before has in similar words."""
+    """Write the report: all findings, except those that the previous section has in similar words."""
     kept = list(found[0])
     for before, here in pairwise(found):
         for finding in here:

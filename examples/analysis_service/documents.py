@@ -1,4 +1,4 @@
-"""The documents, and the id of the request that brought one."""
+"""Documents, and the id of the request that submitted one."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ class Document:
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     report: str = ""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when the work on it has ended, well or badly."""
+    """Set when the work on it has ended, successfully or not."""

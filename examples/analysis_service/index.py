@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Index:
-    """The worker's own context is that of the start-up: a document's has to travel with it."""
+    """The worker's own context is that of the start-up, so a document's context must travel with it."""
 
     def __init__(self, store: Store, jobs: Jobs, faults: frozenset[Fault]) -> None:
         self._store = store

@@ -1,4 +1,4 @@
-"""Background tasks, and what becomes of them."""
+"""Background tasks, and their outcome."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 
 
 class Jobs:
-    """Starts background tasks, holds them until they end, and says so when one fails."""
+    """Starts background tasks, holds them until they end, and logs it when one fails."""
 
     def __init__(self, faults: frozenset[Fault]) -> None:
         self._faults = faults
@@ -35,7 +35,7 @@ class Jobs:
             logger.error("%s failed", task.get_name(), exc_info=error)
 
     async def finish(self, timeout: float) -> None:
-        """Wait until the running jobs, and those they start, have ended, for ``timeout`` seconds at most."""
+        """Wait at most ``timeout`` seconds until the running jobs, and those they start, have ended."""
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 while self._running:

@@ -12,7 +12,7 @@ from .settings import Fault, Settings
 
 
 def options(settings: Settings, connections: int) -> dict[str, Any]:
-    """Return what an httpx client of the LLM is made with."""
+    """Return the arguments for an httpx client of the LLM."""
     return {
         "base_url": settings.llm_url,
         "limits": httpx.Limits(max_connections=connections),
@@ -28,7 +28,7 @@ class LLM:
         self._client = client
 
     async def ask(self, section: str, *, logprobs: bool) -> bytes:
-        """Return the LLM's answer on ``section``, as JSON not yet parsed."""
+        """Return the LLM's answer on ``section``, as unparsed JSON."""
         question = {"messages": [{"role": "user", "content": section}], "logprobs": logprobs}
         while True:
             response = await self._client.post("/v1/chat/completions", json=question)

@@ -1,4 +1,4 @@
-"""The clients: big documents at a steady pace, and every so often 200 small ones at once.
+"""The clients: big documents at a steady pace, and now and then 200 small ones at once.
 
 ``python -m analysis_service.load http://127.0.0.1:8000``
 """
@@ -19,18 +19,18 @@ from .documents import Submission
 from .standin import answer
 
 PARSE_SECONDS = 0.3
-"""How long parsing all answers to one big document takes here, with ``json.loads``."""
+"""How long parsing all answers to one big document is to take, with ``json.loads``."""
 TRIED_SECONDS = 0.1
-"""How long that is tried: some ticks of the clock also where it has few, as on Windows."""
+"""For how long that is measured: several clock ticks even where these are coarse, as on Windows."""
 BATCH = 200
 CONNECTIONS = 50
 
 
 def sections() -> int:
-    """Count the sections that a document needs for PARSE_SECONDS: more on a faster machine."""
+    """Return the number of sections that a document needs for PARSE_SECONDS: more on a faster machine."""
     sample = answer(random.Random(7), logprobs=True)
     parsed, took = 0, 0.0
-    start = time.process_time()  # on a busy machine it takes longer, and is as much work
+    start = time.process_time()  # CPU time: on a busy machine the same work takes longer
     while took < TRIED_SECONDS:
         json.loads(sample)
         parsed, took = parsed + 1, time.process_time() - start
@@ -38,12 +38,12 @@ def sections() -> int:
 
 
 class Clients:
-    """Sends documents, and keeps account of what a client can see."""
+    """Sends documents, and records what a client can see."""
 
     def __init__(self, url: str) -> None:
         limits = httpx.Limits(max_connections=CONNECTIONS)
         self._http = httpx.AsyncClient(base_url=url, timeout=60, limits=limits)
-        # Each change in httpx's pool has all looked at who wait in it: with a thousand that takes all of our
+        # httpx's pool looks at all waiting requests on each change: with a thousand that takes all of our
         # time, until they give up.
         self._turn = asyncio.Semaphore(CONNECTIONS)
         self._sent = 0
@@ -51,7 +51,7 @@ class Clients:
         self._slowest = 0.0
 
     async def big_documents(self, every: float) -> None:
-        """Send one after another, whether or not the last one is done."""
+        """Send one after the other, whether or not the last one is done."""
         big = Submission(title="contract", sections=[f"§ {n}" for n in range(1, sections() + 1)], deep=True)
         async with asyncio.TaskGroup() as group:
             while True:
@@ -69,7 +69,7 @@ class Clients:
                 await asyncio.sleep(every)
 
     async def report(self, every: float) -> None:
-        """Print a line now and then: what was sent, and how long the slowest 202 took since the last line."""
+        """Print a line now and then: what was sent, and how long the slowest 202 since the last line took."""
         while True:
             await asyncio.sleep(every)
             counts = f"{self._sent} sent, {self._accepted} accepted"
@@ -86,7 +86,7 @@ class Clients:
         except httpx.ConnectError:
             raise  # nobody listens any more
         except httpx.TransportError:
-            return  # it is slow, or has just closed an idle connection
+            return  # the service is slow, or has just closed an idle connection
         response.raise_for_status()
         self._accepted += 1
         self._slowest = max(self._slowest, time.perf_counter() - start)

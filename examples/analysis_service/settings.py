@@ -1,4 +1,4 @@
-"""What the service is told from outside: where things are, and which mistakes to make."""
+"""The service's configuration: where things are, and which mistakes to make."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class Fault(Enum):
-    """A mistake that real services make. Without it, the service does the same thing right."""
+    """A mistake that real services make. Without it, the service does the same thing correctly."""
 
     JSON = "parses the answers, 2 MB each, on the event loop instead of in another process"
     REPORT = "compares the findings in pure Python on the event loop instead of in another process"
@@ -21,7 +21,7 @@ class Fault(Enum):
 
     @classmethod
     def parse(cls, text: str) -> frozenset[Fault]:
-        """Read ``all``, ``none`` or names with commas between them; ValueError names the one unknown."""
+        """Parse ``all``, ``none`` or names separated by commas; a ValueError names an unknown one."""
         if text in ("all", "none"):
             return frozenset(cls) if text == "all" else frozenset()
         known = {fault.name.lower(): fault for fault in cls}
@@ -34,12 +34,12 @@ class Fault(Enum):
 
 @dataclass(frozen=True)
 class Settings:
-    """All of it; ``from_environ`` reads ``ANALYSIS_*``."""
+    """All settings; ``from_environ`` reads them from ``ANALYSIS_*``."""
 
     llm_url: str = "http://127.0.0.1:8001"
     database: Path = Path("analysis.db")
     scale: float = 1.0
-    """By how much the LLM's world is faster than the real one: its latencies, and our patience with it."""
+    """The factor by which the LLM is faster than a real one: its latencies, and our timeouts for it."""
     faults: frozenset[Fault] = frozenset()
 
     @classmethod

@@ -1,4 +1,4 @@
-"""An LLM's stand-in: slow answers of the right size and shape, on loopback, in a process of its own.
+"""A stand-in for an LLM: slow answers of the right size and shape, on loopback, in a process of its own.
 
 ``python -m analysis_service.standin --port 8001 --scale 30``
 """
@@ -25,9 +25,9 @@ CONTRACT = """
 DEEP_TOKENS = 74_000
 """Tokens of an answer with ``logprobs``: 2 MB of JSON."""
 RATE_LIMITED = 40
-"""One request in so many is told to come back later."""
+"""One request in this many is told to come back later."""
 CUT_SHORT = 25
-"""One short answer in so many ends in the middle, as at a token limit."""
+"""One short answer in this many is cut off in the middle, as at a token limit."""
 
 
 def answer(rng: random.Random, *, logprobs: bool, cut_short: bool = False) -> bytes:
@@ -49,7 +49,7 @@ def answer(rng: random.Random, *, logprobs: bool, cut_short: bool = False) -> by
 
 
 def latency(rng: random.Random) -> float:
-    """Draw what an LLM takes to answer: 2 to 90 seconds, 12 in the middle."""
+    """Draw the time an LLM takes to answer: 2 to 90 seconds, with a median of 12."""
     return min(max(rng.lognormvariate(2.5, 0.8), 2.0), 90.0)
 
 

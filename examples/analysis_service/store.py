@@ -1,4 +1,4 @@
-"""Keeps documents and reports in SQLite. All calls block: they belong on a thread."""
+"""Keeps documents and reports in SQLite. All calls block, so they belong in a thread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CREATE TABLE IF NOT EXISTS word (word TEXT, document TEXT);
 
 
 class Store:
-    """One SQLite file; a connection for each call, so that any thread may make it."""
+    """One SQLite file, with a connection per call, so that any thread may call."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -27,7 +27,7 @@ Result = TypeVar("Result")
 
 
 class Workflow:
-    """Takes documents and brings each to its end, in the background."""
+    """Accepts documents and processes each to its end, in the background."""
 
     def __init__(self, settings: Settings) -> None:
         self.store = Store(settings.database)
@@ -37,7 +37,7 @@ class Workflow:
         few = 5 if Fault.POOL in settings.faults else 400
         self._quick_llm = LLM(settings, httpx.AsyncClient(**options(settings, few)))
         self._index = Index(self.store, self._jobs, settings.faults)
-        # Ctrl-C reaches the workers too; they leave it to us to end them.
+        # Ctrl-C reaches the workers too; they ignore it, and we shut them down.
         self._workers = ProcessPoolExecutor(
             max_workers=2,
             mp_context=multiprocessing.get_context("spawn"),
@@ -46,20 +46,20 @@ class Workflow:
         )
 
     async def serve(self) -> None:
-        """Run what runs for as long as the service does."""
+        """Run the parts that run for as long as the service does."""
         await self._index.work()
 
     async def close(self) -> None:
-        """Let the jobs under way come to their end, then let go of everything."""
+        """Let the running jobs finish, then release everything."""
         if Fault.DEPLOY not in self._faults:
-            await self._jobs.finish(timeout=300)  # seconds that only a starved machine takes
+            await self._jobs.finish(timeout=300)  # seconds, which only a starved machine needs
             await self._deep_llm.close()
             await self._quick_llm.close()
-        # Once the server is done, SIGTERM ends this process on the spot: the workers would stay behind.
+        # Once the server is done, SIGTERM ends this process at once: the workers would be left behind.
         await asyncio.to_thread(self._workers.shutdown, cancel_futures=True)
 
     async def accept(self, document: Document) -> None:
-        """Note ``document`` down and begin to work on it."""
+        """Store ``document`` and begin to work on it."""
         await asyncio.to_thread(self.store.add, document)
         self._jobs.start(self._index_once_settled(document))
         self._jobs.start(self._run(document))
@@ -85,7 +85,7 @@ class Workflow:
     async def _parse(self, answered: list[bytes]) -> list[list[str]]:
         if Fault.JSON in self._faults:
             return answers.parse(answered)
-        # One at a time: to pickle them all at once for the other process would take 90 ms.
+        # One at a time: pickling all of them at once for the other process would take 90 ms.
         return [section for answer in answered for section in await self._in_worker(answers.parse, [answer])]
 
     async def _merge(self, found: list[list[str]]) -> str:
@@ -94,7 +94,7 @@ class Workflow:
         return await self._in_worker(answers.merge, found)
 
     async def _in_worker(self, function: Callable[[Argument], Result], argument: Argument) -> Result:
-        """Call ``function`` in another process: it computes for long, and would hold the GIL in a thread."""
+        """Call ``function`` in another process: it computes for long, and in a thread would hold the GIL."""
         return await asyncio.get_running_loop().run_in_executor(self._workers, function, argument)
 
     async def _settle(self, document: Document, status: str) -> None:
