@@ -1,4 +1,4 @@
-"""For all tests: nothing of loopwatch may stay behind, and nothing a test needs may be missed silently."""
+"""For all tests: nothing of loopwatch may stay behind, and nothing a test needs may be silently missing."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ pytest_plugins = ["pytester"]
 LOOP_KINDS = ("stock", "eager", "uvloop")
 
 NEEDS = "needs: "
-"""How a skip begins whose reason is the machine: ``pytest.skip("needs: uvloop")``."""
+"""Prefix of the reason of skips due to the machine: ``pytest.skip("needs: uvloop")``."""
 
 POOL_READERS = os.path.join(os.path.dirname(loopwatch.__file__), "_collectors", "pools", "")
-"""Where the functions lie that stand in place of a library's own."""
+"""The directory of the functions that wrap those of libraries."""
 
 REQUIRE_ALL = os.environ.get("TEST_REQUIRE_ALL") == "1"
-"""Set where everything is installed (.ci/run): there such a skip is a failure."""
+"""Set where everything is installed (.ci/run): such a skip is then a failure."""
 
 PYTHONS = os.environ.get("TEST_PYTHONS", "").split()
-"""Set where several are tested at the same time (.ci/run): tests marked ``alike`` run on the first."""
+"""Set where several Pythons are tested at once (.ci/run): tests marked ``alike`` run only on the first."""
 
 
 def pytest_configure() -> None:
-    """Let SIGINT interrupt, also where it is ignored: a job in a shell's background inherits that.
+    """Let SIGINT interrupt even where it is ignored, as inherited by a background job of a shell.
 
-    And let the programs that tests start keep what they compile, or hundreds compile all of loopwatch each.
+    And let programs that tests start keep their bytecode, or hundreds would each compile all of loopwatch.
     """
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -54,10 +54,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several Pythons are tested at the same time, have them not all do the same.
+    """If several Pythons are tested at the same time, do not let all do the same.
 
-    What another Python does not change is done on the first. And each begins elsewhere in the order: of the
-    tests, some compute and some wait, and all of them would need a CPU at one time, and none at another.
+    Tests that do not depend on the Python run only on the first. And each Python begins elsewhere in the
+    order: some tests compute and some wait, and all Pythons would need a CPU at one time and none at another.
     """
     version = "{}.{}".format(*sys.version_info)
     if version not in PYTHONS:
@@ -77,7 +77,7 @@ def _is_ours(hook: object) -> bool:
 
 
 _UNTOUCHED: dict[type, list[object]] = {}
-"""What classes of libraries consist of, none of which was ours: they are looked at twice for each test."""
+"""The contents of library classes in which nothing was ours: they are examined twice for each test."""
 
 
 def _wrapped_in(cls: type) -> list[str]:
@@ -107,7 +107,7 @@ def _wrapped_in_pools() -> list[str]:
 
 
 def _hooks() -> dict[str, object]:
-    """Every place in the process that loopwatch hooks into, with what stands there now."""
+    """Return every place in the process that loopwatch hooks into, with what is there now."""
     uvloop = sys.modules.get("uvloop")
     methods = "run_forever", "create_task", "call_exception_handler", "call_soon_threadsafe"
     return {
@@ -129,9 +129,9 @@ def _hooks() -> dict[str, object]:
 
 @pytest.fixture(autouse=True, scope="module")
 def nothing_old_to_collect() -> None:
-    """Have the garbage collector pass over what stays: six thousand tests, and all that was imported.
+    """Make the garbage collector skip what stays: six thousand tests, and all that was imported.
 
-    Each collection would look at that for 0.2 s, also in the middle of what is measured: longer than a stall.
+    Each collection would take 0.2 s for that, even in the middle of a measurement: longer than a stall.
     """
     gc.collect()
     gc.freeze()
@@ -139,7 +139,7 @@ def nothing_old_to_collect() -> None:
 
 @pytest.fixture(autouse=True)
 def leave_nothing_behind() -> Iterator[None]:
-    """Fail the test after which something of loopwatch is still hooked or running, and take it away."""
+    """Fail a test after which something of loopwatch is still hooked or running, and remove it."""
     before = _hooks()
     yield
     watched._watches = ()
