@@ -1,1 +1,1 @@
-"""What the agent costs: ``python -m tests.benchmarks`` prints all figures beside budgets and peers."""
+"""What the agent costs: ``python -m tests.benchmarks`` prints all figures next to budgets and peers."""

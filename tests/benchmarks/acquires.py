@@ -1,7 +1,7 @@
-"""What an acquire of a free connection costs on top, around the libraries' real functions (``pools``).
+"""What the agent adds to the cost of acquiring a free connection, with the libraries' own code (``pools``).
 
-Microseconds are those of the fastest of some short turns, and the median over many such rounds. Instructions
-say the same on a machine where no turn is undisturbed; those of the kernel are not among them.
+Microseconds are those of the fastest of several short turns, and the median over many such rounds.
+Instructions tell the same on a machine where no turn is undisturbed; they exclude those of the kernel.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ BUDGET = 1.0
 LIBRARIES = ["asyncpg", "SQLAlchemy[asyncio]", "redis", "aiohttp", "httpx", "sniffio"]
 ROUNDS, TURNS = 40, 10
 SEEDS = ("0", "1", "2", "3", "4")
-"""Of Python's hashes, each in a process of its own: where objects, and the code of functions, come to lie in
-memory is worth half a microsecond, for as long as a process lives. The median of the processes counts."""
+"""Python hash seeds, each in its own process: the placement of objects and of functions' code in memory is
+worth half a microsecond, for as long as a process lives. The median of the processes counts."""
 COUNTED = 7
-"""Turns that are counted, in one round. The one with fewest instructions counts."""
+"""Turns whose instructions are counted in one round. The one with fewest counts."""
 
 
 @contextmanager
 def running() -> Iterator[dict[str, str]]:
-    """Start the servers; yield their URLs by the kind of a reader."""
+    """Start the servers; yield their URLs by the kind of reader."""
     with ExitStack() as stack:
         try:
             yield {
@@ -46,7 +46,7 @@ def running() -> Iterator[dict[str, str]]:
 
 
 def timed(name: str, url: str) -> dict[str, float]:
-    """Return microseconds for each acquire, bare and added by the agent."""
+    """Return microseconds per acquire, bare and added by the agent."""
     command = environment.module("pools", name, str(ROUNDS), str(TURNS), url)
     found: list[dict[str, float]] = []
     for seed in SEEDS:
@@ -57,7 +57,7 @@ def timed(name: str, url: str) -> dict[str, float]:
 
 
 def counted(callgrind: Callgrind, name: str, url: str) -> tuple[float, float]:
-    """Return instructions for each acquire, likewise."""
+    """Return instructions per acquire, bare and added by the agent."""
     command = environment.module("pools", name, "1", str(COUNTED), url)
     turns = callgrind.count(command, environment.variables()).parts[1::2]
     bare, ours = min(turns[:COUNTED]), min(turns[COUNTED : 2 * COUNTED])

@@ -1,6 +1,6 @@
-"""How much memory a process has allocated and not freed: to the byte, where what is resident says little.
+"""How much memory a process has allocated and not freed: exact to the byte, unlike resident memory.
 
-Memory that was freed is not given back, but filled first: so of what is leaked in a minute half may not show.
+Freed memory is not returned to the system but reused first, so half of a minute's leak may not show there.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import sys
 import tempfile
 
 COUNTED = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
-"""Variables for the process that is looked at. What a thread has freed and keeps for itself would count as
-given out: 0.18 MiB for each that has freed blocks of every size, which a busy machine may bring about."""
+"""Environment variables for the measured process. Blocks that a thread has freed and keeps in its cache would
+count as allocated: 0.18 MiB per thread that has freed blocks of every size, as a busy machine may cause."""
 
 
 class _Mallinfo(ctypes.Structure):
@@ -27,7 +27,7 @@ class _Mallinfo(ctypes.Structure):
 
 
 def allocated() -> float:
-    """Return the MiB that Python's allocator and the C library's have given out."""
+    """Return the MiB that the allocators of Python and of the C library have given out."""
     with tempfile.TemporaryFile() as said:
         stderr = os.dup(2)
         os.dup2(said.fileno(), 2)

@@ -1,7 +1,7 @@
 """Counts the instructions a process executes between the marks it sets, with valgrind's callgrind.
 
 callgrind executes a program some fifty to a hundred times slower than the machine does, while clocks do
-not slow down: what an agent does by the clock, heartbeats and the ticks of its threads, would come that
+not slow down: what an agent does by the clock, heartbeats and the ticks of its threads, would occur that
 many times too often for the work done. So the clocks of the process are slowed down too (``slowclock.c``),
 as are all its waits, and they stand still while a busy machine gives it no CPU.
 """
@@ -20,25 +20,25 @@ from typing import Self
 from .report import CannotRunError
 
 MARK = "getloadavg"
-"""The C function whose calls part the count: ``os.getloadavg`` reaches it and nothing else does."""
+"""The C function whose calls divide the count: only ``os.getloadavg`` calls it."""
 
 SLOWDOWN = 75
-"""What bare CPython is slowed down by on an idle machine, in CPU time, measured. Where others share the CPU's
-caches it is more, up to twice as much, and timers come so much too often, which counts against the agents."""
+"""Measured slowdown of bare CPython on an idle machine, in CPU time. If others share the CPU's caches it is
+up to twice as much, and timers fire that much too often, which counts against the agents."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What one process did."""
+    """The instructions of one process."""
 
     parts: list[int]
-    """Instructions of all its threads in each part between two marks, the first ending with the first mark.
+    """Instructions of all its threads in each part between two marks; the first part ends at the first mark.
     What follows the last mark is left out."""
     stdout: str
 
 
 class Callgrind:
-    """callgrind with the clock library that goes with it. Use as a context manager."""
+    """callgrind with its clock library. Use as a context manager."""
 
     def __enter__(self) -> Self:
         for tool, package in (("valgrind", "valgrind"), ("cc", "gcc")):
@@ -57,7 +57,7 @@ class Callgrind:
         self._directory.cleanup()
 
     def count(self, command: Sequence[str], env: Mapping[str, str]) -> Counts:
-        """Run ``command`` and count. Raises CannotRunError when it fails."""
+        """Run ``command`` and count its instructions. Raises CannotRunError if it fails."""
         out = Path(tempfile.mkdtemp(dir=self._directory.name)) / "counts"
         valgrind = ["valgrind", "--tool=callgrind", f"--dump-before={MARK}", f"--callgrind-out-file={out}"]
         done = subprocess.run(

@@ -1,9 +1,9 @@
-"""What 100,000 live tasks cost: memory for each, and a scrape in the face of them.
+"""What 100,000 live tasks cost: memory per task, and the time of a scrape.
 
-The tasks wait in a process of its own, beside a ticker on the same loop. The scrapes come from this process,
-as Prometheus does from another one. What a scrape adds to the loop's delay is the latest tick that falls in
-it, less the latest in as long a time just before. Memory is what the process has grown by in the end, when
-the agent has looked at its tasks for a while, less what a bare one has grown by.
+The tasks wait in a process of their own, beside a ticker on the same loop. The scrapes come from this
+process, as Prometheus scrapes from another one. What a scrape adds to the loop's delay is the lateness of the
+latest tick during it, less that of the latest in an equally long time just before. Memory is the growth of
+the process at the end, when the agent has looked at its tasks for a while, less the growth of a bare one.
 """
 
 from __future__ import annotations
@@ -27,52 +27,52 @@ TASKS = 100_000
 TICK = 0.001
 SCRAPES = 20
 PAUSE = 1.0
-"""Seconds between two."""
+"""Seconds between two scrapes."""
 BYTES = 600.0
-"""For each task."""
+"""Budget of memory per task."""
 SECONDS = 1.0
-"""That a scrape may take."""
+"""Budget for a scrape."""
 MILLISECONDS = 10.0
-"""That it may add to the loop's delay."""
+"""Budget for what a scrape adds to the loop's delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A time, by the clock that all processes share."""
+    """A period, by the clock that all processes share."""
 
     began: float
     ended: float
 
     @property
     def seconds(self) -> float:
-        """How long it is."""
+        """Length of the period."""
         return self.ended - self.began
 
     def before(self, seconds: float) -> Span:
-        """Return so many seconds that end where this begins."""
+        """Return the period of this many seconds that ends where this one begins."""
         return Span(self.began - seconds, self.began)
 
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """What one process with so many tasks saw."""
+    """The measurements of one process with that many tasks."""
 
     bytes_per_task: float
     due: list[float]
     """When each tick was due."""
     ran: list[float]
-    """When it ran."""
+    """When each tick ran."""
     scrapes: list[Span]
 
     def late(self, span: Span) -> float:
-        """Return by how many milliseconds the latest tick of ``span`` was late."""
+        """Return the lateness of the latest tick in ``span``, in milliseconds."""
         ticks = zip(self.due, self.ran, strict=True)
         late = (ran - due for due, ran in ticks if due < span.ended and ran > span.began)
         return 1000 * max(late, default=0.0)
 
     @property
     def idle(self) -> float:
-        """Milliseconds that the latest tick of a second without a scrape was late, in the median."""
+        """Median lateness of the latest tick in a second without a scrape, in milliseconds."""
         return statistics.median(self.late(scrape.before(PAUSE)) for scrape in self.scrapes)
 
 
@@ -127,7 +127,7 @@ async def _wait(gate: asyncio.Event) -> None:
 
 
 async def _wait_in_crowd(name: str) -> None:
-    """Be the process: say where to scrape, then, once stdin is closed, what was measured."""
+    """Be the process: print where to scrape and, once stdin is closed, what was measured."""
     loop = asyncio.get_running_loop()
     SUBJECTS[name].attach(loop)
     gate, over = asyncio.Event(), asyncio.Event()
@@ -144,7 +144,7 @@ async def _wait_in_crowd(name: str) -> None:
     grown = (resident() - before) * 1024
     print(json.dumps([grown / len(tasks), due.tolist(), ran.tolist()]), flush=True)
     gate.set()
-    await asyncio.gather(*tasks)  # to cancel them all would take the event a minute
+    await asyncio.gather(*tasks)  # cancelling them all would take the event a minute
 
 
 def _url() -> str:

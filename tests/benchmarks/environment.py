@@ -17,11 +17,11 @@ HOME = ROOT / ".ci" / "cache" / "benchmarks" / platform.python_version()
 PYTHON = HOME / "bin" / "python"
 
 ON_TOP: dict[str, str] = {}
-"""Variables for all that is measured: of ``--otlp``."""
+"""Environment variables for everything measured, set by ``--otlp``."""
 
 
 def prepare() -> dict[str, str]:
-    """Make the environment if it is not there; return why, by name, some peers are missing from it."""
+    """Create the environment if need be; return, by name, why some peers are missing from it."""
     if not PYTHON.exists():
         print(f"making {HOME.relative_to(ROOT)} ...", flush=True)
         venv.create(HOME, with_pip=True)
@@ -40,7 +40,7 @@ def prepare() -> dict[str, str]:
 
 
 def install(requirements: list[str]) -> str | None:
-    """Install; return what pip said last if it failed."""
+    """Install packages; return pip's last line if that failed."""
     stamp = HOME / ("installed-" + "-".join(sorted(requirements)).replace("/", "_")[:150])
     if stamp.exists():
         return None
@@ -78,6 +78,6 @@ def describe() -> str:
 
 
 def kind() -> str:
-    """Return what kind of machine and interpreter it is, for a page that others read."""
+    """Return the kind of machine and interpreter, for the published page."""
     machine = f"{platform.system()} on {platform.machine()}, {os.cpu_count()} CPUs"
     return f"CPython {platform.python_version()}, {machine}"

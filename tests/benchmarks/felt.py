@@ -1,12 +1,12 @@
 """``python -m tests.benchmarks.felt [LEAK [FIRST LAST]]``: what a program feels of the agent in it, as JSON.
 
-It is looked at from second ``FIRST`` to ``LAST`` of its life. Each second it blocks its loop for 60 ms, so
-that there is something to tell: memory grows by those stalls, with an export and without, until there are
+It is measured from second ``FIRST`` to ``LAST`` of its life. Each second it blocks its loop for 60 ms, so
+that there is something to report: memory grows by those stalls, with an export and without, until there are
 256. With LEAK it keeps that many bytes more each second.
 
-Each 5 s it has all of its objects collected, as happens by itself in a program that makes many. Until then
-CPython keeps tuples that were freed, up to 2,000 of each length, for those that are made next: memory that
-grows for minutes with whatever is done again and again, and is no leak of it.
+Every 5 s it runs a full garbage collection, as happens by itself in a program that creates many objects.
+Until then CPython keeps freed tuples, up to 2,000 of each length, for later ones: memory that grows for
+minutes with any repeated work, and is not a leak.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from .allocated import allocated
 from .subjects import SUBJECTS
 
 FIRST, LAST = 120.0, 240.0
-"""Seconds of its life. In the first two minutes, of thirty exports each, memory grows by what exports take
+"""Seconds of its life. In the first two minutes, of thirty exports each, memory grows by what exports need
 once, over gRPC by 0.1 MiB a minute."""
 OUTAGES = ((20.0, 60.0), (20.0, 60.0))
-"""Seconds that a Collector works, then is away. The first time takes something once, the second counts."""
+"""Seconds that a Collector works, then is away. The first outage takes memory once, the second counts."""
 BEAT = 0.01
-"""Seconds the program's timer is set to."""
+"""Seconds of the program's timer."""
 THRESHOLD, STALL = 0.03, 0.06
-"""Seconds from which a stall counts, and that each takes."""
+"""Seconds from which a stall counts, and that each stall takes."""
 COLLECTED = 5.0
-"""Seconds from one full collection to the next: one beat of 400, which is none that the p99 shows."""
+"""Seconds from one full collection to the next: one beat in 400, which does not show in the p99."""
 LOOKS = 12
-"""Looks at what is allocated, a second apart, of which the least counts: what is under way takes memory, too.
-Where three signals fail after 2 s each, and two of them are tried again 5 s later, it always is of some."""
+"""Looks at what is allocated, a second apart, of which the lowest counts: work in progress takes memory, too.
+If three signals fail after 2 s each, and two of them are retried 5 s later, some is always in progress."""
 DELAY = 1.5
-"""What the p99 delay with an export may be, over the worse of two without: of a busy machine."""
+"""Limit of the p99 delay with an export, relative to the worse of two without: allows for a busy machine."""
 RESIDENT, KEPT = 0.25, 0.12
-"""MiB by which memory may grow in that time beyond what it does without an export: what is resident, which
-shows how memory is cut up as well; and what is allocated, where a leak of 0.1 MiB a minute would be 0.2."""
+"""MiB by which memory may grow in that time beyond the growth without an export: resident memory, which also
+reflects fragmentation, and allocated memory, where a leak of 0.1 MiB a minute would be 0.2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +52,15 @@ class Felt:
 
     p50: float
     p99: float
-    """Of how late its timer was, in seconds."""
+    """Lateness of its timer, in seconds."""
     resident: float
-    """MiB by which what it has in memory grew."""
+    """MiB by which its resident memory grew."""
     kept: float
-    """MiB by which what it has allocated, and not freed, grew."""
+    """MiB by which its allocated, not freed, memory grew."""
 
 
 class Memory:
-    """What the program has at one moment, or had in the seconds before."""
+    """The program's memory at one moment, or in the seconds before."""
 
     def __init__(self, at: float) -> None:
         self._due = [at - before for before in range(LOOKS)]
@@ -69,7 +69,7 @@ class Memory:
         self.resident = 0.0
 
     def look(self, now: float) -> None:
-        """Look, if it is time to."""
+        """Measure, if it is time."""
         if self._due and now >= self._due[-1]:
             self._due.pop()
             gc.collect()
@@ -79,12 +79,12 @@ class Memory:
 
     @property
     def known(self) -> bool:
-        """Whether all looks were taken."""
+        """Whether all looks have been taken."""
         return not self._due
 
 
 async def feel(leak: int = 0, first: float = FIRST, last: float = LAST) -> Felt:
-    """Be that program."""
+    """Be the program."""
     late = array("d", [0.0]) * round((last - first) / BEAT)  # a list of floats would be what grows
     beats = 0
     leaked: list[bytes] = []

@@ -1,12 +1,12 @@
-"""Does the agent keep quiet about a service that is busy and well?
+"""Does the agent keep quiet about a service that is busy but healthy?
 
-A real asyncio server on loopback works on requests of a few milliseconds of CPU each, at 70 % of a core,
+A real asyncio server on loopback handles requests of a few milliseconds of CPU each, at 70 % of a core,
 while a second process sends them at random times and reads ``/metrics`` every second. Usage::
 
     python tests/benchmarks/healthy.py [--seconds 60] [--share 0.7] [--loop stock|uvloop|both]
 
-Prints what the service did, by its own clocks and by the agent's, and every stall reported. Exits 1 when the
-agent reports one that the service itself did not feel, or when the service was not as busy as asked for.
+Prints what the service did, by its own clocks and by the agent's, and every reported stall. Exits with 1 if
+the agent reports a stall that the service itself did not feel, or if the service was not as busy as asked.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ import loopwatch
 LOOPS = ("stock", "uvloop")
 THRESHOLD = 0.1
 CONNECTIONS = 16
-"""Requests in flight at most, so that the longest iteration stays well under the threshold."""
+"""Limit of requests in flight, so that the longest iteration stays well under the threshold."""
 STEPS = (0.001, 0.003)
-"""CPU seconds of the steps of one request; after each it waits, as for a database."""
+"""CPU seconds of the steps of one request; after each the request waits, as for a database."""
 OVERHEAD = 0.0003
-"""CPU seconds of a request beside its steps, about; matters for the pace only."""
+"""Approximate CPU seconds of a request besides its steps; only affects the pace."""
 TOLERANCE = 0.05
 DOCUMENT = json.dumps([{"id": i, "name": f"customer {i}"} for i in range(50)])
 
@@ -56,7 +56,7 @@ class Service:
         writer.close()
 
     async def tick(self) -> None:
-        """Notice by our own clock when the loop does not serve."""
+        """Notice by the service's own clock when the loop does not serve."""
         while True:
             started_at, start = time.time(), time.perf_counter()
             await asyncio.sleep(0.005)
@@ -66,7 +66,7 @@ class Service:
                 self.gaps.append((started_at, gap))
 
     def felt(self, stall: loopwatch.Stall) -> bool:
-        """Whether the service was out at that time by its own clock: on a busy machine it may well be."""
+        """Whether the service was blocked at that time by its own clock, as may happen on a busy machine."""
         return any(
             started_at < stall.started_at + stall.duration and stall.started_at < started_at + gap
             for started_at, gap in self.gaps
@@ -74,14 +74,14 @@ class Service:
 
 
 def compute(seconds: float) -> None:
-    """Compute for some CPU time."""
+    """Compute for ``seconds`` of CPU time."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         json.loads(DOCUMENT)
 
 
 async def serve(seconds: float, share: float) -> bool:
-    """Serve under load for some time, print what happened, and say whether all was as it should be."""
+    """Serve under load for some time, print what happened, and return whether all was as it should be."""
     agent = loopwatch.install(prometheus_port=0, stall_threshold=THRESHOLD)
     service = Service()
     server = await asyncio.start_server(service.handle, "127.0.0.1", 0)
@@ -109,7 +109,7 @@ async def serve(seconds: float, share: float) -> bool:
 
 
 def report(agent: loopwatch.Agent, service: Service) -> bool:
-    """Print what the agent says, and say whether it gave no false alarm."""
+    """Print what the agent says, and return whether it gave no false alarm."""
     for loop in agent.loops():
         print(
             f"  agent: loop {loop.name} ({loop.kind}), delay p50 {told(loop.delay_p50)}, "
@@ -125,7 +125,7 @@ def report(agent: loopwatch.Agent, service: Service) -> bool:
 
 
 def told(seconds: float | None) -> str:
-    """Say a span in milliseconds."""
+    """Return a duration in milliseconds, as text."""
     return "unknown" if seconds is None else f"{1000 * seconds:.1f} ms"
 
 
@@ -187,7 +187,7 @@ def main() -> int:
 
 
 def loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes such a loop."""
+    """Return a factory for loops of this kind."""
     if loop == "stock":
         return asyncio.new_event_loop
     import uvloop

@@ -1,4 +1,4 @@
-"""CPU time of a process whose loop has nothing to do, bare and under each agent. All wait at once."""
+"""CPU time of a process whose loop has nothing to do, bare and under each agent. All run at the same time."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHOWN = ("bare", "loopwatch", "aiodebug", "aiocop", "livekit monitor")
 
 
 def run(missing: dict[str, str]) -> list[Verdict]:
-    """Measure everyone, print the table, judge loopwatch."""
+    """Measure all subjects, print the table, judge loopwatch."""
     waiting = {
         name: subprocess.Popen(module("idle", name), stdout=subprocess.PIPE, text=True, env=variables())
         for name in SHOWN
@@ -32,7 +32,7 @@ def run(missing: dict[str, str]) -> list[Verdict]:
 
 async def _idle(name: str) -> float:
     SUBJECTS[name].attach(asyncio.get_running_loop())
-    await asyncio.sleep(1.0)  # starting up is not idling
+    await asyncio.sleep(1.0)  # the start-up is not idle time
     before = time.process_time()
     await asyncio.sleep(SECONDS)
     return (time.process_time() - before) / SECONDS * 100

@@ -1,4 +1,4 @@
-"""Time of ``import loopwatch`` in a fresh interpreter, whose own start does not count."""
+"""Time of ``import loopwatch`` in a fresh interpreter, without the interpreter's own start-up."""
 
 from __future__ import annotations
 

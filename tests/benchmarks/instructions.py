@@ -1,11 +1,11 @@
 """Instructions per unit of work, bare and under each agent.
 
-Wall time on a shared machine says little about a cost of a few per cent; instructions repeat to a few in a
-thousand. Each agent runs every unit N times and then 3N times in one process under callgrind, each between
-two marks; the difference over 2N is the cost of one unit. Start-up, warm-up and the marks themselves
-cancel out. All threads count, and the clock is slowed down along with the code (``callgrind``), so that
-the agents' timers come as often per unit as they do natively. User-space instructions only: what an agent
-makes the kernel do shows in ``server`` and ``idle``.
+Wall time on a shared machine says little about a cost of a few per cent; instruction counts are reproducible
+to a few in a thousand. Each agent runs every unit N times and then 3N times in one process under callgrind,
+each between two marks; the difference over 2N is the cost of one unit. Start-up, warm-up and the marks
+themselves cancel out. All threads count, and the clock is slowed down along with the code (``callgrind``), so
+that the agents' timers fire as often per unit as they do natively. User-space instructions only: what an
+agent makes the kernel do shows in ``server`` and ``idle``.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ BUDGETS = {"iteration": 1.10, "task": 1.75, "echo": 1.08, "request": 1.06}
 AFTER_STALLS = 1.10
 MEASURED = ("iteration", "callback", "task", "echo", "lone echo", "request")
 WITH_STALLS = (*MEASURED, "stalls", "iteration")
-"""What loopwatch does: everybody's units, then stalls, then the first unit again."""
+"""What loopwatch runs: the units of all subjects, then stalls, then the first unit again."""
 
 LEFT_OUT = {"livekit monitor"}
-"""Comes with its whole framework, whose import takes minutes under callgrind; ``idle`` has it."""
+"""Comes with its whole framework, whose import takes minutes under callgrind; ``idle`` includes it."""
 
 SEEDS = ("0", "1", "2")
-"""Of Python's hashes. Where objects come to lie in memory, and so what CPython's caches make of them, is
-worth a per cent or two: those that a budget compares are counted with each seed, and the median is taken."""
+"""Python hash seeds. The placement of objects in memory, and its effect on CPython's caches, is worth a per
+cent or two: subjects that a budget compares are counted with each seed, and the median is taken."""
 JUDGED = ("bare", "loopwatch")
 
 WORK = 1_700_000
-"""Instructions that are 100 us of work, on an idle core of the machine that the budgets were set on."""
+"""Instructions in 100 us of work, on an idle core of the machine that the budgets were set on."""
 
 NATIVE_SCALE = 5.0
 NATIVE_RUNS = 3
@@ -56,17 +56,17 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What one agent was measured to cost."""
+    """The measured cost of one agent."""
 
     counted: dict[str, Cost]
-    """By unit, under callgrind; seconds as the process felt them."""
+    """By unit, under callgrind; seconds by the clock of the process."""
     after_stalls: Cost | None
     native: dict[str, float]
-    """Seconds by unit."""
+    """Seconds by unit, without callgrind."""
 
 
 def run(missing: dict[str, str]) -> list[Verdict]:
-    """Measure everyone, print the tables, judge loopwatch."""
+    """Measure all subjects, print the tables, judge loopwatch."""
     names = [name for name in SUBJECTS if name not in missing and name not in LEFT_OUT]
     with Callgrind() as callgrind, ThreadPoolExecutor(os.cpu_count()) as pool:
         turns = _calibrate(callgrind)
@@ -86,10 +86,10 @@ def run(missing: dict[str, str]) -> list[Verdict]:
 
 
 def _calibrate(callgrind: Callgrind) -> int:
-    """Return how many turns of ``units.work`` are 100 us of work: counted, as all that is compared with it.
+    """Return how many turns of ``units.work`` are 100 us of work: by instructions, like all compared with it.
 
-    By the clock they were fewer the busier the machine was, even in the fastest of many runs, and the agent's
-    share of a request was larger.
+    By the clock there were fewer the busier the machine was, even in the fastest of many runs, and so the
+    agent's share of a request was larger.
     """
     steps = "work(1000); mark(); work(1000); mark(); work(3000); mark()"
     program = f"from {__package__}.units import mark, work; {steps}"
@@ -106,7 +106,7 @@ def _units(unit: str, scale: float = 1.0) -> int:
 
 
 def _natively(name: str, turns: int) -> dict[str, float]:
-    """Return seconds per unit, the fastest of a few runs."""
+    """Return seconds per unit, from the fastest of a few runs."""
     best: dict[str, float] = {}
     for _ in range(NATIVE_RUNS):
         command = _command(name, NATIVE_SCALE, turns, MEASURED)

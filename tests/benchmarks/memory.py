@@ -1,4 +1,4 @@
-"""Memory the agent adds to a process, and whether a thousand stalls leave it larger than hundreds did."""
+"""Memory the agent adds to a process, and whether a thousand stalls add more than some hundreds did."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WARM_UP = 300
 STALLS = 1000
 THRESHOLD = 0.005
 GROWTH = 64.0
-"""KiB by which a thousand stalls may differ from none: what a dictionary or a line of the log takes."""
+"""KiB that a thousand more stalls may leave allocated: as much as a dictionary or a log line takes."""
 
 
 def run(missing: dict[str, str]) -> list[Verdict]:
@@ -52,7 +52,7 @@ async def _resident(name: str) -> float:
 
 
 def resident() -> float:
-    """Return the KiB of memory this process has in use."""
+    """Return the resident memory of this process, in KiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4.0
 

@@ -1,13 +1,13 @@
 """What a program feels of a Collector that is away or does not answer: the delay of its loop, and its memory.
 
-The same program (``felt``) six times at once, on the same machine in the same minutes: twice without an
-export, which says how much of a difference means anything, and with one to Collectors of which one is as it
-should be. Exports are due thirty times as often as by default; more often, and each beat of a hundred would
-have one beside it, which is what the p99 shows. ``outage_by_default`` is as long as it takes with them due as
-by default.
+The same program (``felt``) runs six times at once, on the same machine in the same minutes: twice without an
+export, which shows how large a difference must be to mean anything, and with an export to Collectors of which
+one works. Exports are due thirty times as often as by default; if they were due more often, one beat in a
+hundred would coincide with an export, and the p99 would show it. ``outage_by_default`` takes as long as it
+needs with exports due as often as by default.
 
-Memory is looked at from when the first export has arrived or failed: what that takes is taken once. The
-Collector that is stopped has stopped by then, since a first failure takes something of its own.
+Memory is measured after the first export has arrived or failed, since that takes some memory once. The
+Collector that is stopped has been stopped once by then, since a first failure takes some of its own.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from .sink import serve, variables_for
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """How long all takes."""
+    """The timing of a run."""
 
     interval: int
     """Milliseconds between two exports of metrics."""
     timeout: int
-    """Seconds that an export waits for an answer."""
+    """Seconds for which an export waits for an answer."""
     first: float
     last: float
-    """Seconds of the programs' lives between which they are looked at."""
+    """Seconds of the programs' lives between which they are measured."""
     outages: Sequence[tuple[float, float]]
-    """Seconds that the Collector which is stopped works, then is away."""
+    """Seconds for which the Collector that is stopped works, then is away."""
 
 
 OFTEN = Course(2_000, 2, FIRST, LAST, OUTAGES)
@@ -101,7 +101,7 @@ def run(missing: dict[str, str], course: Course = OFTEN) -> list[Verdict]:
 
 
 def run_by_default(missing: dict[str, str]) -> list[Verdict]:
-    """Do that for ten minutes, with exports as often as by default."""
+    """Do the same for ten minutes, with exports as often as by default."""
     return run(missing, BY_DEFAULT)
 
 
@@ -113,7 +113,7 @@ def _collector(name: str) -> Iterator[int]:
             yield port
     elif name == "one that never answers":
         with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
-            yield listener.getsockname()[1]  # the kernel accepts, and nobody reads
+            yield listener.getsockname()[1]  # the kernel accepts connections, but nobody reads
     else:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]

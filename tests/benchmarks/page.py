@@ -1,6 +1,6 @@
-"""The page that shows what was measured: each section's output stands there between two markers of its own.
+"""The page that shows the measurements: each section's output is placed between a pair of markers.
 
-Prose stays; what is between ``<!-- measured: NAME -->`` and ``<!-- end of NAME -->`` is replaced.
+The prose is kept; the text between ``<!-- measured: NAME -->`` and ``<!-- end of NAME -->`` is replaced.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ class _Copy(io.StringIO):
 
 
 def overheard(section: Callable[[], list[Verdict]]) -> tuple[str, list[Verdict]]:
-    """Run a section; return what it printed, with its verdicts below, and those."""
+    """Run a section; return what it printed, followed by its verdicts, and the verdicts themselves."""
     with contextlib.redirect_stdout(_Copy()) as said:
         verdicts = section()
     return "\n\n".join(filter(None, [said.getvalue().strip("\n"), "\n".join(map(str, verdicts))])), verdicts
 
 
 def check(page: Path, names: Iterable[str]) -> None:
-    """Fail unless the page has a place for each section: before anything is measured for minutes."""
+    """Fail unless the page has a place for each section, before anything is measured for minutes."""
     text = page.read_text(encoding="utf-8")
     for name in names:
         if len(_place(name).findall(text)) != 1:
@@ -41,7 +41,7 @@ def check(page: Path, names: Iterable[str]) -> None:
 
 
 def write(page: Path, name: str, said: str, how: str) -> None:
-    """Put what a section said into its place, with what it was measured on, and when."""
+    """Put a section's output into its place, with what it was measured on, and when."""
     date = dt.datetime.now(tz=dt.UTC).date()
     block = f"{how}, {date}:\n\n```text\n{said}\n```\n"
     text = page.read_text(encoding="utf-8")

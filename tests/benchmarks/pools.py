@@ -1,13 +1,13 @@
-"""Pools of real libraries, with connections that are open and free: the child of ``acquires``.
+"""Pools of real libraries, with connections that are open and free: the child process of ``acquires``.
 
-Run as ``python -m tests.benchmarks.pools NAME ROUNDS TURNS URL``. A turn acquires some connections, one after
-the other, and gives them back. Turns are taken with the library's own functions and with the agent's wrappers
-around them, alternately, in one process; after each change the interpreter has some to get used to it.
+Run as ``python -m tests.benchmarks.pools NAME ROUNDS TURNS URL``. A turn acquires several connections, one
+after the other, and gives them back. Turns alternate between the library's own functions and the agent's
+wrappers around them, in one process; after each change the interpreter gets some turns to warm up.
 
-The fastest turn of each round counts, in microseconds of the thread's CPU time for one acquire; and of what
-that is longer with the wrappers, the median over the rounds. The fastest turn of all with them less the
-fastest of all without, which may be minutes apart, says little of one microsecond in a hundred: the pace of a
-shared machine changes by more than that. The medians go to stdout as JSON.
+The fastest turn of each round counts, in microseconds of the thread's CPU time per acquire; the cost of the
+wrappers is the median of the differences over the rounds. The fastest turn of all with them less the fastest
+of all without, which may be minutes apart, says little about one microsecond in a hundred: the speed of a
+shared machine varies by more than that. The medians go to stdout as JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ WARM_UP = 30
 """Turns after a change."""
 
 Turn = tuple[Callable[[], Awaitable[list[Any]]], Callable[[Any], Any]]
-"""How to acquire all the connections, which alone is measured, and how to give one back."""
+"""How to acquire all the connections, the only part measured, and how to give one back."""
 
 
 @asynccontextmanager
@@ -42,7 +42,7 @@ async def asyncpg(url: str) -> AsyncIterator[Turn]:
     import asyncpg
 
     async def reset(connection: Any) -> None:
-        """Leave it: else each release would ask the server, and leave the CPU's caches cold."""
+        """Do nothing: otherwise each release would ask the server, and leave the CPU's caches cold."""
 
     async with asyncpg.create_pool(url, min_size=SIZE, max_size=SIZE, reset=reset) as pool:
 
@@ -54,7 +54,7 @@ async def asyncpg(url: str) -> AsyncIterator[Turn]:
 
 @asynccontextmanager
 async def sqlalchemy(url: str) -> AsyncIterator[Turn]:
-    """SQLite in memory: what stands in the way of a connection is the same for all databases."""
+    """SQLite in memory: the path to a connection is the same for all databases."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import QueuePool
 
@@ -86,7 +86,7 @@ async def redis(url: str, kind: str = "ConnectionPool") -> AsyncIterator[Turn]:
 
 @asynccontextmanager
 async def aiohttp(url: str) -> AsyncIterator[Turn]:
-    """A server of HTTP, asked for as many pages at once as there are to be connections."""
+    """An HTTP server, asked for as many pages at once as there are to be connections."""
     import aiohttp
 
     class Connector(aiohttp.TCPConnector):
@@ -118,10 +118,10 @@ async def aiohttp(url: str) -> AsyncIterator[Turn]:
 
 @asynccontextmanager
 async def httpcore(url: str, *, speaks: bool) -> AsyncIterator[Turn]:
-    """Requests, as there is no function that only acquires, to a server in memory.
+    """Requests to a server in memory, since there is no function that only acquires.
 
-    Whole ones are ten times as much work as the pool's part in them, which comes back to cold caches. So they
-    are measured, too, without what is said in HTTP: like an acquire of the others, of which no query is sent.
+    A whole request is ten times as much work as the pool's part in it, which then runs with cold caches. So
+    requests are also measured without speaking HTTP: like an acquire of the others, where no query is sent.
     """
     import httpcore
 
@@ -156,7 +156,7 @@ async def httpcore(url: str, *, speaks: bool) -> AsyncIterator[Turn]:
             request = httpcore.Request("GET", "http://127.0.0.1/", headers={"Host": "127.0.0.1"})
             response = await pool.handle_async_request(request)
             if speaks:
-                await response.aread()  # one closed unread takes its connection along, and the next opens one
+                await response.aread()  # closing it unread would close its connection, and the next opens one
                 await response.aclose()
             return response
 
@@ -164,7 +164,7 @@ async def httpcore(url: str, *, speaks: bool) -> AsyncIterator[Turn]:
 
 
 def _be_silent(connection: Any) -> None:
-    """Have connections say and hear nothing: what is left of a request is that of the pool."""
+    """Make connections send and receive nothing, so that only the pool's part of a request is left."""
     from httpcore._async.http11 import HTTPConnectionState
 
     async def send(self: Any, event: Any, timeout: float | None = None) -> None:
@@ -189,13 +189,13 @@ POOLS: dict[str, tuple[str, Callable[[str], AbstractAsyncContextManager[Turn]]]]
     "the same, BlockingConnectionPool": ("redis", partial(redis, kind="BlockingConnectionPool")),
     "a connection of aiohttp": ("aiohttp", aiohttp),
 }
-"""By name, each with the kind of its reader."""
+"""By name, with the kind of the reader."""
 WHOLE = {"a whole request of httpcore": ("httpcore", partial(httpcore, speaks=True))}
-"""Beside an acquire what is done with it: shown, not judged."""
+"""Includes what is done with an acquired connection: shown, not judged."""
 
 
 async def measure(name: str, rounds: int, turns: int, url: str) -> dict[str, float]:
-    """Return what an acquire takes bare, and what the wrappers add. Each turn lies between two marks."""
+    """Return the cost of a bare acquire, and what the wrappers add. Each turn lies between two marks."""
     import loopwatch
 
     agent: Any = loopwatch.install(prometheus_port=None)
@@ -206,7 +206,7 @@ async def measure(name: str, rounds: int, turns: int, url: str) -> dict[str, flo
         assert patches, f"this version of {kind} is read without its waits"
         gc.collect()
         gc.freeze()
-        gc.disable()  # it would come in the midst of some turns
+        gc.disable()  # it would run in the middle of some turns
         for _ in range(rounds):
             for which in fastest:
                 for patch in patches:
@@ -229,7 +229,7 @@ async def measure(name: str, rounds: int, turns: int, url: str) -> dict[str, flo
 
 
 def waits_of(binding: Any) -> list[Any]:
-    """Return the patches by which the waits of a library are seen."""
+    """Return the patches that observe the waits of a library."""
     return [patch for feature, patch in binding._patches if feature == "waits"]
 
 

@@ -1,4 +1,4 @@
-"""What the sections hand back: verdicts on budgets; and how tables are printed."""
+"""What the sections return: verdicts on budgets; and how tables are printed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 class CannotRunError(Exception):
-    """A section cannot measure here; says what is missing."""
+    """A section cannot measure here. The text says what is missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""``python -m tests.benchmarks.served``: what ``server`` loads. Prints its URL; SIGTERM ends it."""
+"""``python -m tests.benchmarks.served``: the server loaded by ``server``. Prints its URL; SIGTERM ends it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CREATE_TASK = asyncio.BaseEventLoop.create_task
 
 
 class Item(BaseModel):
-    """What the one route takes and gives."""
+    """What the one route accepts and returns."""
 
     name: str
     price: float
@@ -36,7 +36,7 @@ async def read_item(number: int, q: str | None = None) -> Item:
 
 @app.put("/subject/{name}")
 async def become(name: str) -> str:
-    """Go on under another subject: the agent is taken off, and put on again unless the name is ``bare``."""
+    """Switch to another subject: uninstall the agent, and install it again unless the name is ``bare``."""
     loopwatch.uninstall()
     SUBJECTS[name].prepare()
     found = asyncio.BaseEventLoop.create_task
@@ -46,7 +46,7 @@ async def become(name: str) -> str:
 
 
 def main() -> None:
-    # By its protocol asyncio knows that it may switch Nagle's algorithm off; create_server() leaves that out.
+    # asyncio disables Nagle's algorithm only if the socket names its protocol; create_server() sets none.
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
     listener.listen(100)

@@ -1,13 +1,13 @@
 """CPU time per request and throughput of a uvicorn and FastAPI server under wrk, with the agent and without.
 
-One server goes round under four subjects, a second each: bare, watched without task records, bare again,
-watched. It is the same process, since where its objects come to lie is worth several per cent to a process:
-the agent is put on and taken off while it serves. What is thereby left out is what the agent's mere modules
-weigh, in the collections of the garbage collector, where they are a hundredth of what there is; the section
-on memory has it. What the machine does meanwhile falls on a whole round, so rounds are compared within
-themselves: each watched bout with the mean of the two bare ones, and these with each other, which says how
-much of a difference means anything. The median is taken over many rounds, of several processes. Server and
-load are kept on a CPU each. CPU time is that of all threads of the server.
+One server cycles through four subjects, a second each: bare, watched without task records, bare again,
+watched. It is the same process, since the placement of its objects in memory is worth several per cent: the
+agent is installed and uninstalled while it serves. This leaves out what the agent's modules alone add to
+garbage collections, where they are a hundredth of all objects; the section on memory includes them. Whatever
+else the machine does affects a whole round, so each round is compared within itself: each watched bout with
+the mean of the two bare ones, and the bare ones with each other, which shows how large a difference must be
+to mean anything. The median is taken over many rounds, of several processes. Server and load are pinned to a
+CPU each. CPU time is that of all threads of the server.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from .report import CannotRunError, Verdict, table
 from .subjects import CORE
 
 STARTS = 15
-"""How often the server is started anew."""
+"""How often the server is started."""
 ROUNDS = 4
-"""Between two starts."""
+"""Rounds per start."""
 SECONDS = 1
 WARM_UP = 300
-"""Requests after a change of subject that do not count: caches and specialised bytecode come to rest."""
+"""Requests after a change of subject that do not count, while caches and specialised bytecode settle."""
 CONNECTIONS = 16
 PATH = "/items/7?q=x"
 CPU_BUDGET = 1.02
-"""Of the agent without task records, whose throughput is to lie within the spread of bare, too..."""
+"""For the agent without task records, whose throughput must also lie within the spread of bare..."""
 TASKS_CPU_BUDGET = 1.06
 """...and with them: as for the instructions of a request-like unit."""
 WATCHED = (CORE, "loopwatch")
@@ -49,7 +49,7 @@ SUBJECTS = ("bare", CORE, "bare again", "loopwatch")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one bout of load gave."""
+    """The figures of one bout of load."""
 
     cpu: float
     """Microseconds of CPU per request."""
@@ -63,7 +63,7 @@ Round = dict[str, Load]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A server that is running."""
+    """A running server."""
 
     url: str
     cpu_clock: int
@@ -77,7 +77,7 @@ class Server:
         return Load(spent / answered * 1e6, answered / seconds)
 
     def _become(self, subject: str) -> None:
-        """Have it go on under another subject, and see that it has got used to that."""
+        """Switch it to another subject, and let it warm up."""
         address = urlsplit(self.url)
         with contextlib.closing(HTTPConnection(str(address.hostname), address.port)) as connection:
             for method, path in [("PUT", f"/subject/{quote(subject)}"), *[("GET", PATH)] * WARM_UP]:
@@ -90,14 +90,14 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One figure in all rounds."""
+    """One figure, over all rounds."""
 
     medians: dict[str, float]
     """By subject."""
     watched: dict[str, list[float]]
-    """Each watched bout's over the mean of the bare ones', round by round."""
+    """Ratio of each watched bout to the mean of the bare ones, round by round."""
     spread: list[float]
-    """One bare bout's over the other's."""
+    """Ratio of one bare bout to the other, round by round."""
 
     @classmethod
     def of(cls, rounds: list[Round], figure: Callable[[Load], float]) -> Compared:
@@ -136,7 +136,7 @@ def run(missing: dict[str, str]) -> list[Verdict]:
 
 
 def _cells(compared: Compared, subject: str) -> tuple[str, str]:
-    """Return what one subject's figure was and how it compares, the second bare one's with the first's."""
+    """Return a subject's figure and how it compares; the second bare one is compared with the first."""
     ratios = compared.spread if subject == "bare again" else compared.watched.get(subject, [])
     median = f"{compared.medians[subject]:,.1f}"
     if not ratios:
@@ -146,7 +146,7 @@ def _cells(compared: Compared, subject: str) -> tuple[str, str]:
 
 
 def _deciles(values: list[float]) -> tuple[float, float]:
-    """Return what lies between the lowest and the highest tenth of ``values``."""
+    """Return the first and the last decile of ``values``."""
     cuts = statistics.quantiles(values, n=10)
     return cuts[0], cuts[-1]
 
@@ -166,7 +166,7 @@ def _server() -> Iterator[Server]:
     command = _pinned(0, module("served"))
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=variables()) as process:
         try:
-            # Linux: the clock of a process follows from its id, as clock_getcpuclockid(3) computes it.
+            # Linux: the CPU clock of a process follows from its pid, as computed by clock_getcpuclockid(3).
             yield Server(_first_line(process.stdout), cpu_clock=(~process.pid << 3) | 2)
         finally:
             process.terminate()

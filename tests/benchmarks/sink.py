@@ -1,4 +1,4 @@
-"""Where an agent exports to by OTLP while it is measured: takes everything, and keeps nothing."""
+"""The OTLP endpoint that agents export to while they are measured: accepts everything, and keeps nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers that all is well."""
+    """Answers every request with success."""
 
     protocol_version = "HTTP/1.1"
 
@@ -21,12 +21,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *args: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def serve(port: int = 0) -> Iterator[int]:
-    """Run one in a process of its own, and yield its port."""
+    """Run an endpoint in a process of its own, and yield its port."""
     command = [sys.executable, __file__, str(port)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -37,7 +37,7 @@ def serve(port: int = 0) -> Iterator[int]:
 
 
 def variables_for(port: int, interval: int = 10_000) -> dict[str, str]:
-    """Return the variables that have an agent export there, its metrics each ``interval`` milliseconds."""
+    """Return the variables that make an agent export there, its metrics every ``interval`` milliseconds."""
     return {
         "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",

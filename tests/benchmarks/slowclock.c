@@ -1,12 +1,12 @@
 /* Slows down the clocks of a process, so that under callgrind they keep pace with the code.
  *
- * callgrind executes a program some SLOWDOWN times slower than the machine does, while clocks go on as ever: a timer
- * of 50 ms would come SLOWDOWN times too often for the work done between two of them. Preloaded, this library
- * divides what the clocks say by SLOWDOWN and multiplies what is waited for by it.
+ * callgrind executes a program some SLOWDOWN times slower than the machine does, while clocks keep their pace: a timer
+ * of 50 ms would fire SLOWDOWN times too often for the work done between two of them. Preloaded, this library divides
+ * the time that the clocks return by SLOWDOWN, and multiplies the time of waits by it.
  *
- * On a busy machine the code is slower still, by a factor that changes all the time. So what goes by is the CPU time
- * of the process, and real time only while its main thread, which the loop runs in, waits for something. Linux, glibc;
- * wall time is left alone. Not for processes that fork and go on in the child, whose CPU time begins anew.
+ * On a busy machine the code is slower still, by a factor that keeps changing. So the time that counts is the CPU time
+ * of the process, and real time only while its main thread, which runs the loop, waits for something. Linux, glibc;
+ * wall time is left alone. Not for processes that fork and go on in the child, whose CPU time starts from zero.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,7 +25,7 @@
 
 #define SECOND 1000000000LL
 #define MILLISECOND 1000000LL
-#define SHORTEST (10 * MILLISECOND) /* real; nobody looks more often whether the clock is where he waits for it */
+#define SHORTEST (10 * MILLISECOND) /* real time; waiters check no more often whether their time has come */
 
 typedef int sem_wait_function(sem_t *);
 typedef int sem_clockwait_function(sem_t *, clockid_t, const struct timespec *);
@@ -52,8 +52,8 @@ static long long unslowed(clockid_t clock)
     return to_ns(&now);
 }
 
-/* What goes by: one of two clocks, and what it is ahead of that. In one word, whose last bit tells which, since other
- * threads read it while the main thread passes from one to the other. */
+/* The time that counts: one of two clocks, and its offset to that. In one word, whose last bit tells which clock, since
+ * other threads read it while the main thread switches between the two. */
 
 static long long source;
 
@@ -105,14 +105,14 @@ int clock_gettime(clockid_t clock, struct timespec *now)
     if (failed || clock == CLOCK_REALTIME)
         return failed;
     long long ns = to_ns(now);
-    if (clock == CLOCK_BOOTTIME) /* it is compared with the other one */
+    if (clock == CLOCK_BOOTTIME) /* it is compared with CLOCK_MONOTONIC */
         ns += gone_by() - unslowed(CLOCK_MONOTONIC);
     *now = from_ns(ns / SLOWDOWN);
     return 0;
 }
 
-/* Real ns until the clock may be there; 0 if it is. It is not yet if the process had no CPU meanwhile: whoever waits
- * asks again. */
+/* Real ns until the deadline may be reached; 0 if it is. After that time it may not be yet, if the process had no CPU
+ * meanwhile: waiters ask again. */
 static long long left(long long deadline)
 {
     long long ns = deadline * SLOWDOWN - gone_by();
@@ -168,7 +168,7 @@ int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
     return ready > 0 ? syscall(SYS_epoll_pwait, epoll, events, most, 0, NULL, 8) : ready;
 }
 
-/* The waits of Python's locks and of its GIL; both give deadlines on CLOCK_MONOTONIC. Who waits for the GIL waits for
+/* The waits of Python's locks and of its GIL; both give deadlines on CLOCK_MONOTONIC. A wait for the GIL is a wait for
  * a thread that computes. */
 
 int sem_wait(sem_t *semaphore)
@@ -197,7 +197,7 @@ int sem_clockwait(sem_t *semaphore, clockid_t clock, const struct timespec *dead
 
 int pthread_cond_timedwait(pthread_cond_t *condition, pthread_mutex_t *mutex, const struct timespec *deadline)
 {
-    /* Once, though the clock may not be there: a signal that comes as the wait ends is lost to a second one. */
+    /* Only once, even if the time has not come: a second wait would lose a signal that comes as the first one ends. */
     struct timespec until = in(left(to_ns(deadline)));
     return real_cond_timedwait(condition, mutex, &until);
 }

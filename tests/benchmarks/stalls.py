@@ -1,11 +1,11 @@
-"""Does the agent see every kind of stall, once, and say rightly how long, whose and why?
+"""Does the agent see every kind of stall, once, and report correctly how long, whose and why?
 
-Each kind stalls a loop in a process of its own, a known time in a known function for a known reason; the
+Each kind stalls a loop in a process of its own, for a known time in a known function for a known reason; the
 truth comes from the script's own clocks and from how the stall was made, never from the agent. Usage::
 
     python tests/benchmarks/stalls.py [--runs 5] [--loop stock|uvloop|both] [--only KIND]
 
-Prints every figure of every run, then the table, then each requirement. Exits 1 when one is missed.
+Prints every figure of every run, then the table, then each requirement. Exits with 1 if one is missed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOOPS = ("stock", "uvloop")
 TIMEOUT = 60.0
 """Seconds after which the process of one run counts as hung; the longest takes about 5."""
 ATTEMPTS = 3
-"""How often to make a stall that, by our own clocks, is not as meant: other programs take CPU, too."""
+"""Attempts to make a stall that, by our own clocks, is as meant: other programs use CPU, too."""
 MOST_ERROR = 0.10
 MOST_ERROR_SECONDS = 0.020
 LEAST_CAUSES_RIGHT = 0.9
@@ -36,7 +36,7 @@ LEAST_CAUSES_RIGHT = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One stall that was made, and what was said about it."""
+    """One stall that was made, and what was reported about it."""
 
     run: int
     loop: str
@@ -46,7 +46,7 @@ class Result:
 
     @property
     def said(self) -> Report | None:
-        """The report to judge: the longest, should there be several."""
+        """The report to judge: the longest, if there are several."""
         return max(self.reports, key=lambda report: report.duration, default=None)
 
     @property
@@ -136,7 +136,7 @@ def watched(kind: type[Kind], loop: str) -> Observation:
 
 
 def judge(run: int, loop: str, kind: type[Kind], seen: Observation) -> tuple[list[Result], list[Stray]]:
-    """Bring together what was made and what was reported, by loop and time."""
+    """Match what was made with what was reported, by loop and time."""
     results = []
     rest = seen.reports
     for truth in seen.truths:
@@ -144,23 +144,23 @@ def judge(run: int, loop: str, kind: type[Kind], seen: Observation) -> tuple[lis
         mine = [it for it in rest if it.loop_name == truth.loop_name and it.overlaps(*span)]
         rest = [it for it in rest if it not in mine]
         results.append(Result(run, loop, kind, truth, mine))
-    # A busy machine can hold up the loop as well: that is no false alarm if the service felt it, too.
+    # A busy machine can delay the loop as well: that is no false alarm if the service felt it, too.
     strays = [it for it in rest if not any(it.overlaps(*gap) for gap in seen.gaps)]
     return results, [Stray(run, loop, kind, it) for it in strays]
 
 
 def short(name: str | None) -> str:
-    """Drop the package from a culprit's name, for print."""
+    """Drop the package from a culprit's name, for printing."""
     return "none" if name is None else name.removeprefix("stall_kinds.")
 
 
 def origin(it: Result | Stray) -> str:
-    """Say where something was seen."""
+    """Return where something was seen."""
     return f"run {it.run}  {it.loop:6}  {it.kind.title:36}"
 
 
 def told(result: Result) -> str:
-    """Say all figures of one result in one line, with what is wrong about it at the end."""
+    """Return all figures of one result in one line, with what is wrong about it at the end."""
     truth, said = result.truth, result.said
     line = f"{origin(result)} {truth.duration:.3f} s, {truth.cpu_share:4.0%} CPU"
     if said is None or result.error is None:
@@ -182,7 +182,7 @@ def told(result: Result) -> str:
 
 
 def told_stray(stray: Stray) -> str:
-    """Say what was reported for no reason."""
+    """Return in words what was reported for no reason."""
     said = stray.report
     return (
         f"{origin(stray)} FALSE ALARM: {said.duration:.3f} s on {said.loop_name}, "
@@ -210,7 +210,7 @@ def run_tables(kinds: list[type[Kind]], loops: list[str], runs: int) -> tuple[li
 
 
 def table(results: list[Result]) -> Iterator[str]:
-    """Sum up by kind and loop."""
+    """Yield a summary by kind and loop."""
     form = "{:36} {:6} {:>8} {:>5} {:>9} {:>5} {:>19}   {}"
     yield form.format("kind", "loop", "detected", "once", "culprit", "call", "largest error", "cause")
     for kind, loop in dict.fromkeys((it.kind, it.loop) for it in results):
@@ -233,7 +233,7 @@ def _flags(result: Result) -> tuple[bool, ...]:
 
 
 def verdicts(results: list[Result], strays: list[Stray]) -> Iterator[tuple[bool, str]]:
-    """Say for each requirement whether it is met, and which rows miss it."""
+    """Yield for each requirement whether it is met, and which rows miss it."""
     for requirement in REQUIREMENTS:
         missed = [it for it in results if not requirement.holds(it)]
         met = len(results) - len(missed) >= requirement.share * len(results)
@@ -253,7 +253,7 @@ def chosen(only: str | None) -> list[type[Kind]]:
 
 
 def loop_factory(loop: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes such a loop."""
+    """Return a factory for loops of this kind."""
     if loop == "stock":
         return asyncio.new_event_loop
     import uvloop

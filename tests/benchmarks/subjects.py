@@ -1,4 +1,4 @@
-"""Whom the benchmarks compare: nobody, loopwatch, and the peers, each switched on the way its manual says."""
+"""What the benchmarks compare: no agent, loopwatch, and the peers, each enabled the way its manual says."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Subject:
 
 
 def _loopwatch() -> None:
-    # What is done once, in a thread of its own, is not what is measured: imports, and a connection.
+    # What happens once, in a thread of its own, is not to be measured: imports, and a connection.
     import loopwatch.exporters.exposition
     import loopwatch.exporters.prometheus
 
@@ -80,7 +80,7 @@ def _sentry(loop: asyncio.AbstractEventLoop) -> None:
 
     class Nowhere(Transport):
         def capture_envelope(self, envelope: object) -> None:
-            """Drop it: sending is not the integration's cost."""
+            """Drop the envelope: sending is not the integration's cost."""
 
     sentry_sdk.init(
         dsn="http://key@localhost/1",
@@ -91,7 +91,7 @@ def _sentry(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _otel() -> None:
-    # Of coroutines that are not named here it makes measurements only. These are those of the units.
+    # Coroutines not named here get only measurements. These are the ones of the units.
     os.environ["OTEL_PYTHON_ASYNCIO_COROUTINE_NAMES_TO_TRACE"] = "nothing,child"
     from opentelemetry.instrumentation.asyncio import AsyncioInstrumentor
     from opentelemetry.sdk.trace import TracerProvider
@@ -100,7 +100,7 @@ def _otel() -> None:
 
 
 CORE = "loopwatch without task records"
-"""No setting of the product's: its wrapper around ``create_task`` is taken off."""
+"""Not a setting of the product: the benchmark removes its wrapper around ``create_task``."""
 
 SUBJECTS = {
     "bare": Subject(),

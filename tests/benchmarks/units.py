@@ -27,17 +27,17 @@ SETTLE = 0.05
 ROUND = 0.1
 ROUNDS = 20
 IDLE = 0.02
-"""Part of a core that a process takes which has nothing to do but to be watched, at most."""
+"""Limit of the share of a core used by a process that does nothing except being watched."""
 
 
 async def iteration(n: int) -> None:
-    """Yield ``n`` times: the loop goes round once for a task that does nothing else."""
+    """Yield ``n`` times: the loop iterates once each time, for a task that does nothing else."""
     for _ in range(n):
         await asyncio.sleep(0)
 
 
 async def callback(n: int) -> None:
-    """Go round ``n`` times for a plain callback that only asks to be called again: the least there is."""
+    """Iterate ``n`` times for a plain callback that only reschedules itself: the least possible work."""
     loop = asyncio.get_running_loop()
     finished = loop.create_future()
     left = n
@@ -55,7 +55,7 @@ async def callback(n: int) -> None:
 
 
 async def nothing() -> None:
-    """Be a task's whole work."""
+    """Do nothing: the whole work of an empty task."""
 
 
 async def task(n: int) -> None:
@@ -65,7 +65,7 @@ async def task(n: int) -> None:
 
 
 async def serve_echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Send back what is received until the other side has gone."""
+    """Send back what is received until the other side disconnects."""
     while data := await reader.read(len(PAYLOAD)):
         writer.write(data)
         await writer.drain()
@@ -85,7 +85,7 @@ async def ping(n: int, host: str, port: int) -> None:
 async def lone_echo(n: int, connections: int = 1) -> None:
     """Make ``n`` round trips over loopback with asyncio's streams; both ends live on this loop.
 
-    With one connection the loop goes round four times for each, which no busy server does.
+    With one connection the loop iterates four times per round trip, which no busy server does.
     """
     server = await asyncio.start_server(serve_echo, "127.0.0.1", 0)
     address = server.sockets[0].getsockname()
@@ -121,7 +121,7 @@ async def request(n: int) -> None:
 
 
 async def stalls(n: int) -> None:
-    """Stall the loop ``n`` times, then let whatever watches finish its report."""
+    """Stall the loop ``n`` times, then let the agent finish its report."""
     for _ in range(n):
         time.sleep(STALL)
         await asyncio.sleep(SETTLE)
@@ -136,16 +136,16 @@ UNITS: dict[str, tuple[Callable[[int], Awaitable[None]], int]] = {
     "request": (request, 90),
     "stalls": (stalls, 1),
 }
-"""Each unit of work and how often it is done for N."""
+"""Each unit of work, and its N."""
 
 TIMES = (1, 3)
 
 
 async def begun() -> None:
-    """Wait until the agent has done what it does once: nothing of that is a unit's.
+    """Wait until the agent has done its one-time work, which must not count for a unit.
 
-    loopwatch takes a first look at everything, which is as much as the records of a hundred tasks. On a busy
-    machine its threads come to that late.
+    loopwatch takes a first look at everything, which costs as much as the records of a hundred tasks. On a
+    busy machine its threads get to that late.
     """
     for _ in range(ROUNDS):
         before = time.process_time()

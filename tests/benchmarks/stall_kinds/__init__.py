@@ -1,4 +1,4 @@
-"""The kinds of stall of the table in ``tests/benchmarks/stalls.py``, in its order."""
+"""The kinds of stall in the table of ``tests/benchmarks/stalls.py``, in its order."""
 
 from __future__ import annotations
 

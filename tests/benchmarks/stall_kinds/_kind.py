@@ -1,4 +1,4 @@
-"""What a kind of stall is: work that blocks a loop, and the script's own truth about it."""
+"""The definition of a kind of stall: work that blocks a loop, and the script's own truth about it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from operator import attrgetter
 from typing import Any
 
 COMPUTING = ("cpu", "flood")
-"""Causes for which the loop's thread computes, as long as the machine lets it."""
+"""Causes where the loop's thread computes, as long as the machine lets it."""
 MOSTLY = 0.6
-"""Share of the time from which one thing is the cause of a stall; below it, half is one and half another."""
+"""Share of the time from which one thing is the cause of a stall; below it, two things share the blame."""
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def full_name(function: Callable[..., object]) -> str:
-    """Name a function as a report names it: module and qualified name."""
+    """Return a function's name as in a report: module and qualified name."""
     return f"{function.__module__}.{function.__qualname__}"
 
 
@@ -33,22 +33,22 @@ class Truth:
     cpu_share: float
     """CPU time of the blocked thread over the duration: shows whether the work was what it claims to be."""
     causes: tuple[str, ...]
-    """The word that is right; two, where two causes weigh about the same."""
+    """The right cause; two if two weigh about the same."""
     culprit: str | None
-    """Module and qualified name; None where no code of the application is at fault."""
+    """Module and qualified name; None if no application code is at fault."""
     call: str | None
-    """The call as written in the culprit; None where there is more than one right answer."""
+    """The call as written in the culprit; None if there is more than one right answer."""
     loop_name: str = "main"
 
 
 class Kind:
-    """One way to stall a loop. A subclass blocks in ``work``, or says in ``culprit`` where it does."""
+    """One way to stall a loop. A subclass blocks in ``work``, or in the function it names in ``culprit``."""
 
     title: str
     cause: str
     call: str | None = None
     culprit: str | None = "work"
-    """Qualified name within the class; None where no code of the application is at fault."""
+    """Qualified name within the class; None if no application code is at fault."""
     seconds = 0.3
     fits = (0.2, 0.8)
     """The true duration must lie within these bounds, or the script has sized its own work badly."""
@@ -66,29 +66,29 @@ class Kind:
         raise NotImplementedError
 
     def set_off(self) -> None:
-        """Set off what the work waits for, in a step of its own."""
+        """Start what the work waits for, in a step of its own."""
 
     async def provoke(self) -> None:
-        """Stall the running loop once; return when it is over and its truth is kept."""
+        """Stall the running loop once; return when the stall is over and its truth recorded."""
         self.set_off()
         await asyncio.sleep(0)
         self.run()
 
     def run(self) -> None:
-        """Work, by the clock."""
+        """Do the work, and record its truth by the clock."""
         with self.timed():
             self.work()
 
     @contextmanager
     def timed(self, **differing: Any) -> Iterator[None]:
-        """Keep the truth about the code under this, with what differs from the kind's own."""
+        """Record the truth about the block, with the values that differ from the kind's own."""
         started_at, cpu, start = time.time(), time.thread_time(), time.perf_counter()
         yield
         duration = time.perf_counter() - start
         self.keep(started_at, duration, (time.thread_time() - cpu) / duration, **differing)
 
     def keep(self, started_at: float, duration: float, cpu_share: float, **differing: Any) -> None:
-        """Keep one truth. Work that computes, but had no CPU for most of its time, was starved of it."""
+        """Record one truth. Work that computes, but had no CPU for most of its time, was starved."""
         truth = Truth(started_at, duration, cpu_share, (self.cause,), self.culprit_name(), self.call)
         truth = replace(truth, **differing)
         if truth.causes[0] in COMPUTING and cpu_share < MOSTLY:
@@ -102,7 +102,7 @@ class Kind:
 
 
 class Short:
-    """Mixed into a kind: a stall just over a low threshold."""
+    """Mixin for a kind: a stall just over a low threshold."""
 
     seconds = 0.03
     tries = 5
@@ -111,14 +111,14 @@ class Short:
 
 
 class Sized(Kind):
-    """Work whose length follows from an amount; the amount is found by trying it out."""
+    """Work whose duration depends on an amount, which is found by trial."""
 
     amount: int
     """Where the search starts; also the least amount to work on."""
     tries = 1
-    """How often to try one amount out: the shorter the work, the less sure its length."""
+    """How often to try each amount: the shorter the work, the less certain its duration."""
     clock = staticmethod(time.thread_time)
-    """What to size the work by: CPU time is the same however busy the machine is."""
+    """The clock to size the work by: CPU time is the same however busy the machine is."""
 
     def build(self, amount: int) -> None:
         """Make ``work`` as long as ``amount`` says."""

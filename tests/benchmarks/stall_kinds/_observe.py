@@ -1,4 +1,4 @@
-"""One run of one kind in this process: make the stall, wait for the report, hand both back."""
+"""One run of one kind in this process: make the stall, wait for the report, return both."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ import loopwatch
 from ._kind import Kind, LoopFactory, Truth
 
 LEAD = (0.3, 0.4)
-"""Seconds of healthy service before the stall: at random, so that it falls between any two beats of ours."""
+"""Bounds of the seconds of healthy service before the stall: random, so that it may fall anywhere between two
+of our beats."""
 DEADLINE = 2.0
 """Seconds after the stall within which it must have been reported."""
 SETTLE = 0.25
-"""Seconds to go on once it has been reported, in which a second report would show."""
+"""Seconds to continue after the report, within which a second report would show."""
 TICK = 0.005
 
 
@@ -47,7 +48,7 @@ class Observation:
     truths: list[Truth]
     reports: list[Report]
     gaps: list[tuple[float, float]]
-    """When the service of the loop ``main`` was held up for longer than the threshold, and for how long."""
+    """When the service of the loop ``main`` was delayed by more than the threshold, and for how long."""
 
     @classmethod
     def load(cls, values: dict[str, Any]) -> Observation:
@@ -78,7 +79,7 @@ async def _serve(kind: Kind, agent: loopwatch.Agent, before: tuple[float, float]
     ticking = asyncio.create_task(_tick(kind.threshold, gaps, before))
     await asyncio.sleep(random.uniform(*LEAD))
     await kind.provoke()
-    await asyncio.sleep(0)  # end the step here: what follows is no part of the stall
+    await asyncio.sleep(0)  # ends the step: what follows is not part of the stall
     deadline = time.perf_counter() + DEADLINE
     while len(_reports(agent)) < len(kind.truths) and time.perf_counter() < deadline:
         await asyncio.sleep(0.02)
@@ -88,7 +89,7 @@ async def _serve(kind: Kind, agent: loopwatch.Agent, before: tuple[float, float]
 
 
 async def _tick(threshold: float, gaps: list[tuple[float, float]], before: tuple[float, float]) -> None:
-    """Be the service that the loop owes, and note by our own clock when it came late, the first time too."""
+    """Stand for the loop's service, and note by our own clock when it was late, including the first time."""
     started_at, start = before
     while True:
         await asyncio.sleep(TICK)

@@ -1,4 +1,4 @@
-"""Stalls by computing: pure Python, C code that holds the GIL, C code that lets it go, and the collector."""
+"""Stalls by computing: pure Python, C code that holds the GIL, C code that releases it, and the collector."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from pathlib import Path
 from ._kind import LoopFactory, Short, Sized
 
 LEAST_VECTOR = 600_000
-"""So many floats make more than 10 MB of JSON."""
+"""This many floats make more than 10 MB of JSON."""
 
 
 def _vector(length: int) -> list[float]:
-    # Floats, since a document of many objects sets off the garbage collector for half of the time.
+    # Floats, since for a document of many objects the garbage collector would run half of the time.
     return [0.3712345678 * i for i in range(length)]
 
 
@@ -39,7 +39,7 @@ class JsonLoads(Sized):
 
 
 class JsonLoadsAmidPython(JsonLoads):
-    """As it begins the watchdog looks already, and reads files, for which it lets go of the GIL."""
+    """When it begins, the watchdog is already looking, and reading files, for which it releases the GIL."""
 
     title = "json.loads amid Python"
 
@@ -83,7 +83,7 @@ class Regex(Sized):
         self.text = "a" * amount + "b"
 
     def prepare(self) -> None:
-        # Each character doubles the time, so the first amount that is long enough is not too long.
+        # Each character doubles the time, so the first amount that takes long enough does not take too long.
         while self.tried(self.amount) < self.fits[0] * 1.2:
             self.amount += 1
 

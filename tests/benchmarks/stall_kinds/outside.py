@@ -1,4 +1,4 @@
-"""Stalls from outside of the loop's thread: other threads, other processes, signals; and two at once."""
+"""Stalls from outside the loop's thread: other threads, other processes, signals; and two at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._kind import Kind, Sized, full_name
 
 
 class GilHog(Sized):
-    """Another thread computes in one C call that never lets the GIL go."""
+    """Another thread computes in one C call that never releases the GIL."""
 
     title = "a thread hogging the GIL"
     cause = "gil"
@@ -41,7 +41,7 @@ class GilHog(Sized):
 
 
 class Suspended(Kind):
-    """A helper process stops this one with SIGSTOP and lets it go on with SIGCONT."""
+    """A helper process stops this one with SIGSTOP and resumes it with SIGCONT."""
 
     title = "SIGSTOP, SIGCONT of the process"
     cause = "suspended"
@@ -104,7 +104,7 @@ while time.perf_counter() < end:
 
 
 class TwoLoops(Kind):
-    """Two loops in two threads stall at once, for reasons of their own."""
+    """Two loops in two threads stall at once, for different reasons."""
 
     title = "two loops in two threads at once"
     cause = "blocking"

@@ -1,4 +1,4 @@
-"""Stalls by waiting: calls that sleep until somebody else has done something."""
+"""Stalls by waiting: calls that sleep until something else has happened."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class FutureResult(Kind):
 
 
 class Fsync(Sized):
-    """One fsync of as many megabytes as the clock asks for."""
+    """One fsync of as many megabytes as take the required time."""
 
     title = "fsync"
     cause = "blocking"
