@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import cpu_waited
+
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 COMMANDS = {
@@ -37,7 +39,9 @@ NAMED = {
 }
 """What each of those that lose something says that the agent has named: how many, why, what, and by whom."""
 IN_TIME = 5.0
-"""Seconds from the loss to the name, by the example's own clock."""
+"""Seconds from the loss to the name, by the example's own clock, on a machine with nothing else to do."""
+PATIENCE = 60.0
+"""Seconds after which the examples give up here, where the machine may be busy, instead of those."""
 
 
 def test_every_example_is_run_here() -> None:
@@ -49,15 +53,26 @@ Program = subprocess.Popen[str]
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Program]]:
+def waited() -> float:
+    """For how long somebody had waited for a CPU before they ran."""
+    return cpu_waited()
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, waited: float) -> Iterator[dict[str, Program]]:
     """All of them at the same time, as they mostly wait."""
+    copies = tmp_path_factory.mktemp("copies")
+    (copies / "examples").mkdir()
+    for path in EXAMPLES.glob("*.py"):
+        text = path.read_text().replace(f"\nIN_TIME = {IN_TIME}\n", f"\nIN_TIME = {PATIENCE}\n")
+        (copies / "examples" / path.name).write_text(text)
     with ExitStack() as programs:
 
         def start(words: Iterable[str]) -> Program:
             program = subprocess.Popen(
                 [sys.executable, "-m", *words],
                 cwd=tmp_path_factory.mktemp("example"),
-                env=os.environ | {"PYTHONPATH": str(ROOT)},
+                env=os.environ | {"PYTHONPATH": str(copies)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -70,7 +85,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Prog
 
 
 @pytest.mark.parametrize("example", COMMANDS)
-def test_example_runs(example: str, running: dict[str, Program]) -> None:
+def test_example_runs(example: str, running: dict[str, Program], waited: float) -> None:
     """It ends with 0, has nothing to complain of, and names what it says it loses."""
     stdout, stderr = running[example].communicate(timeout=120)
     # A request cut short at the end may leave anyio's coroutine.
@@ -78,7 +93,7 @@ def test_example_runs(example: str, running: dict[str, Program]) -> None:
     assert (running[example].returncode, complaints) == (0, [])
     said = re.findall(r"^named after (\S+) s: (\d+) x (\w+): (\S+), by (\S+) \(", stdout, re.MULTILINE)
     assert {(int(count), *rest) for _, count, *rest in said} == NAMED.get(example, set())
-    assert all(float(after) <= IN_TIME for after, *_ in said)
+    assert all(float(after) <= IN_TIME + cpu_waited() - waited for after, *_ in said)
 
 
 def test_service_has_one_line_of_loopwatch() -> None:
