@@ -1,6 +1,6 @@
 """Time, as an argument: the only module that imports ``time``.
 
-Every part that needs a clock receives a ``Clock``; tests hand in one they can turn (``loopwatch.testing``).
+Every part that needs a clock receives a ``Clock``; tests pass one they control (``loopwatch.testing``).
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Clock:
     thread_cpu: Callable[[], float] = time.thread_time
     """User and system CPU time of the calling thread."""
     boottime: Callable[[], float] = _boottime if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
-    """Like monotonic, but ticks while the machine sleeps: the difference is the sleep."""
+    """Like monotonic, but ticks while the machine sleeps: the difference is the time asleep."""
     of_thread: Callable[[int], float] | None = _OF_THREAD
     """Reads the CPU clock with the given clock id; None where the OS has none (Windows)."""
 
     def wall_at(self, moment: float) -> float:
         """Return the Unix time of a moment in monotonic time.
 
-        Between two readings this thread may lose the GIL for as long as a stall: then they are read again.
+        This thread may lose the GIL between readings, for as long as a stall: then all are taken again.
         """
         for _ in range(READINGS):
             before, wall, after = self.monotonic(), self.wall(), self.monotonic()
@@ -55,13 +55,13 @@ class Clock:
 
 
 def nanoseconds(moment: float) -> int:
-    """Return a moment as a whole number: it names what began then, a stall or a task."""
+    """Return a moment as a whole number, which identifies what began then: a stall or a task."""
     return round(moment * 1e9)
 
 
 READINGS = 5
-"""Pairs of clock readings, at most, of which one is to be close together."""
+"""Pairs of clock readings taken, at most, until one pair is close together."""
 CLOSE = 0.001
-"""Seconds between two readings that count as simultaneous: a thousand times as long as they take."""
+"""Seconds within which two readings count as simultaneous: a thousand times as long as they take."""
 
 SYSTEM = Clock()

@@ -1,6 +1,6 @@
 """The sockets of the line consoles of a user's processes: how they are named, made, found and reached.
 
-A process has ``console-PID`` in the user's directory. Lines go in, text comes out, and a prompt at its end.
+A process has ``console-PID`` in the user's directory. Lines go in; text comes out, with a prompt at its end.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from ._user_directory import Directory
 from ._words import clean
 
 PROMPT = "loopwatch> "
-"""Stands at the beginning of a line when the answer is complete, and nothing after it. No answer has it."""
+"""Ends a complete answer: at the beginning of a line, with nothing after it. No answer contains it."""
 BACKLOG = 64
 AGAIN = 0.01
-"""Seconds until one tries again to connect to a process that has so many to answer."""
+"""Seconds until the next try to connect to a process whose backlog is full."""
 LOOKED_AT = 1024
-"""Names in the directory that are looked at."""
+"""Names in a directory that are looked at, at most."""
 
 POSSIBLE = hasattr(socket, "AF_UNIX")
-"""Whether there can be any. On Windows Python has no such sockets."""
+"""Whether there can be any consoles. Python has no UNIX sockets on Windows."""
 
 _NAME = "console-"
 
 
 class NoConsoleError(Exception):
-    """There can be none here. The text says why."""
+    """There can be no console here. The text says why."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -43,7 +43,7 @@ class Found:
 
 
 class Listener:
-    """The socket of this process. Raises NoConsoleError if it cannot have one."""
+    """The console socket of this process. Raises NoConsoleError if it cannot have one."""
 
     def __init__(self) -> None:
         if not POSSIBLE:
@@ -54,7 +54,7 @@ class Listener:
             raise NoConsoleError(str(error)) from None
         self._name = f"{_NAME}{os.getpid()}"
         self.path = f"{self._directory.path}/{self._name}"
-        """Where it is, for ``nc -U``."""
+        """The path of the socket, for ``nc -U``."""
         try:
             _tidy(self._directory)
             if _answers(self._directory, self._name):
@@ -65,24 +65,24 @@ class Listener:
             raise NoConsoleError(str(error)) from None
 
     def leave(self) -> None:
-        """Remove it."""
+        """Remove the socket."""
         self._directory.unlink(self._name)
         self.close()
 
     def close(self) -> None:
-        """Close all: what there is to do in a forked child, where the name is the parent's."""
+        """Close everything but keep the name: in a forked child, where it is the parent's."""
         self.socket.close()
         self._directory.close()
 
 
 def found() -> list[Found]:
-    """Return the consoles of this user's processes, by pid; what dead ones left is removed."""
+    """Return the consoles of this user's processes, by pid; remove what dead ones left."""
     consoles: dict[int, Found] = {}
     for directory in _user_directory.existing() if POSSIBLE else ():
         try:
             _tidy(directory)
             for pid, name in _names(directory):
-                if not name.startswith(".") and _answers(directory, name):  # no zombie
+                if not name.startswith(".") and _answers(directory, name):  # not a zombie's
                     consoles.setdefault(pid, Found(pid, f"{directory.path}/{name}"))
         finally:
             directory.close()
@@ -90,7 +90,7 @@ def found() -> list[Found]:
 
 
 def connect(path: str, timeout: float) -> socket.socket:
-    """Connect to a console, which may take ``timeout`` seconds each time it is used. Raises OSError."""
+    """Connect to a console; each use of the connection may take ``timeout`` seconds. Raises OSError."""
     if not POSSIBLE:
         raise OSError("this Python has no UNIX sockets")
     parent, name = os.path.split(os.path.abspath(path))
@@ -98,7 +98,7 @@ def connect(path: str, timeout: float) -> socket.socket:
     connection.settimeout(timeout)
     file = None
     try:
-        if os.path.isdir("/proc/self/fd"):  # where there is a way round the limit on a socket's path
+        if os.path.isdir("/proc/self/fd"):  # a way round the limit on the length of a socket's path
             file = os.open(parent, os.O_RDONLY | os.O_DIRECTORY)
             path = f"/proc/self/fd/{file}/{name}"
         _connect(connection, path, SYSTEM.monotonic() + timeout)
@@ -123,7 +123,7 @@ def _connect(connection: socket.socket, path: str, until: float) -> None:
 
 
 def _tidy(directory: Directory) -> None:
-    """Remove what processes left that were killed."""
+    """Remove what killed processes left behind."""
     for pid, name in _names(directory):
         if not _runs(pid) and not _answers(directory, name):
             directory.unlink(name)
@@ -137,18 +137,18 @@ def _names(directory: Directory) -> Iterator[tuple[int, str]]:
 
 
 def _runs(pid: int) -> bool:
-    """Whether there is a process of that pid, here: a container may share the directory, and have others."""
+    """Whether a process has that pid here: a container may share the directory, and has pids of its own."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        pass  # another user's; or no pid at all, which nothing of ours has left
+        pass  # another user's; or not a pid at all, so nothing of ours left this name
     return True
 
 
 def _answers(directory: Directory, name: str) -> bool:
-    """Whether somebody listens there."""
+    """Whether a process listens there."""
     connection = socket.socket(socket.AF_UNIX)
     connection.setblocking(False)
     try:
@@ -156,7 +156,7 @@ def _answers(directory: Directory, name: str) -> bool:
     except (ConnectionRefusedError, FileNotFoundError):
         return False
     except OSError:
-        pass  # it has so many to answer that it cannot be asked
+        pass  # it listens, but has no room for another client
     finally:
         connection.close()
     return True

@@ -1,8 +1,8 @@
-"""Everything known at one moment as one JSON document, and the records made of it again by who reads it.
+"""Everything known at one moment as one JSON document, and the way back from the document to records.
 
-Both ways follow the fields of the records. Frames, which recur, stand once in a table; elsewhere their place
-in it does. What a newer version adds is passed over, and what an older one lacks has the record's default, or
-is an error where there is none.
+Both directions follow the fields of the records. Frames, which recur, are listed once in a table; elsewhere
+their index in it stands for them. What a newer version adds is ignored; what an older one lacks gets the
+record's default, or is an error if there is none.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from ._records import Frame, Snapshot, Task, Waiting
 
 PATH = "/loopwatch.json"
 VERSION = 1
-"""Rises when a reader of the one before would misread a document."""
+"""Incremented when a reader of the previous one would misread a document."""
 
 
 class DocumentError(LoopwatchError):
-    """A text is no document of ours, or one of a version that is too new."""
+    """A text is not a document of ours, or of a version that is too new."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Whose document it is."""
+    """The process described."""
 
     pid: int
     python: str
@@ -40,7 +40,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class TaskSite:
-    """A place that creates tasks, and what became of these."""
+    """A place that creates tasks, and what became of them."""
 
     site: Frame
     live: int
@@ -50,9 +50,9 @@ class TaskSite:
     error: int
     cancelled: int
     oldest: float | None
-    """Age in seconds of the oldest live one; None when none lives, or it is not among those looked at."""
+    """Age in seconds of the oldest live task; None if there is none, or it was not among those looked at."""
     duration_p50: float | None
-    """Seconds from creation to end; None when none has ended yet."""
+    """Seconds from creation to end; None if no task has ended yet."""
     duration_p99: float | None
 
 
@@ -62,30 +62,30 @@ class Document:
 
     process: Process
     snapshot: Snapshot
-    """Its pools have all their people."""
+    """Its pools list all who use or await them."""
     sites: tuple[TaskSite, ...]
-    """Where tasks are created, most live ones first."""
+    """Where tasks are created, most live tasks first."""
     tasks: tuple[Task, ...]
-    """Live ones, oldest first: the oldest of each site."""
+    """Live tasks, oldest first: the oldest of each site."""
     waits: tuple[Waiting, ...]
-    """Most waiting first."""
+    """Most waiting tasks first."""
     workers: tuple[int, ...] = ()
-    """The pids of all processes that share the port, this one's among them; empty where there is none."""
+    """The pids of all processes that share the port, this one included; empty without a port."""
 
 
 class Writer:
-    """Turns records into what JSON has, and collects their frames."""
+    """Turns records into JSON's own types, and collects their frames."""
 
     def __init__(self) -> None:
         self._places: dict[Frame, int] = {}
 
     @property
     def frames(self) -> list[dict[str, Any]]:
-        """The table of frames, whose places have been given out."""
+        """The table of the frames referred to so far."""
         return [{name: getattr(frame, name) for name in _names(Frame)} for frame in self._places]
 
     def plain(self, value: Any) -> Any:
-        """Return ``value``, a record or a part of one, as JSON has it. A number that is none becomes null."""
+        """Return ``value``, a record or a part of one, in JSON's types. NaN and infinities become null."""
         kind: Any = type(value)
         if kind is Frame:
             return self._places.setdefault(value, len(self._places))
@@ -116,7 +116,7 @@ def write(document: Document) -> bytes:
 
 
 def read(text: bytes) -> Document:
-    """Read what ``write`` wrote. Raises DocumentError if that is not it."""
+    """Read what ``write`` wrote. Raises DocumentError for anything else."""
     try:
         plain = json.loads(text)
         version = plain["version"]
@@ -130,16 +130,16 @@ def read(text: bytes) -> Document:
 
 
 Read = Callable[[Any, list[Frame]], Any]
-"""Makes of a part of a document what its field holds; with the table of frames."""
+"""Turns a part of a document into the value of its field, given the table of frames."""
 
 
 class _Row:
-    """Stands for a frame where it is spelled out: in the table."""
+    """Stands for a frame that is written out in full: in the table."""
 
 
 @cache
 def _reader(hint: Any) -> Read:
-    """Return what reads a value of this type."""
+    """Return the function that reads a value of this type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is _Row:
         return _record(Frame)
@@ -177,7 +177,7 @@ def _record(record: Any) -> Read:
 
 
 def _one_of(hints: tuple[Any, ...]) -> Read:
-    """Read a value of the only type there is beside None, or of a record and a number, told apart by form."""
+    """Read a value of the only type beside None, or either a record or a number, told apart by form."""
     of_record = next((_reader(hint) for hint in hints if _is_record(hint)), None)
     others = [_reader(hint) for hint in hints if hint is not types.NoneType and not _is_record(hint)]
     may_be_none = types.NoneType in hints

@@ -1,4 +1,4 @@
-"""What facts are measured in: numbers and histograms, as they are read."""
+"""The values of facts: numbers and histograms, as they are read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 def spelled(text: str) -> str:
-    """Spell out lone surrogates, which names of files can hold and UTF-8 cannot."""
+    """Escape lone surrogates, which file names can contain and UTF-8 cannot."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
@@ -16,20 +16,20 @@ class Exemplar:
 
     value: float
     at: float
-    """Unix time it was observed."""
+    """Unix time of the observation."""
     trace_id: str
     span_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """A histogram as read: one count per bucket, not cumulative, the last one beyond all bounds."""
+    """A histogram as read: one count per bucket, not cumulative, the last beyond all bounds."""
 
     bounds: tuple[float, ...]
     counts: tuple[int, ...]
     sum: float
     exemplars: tuple[Exemplar | None, ...] = ()
-    """The last one of each bucket, in the order of ``counts``; empty when there is none at all."""
+    """The last one of each bucket, in the order of ``counts``; empty if there is none at all."""
 
     @property
     def count(self) -> int:
@@ -37,9 +37,9 @@ class Distribution:
         return sum(self.counts)
 
     def quantile(self, q: float) -> float | None:
-        """Estimate quantile ``q`` (0 to 1) linearly within its bucket, as PromQL's ``histogram_quantile``.
+        """Estimate quantile ``q`` (0 to 1) linearly within its bucket, like PromQL's ``histogram_quantile``.
 
-        None without observations; the highest bound when the quantile lies beyond it.
+        None without observations; the highest bound if the quantile lies beyond it.
         """
         rank = q * self.count
         if not self.count:
@@ -54,7 +54,7 @@ class Distribution:
         return self.bounds[-1]
 
     def since(self, earlier: Distribution | None) -> Distribution:
-        """Return what was observed after ``earlier``, a reading of the same; all, if there is none."""
+        """Return what was observed after ``earlier``, a reading of the same; everything if that is None."""
         if earlier is None:
             return self
         counts = tuple([now - was for now, was in zip(self.counts, earlier.counts, strict=True)])
@@ -70,7 +70,7 @@ class Point:
 
     @property
     def texts(self) -> list[str]:
-        """The labels, as they can be sent."""
+        """The labels, fit to be sent."""
         return list(map(spelled, self.labels))
 
 

@@ -1,4 +1,4 @@
-"""What the standard ``OTEL_*`` variables ask of an export by OTLP, and whether that takes what is missing."""
+"""What the standard ``OTEL_*`` variables ask of an export by OTLP, and whether what it needs is installed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def disabled(environ: Mapping[str, str]) -> bool:
 
 
 def wanted(signal: str, environ: Mapping[str, str]) -> bool:
-    """Whether ``OTEL_<SIGNAL>_EXPORTER`` lets ``signal`` go by OTLP: it does unless it names others only."""
+    """Whether ``OTEL_<SIGNAL>_EXPORTER`` lets ``signal`` go by OTLP: yes unless it names only others."""
     names = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").split(",")
     return names == [""] or any(name.strip().startswith("otlp") for name in names)
 

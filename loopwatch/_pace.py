@@ -1,11 +1,11 @@
-"""How many log lines of one kind may be written, or spans and log records be exported."""
+"""How many log lines of one kind may be written, or spans and log records exported."""
 
 from __future__ import annotations
 
 from ._clock import Clock
 
 BURST = 10
-"""Lines per WINDOW. What happens all the time is told once every few seconds, not drowned in."""
+"""Lines per WINDOW: what happens all the time is logged every few seconds and does not flood the log."""
 WINDOW = 60.0
 """Seconds."""
 
@@ -19,7 +19,7 @@ class Pace:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew: in a forked child."""
+        """Start afresh: in a forked child."""
         self._window_began = -WINDOW
         self._written = 0
         self._withheld = 0
@@ -27,7 +27,7 @@ class Pace:
         """Lines withheld since the start."""
 
     def admit(self) -> int | None:
-        """Return how many lines were withheld since the last one; None if this one has to be, too."""
+        """Return how many lines were withheld since the last one; None if this one must be, too."""
         now = self._monotonic()
         if now - self._window_began >= WINDOW:
             self._window_began, self._written = now, 0
@@ -38,11 +38,11 @@ class Pace:
         return self.rest()
 
     def rest(self) -> int:
-        """Return how many lines were withheld since the last one that said so, since this one does."""
+        """Return how many lines were withheld since a line last said so; the next one will."""
         withheld, self._withheld = self._withheld, 0
         return withheld
 
     def withhold(self) -> None:
-        """Count a line that is not to be written whatever the pace."""
+        """Count a line that is withheld, whatever the pace."""
         self._withheld += 1
         self.suppressed += 1

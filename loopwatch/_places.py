@@ -1,6 +1,6 @@
-"""A place in running code, noted in passing: what a frame says, without the frame.
+"""A place in running code, noted in passing: what a frame tells, without the frame.
 
-Frames are not kept: that would hold the locals of user code, and a frame read later shows later lines.
+Frames are not kept: they would keep the locals of user code alive, and read later would show later lines.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Place = tuple[CodeType, int, str]
 
 
 class Stand(NamedTuple):
-    """Where a task stood as it was looked at, and what it waited for."""
+    """Where a task stood when it was looked at, and what it waited for."""
 
     places: tuple[Place, ...]
     """Outermost first."""
@@ -23,11 +23,11 @@ class Stand(NamedTuple):
 
 
 KEPT = 4096
-"""Places whose records are kept: a program stands at the same ones again and again."""
+"""Places whose records are kept: a program is at the same places again and again."""
 
 _shaped: dict[tuple[int, int, str], tuple[CodeType, Frame]] = {}
-"""By the id of the code object, which is held, so that no other gets it. Its hash would take as long as the
-look-up of the line."""
+"""By the id of the code object, which is kept alive so that no other gets that id. Hashing it would take as
+long as looking up the line."""
 
 
 def shape(place: Place) -> Frame:

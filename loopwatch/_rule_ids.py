@@ -1,4 +1,4 @@
-"""The ids of the rules there are, which settings may name. What they look for stands in ``_rules/``."""
+"""The ids of all rules, which settings may name. What the rules look for is defined in ``_rules/``."""
 
 from __future__ import annotations
 

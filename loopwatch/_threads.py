@@ -1,8 +1,8 @@
-"""loopwatch's own threads, which end for a fork and go on after it.
+"""loopwatch's own threads, which end for a fork and resume after it.
 
-A thread does not live in a forked child, but the locks that it held there stay locked, and since Python 3.12
-to fork beside one warns. So ours are asked to end before a fork. One that does not in time, since it stands
-in a call of the operating system, is not waited for; after the fork the request is taken back.
+A thread does not live on in a forked child, but the locks it held stay locked there, and since Python 3.12
+forking beside one warns. So ours are asked to end before a fork. One that does not end in time, because it is
+in a system call, is not waited for; after the fork the request is withdrawn.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from os import listdir  # the function itself: a test of the program's may put a mock in its place
+from os import listdir  # by name: a test of the program's may put a mock in its place
 
 from ._clock import Clock
 
 WITHIN = 0.05
-"""Seconds that a fork may be held up by threads that do not end."""
+"""Seconds for which threads that do not end may delay a fork."""
 LOOK_AGAIN = 0.0002
-"""Seconds until the kernel is asked again for the threads there are: about as long as one takes to end."""
+"""Seconds until the kernel is asked again which threads exist: about as long as one takes to end."""
 
 STACK = 1 << 20
-"""Bytes of stack that a thread of ours has at least: 32 KiB, which a program may give its own, are too few to
+"""Minimum stack of a thread of ours, in bytes: 32 KiB, which a program may give its own, is too little to
 import in."""
 
 _FAULTS = {
@@ -30,17 +30,17 @@ _FAULTS = {
     for name in ("SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS")
     if hasattr(signal, name)
 }
-"""Come to the thread whose fault they are, and end the process unheard where that blocks them."""
+"""Delivered to the thread at fault; where that blocks them, they end the process unhandled."""
 
 IsToEnd = Callable[[], bool]
-"""Asked by a thread between two pieces of work. When the answer is True, it has to return."""
+"""Called by a thread between two pieces of work. When it returns True, the thread has to return."""
 
 
 class Imports:
-    """Held while a thread of ours imports, so that no fork comes in between.
+    """Held while a thread of ours imports, so that no fork happens meanwhile.
 
-    A child would wait for ever for a module that its parent's thread was in the middle of. In one thread it
-    can be held several times.
+    A child would wait for ever for a module that its parent's thread was in the middle of importing. One
+    thread can hold it several times over.
     """
 
     def __init__(self) -> None:
@@ -53,7 +53,7 @@ class Imports:
         self.release()
 
     def acquire(self) -> None:
-        """Wait for who imports, and have nobody begin."""
+        """Wait for imports under way, and let none begin."""
         self._lock.acquire()
 
     def release(self) -> None:
@@ -61,14 +61,14 @@ class Imports:
         self._lock.release()
 
     def forget(self) -> None:
-        """Be held by nobody: in a forked child."""
+        """Be free, whoever held it: in a forked child."""
         self._lock = threading.RLock()
 
 
 class OwnThread:
-    """Runs ``work``, which asks ``is_to_end()``, in a daemon thread; ``wake`` has it ask soon.
+    """Runs ``work``, which asks ``is_to_end()``, in a daemon thread; ``wake`` makes it ask soon.
 
-    All methods are for one thread at a time.
+    Its methods may be used by one thread at a time.
     """
 
     def __init__(self, name: str, work: Callable[[IsToEnd], object], wake: Callable[[], object]) -> None:
@@ -77,12 +77,12 @@ class OwnThread:
         self._wake = wake
         self._thread: threading.Thread | None = None
         self._requests: deque[None] = deque()
-        """Of one thread, at most one. Taken by the thread, which ends, or taken back: never both."""
+        """At most one, to this one thread. Either the thread takes it and ends, or it is withdrawn."""
         self._paused = False
 
     @property
     def started(self) -> bool:
-        """Whether it was started, and not ended since. A pause is no end."""
+        """Whether it was started and not ended since. A pause is not an end."""
         return self._thread is not None
 
     @property
@@ -97,27 +97,27 @@ class OwnThread:
         self._thread, self._requests, self._paused = thread, requests, False
 
     def end(self, timeout: float) -> None:
-        """Have it end, and wait for that."""
+        """Make it end, and wait for that."""
         if self._thread is not None:
             self._ask()
         self.leave(timeout)
 
     def leave(self, timeout: float) -> None:
-        """Be done with it, which ends by itself, and wait for that; not when called by itself."""
+        """Let go of the thread, which ends by itself, and wait for it, unless it is the caller."""
         thread, self._thread, self._paused = self._thread, None, False
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
 
     @property
     def other(self) -> threading.Thread | None:
-        """What it runs in; None if that is the one that asks, or it does not run."""
+        """The thread it runs in; None if that is the caller's, or it does not run."""
         thread = self._thread
         if thread is None or thread is threading.current_thread() or not thread.is_alive():
             return None
         return thread
 
     def pause(self) -> threading.Thread | None:
-        """Have it end for a fork. Returns the thread to wait for; None if that forks, or does not run."""
+        """Make it end for a fork. Returns the thread to wait for; None if that is forking, or not running."""
         thread = self.other
         if thread is not None:
             self._paused = True
@@ -132,7 +132,7 @@ class OwnThread:
                 self.start()
 
     def forget(self) -> None:
-        """Be as never started: in a forked child, where it does not run."""
+        """Be as if never started: in a forked child, where it does not run."""
         self._thread, self._paused = None, False
 
     def _ask(self) -> None:
@@ -142,7 +142,7 @@ class OwnThread:
 
 
 def _taken(requests: deque[None]) -> bool:
-    """Take the request out, if there is one."""
+    """Take the request; return whether there was one."""
     try:
         requests.pop()
     except IndexError:
@@ -157,7 +157,7 @@ def start(name: str, work: Callable[[], object]) -> threading.Thread:
     if not 0 < given < STACK:
         thread.start()
         return thread
-    threading.stack_size(STACK)  # what the program starts just now in another thread gets as much: no harm
+    threading.stack_size(STACK)  # threads that the program starts meanwhile get as much: no harm
     try:
         thread.start()
     finally:
@@ -166,11 +166,11 @@ def start(name: str, work: Callable[[], object]) -> threading.Thread:
 
 
 def _without_signals(work: Callable[[], object]) -> None:
-    """Leave all signals to the program's threads, and those that they block to wait for them.
+    """Leave all signals to the program's threads, including those they block in order to wait for them.
 
-    One for the process comes to any thread that does not block it: to ours, while the program's did, and its
-    handler ran in the midst of what was not to be interrupted. SIGPIPE comes to who writes to somebody that
-    has gone away, and by its default ends the program. Threads that this one starts inherit all that.
+    A signal to the process goes to any thread that does not block it: to ours, while the program's did, and
+    its handler ran amid what must not be interrupted. SIGPIPE goes to a thread that writes to a peer that has
+    gone, and by default ends the program. Threads that this one starts inherit its mask.
     """
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _FAULTS)
@@ -178,17 +178,16 @@ def _without_signals(work: Callable[[], object]) -> None:
 
 
 def await_end(ending: Sequence[threading.Thread], disarm: Callable[[], frozenset[str]], clock: Clock) -> None:
-    """Wait for threads that were asked to end, ``WITHIN`` seconds at most, so that a fork is beside none.
+    """Wait for threads that were asked to end, ``WITHIN`` seconds at most, so that none is there at the fork.
 
-    ``disarm`` ends further ones, timers of ``faulthandler``, and returns the kernel's ids of them. The
-    warning counts the threads that the kernel has, where one that ``join()`` has returned from may still be
-    for a moment.
+    ``disarm`` ends further ones, timers of ``faulthandler``, and returns their kernel ids. The warning counts
+    the threads that the kernel knows, where one may remain for a moment after ``join()`` has returned.
     """
     until = clock.monotonic() + WITHIN
     for thread in ending:
         thread.join(max(0.0, until - clock.monotonic()))
     ours = {str(thread.native_id) for thread in ending}
-    ours |= disarm()  # now that the watchdog does not arm the timer any more
+    ours |= disarm()  # now that the watchdog no longer arms the timer
     never = threading.Lock()
     never.acquire()
     while ours & _in_kernel() and clock.monotonic() < until:
@@ -201,7 +200,7 @@ def is_alone() -> bool:
 
 
 def _in_kernel() -> frozenset[str]:
-    """Return the kernel's ids of all threads of this process; none where it does not tell."""
+    """Return the kernel's ids of all threads of this process; empty if it does not tell."""
     try:
         return frozenset(listdir("/proc/self/task"))
     except OSError:

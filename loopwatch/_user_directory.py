@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """It, opened: what is done in it is done there, though its path may be another's by then."""
+    """The directory, opened: all is done in this very one, though its path may be another's by then."""
 
     path: str
     file: int
@@ -29,7 +29,7 @@ class Directory:
         return f"/proc/self/fd/{self.file}/{name}" if sys.platform == "linux" else f"{self.path}/{name}"
 
     def listen(self, name: str, backlog: int) -> socket.socket:
-        """Listen on a socket in it, whose name appears once a connection cannot be refused any more.
+        """Listen on a socket in it, whose name appears once connections are no longer refused.
 
         Raises OSError.
         """
@@ -58,7 +58,7 @@ class Directory:
 
 
 def enter() -> Directory:
-    """Open the first place that can be trusted, made if need be. Raises OSError, which says why none can."""
+    """Open, or create, the first place that can be trusted. Raises OSError, which says why none can."""
     reasons = []
     for path in _paths():
         try:
@@ -71,7 +71,7 @@ def enter() -> Directory:
 
 
 def existing() -> Iterator[Directory]:
-    """Open each place there is that can be trusted: a service may have another environment than we have."""
+    """Open each existing place that can be trusted: a service's environment may differ from ours."""
     for path in _paths():
         with contextlib.suppress(OSError):
             yield _open_trusted(path)
@@ -81,7 +81,7 @@ def _paths() -> Iterator[str]:
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime):
         yield os.path.join(runtime, "loopwatch")
-    with contextlib.suppress(OSError):  # no temporary directory can be written to
+    with contextlib.suppress(OSError):  # no temporary directory is writable
         yield os.path.join(tempfile.gettempdir(), f"loopwatch-{os.geteuid()}")
 
 

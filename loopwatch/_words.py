@@ -1,4 +1,4 @@
-"""How records are said to people: spans and quantities in words, places in code, names made harmless."""
+"""How records are worded for people: durations and quantities, places in code, names made harmless."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from pathlib import Path
 from ._records import Frame
 
 STACK_SHOWN = 10
-"""Frames of a stack that are worth a look, around the one that matters."""
+"""Frames of a stack that are worth showing, around the one that matters."""
 
 
 def clean(text: str) -> str:
-    """Spell out what is not printable. Names come from the program, and its input: they may hold anything."""
+    """Escape what is not printable. Names come from the program and its input: they may contain anything."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def of_whom(context: Mapping[str, str], trace_id: str | None) -> str:
-    """Write whose work something is, to stand at the end of a line: ``; request_id=r-1; trace 4bf92f``."""
+    """Write whose work something is, for the end of a line: ``; request_id=r-1; trace 4bf92f``."""
     trace = f"; trace {trace_id}" if trace_id else ""
     return "".join(f"; {name}={value}" for name, value in context.items()) + trace
 
 
 def span(seconds: float | None) -> str:
-    """Write a span of time with its unit, in 8 characters at most; a dash for what is not known."""
+    """Write a span of time with its unit, in at most 8 characters; a dash if it is not known."""
     if seconds is None:
         return "-"
     if seconds < 0.01:
@@ -46,7 +46,7 @@ def span(seconds: float | None) -> str:
 
 
 def number(value: float | None) -> str:
-    """Write how many, in 6 characters at most; a dash for what is not known."""
+    """Write a quantity in at most 6 characters; a dash if it is not known."""
     if value is None:
         return "-"
     if value < 10_000:
@@ -59,12 +59,12 @@ def number(value: float | None) -> str:
 
 
 def percent(share: float | None) -> str:
-    """Write a share of one; a dash for what is not known."""
+    """Write a share of one as a percentage; a dash if not known."""
     return "-" if share is None else f"{share:.0%}"
 
 
 def ago(moment: float, now: float) -> str:
-    """Write how long ago a moment was; also one in the future, by a clock that differs, is now."""
+    """Write how long ago a moment was; one in the future, by a clock that differs, counts as now."""
     return f"{span(now - moment)} ago" if now - moment >= 0.001 else "now"
 
 
@@ -74,13 +74,13 @@ def place(frame: Frame) -> str:
 
 
 def own_frame(stack: Sequence[Frame], site: Frame) -> Frame | None:
-    """Return the innermost frame that is of the same package as the task's creator."""
+    """Return the innermost frame in the same package as the task's creator."""
     package = site.module.partition(".")[0]
     return next((frame for frame in reversed(stack) if frame.module.partition(".")[0] == package), None)
 
 
 def frames_shown(stack: Sequence[Frame], marked: Frame | None) -> Sequence[Frame]:
-    """Cut a stack down to what is around the marked frame, or to its end where there is none."""
+    """Cut a stack down to the frames around the marked one, or to its end if that is not in it."""
     frames = list(dropwhile(lambda frame: frame.module.startswith("asyncio"), stack))
     if marked not in frames:
         return frames[-STACK_SHOWN:]
