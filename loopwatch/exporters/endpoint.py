@@ -20,33 +20,33 @@ from loopwatch._server import Conversation, Server, Wait
 from .answer import Answer, Request, Respond, refused
 
 COMPONENT = "endpoint"
-"""What failures of the server itself are counted under."""
+"""The component under which failures of the server itself are counted."""
 PATIENCE = 10.0
-"""Seconds a client has for sending its request and taking the answer; Prometheus gives a scrape as long."""
+"""Seconds a client has to send its request and take the answer; Prometheus allows a scrape the same."""
 MAX_CLIENTS = 32
 MAX_REQUEST = 16 * 1024
 MAX_HEARD_OUT = 64 * 1024 * 1024
-"""Bytes that a client may go on to send after it was refused, and still be told so."""
+"""Bytes that a client may send on after it was refused, and still be told so."""
 
 _END_OF_HEAD = b"\r\n\r\n"
 
 
 class Attendant(Protocol):
-    """Who stands beside a client's conversation."""
+    """Whoever stands by during a client's conversation."""
 
     def begun(self) -> None:
-        """Hear that the answer has begun."""
+        """Note that the answer has begun."""
 
     def is_taken(self) -> bool:
-        """Say whether somebody else answers by now."""
+        """Return whether somebody else answers by now."""
 
 
 Beside: TypeAlias = Callable[[socket.socket], AbstractContextManager[Attendant]]
-"""Has somebody stand beside a client's conversation."""
+"""Has somebody stand by during a client's conversation."""
 
 
 class Nobody:
-    """Stands there in the place of somebody."""
+    """The attendant of a client without one."""
 
     def begun(self) -> None:
         """Do nothing."""
@@ -57,14 +57,14 @@ class Nobody:
 
 
 def nobody(client: socket.socket) -> AbstractContextManager[Attendant]:
-    """Have nobody there."""
+    """Have nobody stand by."""
     return nullcontext(Nobody())
 
 
 class Endpoint(Server):
-    """Serves what is answered to those who connect, and looks after files and times for its owners.
+    """Serves answers to clients that connect, and watches files and deadlines for its owners.
 
-    On its thread are called, beside what its ``Server`` calls there: ``prepare``, once it is asked for.
+    ``prepare`` is called on its thread, beside whatever ``Server`` calls there, once asked for.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Endpoint(Server):
         self._prepared = False
 
     def prepare(self) -> None:
-        """Have the first scrape prepared for, by the endpoint's thread. Does nothing the second time."""
+        """Have the endpoint's thread prepare for the first scrape. Does nothing the second time."""
         if not self._prepared:
             self._prepared = True
             self.soon(self._prepare)
@@ -91,9 +91,9 @@ class Endpoint(Server):
 def converse(
     connection: socket.socket, respond: Respond, *, received: bytes = b"", beside: Beside = nobody
 ) -> Conversation:
-    """Hear one request, the beginning of which may have been ``received``, and answer it.
+    """Read one request, the beginning of which may have been ``received``, and answer it.
 
-    One that comes in one piece, as they do, is left unread until the answer has begun. Nothing is said if
+    One that comes in one piece, as they do, is left unread until the answer has begun. Nothing is sent if
     somebody else has answered meanwhile.
     """
     with beside(connection) as attendant:
@@ -105,7 +105,7 @@ def converse(
                 return
             received += more
             unread = len(more)
-            if _END_OF_HEAD not in received:  # unread, it would have us called again and again
+            if _END_OF_HEAD not in received:  # left unread, it would wake us again and again
                 attendant.begun()
                 connection.recv(unread)
                 unread = 0
@@ -118,7 +118,7 @@ def converse(
             if not attendant.is_taken():
                 _take(connection, unread)
             raise
-        _take(connection, unread)  # or nobody would, were we to die once a sibling is told
+        _take(connection, unread)  # nobody else would if we died once a sibling is told
         attendant.begun()
         yield from _go_on(connection, unsent)
         if response.status >= HTTPStatus.BAD_REQUEST:
@@ -126,15 +126,15 @@ def converse(
 
 
 def _take(connection: socket.socket, unread: int) -> None:
-    if unread:  # when it is closed with something left in it, the other end loses what is on its way
+    if unread:  # a connection closed with something left unread loses what is on its way to the client
         with suppress(BlockingIOError):  # a sibling that saw us begin has taken it
             connection.recv(unread)
 
 
 def _begin(connection: socket.socket, response: Answer, reply: bytes) -> Generator[Wait, None, memoryview]:
-    """Send as much as can be sent at once. Returns the rest."""
+    """Send as much as can be sent at once; return the rest."""
     if response.file is not None:
-        socket.send_fds(connection, [reply], [response.file])  # short, and all there is
+        socket.send_fds(connection, [reply], [response.file])  # short, and nothing follows
         return memoryview(b"")
     while True:
         with suppress(BlockingIOError):
@@ -150,7 +150,7 @@ def _go_on(connection: socket.socket, unsent: memoryview) -> Conversation:
 
 
 def _hear_out(connection: socket.socket) -> Conversation:
-    """Take what a client goes on to send: if it were left unread, the answer would be lost with it."""
+    """Read what a client goes on to send: left unread, it would take the answer with it."""
     connection.shutdown(socket.SHUT_WR)
     for _ in range(MAX_HEARD_OUT // MAX_REQUEST):
         yield Wait(connection, selectors.EVENT_READ)
@@ -168,7 +168,7 @@ def _reply(received: bytes, respond: Respond) -> Generator[Wait, None, tuple[Ans
 
 
 def _parse(received: bytes) -> Request:
-    """Take a request apart; raises ValueError if it is none."""
+    """Parse a request; raises ValueError if it is not one."""
     head, end, _ = received.decode("latin-1").partition("\r\n\r\n")
     request_line, *header_lines = head.split("\r\n")
     method, target, version = request_line.split(" ")

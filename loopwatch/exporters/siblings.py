@@ -1,7 +1,7 @@
-"""Asks the other workers for what they show, all at once, and waits for none longer than for the others.
+"""Asks the other workers for their pages, all at once, and waits for none longer than for the others.
 
-A worker answers from the thread of its own endpoint. One that cannot, since it is stopped or its GIL is held,
-is left out.
+A worker answers on its own endpoint's thread. One that cannot, because it is stopped or its GIL is held, is
+left out.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from loopwatch._server import Wait
 from .meeting import Entry, Meeting
 
 WITHIN = 0.5
-"""Seconds they have together. The scrape is to be answered within 1 s, and to be put together takes some."""
+"""Seconds for all together. The scrape is to be answered within 1 s, and merging the answers takes some."""
 AGAIN = 0.05
-"""Seconds until one is asked again that has as many to answer as may wait for it: a dozen scrapes at the same
-time are as many."""
+"""Seconds until a worker whose backlog is full is asked again: a dozen scrapes at the same time suffice to
+fill it."""
 LONGEST = 16 * 1024 * 1024
-"""Bytes of one answer; a longer one is no answer of ours."""
+"""Bytes of one answer; a longer one is not an answer of ours."""
 CHUNK = 256 * 1024
 
 
@@ -34,7 +34,7 @@ class _Asked:
 
 
 class Siblings:
-    """One round of questions: what each worker says, by pid; None for one that did not answer."""
+    """One round of questions: each worker's answer, by pid; None for one that did not answer."""
 
     def __init__(self, meeting: Meeting, clock: Clock) -> None:
         self._meeting = meeting
@@ -45,7 +45,7 @@ class Siblings:
         self.texts: dict[int, bytes | None] = {}
 
     def ask(self, entries: Sequence[Entry], path: str, content_type: str) -> Generator[Wait, None, None]:
-        """Ask all for a page, and go on until all have answered or the time is up."""
+        """Ask all for a page, and go on until all have answered or time is up."""
         until = self._clock.monotonic() + WITHIN
         try:
             self._ask_all(entries, path, content_type)
@@ -87,7 +87,7 @@ class Siblings:
             self._finish(asked)
 
     def _hear(self, asked: _Asked, content_type: str) -> None:
-        """Hear all that is there: who comes to it late, since others asked as well, looks but once."""
+        """Read all that is there: if other requests kept us from looking earlier, we look only once."""
         while len(asked.said) <= LONGEST:
             try:
                 said = asked.socket.recv(CHUNK)
@@ -108,7 +108,7 @@ class Siblings:
 
 
 def _text(response: bytes, content_type: str) -> bytes | None:
-    """Return the body of a response, None if it is not whole or not what was asked for."""
+    """Return the body of a response; None if it is incomplete or not what was asked for."""
     head, end, body = response.partition(b"\r\n\r\n")
     status, *lines = head.decode("latin-1").split("\r\n")
     headers = dict(line.split(": ", 1) for line in lines if ": " in line)

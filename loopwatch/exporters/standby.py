@@ -1,9 +1,9 @@
-"""A sibling stands by for each client: should this process die before it answers, or hang, that one does it.
+"""A sibling stands by for each client: should this process die or hang before answering, the sibling answers.
 
-It is sent the client's connection as soon as that has come, so it stays open. What the client asks for is
-left unread in it until the answer has begun: whoever takes over finds it as if it had just come. Of a process
-that died before it could say that it has begun, the kernel knows. One that hung, and goes on, finds itself
-told that its client was taken, and says nothing any more.
+It is sent the client's connection as soon as that has come, so it stays open. The request is left unread in
+it until the answer has begun: whoever takes over finds it as if it had just come. If a process died before it
+could say that its answer had begun, the kernel knows. One that hung, and resumes, finds itself told that its
+client was taken, and says no more.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from .meeting import Entry, Meeting
 from .passing import receive, send
 
 ATTENDS = b"\0"
-"""Says, to who asked for it, that this process stands by."""
+"""Tells the process that asked that this one stands by."""
 RELEASED = b"\0"
-"""Says that the client is being answered, or is let go. A connection that ends without a word is that of a
-process that died."""
+"""Says that the client is being answered, or is let go. If a connection ends without a word, its process has
+died."""
 TAKES = b"\1"
-"""Says, to who asked, that this process answers the client in its place."""
+"""Tells the process that asked that this one answers the client instead."""
 LOOKS = 1.0
-"""Seconds between two looks at a client. Who finds it unanswered twice takes over: to answer takes half a
-second if some worker hangs, and who scrapes has 10 s of patience, as Prometheus has by itself."""
+"""Seconds between two looks at a client. A sibling that finds it unanswered twice takes over: answering takes
+half a second if some worker hangs, and the client waits 10 s, as Prometheus does by default."""
 TAKEN = b"\1"
-"""Comes with the connection of a client who was taken over. From who did that it is not taken while that one
-lives: where all the workers compute, to answer takes seconds, and were each one overtaken by the next, none
-would come to it."""
+"""Comes with the connection of a client that was taken over. It is not taken from the process that did so as
+long as that lives: where all workers compute, answering takes seconds, and were each one overtaken by the
+next, none would ever answer."""
 
 TakeAndSend = Callable[[socket.socket, socket.socket], tuple[socket.socket, bool]]
-"""Lets in who has connected to the first, sends its connection over the second, and says if that was done."""
+"""Accepts a client from the first, sends its connection over the second, and says whether that was done."""
 
 _SEGMENTS_SENT = slice(156, 160)
-"""Where ``TCP_INFO`` has the number of segments with data that were sent, since Linux 4.6."""
+"""Where ``TCP_INFO`` has the number of data segments sent, since Linux 4.6."""
 
 
 class Standby:
@@ -57,23 +57,23 @@ class Standby:
         self._take_and_send: TakeAndSend | None = None
         self._turns = 0
         self._asked: _Asked | None = None
-        """Who was sent the client who was let in just now."""
+        """The sibling that was sent the client let in just now."""
         self._silent: dict[Entry, socket.socket] = {}
-        """Of those that had not said that they attend when the client was answered: where they may yet."""
+        """Of siblings that had not said that they attend when the client was answered: where they may yet."""
 
     def attended(self, listener: socket.socket) -> Listener:
-        """Return what lets in clients with whom one stands by from then on."""
+        """Return a listener whose clients have a sibling standing by from then on."""
         return _Attended(listener, self._let_in)
 
     @contextlib.contextmanager
     def beside(self, client: socket.socket) -> Iterator[Attendant]:
-        """Have one stand by until the answer has begun, or the client was talked to.
+        """Have a sibling stand by until the answer has begun, or the conversation is over.
 
-        Where the conversation is closed in the middle it is not released: it may go on in the process that
-        this is a fork of, and if not, the sibling is to take over.
+        A sibling is not released if the conversation is closed in the middle: that may go on in the process
+        that this is a fork of, and if not, the sibling is to take over.
         """
         asked, self._asked = self._asked, None
-        if asked is None or asked.client is not client:  # it was taken over
+        if asked is None or asked.client is not client:  # the client was taken over
             asked = self._ask(client)
         if asked is None:
             yield Nobody()
@@ -88,19 +88,19 @@ class Standby:
             self._end(asked)
 
     def close(self) -> None:
-        """Wait for no word any more."""
+        """Stop waiting for any word."""
         while self._silent:
             self._silent.popitem()[1].close()
         if self._asked is not None:
             self._asked.connection.close()
 
     def _let_in(self, listener: socket.socket) -> socket.socket:
-        """Let one in. The sibling is found before: a process that dies in between takes the client along."""
+        """Let one in. The sibling is found first: a process that dies in between takes the client along."""
         found = next(self._reached(), None)
         if found is None:
             return listener.accept()[0]
         entry, asked = found
-        # Who shares it may have changed that; with the GIL held, nothing here would run until somebody came.
+        # Whoever shares it may have made it block; as the GIL is held, nothing would run until a client came.
         listener.setblocking(False)
         try:
             client, sent = self._taking()(listener, asked)
@@ -109,7 +109,7 @@ class Standby:
             raise
         if sent:
             self._asked = _Asked(client, entry, asked)
-        else:  # it died just now
+        else:  # the sibling has just died
             asked.close()
         return client
 
@@ -118,13 +118,13 @@ class Standby:
             try:
                 with self._imports:
                     from .taking import take_and_send
-            except BaseException:  # noqa: BLE001 - no ctypes, another C library, an audit hook that forbids it
+            except BaseException:  # noqa: BLE001 - no ctypes, another C library, a forbidding audit hook
                 take_and_send = _taken_and_sent
             self._take_and_send = take_and_send
         return self._take_and_send
 
     def _ask(self, client: socket.socket) -> _Asked | None:
-        """Send one the client's connection."""
+        """Send the client's connection to one."""
         for entry, connection in self._reached():
             if send(client, connection, TAKEN):
                 return _Asked(client, entry, connection)
@@ -132,7 +132,7 @@ class Standby:
         return None
 
     def _reached(self) -> Iterator[tuple[Entry, socket.socket]]:
-        """Connect to siblings, each the first in turn, those that seem to hang last."""
+        """Connect to siblings, taking turns to be first; those that seem to hang come last."""
         meeting = self.meeting
         if meeting is None or not meeting.shared:
             return
@@ -149,7 +149,7 @@ class Standby:
     def _hanging(self) -> set[Entry]:
         """Return those that have still not said that they attend, though their client is answered.
 
-        With one of them a client would wait, until it is tired of it, for an answer that nobody gives.
+        With one of them standing by, a client would wait for an answer that nobody gives, until it gives up.
         """
         for entry, asked in list(self._silent.items()):
             if _word(asked) is not None:
@@ -176,16 +176,16 @@ class _Asked:
     connection: socket.socket
     """To the sibling."""
     attends: bool = False
-    """Whether it has said so, or is gone."""
+    """Whether it has said that it does, or is gone."""
     takes: bool = False
-    """Whether it has said so."""
+    """Whether it has said that it does."""
 
     def begun(self) -> None:
-        """Let it go: the client is being answered, or is let go."""
+        """Release it: the client is being answered, or is let go."""
         _say(self.connection, RELEASED)
 
     def is_taken(self) -> bool:
-        """Return whether it answers the client, as this process hung."""
+        """Return whether it answers the client, since this process hung."""
         word = _word(self.connection)
         if word is not None:
             self.attends = True
@@ -194,7 +194,7 @@ class _Asked:
 
 
 class _Attended:
-    """Stands in the place of a listening socket."""
+    """Stands in for a listening socket."""
 
     def __init__(self, listener: socket.socket, let_in: Callable[[socket.socket], socket.socket]) -> None:
         self._let_in = partial(let_in, listener)
@@ -211,7 +211,7 @@ def _taken_and_sent(listener: socket.socket, to: socket.socket) -> tuple[socket.
 
 
 def _is_begun(client: socket.socket) -> bool:
-    """Whether an answer has begun; False where the system does not tell, as kernels before 4.6."""
+    """Whether an answer has begun; False where the system does not tell, like kernels before 4.6."""
     with contextlib.suppress(OSError, AttributeError):
         told = client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEGMENTS_SENT.stop)
         return any(told[_SEGMENTS_SENT])
@@ -219,23 +219,23 @@ def _is_begun(client: socket.socket) -> bool:
 
 
 def _say(connection: socket.socket, what: bytes) -> None:
-    with contextlib.suppress(OSError):  # it is gone itself, or was released before
+    with contextlib.suppress(OSError):  # the other is gone, or was released before
         connection.send(what)
 
 
 def _shut(client: socket.socket) -> None:
-    """Have a client hear the end: to close it is not enough, as a process that hangs has it open."""
+    """Let a client see the end: closing is not enough, since a process that hangs has it open."""
     with contextlib.suppress(OSError):  # it has gone away
         client.shutdown(socket.SHUT_WR)
 
 
 def _word(connection: socket.socket) -> bytes | None:
-    """Return what the other one says; nothing, b"", if it is gone, None if it has not said anything yet."""
+    """Return what the other one says; nothing, b"", if it is gone; None if it has not said anything yet."""
     try:
-        return connection.recv(2)  # one says no more
+        return connection.recv(2)  # it never says more
     except BlockingIOError:
         return None
-    except OSError:  # so it is told that a word of its own was not heard
+    except OSError:  # this is how we learn that it did not read a word of ours
         return b""
 
 
@@ -244,7 +244,7 @@ def attend(
 ) -> Conversation:
     """Talk to a sibling: answer what it asks; or, if it sends a client's connection, stand by for it.
 
-    Who stands by is the first to go when there are too many to talk to.
+    One that we stand by for is the first to go when there are too many.
     """
     yield Wait(connection, selectors.EVENT_READ)
     said, client = receive(connection, MAX_REQUEST)
@@ -261,7 +261,7 @@ def attend(
 def _is_left(
     connection: socket.socket, client: socket.socket, clock: Clock, looks: float
 ) -> Generator[Wait, None, bool]:
-    """Wait for word of who asked; return whether the client is left to us: that one died, or hangs."""
+    """Wait for word from the sibling; return whether it has left the client to us: it died, or hangs."""
     was_waiting = False
     while True:
         yield Wait(connection, selectors.EVENT_READ, clock.monotonic() + looks, claim=-1.0)
@@ -271,13 +271,13 @@ def _is_left(
             break
         is_waiting = _has_asked(client)
         if is_waiting and was_waiting:
-            _say(connection, TAKES)  # then look once more: so does, before it answers, who goes on just now
+            _say(connection, TAKES)  # then look once more, as a sibling resuming now does before it answers
             break
         was_waiting = is_waiting
     if not _is_begun(client):
         return True
     with contextlib.suppress(OSError):
-        client.recv(MAX_REQUEST)  # what is left in it would, as it is closed, break the answer off
+        client.recv(MAX_REQUEST)  # what was left unread would cut the answer off as it is closed
     return False
 
 
