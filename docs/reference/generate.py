@@ -42,7 +42,7 @@ AREAS = {
     "loopwatch.drain": "Jobs and shutdown",
     "loopwatch": "loopwatch itself",
 }
-"""Titles of the sections, by how a fact's name begins; the first that fits."""
+"""Titles of the sections, by the prefix of a fact's name; the first that fits."""
 
 LABELS = {
     facts.LOOP: "`main` for the loop of the main thread, else the name of the loop's thread",
@@ -75,7 +75,7 @@ LABELS = {
     "loopwatch.job.state": "`running`, `ok`, `error` or `cancelled`",
     "loopwatch.drain.state": "; ".join(f"`{state}`" for state in get_args(DrainState)),
 }
-"""What each label says; a fact with a label that is not here cannot be documented."""
+"""The values of each label; a fact with a label not listed here cannot be documented."""
 
 
 def render() -> str:

@@ -1,4 +1,4 @@
-"""A document-analysis service with a mind to go wrong: what ``loopwatch demo`` runs.
+"""A document-analysis service that goes wrong on request: what ``loopwatch demo`` runs.
 
 ``POST /documents`` answers 202 at once and works in the background: one LLM call for each section of the
 document, 2 MB of JSON to parse from each, a report compiled from them, the result in SQLite.
