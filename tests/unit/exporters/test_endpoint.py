@@ -33,7 +33,7 @@ TIMEOUT = 30.0
 
 
 class OneGauge:
-    """A registry with one family; ``before`` runs first in each collection."""
+    """A registry with one family; each collection calls ``before`` first."""
 
     def __init__(self, before: Callable[[], None] = lambda: None) -> None:
         self.before = before
@@ -49,7 +49,7 @@ def nothing(request: Request) -> Answering:
 
 
 class Serving:
-    """An endpoint with what it reported."""
+    """An endpoint, and what it reported."""
 
     def __init__(
         self, registry: OneGauge, clock: Clock = SYSTEM, rest: Callable[[], float] = _server.at_once
@@ -75,7 +75,7 @@ class Serving:
         return self.exposition.answer(request)
 
     def respond_with(self, respond: Respond) -> None:
-        """Answer so from now on."""
+        """Answer like this from now on."""
         self._respond = respond
 
     def connect(self) -> socket.socket:
@@ -217,8 +217,8 @@ def test_slow_clients_cost_no_threads_and_keep_no_scrape_out(serve: Serve) -> No
 
 
 def test_who_asks_all_the_time_waits_to_be_let_in(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two are let in at once, each further one 30 ms later. None is lost: more connect than there may be."""
-    monkeypatch.setattr(module, "PATIENCE", TIMEOUT)  # a second's work takes a busy machine longer
+    """Two are let in at once, then one every 30 ms. None is lost, though more connect than there may be."""
+    monkeypatch.setattr(module, "PATIENCE", TIMEOUT)  # a busy machine takes longer for a second's work
     let_in: list[float] = []
     apart = 0.03
 
@@ -425,11 +425,11 @@ def test_an_endpoint_that_is_killed_goes_on(monkeypatch: pytest.MonkeyPatch, ser
 
 
 class TestWaiting:
-    """An answer that is not there at once."""
+    """An answer that is not ready at once."""
 
     @pytest.fixture
     def never(self) -> Iterator[socket.socket]:
-        """What nobody ever sends to."""
+        """A socket that never receives."""
         never, end = socket.socketpair()
         with closing(never), closing(end):
             yield never
@@ -437,7 +437,7 @@ class TestWaiting:
     @staticmethod
     @contextmanager
     def late(serving: Serving) -> Iterator[socket.socket]:
-        """Ask for what is not there at once."""
+        """Ask for what is not ready at once."""
         with closing(serving.connect()) as late:
             late.sendall(b"GET /metrics HTTP/1.1\r\nLate: yes\r\n\r\n")
             yield late
@@ -472,7 +472,7 @@ class TestWaiting:
         with self.late(serving) as late:
             serving.get()
             fake.advance(0.5)
-            serving.get()  # which wakes it: its clock stands still
+            serving.get()  # to wake it: its clock stands still
             with late.makefile("rb") as reply:
                 assert reply.read().endswith(b"\r\n\r\nwithout")
 
@@ -525,7 +525,7 @@ class TestWaiting:
 
 
 class TestOwners:
-    """What the endpoint's thread does for those who use it."""
+    """What the endpoint's thread does for its users."""
 
     @pytest.fixture
     def endpoint(self) -> Iterator[tuple[Endpoint, FakeClock]]:
@@ -641,7 +641,7 @@ class TestHostile:
         with ExitStack() as opened:
             crowd = [opened.enter_context(closing(serving.connect())) for _ in range(200)]
             for client in crowd[::2]:
-                with suppress(OSError):  # the first ones have been let go of
+                with suppress(OSError):  # the first ones have been dropped
                     client.sendall(b"GET /met")
             for _ in range(3):
                 assert serving.get()[0].status == 200

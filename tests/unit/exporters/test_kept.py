@@ -1,4 +1,4 @@
-"""What the watchdog keeps ahead is given out without work, and never when it is old."""
+"""What the watchdog renders ahead is returned without further work, and never once it is old."""
 
 import pytest
 

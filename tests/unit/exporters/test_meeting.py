@@ -1,4 +1,4 @@
-"""The directory where workers meet: who is let in, who is found there, and what nobody can talk us into."""
+"""The directory where workers meet: who is let in, who is found there, and what we cannot be tricked into."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Worker:
 
 @pytest.fixture(autouse=True)
 def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A runtime directory of this test's own, whose path is longer than a socket's may be."""
+    """A runtime directory of this test's own, with a path longer than a socket's may be."""
     runtime = tmp_path / ("long" * 30)
     runtime.mkdir()
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(runtime))
@@ -108,7 +108,7 @@ def names(runtime: Path) -> list[str]:
 
 
 def dead_entry(meeting: Meeting, pid: int, start: int) -> Path:
-    """Leave a socket behind, as a process does that is killed."""
+    """Leave a socket behind, as a killed process does."""
     name = f"{meeting._group}-{pid}-{start}"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(f"/proc/self/fd/{meeting._directory.file}/{name}")
@@ -216,7 +216,7 @@ class TestOthers:
 
 
 class TestTidying:
-    """What killed processes left, of whichever group."""
+    """What killed processes of any group left behind."""
 
     def test_all_that_is_dead_goes_with_its_lock(self, enter: Enter, start: Start, runtime: Path) -> None:
         killed = start(PORT + 1)
@@ -235,7 +235,7 @@ class TestTidying:
     def test_of_another_pid_namespace_who_refuses_is_dead_and_who_does_not_is_not(
         self, enter: Enter, runtime: Path
     ) -> None:
-        """As of containers that share a directory: our pids are not theirs."""
+        """As in containers that share a directory: our pids are not theirs."""
         (runtime / "loopwatch").mkdir(mode=0o700)
         os.chdir(runtime / "loopwatch")
         with socket.socket(socket.AF_UNIX) as dead, socket.socket(socket.AF_UNIX) as alive:
@@ -289,7 +289,7 @@ class TestClaim:
             try:
                 meeting.close()
             finally:
-                os._exit(0)  # whatever fails: nobody else may run the other tests as well
+                os._exit(0)  # whatever fails: the child must not run the other tests
         os.waitpid(pid, 0)
         assert start().said == "waits"
 
@@ -313,7 +313,7 @@ class TestClaim:
 
 
 class TestPlace:
-    """Which directory it is, and which it is not."""
+    """Which directory is used, and which is not."""
 
     @pytest.fixture(autouse=True)
     def temporary(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

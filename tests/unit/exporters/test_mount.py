@@ -23,7 +23,7 @@ LINE = b'asyncio_eventloop_iterations_total{asyncio_eventloop_name="main"} 42.0\
 
 
 class Source:
-    """Gives a snapshot with one series, and counts how often."""
+    """Gives snapshots with one series, and counts them."""
 
     def __init__(self) -> None:
         self.snapshots = 0

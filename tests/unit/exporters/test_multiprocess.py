@@ -1,4 +1,4 @@
-"""In prometheus_client's multiprocess mode the endpoint shows what it shows without."""
+"""In prometheus_client's multiprocess mode the endpoint shows the same as without it."""
 
 import os
 import subprocess
@@ -130,7 +130,7 @@ def serve_twice(place: Path, imported: str) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
-    """What each of the servers has said, which run at the same time, as they mostly wait."""
+    """What each of the servers has said. They run at the same time, since they mostly wait."""
     places = [tmp_path_factory.mktemp("server") for _ in IMPORTED]
     with ThreadPoolExecutor() as pool:
         return dict(zip(IMPORTED, pool.map(serve_twice, places, IMPORTED), strict=True))

@@ -1,4 +1,4 @@
-"""Who gets an answer: everybody but the scripts of other sites, and names that may be made to lead here."""
+"""Who gets an answer: all but scripts of other sites, and requests to names that others could point here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The address of the endpoint: had at once, waited for, taken over, or told of."""
+"""The address of the endpoint: had at once, waited for, taken over, or reported."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATIENCE = 30.0
 
 
 class Claims:
-    """In the place of the meeting: whether the claim can be had is up to the test."""
+    """Stands in for the meeting: the test decides whether the claim can be had."""
 
     def __init__(self) -> None:
         self.is_free = True
@@ -80,7 +80,7 @@ class Bench:
         self.port.share(self.claims)  # type: ignore[arg-type]
 
     def let_in(self, connection: socket.socket) -> None:
-        """Answer a question of a sibling's with the socket."""
+        """Answer a sibling's question with the socket."""
 
         def answer() -> None:
             its = self.port.handover.answer()
@@ -129,7 +129,7 @@ def address(bench: Bench) -> tuple[str, int]:
 
 
 def hand_over(giver: Bench, taker: Bench) -> None:
-    """Have a question answered that was asked."""
+    """Let ``giver`` answer what ``taker`` has asked."""
     assert taker.port.handover._asked
     giver.endpoint._turn()
     taker.endpoint._turn()
@@ -182,13 +182,13 @@ class TestAlone:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill it, and wait until it has ended: on a busy machine, that takes its time."""
+    """Kill it, and wait until it has ended: on a busy machine, that takes a while."""
     process.kill()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
 def pair(bench: Make) -> tuple[Bench, Bench]:
-    """Return the one that answers at the address, and a sibling that the socket was handed to."""
+    """Return the one that answers at the address, and a sibling that was given the socket."""
     first, second = bench(), bench()
     first.share()
     second.claims.siblings = {Entry(1, 1, "group", "1"): first}
@@ -199,7 +199,7 @@ def pair(bench: Make) -> tuple[Bench, Bench]:
 
 
 class TestShared:
-    """With siblings that may have it."""
+    """With siblings that may have the address."""
 
     def test_who_has_the_claim_takes_it_and_says_where(self, bench: Make) -> None:
         first = bench()
@@ -241,7 +241,7 @@ class TestShared:
 
     @pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs: pidfd_open")
     def test_a_dead_one_whose_claim_went_to_another_sibling_is_not_looked_at_again(self, bench: Make) -> None:
-        """It can be read that it has ended, for ever: nobody is to turn in circles over that."""
+        """Its end stays readable for ever: that must not keep us turning in circles."""
         second = bench()
         with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as first:
             second.claims.is_free, second.claims.by = False, (first.pid, "http://first/metrics")
@@ -281,7 +281,7 @@ class TestShared:
     def test_who_has_the_claim_without_the_socket_gets_it_from_whoever_has_it(
         self, bench: Make, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """Who had both died before it had handed the socket to us, but not before it had to another."""
+        """The holder of both died before it had handed the socket to us, but after it had to another."""
         holder = bench()
         holder.port.take()
         empty, newcomer = bench(), bench(port=address(holder)[1])
@@ -291,7 +291,7 @@ class TestShared:
         assert newcomer.port.handover._asked
         for each in (empty, holder):
             each.endpoint._turn()
-        for _ in newcomer.claims.siblings:  # whose answers need not come in one turn
+        for _ in newcomer.claims.siblings:  # their answers need not come in one turn
             if newcomer.port.url is None:
                 newcomer.endpoint._turn()
         assert newcomer.claims.published == [None, holder.port.url]
@@ -443,7 +443,7 @@ class TestStranger:
     def test_after_a_sibling_is_gone_it_is_told_of_only_if_it_stays(
         self, bench: Make, stranger: socket.socket, caplog: pytest.LogCaptureFixture
     ) -> None:
-        """The last of a dying process may be its socket."""
+        """A dying process may give up its socket last."""
         second = bench(port=stranger.getsockname()[1])
         second.claims.is_free = False
         second.share()

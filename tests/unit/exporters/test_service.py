@@ -1,4 +1,4 @@
-"""The endpoint and the kept renderings, made when they are needed."""
+"""The endpoint and the kept renderings, created when they are needed."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_port_that_is_taken_is_told_of_and_done_without(
     run: bool,
     level: int,
 ) -> None:
-    """Of the processes of ``loopwatch run`` one has it, and the others say nothing."""
+    """One of the processes of ``loopwatch run`` has it, and the others say nothing."""
     if run:
         monkeypatch.setenv(RUN, "1")
     caplog.set_level(logging.DEBUG, "loopwatch")
@@ -189,13 +189,13 @@ sys.stdin.read()
 
 @pytest.fixture
 def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """A free port, whose workers meet where no others do."""
+    """A free port, whose workers meet in a place of their own."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     return free_port()
 
 
 def stop(child: subprocess.Popen[str]) -> None:
-    """Have it stand still, and wait until it does."""
+    """Stop the child, and wait until it stands still."""
     child.send_signal(signal.SIGSTOP)
     os.waitid(os.P_PID, child.pid, os.WSTOPPED)
 
@@ -225,7 +225,7 @@ class TestSiblings:
             return answer.headers, answer.read()
 
     def shown(self, service: MetricsService, pids: set[int]) -> str:
-        """Scrape until these are up: on a busy machine one may take longer than it has."""
+        """Scrape until these are up: on a busy machine one may need longer than it is given."""
         for _ in range(100):
             text = self.get(service)[1].decode()
             if {
@@ -235,7 +235,7 @@ class TestSiblings:
         raise AssertionError(text)
 
     def document_of(self, service: MetricsService, pid: int) -> Document:
-        """Ask until it is there: on a busy machine, too, it may take longer than it has."""
+        """Ask until it answers: on a busy machine it, too, may need longer than it is given."""
         for _ in range(100):
             try:
                 return fetch(service, f"?pid={pid}")
@@ -339,7 +339,7 @@ class TestSiblings:
     def test_who_has_connected_when_the_holder_is_killed_is_answered(
         self, serve: Serve, port: int, start: Callable[[], subprocess.Popen[str]]
     ) -> None:
-        """And who does so between its end and the takeover, which cannot be told from this."""
+        """And who connects between its end and the takeover, which cannot be told from this."""
         sibling = start()
         self.sharing(serve(port))
         stop(sibling)
@@ -368,7 +368,7 @@ class TestSiblings:
                     os.close(write)
                     os.read(read, 1)  # until the parent has looked
                 finally:
-                    os._exit(0)  # whatever fails: nobody else may run the other tests as well
+                    os._exit(0)  # whatever fails: the child must not run the other tests
             ended.callback(os.waitpid, pid, 0)
             ended.callback(os.close, read)
             ended.callback(os.close, write)
@@ -396,7 +396,7 @@ class TestSiblings:
         self.sharing(service)
         sibling.kill()
         sibling.wait()
-        self.shown(service, {os.getpid()})  # nobody is refused, at no time
+        self.shown(service, {os.getpid()})  # nobody is ever refused
 
 
 def test_without_a_place_to_meet_it_is_by_itself_and_says_why_if_that_matters(

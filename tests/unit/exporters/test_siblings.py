@@ -1,4 +1,4 @@
-"""Other workers are asked at once, and none of them can hold up the scrape for longer than its time."""
+"""Other workers are asked all at once, and none of them can hold up the scrape beyond its time."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def response(
 
 
 class Sockets:
-    """In the place of the directory: a socket in the abstract namespace for each pid."""
+    """Stands in for the directory: a socket in the abstract namespace for each pid."""
 
     def __init__(self) -> None:
         self._opened = ExitStack()
@@ -55,7 +55,7 @@ class Sockets:
         return listener
 
     def answer(self, pid: int, *parts: bytes, hang: bool = False) -> None:
-        """Have a worker answer one request, in parts; then it closes, or leaves the connection open."""
+        """Have a worker answer one request, in parts, and then close the connection or leave it open."""
         listener = self.listen(pid)
 
         def serve() -> None:
@@ -108,7 +108,7 @@ def fake() -> FakeClock:
 
 @pytest.fixture
 def ask(sockets: Sockets, fake: FakeClock) -> Ask:
-    """Ask all of them. Time passes when nobody says anything more, and then all of it."""
+    """Ask all of them. Time passes only once nobody says anything more, and then all of it."""
 
     def ask(pids: Sequence[int], silent: int = 0) -> dict[int, bytes | None]:
         siblings = Siblings(sockets, fake.clock)  # type: ignore[arg-type]
@@ -162,7 +162,7 @@ def test_one_that_stops_in_the_middle_holds_up_nobody(sockets: Sockets, ask: Ask
 
 
 def test_one_that_hangs_for_long_is_not_asked_over_and_over(sockets: Sockets, ask: Ask) -> None:
-    """Its queue is short: when it goes on, it does not answer each scrape that nobody waits for any more."""
+    """Its queue is short: when it resumes, it need not answer every scrape that nobody waits for any more."""
     listener = sockets.listen(1)
     for _ in range(3 * BACKLOG):
         assert ask([1], silent=1) == {1: None}

@@ -31,7 +31,7 @@ def entry(pid: int) -> Entry:
 
 
 class Place:
-    """In the place of the meeting: who is asked there can be heard by the test."""
+    """Stands in for the meeting: the test hears what the siblings are asked."""
 
     def __init__(self, opened: ExitStack) -> None:
         self.shared = True
@@ -65,7 +65,7 @@ class Place:
 
 
 class Client:
-    """Who asks, and the conversation with it in the first process."""
+    """A client, and the first process's conversation with it."""
 
     def __init__(self, place: Place, opened: ExitStack, respond: Callable[[Request], Answering]) -> None:
         self.socket, its = map(opened.enter_context, self._connection(place))
@@ -83,14 +83,14 @@ class Client:
         self.socket.sendall(text)
 
     def say(self, text: bytes) -> None:
-        """Say this, and do no more."""
+        """Say this, and nothing else."""
         self._its.sendall(text)
 
     def advance(self) -> None:
         self.wait = next(self.conversation)
 
     def finish(self) -> None:
-        """Go on until all is said, and close, as the server does."""
+        """Go on until all is said, then close, as the server does."""
         for _ in self.conversation:
             pass
         self._its.close()
@@ -102,7 +102,7 @@ class Client:
 
     @property
     def heard(self) -> bytes:
-        """All that it hears until the connection ends."""
+        """All that it receives until the connection ends."""
         said = b""
         while more := self.socket.recv(1 << 16):
             said += more
@@ -110,19 +110,19 @@ class Client:
 
 
 class TakenOver(Client):
-    """One who was sent by a process that died; over what holds only so much on the way."""
+    """A client sent by a process that died, over a connection that holds only so much."""
 
     def _connection(self, place: Place) -> tuple[socket.socket, socket.socket]:
         return socket.socketpair()
 
     def have_no_room(self) -> None:
-        """Be such that nothing more can be sent to it."""
+        """Fill the connection, so that nothing more can be sent."""
         with suppress(BlockingIOError):
             while True:
                 self._its.send(bytes(1 << 16))
 
     def have_room(self) -> None:
-        """Hear so much that something can be sent again."""
+        """Read enough that something can be sent again."""
         while not select.select([], [self._its], [], 0)[1]:
             self.socket.recv(1 << 16)
 
@@ -139,7 +139,7 @@ def place(opened: ExitStack) -> Place:
 
 
 def answering(text: bytes, *, later: bool = False) -> Callable[[Request], Answering]:
-    """Answer with this, at once or when asked to go on."""
+    """Answer with this, at once or after one wait."""
 
     def respond(request: Request) -> Answering:
         if later:
@@ -152,7 +152,7 @@ def answering(text: bytes, *, later: bool = False) -> Callable[[Request], Answer
 def standing_by(
     place: Place, which: int = -1, *, says: bytes = b"second", later: bool = False
 ) -> Conversation:
-    """What a sibling does that was asked, up to when it waits for word of the one that asked it."""
+    """The conversation of a sibling that was asked, up to where it waits for word of the asker."""
     take_over = partial(converse, respond=answering(says, later=later), beside=place.standby.beside)
     sibling = attend(place.heard[which], answering(b"a sibling's"), take_over)
     next(sibling)
@@ -202,7 +202,7 @@ def test_it_is_released_once_some_of_the_answer_could_be_sent(place: Place, open
 
 
 def test_when_it_is_released_nothing_is_left_unread(opened: ExitStack) -> None:
-    """It would, as the connection is closed, break the answer off: nobody is left who takes it."""
+    """As the connection closes, that would cut the answer off: nobody else is left to read it."""
     asking, its = map(opened.enter_context, socket.socketpair())
     its.setblocking(False)
     left: list[bytes] = []
@@ -224,7 +224,7 @@ def test_when_it_is_released_nothing_is_left_unread(opened: ExitStack) -> None:
 
 
 def test_the_rest_is_sent_though_a_sibling_has_taken_the_request(opened: ExitStack) -> None:
-    """One that looked just as the answer began: it takes what would break the answer off."""
+    """It looked just as the answer began: it takes what would cut the answer off."""
     asking, its = map(opened.enter_context, socket.socketpair())
     its.setblocking(False)
     text = bytes(1 << 22)
@@ -263,7 +263,7 @@ def test_where_it_died_before_it_could_be_released_there_is_one_answer(
 
 
 def test_in_the_turn_that_releases_it_the_answer_is_on_its_way(place: Place, opened: ExitStack) -> None:
-    """Who is stopped while it gathers its own part ends after that turn: no other one comes."""
+    """A process stopped while it gathers its own part ends after that turn: no other one comes."""
     client = Client(place, opened, answering(b"first"))
     client.send(REQUEST)
     with suppress(StopIteration):
@@ -273,7 +273,7 @@ def test_in_the_turn_that_releases_it_the_answer_is_on_its_way(place: Place, ope
 
 
 def hang(sibling: Conversation) -> None:
-    """Have as much time pass as a sibling waits for one that hangs."""
+    """Let as much time pass as a sibling waits for one that hangs."""
     next(sibling)
     next(sibling)
 
@@ -301,7 +301,7 @@ def test_a_client_of_a_process_that_hangs_is_answered_once(
 
 
 def test_a_client_is_answered_whole_by_who_goes_on_hanging(place: Place, opened: ExitStack) -> None:
-    """It hears the end, though the one that hangs has its connection open."""
+    """It sees the end, though the one that hangs has its connection open."""
     client = Client(place, opened, answering(b"first"))
     client.send(REQUEST)
     sibling = standing_by(place)
@@ -314,7 +314,7 @@ def test_a_client_is_answered_whole_by_who_goes_on_hanging(place: Place, opened:
 def test_who_has_taken_over_a_client_has_time_while_it_lives(
     place: Place, opened: ExitStack, then: str
 ) -> None:
-    """Where all compute, to answer takes long: were each one overtaken by the next, none would come to it."""
+    """Where all compute, answering takes long: were each overtaken by the next, none would ever answer."""
     client = Client(place, opened, answering(b"first", later=True))
     client.send(REQUEST)
     client.advance()
@@ -364,7 +364,7 @@ def test_a_client_is_told_of_the_end_though_a_sibling_hangs(place: Place, opened
 
 
 def test_what_comes_in_pieces_is_answered_by_the_first_alone(place: Place, opened: ExitStack) -> None:
-    """It has to be taken out of the connection, where a sibling would find it no more."""
+    """It has to be taken out of the connection, where a sibling would no longer find it."""
     client = Client(place, opened, answering(b"first", later=True))
     sibling = standing_by(place)
     client.send(REQUEST[:7])
@@ -412,7 +412,7 @@ def test_siblings_stand_by_in_turn_and_those_that_are_busy_are_passed_over(
 
 
 def test_one_that_hangs_is_passed_over_until_it_goes_on(place: Place, opened: ExitStack) -> None:
-    """A client with which it stood by would wait for an answer that nobody gives."""
+    """A client that it stood by for would wait for an answer that nobody gives."""
 
     def serve(hanging: int) -> list[int]:
         place.asked.clear()
@@ -446,7 +446,7 @@ def test_a_sibling_has_the_client_before_the_conversation_begins(
 
 
 def test_nobody_stands_by_for_nobody(place: Place) -> None:
-    """Whoever has connected may have gone away, or be let in by another one by now."""
+    """A client that connected may have gone away, or have been let in by another by now."""
     with pytest.raises(BlockingIOError):
         place.standby.attended(place.port).accept()
     sibling = attend(place.heard[-1], answering(b""), partial(converse, respond=answering(b"")))

@@ -1,4 +1,4 @@
-"""A client is let in and sent to a sibling at one go."""
+"""A client is let in and sent to a sibling in one go."""
 
 import itertools
 import os
@@ -72,7 +72,7 @@ def test_a_client_whom_the_sibling_cannot_be_sent_is_let_in(ends: Ends) -> None:
 
 
 def test_no_other_thread_comes_in_between(ends: Ends) -> None:
-    """As one does at any call of the system that Python makes, and gives the GIL back after 5 ms."""
+    """As one does at any system call that Python makes, and gives the GIL back after 5 ms."""
     steps = itertools.count()
     at = 0
     over = False
@@ -86,7 +86,7 @@ def test_no_other_thread_comes_in_between(ends: Ends) -> None:
     other.start()
     moved = []
     try:
-        for _ in range(20):  # now and then its 5 ms are up just then
+        for _ in range(20):  # now and then the 5 ms end just here
             ends.connect()
             before = at
             client, _ = take_and_send(ends.listener, ends.to)
