@@ -1,4 +1,4 @@
-"""A program of its own, started by a test, which sends it signals and reads what it says."""
+"""A separate program, started by a test, which sends it signals and reads what it says."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Child:
         self._process.send_signal(signum)
 
     def end(self) -> int:
-        """Wait for the end, and return the exit status: minus the signal that it died of."""
+        """Wait for its end, and return the exit status: minus the signal it died of."""
         assert self._process.stdout is not None
         self.said += self._process.stdout.read().splitlines()
         status = self._process.wait()
@@ -106,7 +106,7 @@ class Child:
             self._kill()
 
     def _kill(self) -> None:
-        """Kill it with all its children, who would hold the pipe open."""
+        """Kill it and all its children, which would hold the pipe open."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -116,12 +116,12 @@ class Child:
         return "\n".join(self.said)
 
     def outcome(self) -> Outcome:
-        """Return what the log says of the drain."""
+        """Return what the log says about the drain."""
         return Outcome(self.said)
 
 
 class Outcome:
-    """How a drain ended, as its log record tells."""
+    """How a drain ended, according to its log record."""
 
     def __init__(self, lines: list[str]) -> None:
         (summary,) = (line for line in lines if re.search(r"drained in|drain ended", line))

@@ -1,4 +1,4 @@
-"""The event loop under test, of one kind in each run, chosen with ``--loop``; and an agent to watch it."""
+"""The event loop under test, of one kind per run, chosen with ``--loop``; and an agent to watch it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _eager_loop() -> asyncio.AbstractEventLoop:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what another kind of loop does not change, as it is run on the stock one."""
+    """Leave out what the kind of loop does not affect, since that runs on the stock one."""
     if config.getoption("--loop") == "stock":
         return
     alike = [item for item in items if _KNOW_THE_KIND.isdisjoint(getattr(item, "fixturenames", ()))]
@@ -66,13 +66,13 @@ def new_loop(request: pytest.FixtureRequest) -> LoopFactory:
 
 @pytest.fixture
 def blind(request: pytest.FixtureRequest) -> bool:
-    """Whether the loop has no selector to watch, so that what is measured of it is sampled."""
+    """Whether the loop has no selector to watch, so that measurements of it are samples."""
     return request.config.getoption("--loop") == "uvloop"
 
 
 @pytest.fixture
 def eager_factories(blind: bool) -> None:
-    """Skip the test where the loop can use no eager task factory."""
+    """Skip the test where the loop cannot use an eager task factory."""
     if sys.version_info < (3, 12):
         pytest.skip("eager tasks came with Python 3.12")
     if blind and sys.version_info[:2] == (3, 13):
@@ -99,7 +99,7 @@ def install() -> Iterator[Callable[..., Agent]]:
 
 @pytest.fixture
 def agent(install: Callable[..., Agent]) -> Agent:
-    """An agent with the default settings. What it has to say is complete after ``loopwatch.uninstall()``."""
+    """An agent with the default settings. What it reports is complete after ``loopwatch.uninstall()``."""
     return install()
 
 
@@ -120,13 +120,13 @@ def cpu_waits() -> CpuWaits:
 
 @pytest.fixture
 def told(agent: Agent, cpu_waits: CpuWaits) -> Callable[..., list[Stall]]:
-    """Return the stall that the agent tells of each block that the test provoked. Ends the agent."""
+    """Return the stall that the agent reports for each block the test provoked. Ends the agent."""
     return partial(told_of, agent=agent, cpu_waits=cpu_waits)
 
 
 @pytest.fixture
 def eventually() -> Callable[[Callable[[], T]], T]:
-    """Return what a condition returns, as soon as that is true."""
+    """Return what a condition returns, as soon as that is truthy."""
 
     def eventually(condition: Callable[[], T]) -> T:
         never = threading.Event()  # its timeout is the pause between two questions
@@ -143,7 +143,7 @@ def eventually() -> Callable[[Callable[[], T]], T]:
 def start_child(
     request: pytest.FixtureRequest, new_loop: LoopFactory, tmp_path: Path
 ) -> Iterator[Callable[[str], Child]]:
-    """Start a program that is told to end while it runs, on loops of the kind of ``new_loop``."""
+    """Start a program, on loops of the kind of ``new_loop``, that is told to end while it runs."""
     with ExitStack() as children:
 
         def start(source: str) -> Child:
@@ -156,7 +156,7 @@ def start_child(
 
 @pytest.fixture
 def script(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run a program of its own in a directory of its own, and return what it said."""
+    """Run a separate program in a directory of its own, and return what it said."""
 
     def script(source: str, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
         program = tmp_path / "program.py"

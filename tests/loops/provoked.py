@@ -1,7 +1,7 @@
-"""Stalls that a test provokes, as its own clock has them, and what the agent tells of each.
+"""Stalls that a test provokes, as timed by its own clock, and what the agent reports of each.
 
-A machine that is busy otherwise holds up a loop at other times too, and for longer than the test did. So a
-stall is known by when it was, never by its rank; and it may be longer than the test says, by as much as the
+A machine busy with other work holds up a loop at other times too, and for longer than the test did. So a
+stall is identified by its time, never by its rank; and it may be longer than the test says, by as much as the
 operating system says that threads of the process waited for a CPU: some milliseconds on a quiet machine.
 """
 
@@ -40,10 +40,10 @@ def block(work: Callable[[], object]) -> Block:
 
 
 def but_stalls(text: str) -> list[str]:
-    """Return the lines a program wrote without what was said of stalls: a busy machine has some of its own.
+    """Return the lines a program wrote, without those about stalls: a busy machine adds some of its own.
 
-    Nor what was found of them. That is written by a thread, so it may begin within a line of the program's,
-    after a part of it.
+    Findings about stalls are left out, too. A thread writes all these, so they may begin within a line of the
+    program's, after a part of it.
     """
     said = r"loopwatch: (event loop|LW1\d\d |\d+ more (stalls|findings) not logged).*\n?"
     return re.sub(said, "", text).splitlines()
@@ -52,12 +52,12 @@ def but_stalls(text: str) -> list[str]:
 def told_of(
     blocks: list[Block], agent: Agent, cpu_waits: CpuWaits, *, loop_name: str = "main", within: float = 0.02
 ) -> list[Stall]:
-    """Return the stall of a loop that tells of each block: one, and as long as it. Ends the agent.
+    """Return the stall of a loop that reports each block: one, and as long as the block. Ends the agent.
 
-    Left out is one of which the agent had no sample, where threads waited for a CPU for half as long as the
+    Left out is one of which the agent had no sample, if threads waited for a CPU for half as long as the
     block took: its watchdog may have been one of them.
     """
-    waited = cpu_waits.seconds()  # the agent's own threads included, which are about to end
+    waited = cpu_waits.seconds()  # including the agent's own threads, which are about to end
     loopwatch.uninstall()
     stalls = []
     for each in blocks:

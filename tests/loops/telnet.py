@@ -1,6 +1,6 @@
 """A telnet client that a test scripts, and programs for it to talk to.
 
-It says what a client says, and reads until the prompt is back.
+It sends what a client sends, and reads until the prompt is back.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ READY, ACCEPTED = b"\x1b[?2004h", b"\x1b[?2004l"
 
 
 def plain(received: bytes) -> str:
-    """Return what a person sees of it, more or less."""
+    """Return roughly what a person sees of it."""
     text = received.decode("utf-8", "replace")
     return re.sub(r"\x1b\[[?0-9;]*[a-zA-Z]", "", text).replace("\r", "")
 
@@ -77,7 +77,7 @@ class Telnet:
 
     @classmethod
     def as_soon_as_possible(cls, url: str) -> Telnet:
-        """Connect, though others that have just gone away may still count."""
+        """Connect, though sessions that have just gone may still count."""
         while True:
             try:
                 return cls(url)
@@ -111,7 +111,7 @@ class Telnet:
         return plain(self._until(word.encode()))
 
     def close(self) -> None:
-        """Go away."""
+        """Hang up."""
         self.socket.close()
 
     def _until(self, mark: bytes) -> bytes:
@@ -148,7 +148,7 @@ def url_of(child: Child) -> str:
 
 
 def told(child: Child) -> list[str]:
-    """Return what the child has said, but for stalls of a busy machine."""
+    """Return what the child has said, except about stalls of a busy machine."""
     return but_stalls("\n".join(child.said))
 
 

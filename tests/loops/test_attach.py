@@ -1,4 +1,4 @@
-"""Every loop is found, whatever made it, started it, or was imported when."""
+"""Every loop is found, whatever made or started it, and whatever was imported when."""
 
 import asyncio
 import contextlib
@@ -275,7 +275,7 @@ class TestDisabled:
     def test_it_beats_settings_that_cannot_work(
         self, monkeypatch: pytest.MonkeyPatch, install: Callable[..., Agent]
     ) -> None:
-        """Whoever switches the agent off in an emergency is not to be told what else is wrong."""
+        """Whoever switches the agent off in an emergency need not hear what else is wrong."""
         monkeypatch.setenv("LOOPWATCH_STALL_THRESHOLD", "fast")
         monkeypatch.setenv("LOOPWATCH_DISABLED", "1")
         agent = install(hold_dump="/no/such/place/hold.dump")

@@ -69,13 +69,13 @@ run(main())
 
 
 class TestBlocked:
-    """While the loop can answer nothing."""
+    """While the loop cannot answer."""
 
     @pytest.mark.parametrize("work", ["sleeps", "computes"])
     def test_the_culprit_is_shown_within_a_second(
         self, start_child: Start, tmp_path: Path, work: str, cpu_waits: CpuWaits
     ) -> None:
-        """From when the loop was blocked, as the stall itself says; and more by what both wait for a CPU."""
+        """Counted from when the loop was blocked, as the stall itself says; plus what both wait for a CPU."""
         child = start_child(BLOCKING.replace("WORK", work))
         child.until("pid")
         waits = CpuWaits(child.pid)
@@ -131,7 +131,7 @@ class TestBlocked:
 
 
 class TestLife:
-    """When there is a socket, and whose."""
+    """When there is a socket, and whose it is."""
 
     def test_there_is_one_from_the_first_loop_to_the_end(
         self, agent: Agent, run: Callable[..., None], runtime: Path
@@ -180,7 +180,7 @@ class TestLife:
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
     def test_a_child_has_its_own_once_it_runs_a_loop(self, start_child: Start, tmp_path: Path) -> None:
-        """And the parent keeps its, with those who are connected."""
+        """And the parent keeps its own, with its clients."""
         child = start_child("""
 import time
 
@@ -218,7 +218,7 @@ run(main("child"))
     def test_the_commands_are_imported_for_the_first_who_asks(
         self, start_child: Start, tmp_path: Path
     ) -> None:
-        """By a thread that does not live in a child: a fork waits until it is done."""
+        """By a thread that does not live on in a child: a fork waits until it is done."""
         child = start_child("""
 import sys, threading
 
@@ -284,7 +284,7 @@ def _harm(path: str) -> None:
     with ExitStack() as opened:
         connections = [opened.enter_context(closing(_consoles.connect(path, TIMEOUT))) for _ in range(200)]
         for at, connection in enumerate(connections):
-            with suppress(OSError):  # it was put out by those after it
+            with suppress(OSError):  # it was pushed out by later ones
                 if at % 4 == 0:
                     connection.sendall(chance.randbytes(5000))
                 elif at % 4 == 1:

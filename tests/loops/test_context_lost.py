@@ -1,4 +1,4 @@
-"""Work that runs without what the code had that handed it over is told of, once, with both sites."""
+"""Work that runs without the context of the code that handed it over is reported, once, with both sites."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HOOKS = {
 
 @pytest.fixture(autouse=True)
 def tracing_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests import OpenTelemetry, which by itself would have hand-overs watched."""
+    """These tests import OpenTelemetry, which alone would cause hand-overs to be watched."""
     monkeypatch.delitem(sys.modules, "opentelemetry.trace.propagation", raising=False)
 
 
@@ -220,7 +220,7 @@ def test_a_queue_worker_is_told_of_unless_the_item_carries(watched: Agent, run: 
 
 
 def test_a_token_put_back_is_no_work(watched: Agent, run: Run) -> None:
-    """Who takes it next owes nothing to who had it before, however many each of them takes."""
+    """Its next holder owes nothing to the one before, however many each of them takes."""
 
     async def borrow(tokens: asyncio.Queue[Any], request: str | None) -> None:
         if request:

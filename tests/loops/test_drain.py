@@ -1,4 +1,4 @@
-"""A drain waits for what is under way, on every kind of loop, and says what became of it."""
+"""A drain waits for work under way, on every kind of loop, and says what became of it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ async def background(*coros: Coroutine[Any, Any, Any]) -> Any:
 
 
 class TestWaiting:
-    """Whom a drain waits for, and whom not."""
+    """What a drain waits for, and what not."""
 
     def test_for_jobs(self, run: Run) -> None:
         async def main() -> DrainReport:
@@ -205,7 +205,7 @@ def test_who_comes_to_wait_later_is_let_go(run: Run) -> None:
 
 
 class TestTimeout:
-    """What becomes of those that do not finish in time."""
+    """What becomes of tasks that do not finish in time."""
 
     def test_jobs_are_cancelled_and_others_abandoned(self, run: Run) -> None:
         async def main() -> tuple[DrainReport, bool]:
@@ -299,7 +299,7 @@ class TestTimeout:
 
 
 class TestRecord:
-    """What a report says of a task."""
+    """What a report says about a task."""
 
     def test_who_and_since_when(self, run: Run) -> None:
         async def main() -> DrainReport:

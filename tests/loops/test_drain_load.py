@@ -1,4 +1,4 @@
-"""A drain under load: whatever two hundred jobs do, each is in the report, once, and it ends in time."""
+"""A drain under load: whatever two hundred jobs do, each is in the report once, and it ends in time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ themselves be, would take for ever."""
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Give those that clean up the time that they take on a busy machine."""
+    """Give jobs that clean up the time they need on a busy machine."""
     monkeypatch.setattr("loopwatch._jobs.drain.GRACE", GRACE)
 
 
@@ -46,7 +46,7 @@ def nothing_before() -> Iterator[None]:
 
 
 class Work:
-    """What jobs do until they are drained, and in spite of it."""
+    """What jobs do until they are drained, and in spite of that."""
 
     def __init__(self) -> None:
         self.give_in = asyncio.Event()
@@ -163,7 +163,7 @@ def test_what_becomes_of_them_is_on_the_endpoint(
         return {" ".join(filter(None, (name, label))): float(value) for name, label, value in found}
 
     async def main() -> list[dict[str, float]]:
-        await asyncio.to_thread(scrape)  # what the first one imports takes longer than the drain, maybe
+        await asyncio.to_thread(scrape)  # the imports of the first one may take longer than the drain
         work = Work()
         for number in range(10):
             loopwatch.spawn(work.short(number))
@@ -199,7 +199,7 @@ def test_what_becomes_of_them_is_on_the_endpoint(
 
 
 class TestEntangled:
-    """Jobs that wait for each other: asyncio hands a cancellation on from each to the next, recursively."""
+    """Jobs that wait for each other: asyncio passes a cancellation from each to the next, recursively."""
 
     def test_a_cycle_cannot_be_cancelled(
         self, new_loop: LoopFactory, monkeypatch: pytest.MonkeyPatch

@@ -78,7 +78,7 @@ STATUS = {"uvicorn": -SIGTERM, "gunicorn": 0, "hypercorn": 0}
 def draining(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Child]]:
-    """The service under each server that is there: all have got jobs, then SIGTERM, and drain meanwhile."""
+    """The service under each server installed: all have been given jobs, then SIGTERM, and now drain."""
     kind = request.config.getoption("--loop")
     loop = "uvloop" if kind == "uvloop" else "asyncio"
     with ExitStack() as stack:
@@ -107,7 +107,7 @@ def child(server: str, new_loop: object, request: pytest.FixtureRequest) -> Chil
 
 
 def missing(server: str) -> str | None:
-    """Name what is not installed and the server needs."""
+    """Name what the server needs and is not installed."""
     return next((name for name in NEEDED[server] if importlib.util.find_spec(name) is None), None)
 
 

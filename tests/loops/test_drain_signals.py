@@ -28,7 +28,7 @@ loopwatch.install(prometheus_port=None, drain_timeout=TIMEOUT)
 
 @pytest.fixture
 def start(start_child: Callable[[str], Child]) -> Start:
-    """Start a program whose jobs may take so many seconds to drain."""
+    """Start a program whose drain may take so many seconds."""
 
     def start(source: str, timeout: float = 20.0) -> Child:
         return start_child(f"TIMEOUT = {timeout}\n{JOB}\n{source}")
@@ -171,7 +171,7 @@ SIGNALS = "signal.signal(signal.SIGTERM, theirs)"
 
 
 class TestTheirHandlers:
-    """Handlers of the program's come after the drain."""
+    """The program's handlers run after the drain."""
 
     @pytest.mark.parametrize(
         ("place", "statement"),

@@ -62,7 +62,7 @@ run(server(loopwatch.drain_lifespan(app, timeout=TIMEOUT)).serve())
 
 @pytest.fixture
 def start(start_child: Callable[[str], Child]) -> Start:
-    """Start a service whose jobs may take so many seconds to drain."""
+    """Start a service whose drain may take so many seconds."""
 
     def start(source: str = RUN, jobs: str = "start_jobs()", timeout: float = 20.0) -> Child:
         return start_child(f"TIMEOUT = {timeout}\n{SERVICE.replace('START', jobs)}\n{source}")

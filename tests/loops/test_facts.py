@@ -1,4 +1,4 @@
-"""The health of a loop, in numbers that the test knows from having made them."""
+"""The health of a loop, in numbers that the test knows because it caused them."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 def block(seconds: float) -> float:
-    """Hold up the loop, and return for how long that really was."""
+    """Hold up the loop, and return for how long that really lasted."""
     began = time.monotonic()
     threading.Event().wait(seconds)
     return time.monotonic() - began

@@ -1,4 +1,4 @@
-"""Whatever of ours breaks is counted and logged once; the program goes on, watched as far as can be."""
+"""Whatever of ours breaks is counted and logged once; the program goes on, watched as far as possible."""
 
 import asyncio
 import contextlib
@@ -120,7 +120,7 @@ class TestProbes:
         assert run(work()) == "done"
         loopwatch.uninstall()
         assert failures(agent).keys() == {"attach"}
-        assert not [stall for stall in agent.stalls() if stall.culprit]  # a busy machine has some by nobody
+        assert not [stall for stall in agent.stalls() if stall.culprit]  # a busy machine has some without
         assert not [loop for loop in agent.loops() if loop.running or loop.blocked]
 
     def test_a_loop_that_cannot_be_left_in_order_is_left(
@@ -317,7 +317,7 @@ class TestWatchdog:
 
 
 class TestLogging:
-    """Handlers are the program's, and may do anything."""
+    """Handlers belong to the program, and may do anything."""
 
     @pytest.fixture
     def handler(self) -> Any:
@@ -455,7 +455,7 @@ print(agent.snapshot().points["delay"][0].value.count > 0)
 
 
 def test_a_program_that_closes_all_files_is_left_by_all_that_can_leave_it(script: Script) -> None:
-    """As one does that makes itself a daemon. The endpoint's thread waits for ever on what was closed."""
+    """As one that makes itself a daemon does. The endpoint's thread waits for ever on what was closed."""
     done = script(
         """
 import asyncio, faulthandler, gc, logging, os, threading, loopwatch

@@ -1,6 +1,6 @@
 """What is wrong with a real program is found within seconds: in the agent's views, the log and the metrics.
 
-A machine that is busy otherwise adds what it does to the loop: that is found, too, and not asked for here.
+A machine busy with other work holds up the loop, too: that is found as well, but not asked for here.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ def test_what_is_meant_to_block_is_not_told(
         return await asyncio.to_thread(of, "LW102", agent)
 
     assert run(main()) == []
-    assert agent.stalls()  # these are told of all the same
+    assert agent.stalls()  # these are reported all the same
 
 
 def test_a_wrong_rule_is_an_error_at_install() -> None:
@@ -203,7 +203,7 @@ say(*[finding.rule for finding in agent.findings()])
 def test_a_shutdown_that_cuts_work_short_is_told_before_the_end(
     start_child: Callable[[str], Child],
 ) -> None:
-    """Of this there is no later look: the process is about to end."""
+    """There is no later look at this: the process is about to end."""
     child = start_child(CUT_SHORT)
     assert child.end() == 0
     [told] = [line for line in child.said if line.startswith("loopwatch: LW501 critical: ")]

@@ -1,4 +1,4 @@
-"""A forked child is a process of its own: it watches its own loops, and takes nothing of its parent's."""
+"""A forked child is a process of its own: it watches its own loops, and takes nothing from its parent."""
 
 import subprocess
 import sys
@@ -141,7 +141,7 @@ print([now < then for now, then in zip(sums(), before)], flush=True)
 
 
 def test_a_child_begins_the_account_of_ourselves_from_nothing(script: Script) -> None:
-    """What the parent logged is no reason for the child to be silent, either."""
+    """What the parent logged must not silence the child, either."""
     out = run(
         script,
         """
@@ -339,7 +339,7 @@ print("child" if child else "parent", *counted(), flush=True)
 
 
 def test_a_fork_beside_a_collection_in_another_thread(script: Script) -> None:
-    """Its end never comes in the child, where lost tasks would wait for it."""
+    """The collection never ends in the child, where lost tasks would wait for that."""
     out = run(
         script,
         """
@@ -379,7 +379,7 @@ def threads():
 
 
 def test_a_fork_in_a_program_of_one_thread_warns_of_nothing(script: Script) -> None:
-    """Whose only further threads are ours, and the timer of the dump, which Python does not know."""
+    """Its only further threads are ours, and the timer of the dump, which Python does not know."""
     out = run(
         script,
         NO_WARNING
@@ -502,7 +502,7 @@ print(seen)
 
 
 def test_the_parent_goes_on_with_all_it_knew(script: Script) -> None:
-    """A stall goes on over several forks: its samples are kept, and it is told once, as are all lines."""
+    """A stall goes on over several forks: its samples are kept, and it is logged once, as are all lines."""
     out = run(
         script,
         """

@@ -1,6 +1,6 @@
-"""The dump of a long hold of the GIL: written while it goes on, told of after it, no one's timer hurt.
+"""The dump of a long hold of the GIL: written during it, reported after it, and nobody's timer disturbed.
 
-In programs of their own: the timer is not used under pytest.
+In separate programs: the timer is not used under pytest.
 """
 
 import subprocess
@@ -226,7 +226,7 @@ print("ran")
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux has them")
 @pytest.mark.parametrize("then", ["timer.arm(60.0, file)", "timer.cancel()"])
 def test_no_timer_is_left_for_a_fork_that_was_armed_just_now(script: Script, then: str) -> None:
-    """To arm it again ends one thread and starts the next: both have to be gone. To cancel it ends one."""
+    """Arming it again ends one thread and starts the next: both have to be gone. Cancelling it ends one."""
     done = script(
         """
 import os, threading

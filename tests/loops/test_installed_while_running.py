@@ -21,7 +21,7 @@ BLOCK = 0.3
 
 @dataclass
 class Seen:
-    """What the loop did, by the test's clock, and what the agent says."""
+    """What the loop did by the test's clock, and what the agent says."""
 
     block: Block
     stall: loopwatch.Stall

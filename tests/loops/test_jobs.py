@@ -1,4 +1,4 @@
-"""Jobs of ``spawn()``, on every kind of loop: held, told of when they fail, cut when they take too long."""
+"""Jobs of ``spawn()``, on every kind of loop: held, logged if they fail, cut off if they take too long."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ async def held_by_its_own_cycle(ready: weakref.WeakSet[asyncio.Future[None]]) ->
 
 
 async def start(ready: weakref.WeakSet[asyncio.Future[None]]) -> weakref.ref[asyncio.Task[str]]:
-    """Start such a task, keep nothing of it, and have the garbage collector run."""
+    """Start such a task, keep no reference to it, and run the garbage collector."""
     task = weakref.ref(asyncio.create_task(held_by_its_own_cycle(ready)))
     await asyncio.sleep(0)
     gc.collect()

@@ -1,4 +1,4 @@
-"""Each message of asyncio about a lost task is one entry of ours, whoever collects, whatever is done then."""
+"""Each message of asyncio about a lost task is one entry of ours, whoever collects and whatever follows."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Messages:
         return Counter(reason for reason, _ in self._heard)
 
     def match(self, lost: tuple[Lost, ...]) -> None:
-        """Assert that each has one entry, by its name."""
+        """Assert that each name has one entry."""
         assert sorted((one.reason, one.task_name or "") for one in lost) == sorted(self._heard)
 
 
@@ -68,7 +68,7 @@ def messages() -> Messages:
 
 
 def all_lost(agent: Agent) -> tuple[Lost, ...]:
-    """Return what the agent knows of losses once it has told all. Ends it."""
+    """Return all losses the agent knows of, once all are reported. Ends it."""
     loopwatch.uninstall()
     return agent.lost()
 
@@ -82,7 +82,7 @@ def start(loop: asyncio.AbstractEventLoop, coro: Coroutine[Any, Any, None], name
 
 
 async def lose(handler: Handler, collect: Callable[[], Any]) -> None:
-    """Have tasks of both kinds lost in one collection."""
+    """Lose tasks of both kinds in one collection."""
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(handler)
     for number in range(EACH):
@@ -96,7 +96,7 @@ async def lose(handler: Handler, collect: Callable[[], Any]) -> None:
 
 
 def test_a_handler_that_starts_a_task(agent: Agent, run: Run, messages: Messages) -> None:
-    """As one does that reports to a tracker. The new task may get the memory of a lost one."""
+    """As one that reports to a tracker does. The new task may get the memory of a lost one."""
     held = set()
 
     def handler(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -247,7 +247,7 @@ def test_tasks_made_past_the_loop(
 
 
 def test_what_asyncio_is_silent_about(agent: Agent, run: Run, messages: Messages) -> None:
-    """It does not complain of what it gathers. All the same each is told of, once."""
+    """It does not complain about what it gathers. Each is reported all the same, once."""
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: messages.hear(context))
@@ -301,7 +301,7 @@ def test_collections_in_three_threads_at_once(
             runner.run(churn())
 
     def all_said() -> bool:
-        gc.collect()  # which does nothing while a collection is under way, in a thread of the agent's
+        gc.collect()  # does nothing while a thread of the agent's is collecting
         return messages.said.total() >= 6_000
 
     gc.enable()

@@ -1,4 +1,4 @@
-"""A loop that does not run owes nothing, whatever the program does meanwhile; nor does one of its own time.
+"""A loop that does not run owes nothing, whatever the program does meanwhile; nor one with a time of its own.
 
 These tests block on purpose for longer than the threshold while no loop runs. They ask for stalls during
 that pause, not for no stalls at all: on a busy machine a loop may truly be held up at some other time.
@@ -44,7 +44,7 @@ class Pauses:
         self.spans.append((start, time.time()))
 
     def blamed(self, agent: loopwatch.Agent) -> list[loopwatch.Stall]:
-        """Return the stalls reported for these times. Ends the agent: its last look leaves none untold."""
+        """Return the stalls reported for these times. Ends the agent: its last look reports any left."""
         loopwatch.uninstall()
         assert self.spans
         return [
@@ -172,7 +172,7 @@ class VirtualClock(asyncio.SelectorEventLoop):
 
 
 class OwnCallLater(asyncio.SelectorEventLoop):
-    """Keeps account of the timers of the program under test."""
+    """Keeps track of the timers of the program under test."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class OwnCallLater(asyncio.SelectorEventLoop):
 
 
 class OwnCallAt(asyncio.SelectorEventLoop):
-    """Keeps account of the timers of the program under test, too."""
+    """Keeps track of the timers of the program under test, too."""
 
     def call_at(self, when: float, *args: Any, **kwargs: Any) -> asyncio.TimerHandle:
         return super().call_at(when, *args, **kwargs)

@@ -1,4 +1,4 @@
-"""``under_pressure()`` of a real loop: while it has more to do than it can do, and no longer."""
+"""``under_pressure()`` of a real loop: as long as it has more to do than it can do, and no longer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .conftest import PATIENCE, LoopFactory
 
 
 def until(agent: Agent, pressed: bool) -> float:
-    """Wait for the answer, from another thread; return how long that took."""
+    """From another thread, wait for this answer; return how long that took."""
     began = time.monotonic()
     while agent.under_pressure() is not pressed:
         assert time.monotonic() - began < PATIENCE

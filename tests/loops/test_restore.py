@@ -1,4 +1,4 @@
-"""uninstall() leaves the process as install() found it, whoever else was there meanwhile."""
+"""uninstall() leaves the process as install() found it, whoever else was at work meanwhile."""
 
 import asyncio
 import contextlib

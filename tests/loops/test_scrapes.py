@@ -26,7 +26,7 @@ BLOCKED = re.compile(
 
 
 def _waits(over: threading.Event) -> None:
-    """Block in a call that lets go of the GIL, as ``time.sleep`` does."""
+    """Block in a call that releases the GIL, as ``time.sleep`` does."""
     over.wait(PATIENCE)
 
 

@@ -1,4 +1,4 @@
-"""Arguments, locals, messages of exceptions, and variables that are not watched are told to nobody."""
+"""Arguments, locals, messages of exceptions and variables that are not watched are never shown."""
 
 from __future__ import annotations
 

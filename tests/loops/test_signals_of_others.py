@@ -1,4 +1,4 @@
-"""Signals are the program's: none ends it for our sake, none that it holds back comes through our threads."""
+"""Signals are the program's: none ends it because of us, none that it blocks comes through our threads."""
 
 import subprocess
 import sys

@@ -1,7 +1,7 @@
 """Stalls of real loops, from the block to the record: how long, where, why, in which task, each once.
 
-A machine that is busy otherwise truly starves the loop now and then. Where the evidence of a stall says so,
-it may be called that, or unknown; nothing else may ever stand in for the true cause.
+A machine busy with other work truly starves the loop now and then. Where the evidence of a stall says so,
+the cause may be that, or unknown; nothing else may ever replace the true cause.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ def waits(seconds: float) -> None:
 
 
 def holds(seconds: float) -> None:
-    """Sleep in C code that does not let go of the GIL."""
+    """Sleep in C code that does not release the GIL."""
     ctypes.PyDLL(None).usleep(round(seconds * 1e6))
 
 
@@ -142,7 +142,7 @@ def test_a_named_task_and_its_coroutine_are_told(told: Told, run: Run) -> None:
 
 
 def test_a_task_that_python_calls_none_has_no_name(told: Told, run: Run) -> None:
-    """So Python 3.13 calls one that a task factory made, the eager one too, and that nobody named."""
+    """So Python 3.13 calls one that a task factory made, even the eager one, if nobody named it."""
 
     async def main() -> list[Block]:
         task = asyncio.current_task()
@@ -276,7 +276,7 @@ class TestInProgress:
 
 
 class TestLastStep:
-    """What a loop does in its last step is never followed by another."""
+    """No other step follows what a loop does in its last one."""
 
     def test_asyncio_run_of_a_coroutine_that_blocks_and_returns(self, told: Told, run: Run) -> None:
         async def main() -> Block:

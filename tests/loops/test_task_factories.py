@@ -26,7 +26,7 @@ class OwnTask(asyncio.Task[Any]):
 
 
 class Factory:
-    """A task factory of the program's, which notes with what it was called."""
+    """A task factory of the program's, which notes what it was called with."""
 
     def __init__(self, make: Callable[..., Any] = OwnTask) -> None:
         self.make = make
@@ -151,7 +151,7 @@ class Odd:
         coro.close()
 
     def set_name(self, name: object) -> None:
-        """Be named, as by loops of Python 3.13.0."""
+        """Be named, as loops of Python 3.13.0 do."""
 
 
 def test_what_is_no_task_is_returned_and_not_counted(agent: Agent, run: Run) -> None:

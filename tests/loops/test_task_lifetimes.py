@@ -1,4 +1,4 @@
-"""Whatever belongs to a task dies when it would without us: at the same moment, and without the collector."""
+"""Whatever belongs to a task dies as it would without us: at the same moment, and without the collector."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Life:
             self.refs[name] = weakref.ref(each)
 
     async def work(self, way: str, gate: asyncio.Event) -> Thing:
-        """End in the way asked for. A local variable lives as long as the frame, and a traceback of it."""
+        """End in the way asked for. A local variable lives as long as the frame and any traceback of it."""
         local = Thing()
         self.note(local=local)
         await gate.wait()
@@ -98,7 +98,7 @@ async def live(way: str, asked: bool, look: Callable[[], Any]) -> tuple[set[str]
 
 
 async def lose(look: Callable[[], Any]) -> tuple[set[str], set[str]]:
-    """Return what exists of a task that only its own cycle holds, before and after a collection."""
+    """Return what exists of a task held only by its own cycle, before and after a collection."""
     life = Life()
     life.start("ok", asyncio.Event())
     await asyncio.sleep(0)

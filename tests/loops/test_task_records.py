@@ -1,4 +1,4 @@
-"""What a record says of a task: who created it and when, what it ran, how it ended."""
+"""What a record says about a task: who created it and when, what it ran, how it ended."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class TestRecord:
 
 
 class TestCreator:
-    """The nearest function on the stack that is the program's, whatever it called to have a task made."""
+    """The nearest function of the program's on the stack, whatever it called to have a task made."""
 
     async def by_create_task(self) -> None:
         await asyncio.create_task(child())

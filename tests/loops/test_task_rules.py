@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("without_collector")
 
 @pytest.fixture(autouse=True)
 def quiet(run: Run) -> None:
-    """Have asyncio's own messages, which these programs provoke, go nowhere."""
+    """Silence asyncio's own messages, which these programs provoke."""
     warnings.simplefilter("ignore", RuntimeWarning)
 
 
@@ -34,7 +34,7 @@ async def hear_nothing() -> None:
 
 
 def one(found: list[Symptom], rule: str) -> Symptom:
-    """Return the only symptom, which is of that rule."""
+    """Return the only symptom, which must be of that rule."""
     assert [symptom.rule for symptom in found] == [rule], [symptom.summary for symptom in found]
     return found[0]
 

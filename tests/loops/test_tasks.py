@@ -28,7 +28,7 @@ PATIENCE = 60.0
 
 
 async def work(outcome: str, gate: asyncio.Event | None = None) -> None:
-    """End in the way that is asked for, once the gate opens."""
+    """End in the way asked for, once the gate opens."""
     await (asyncio.sleep(0) if gate is None else gate.wait())
     if outcome == "error":
         raise ValueError
@@ -37,7 +37,7 @@ async def work(outcome: str, gate: asyncio.Event | None = None) -> None:
 
 
 def sites(count: int, module: str = "shop") -> dict[str, Start]:
-    """Make that many functions that create a task each, by the names that the agent will give them."""
+    """Make that many functions that create a task each, by the names the agent will give them."""
     names = [f"site_{number:02}" for number in range(count)]
     made: dict[str, Any] = {"__name__": module, "asyncio": asyncio, "work": work}
     exec("".join(f"def {name}(*how):\n    return asyncio.create_task(work(*how))\n" for name in names), made)
@@ -73,7 +73,7 @@ class Counts:
 
 @pytest.fixture
 def quiet(new_loop: LoopFactory) -> Run:
-    """Run a coroutine in a loop that does not say which exceptions nobody asked for."""
+    """Run a coroutine in a loop that does not report exceptions never retrieved."""
 
     def quiet(main: Coroutine[Any, Any, Any]) -> Any:
         with asyncio.Runner(loop_factory=new_loop) as runner:
@@ -152,7 +152,7 @@ class TestTenThousandTasksOfThirtySites:
 
 
 class TestReaders:
-    """Who reads, and how often, changes nothing of what is read."""
+    """Who reads, and how often, does not change what is read."""
 
     def test_growth_is_seen_once_by_whoever_reads(self, agent: Agent, quiet: Run) -> None:
         """Also when one site after the other overtakes those shown until then."""
@@ -272,7 +272,7 @@ class Churn(threading.Thread):
                 await asyncio.sleep(0)
 
     def _are_gone(self, lost: list[weakref.ref[asyncio.Task[Any]]]) -> bool:
-        """Collect, and look whether these tasks are gone.
+        """Collect, and tell whether these tasks are gone.
 
         One thread at a time: a task that another thread is about to finalise has no weak references any more,
         but from Python 3.14 on it is still among all tasks, and a Runner that ends would cancel it.
@@ -283,7 +283,7 @@ class Churn(threading.Thread):
 
 
 def lost(agent: Agent) -> Any:
-    """Return how many losses the agent counts, those included that are not told one by one."""
+    """Return how many losses the agent counts, including those not reported one by one."""
     return sum(point.value for point in agent.snapshot().points["task_lost"])  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""The telnet console in a program that runs: what it shows, and the traps of aiomonitor it keeps out of."""
+"""The telnet console in a running program: what it shows, and which traps of aiomonitor it avoids."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def start(start_child: Start) -> Start:
 
 
 class Idle(NamedTuple):
-    """A program that waits, for all tests that only look at it."""
+    """A program that waits, shared by all tests that only look at it."""
 
     child: Child
     url: str
@@ -61,7 +61,7 @@ def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Idle]:
 
 
 class TestOneProcess:
-    """What there is, and what there is not."""
+    """What a console offers, and what not."""
 
     def test_it_greets_helps_and_leaves(self, idle: Idle, connect: Connect) -> None:
         telnet = connect(idle.url)
@@ -250,7 +250,7 @@ def socket_of(child: Child) -> str:
 
 
 def said(child: Child) -> list[str]:
-    """Return what the program itself has said: the log is written by a thread, at its own time."""
+    """Return what the program itself has said: a thread writes the log, in its own time."""
     return [line for line in child.said if not line.startswith("loopwatch: ")]
 
 
@@ -325,7 +325,7 @@ run(main())
 
 
 class TestEnd:
-    """What is left of it after ``uninstall()``: nothing, and it says nothing."""
+    """After ``uninstall()``, nothing is left of the console, and it says nothing."""
 
     def test_whoever_has_said_nothing_yet_is_no_reason_for_a_traceback(
         self, start: Start, connect: Connect
@@ -350,7 +350,7 @@ class TestEnd:
             Telnet(url)
 
     def test_the_programs_task_factory_stays(self, start: Start) -> None:
-        """aiomonitor puts back what it found, whoever has set one since."""
+        """aiomonitor puts back the one it found, whoever has set another since."""
         child = start("""
 install()
 

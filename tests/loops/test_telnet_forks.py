@@ -1,4 +1,4 @@
-"""A fork beside a telnet console with a session open: it goes on in the parent, and the child has its own."""
+"""A fork while a telnet session is open: the console goes on in the parent, and the child has its own."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ loop.run_forever()
 
 
 class TestFork:
-    """Its threads and sockets."""
+    """The console's threads and sockets."""
 
     def test_the_session_goes_on_in_the_parent(self, start_child: Start, connect: Connect) -> None:
         child = start_child(FORKS.replace("    loop.stop()", "    os._exit(len(threading.enumerate()) - 1)"))

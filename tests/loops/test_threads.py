@@ -1,4 +1,4 @@
-"""What may happen at the same time in several threads, happens once."""
+"""What several threads may do at the same time happens once."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 
 def together(number: int, work: Callable[[int], Any]) -> list[Any]:
-    """Do the same in so many threads at the same time, and return what came of it."""
+    """Do the same in so many threads at the same time, and return the results."""
     barrier, done = threading.Barrier(number), [None] * number
 
     def run(index: int) -> None:

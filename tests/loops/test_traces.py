@@ -1,4 +1,4 @@
-"""The span of a request is found on whatever came of the request: in the agent, and in what it exports."""
+"""A request's span is found on whatever came of the request: in the agent, and in what it exports."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ class Shop:
 
 
 async def serve(shop: Shop, agent: Agent) -> None:
-    """Let each request come in a task of its own, as a server does, and shut down."""
+    """Run each request in a task of its own, as a server does, and shut down."""
     transport = httpx.ASGITransport(app=shop.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://shop") as client:
         for what in ("stall", "lose", "spawn"):
@@ -157,7 +157,7 @@ def exemplar_in(distribution: object, bound: float) -> Exemplar | None:
 
 @pytest.fixture
 def shop(telemetry: Telemetry, install: Callable[..., Agent], run: Run, cpu_waits: CpuWaits) -> Shop:
-    """The service after it has run, and the agent after it has told all."""
+    """The service after it has run, and the agent after it has reported all."""
     agent = install(otlp=True, job_spans=True)
     shop = Shop(telemetry)
     shop.agent = agent  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""The program under watch does what it does without: same results, exceptions, order, contexts."""
+"""A watched program does what it does unwatched: same results, exceptions, order, contexts."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""A task that cannot be read is left out alone: all others are shown, and it is counted and told of once."""
+"""Only a task that cannot be read is left out: all others are shown, and it is counted and logged once."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ SECRET = "hunter2"
 
 
 class RefusedError(Exception):
-    """Raised by the objects of these tests wherever they are asked."""
+    """Raised by the objects of these tests wherever they are questioned."""
 
 
 class Mood:
-    """Of all of them."""
+    """Shared by all of them."""
 
     refuses = False
 
 
 class NoHash(asyncio.Task[Any]):
-    """Hashed as asyncio takes it in, and never again once it ``refuses``."""
+    """Hashed when asyncio registers it, and never again once it ``refuses``."""
 
     def __hash__(self) -> int:
         if Mood.refuses:
@@ -48,7 +48,7 @@ class NoHash(asyncio.Task[Any]):
 
 
 class Closed(asyncio.Task[Any]):
-    """Whose methods are its own business."""
+    """A task whose methods are its own business."""
 
     def _refuse(self, *args: Any) -> Any:
         raise RefusedError
@@ -60,7 +60,7 @@ class Closed(asyncio.Task[Any]):
 
 
 class PurePython(asyncio.tasks._PyTask):  # type: ignore[name-defined,misc]
-    """Written in Python, and to be asked in its own thread alone."""
+    """Written in Python, and to be asked only in its own thread."""
 
     def __getattribute__(self, name: str) -> Any:
         if Mood.refuses and threading.current_thread() is not threading.main_thread():
@@ -69,14 +69,14 @@ class PurePython(asyncio.tasks._PyTask):  # type: ignore[name-defined,misc]
 
 
 class Nobody(PurePython):
-    """Who says nothing to others, and refuses to be hashed by anybody."""
+    """A task that tells others nothing, and refuses to be hashed by anybody."""
 
     __hash__ = NoHash.__hash__
     __eq__ = object.__eq__
 
 
 class StandIn:
-    """Made by a factory in place of a task, with no more than others need, and not even all of that."""
+    """Made by a factory in place of a task, with less than even what others need."""
 
     def __init__(self, coro: Any, loop: asyncio.AbstractEventLoop, **more: Any) -> None:
         coro.close()
@@ -108,7 +108,7 @@ class Bare(Coroutine[Any, Any, None]):
 
 
 class Evasive(Bare):
-    """Whose frame is nobody's business either."""
+    """A coroutine whose frame is nobody's business either."""
 
     @property
     def cr_frame(self) -> Any:
@@ -155,7 +155,7 @@ def failures(agent: Agent) -> dict[str, float]:
 
 
 def looks(agent: Agent) -> tuple[list[int], set[str]]:
-    """Have everybody look twice; return how many tasks each shows, and which facts there are."""
+    """Make everybody look twice; return how many tasks each shows, and which facts there are."""
     parts = engine(agent)
     for _ in range(2):
         document = parts.reader.document()
@@ -168,7 +168,7 @@ def looks(agent: Agent) -> tuple[list[int], set[str]]:
 
 
 def seen_of(agent: Agent, new_loop: LoopFactory, make: Callable[[], Any]) -> Any:
-    """Have a program run with a strange task among others; return what is seen of it, and the failures."""
+    """Run a program with a strange task among others; return what is seen of it, and the failures."""
 
     async def main() -> Any:
         tasks = [asyncio.create_task(parked()) for _ in range(OTHERS - 1)]  # and the one that this runs in

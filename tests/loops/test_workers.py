@@ -1,4 +1,4 @@
-"""Servers with several workers: one scrape of one port shows all that live, whichever of them are killed."""
+"""Servers with several workers: one scrape of one port shows all live ones, whichever of them are killed."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Shown:
 
 
 def answer_to(client: socket.socket) -> Shown:
-    """Return what a client is answered, which has to be whole."""
+    """Return the answer to a client, which has to be complete."""
     said = b""
     while more := client.recv(1 << 20):
         said += more
@@ -98,7 +98,7 @@ def answer_to(client: socket.socket) -> Shown:
 
 
 class Server:
-    """A server with its workers, in a session and with directories of its own."""
+    """A server with its workers, in a session of its own and with its own directories."""
 
     def __init__(self, directory: Path, command: list[str], **environ: str) -> None:
         self.port, app_port = free_port(), free_port()
@@ -126,7 +126,7 @@ class Server:
 
     @property
     def pid(self) -> int:
-        """Of the server itself, which starts the workers."""
+        """The pid of the server itself, which starts the workers."""
         return self._process.pid
 
     @property
@@ -156,7 +156,7 @@ class Server:
             assert time.monotonic() < ends, (shown.up, self.said)
 
     def scrape_once(self) -> Shown:
-        """Scrape the port. Raises OSError if that refuses, or breaks off."""
+        """Scrape the port. Raises OSError if that is refused or cut off."""
         with self.client() as client:
             client.sendall(SCRAPE)
             return answer_to(client)
@@ -262,7 +262,7 @@ def test_a_worker_by_itself_looks_as_ever(start: Start) -> None:
 
 
 def test_each_worker_may_be_killed(start: Start, load: Callable[[str], None], tmp_path: Path) -> None:
-    """The scrape shows who lives, the port goes to another one, and no counter falls."""
+    """The scrape shows those alive, another one gets the port, and no counter falls."""
     server = start([*GUNICORN, "--workers=4"])
     *_, before = server.until(lambda shown: len(shown.up) == 4)
     load(server.app)
@@ -282,7 +282,7 @@ def test_each_worker_may_be_killed(start: Start, load: Callable[[str], None], tm
 
 
 def test_whom_a_killed_worker_was_answering_another_one_answers(start: Start, tmp_path: Path) -> None:
-    """It is killed as it waits for one that is stopped, which here it does for ever."""
+    """It is killed while waiting for one that is stopped, which here takes for ever."""
     for_ever = "from loopwatch.exporters import endpoint, siblings, standby\n"
     for_ever += "endpoint.PATIENCE = siblings.WITHIN = standby.LOOKS = 1000.0"
     server = start([*GUNICORN, "--workers=3"], f"{for_ever}\n{INSTALL}")
@@ -333,7 +333,7 @@ def test_while_the_worker_that_has_the_port_hangs_the_others_answer(start: Start
 
 
 def test_each_scrape_is_answered_while_a_worker_lives(start: Start, load: Callable[[str], None]) -> None:
-    """Scraped without a pause, so that a worker dies in the midst of one."""
+    """Scraped without a pause, so that a worker dies in the middle of a scrape."""
     server = start([*GUNICORN, "--workers=4"])
     load(server.app)
     ends = time.monotonic() + 4 * PATIENCE
