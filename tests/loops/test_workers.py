@@ -323,7 +323,7 @@ def test_while_the_worker_that_has_the_port_hangs_the_others_answer(start: Start
         os.kill(holder, signal.SIGSTOP)
         try:
             client.sendall(SCRAPE)
-            assert answer_to(client).up == shown.up - {holder}
+            assert answer_to(client).up <= shown.up - {holder}  # of the third one, if it came to it
             for _ in server.until(lambda now: now.up == shown.up - {holder}):
                 pass
         finally:
