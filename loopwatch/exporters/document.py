@@ -19,6 +19,9 @@ from .siblings import Siblings
 COMPONENT = "document"
 """The component under which failures to make it are counted."""
 TYPE = "application/json"
+WITHIN = 1.5
+"""Seconds that another worker has for its document. More than for a scrape: where all compute it takes most
+of one, and ``loopwatch top`` has 5 s. Less than those after which a sibling thinks that we hang."""
 
 
 class DocumentPage:
@@ -55,7 +58,7 @@ class DocumentPage:
             why = f"No process {asked[:20]!a} shares this port; there are {pids}."
             return refused(HTTPStatus.NOT_FOUND, why)
         siblings = Siblings(meeting, clock)
-        yield from siblings.ask(entries, f"{PATH}?brief=1" if _is_brief(request) else PATH, TYPE)
+        yield from siblings.ask(entries, f"{PATH}?brief=1" if _is_brief(request) else PATH, TYPE, WITHIN)
         text = siblings.texts.get(entries[0].pid)
         if text is None:
             why = f"Process {asked} does not answer: C code may hold its GIL, or it was stopped."

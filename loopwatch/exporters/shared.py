@@ -17,7 +17,7 @@ from .meeting import Meeting
 from .merge import Merged, NotOursError
 from .pages import METRICS
 from .prometheus import family
-from .siblings import Siblings
+from .siblings import WITHIN, Siblings
 
 
 class SharedExposition:
@@ -38,7 +38,7 @@ class SharedExposition:
         if not self._meeting.shared:
             return self._own.answer(request)
         siblings = Siblings(self._meeting, self._clock)
-        yield from siblings.ask(others, METRICS, form_for(request.headers["accept"]).content_type)
+        yield from siblings.ask(others, METRICS, form_for(request.headers["accept"]).content_type, WITHIN)
         return self._own.answer(request, lambda form: self._write(form, siblings.texts))
 
     def _write(self, form: Form, texts: Mapping[int, bytes | None]) -> bytes:

@@ -17,7 +17,7 @@ from loopwatch._server import Wait
 from .meeting import Entry, Meeting
 
 WITHIN = 0.5
-"""Seconds for all together. The scrape is to be answered within 1 s, and merging the answers takes some."""
+"""Seconds for a scrape of all together. The scrape is to be answered within 1 s, and merging the answers takes some."""
 AGAIN = 0.05
 """Seconds until a worker whose backlog is full is asked again: a dozen scrapes at the same time suffice to
 fill it."""
@@ -44,9 +44,11 @@ class Siblings:
         self._busy: list[Entry] = []
         self.texts: dict[int, bytes | None] = {}
 
-    def ask(self, entries: Sequence[Entry], path: str, content_type: str) -> Generator[Wait, None, None]:
-        """Ask all for a page, and go on until all have answered or time is up."""
-        until = self._clock.monotonic() + WITHIN
+    def ask(
+        self, entries: Sequence[Entry], path: str, content_type: str, within: float
+    ) -> Generator[Wait, None, None]:
+        """Ask all for a page, and go on until all have answered or ``within`` seconds are over."""
+        until = self._clock.monotonic() + within
         try:
             self._ask_all(entries, path, content_type)
             while (self._waiting or self._busy) and (now := self._clock.monotonic()) < until:

@@ -112,7 +112,9 @@ def ask(sockets: Sockets, fake: FakeClock) -> Ask:
 
     def ask(pids: Sequence[int], silent: int = 0) -> dict[int, bytes | None]:
         siblings = Siblings(sockets, fake.clock)  # type: ignore[arg-type]
-        for wait in siblings.ask([Entry(pid, 1, "group", str(pid)) for pid in pids], "/metrics", KIND):
+        for wait in siblings.ask(
+            [Entry(pid, 1, "group", str(pid)) for pid in pids], "/metrics", KIND, WITHIN
+        ):
             within = AGAIN if siblings._busy else WITHIN
             assert wait.until == pytest.approx(fake.monotonic() + within)
             done = len(siblings._waiting) + len(siblings._busy) == silent
@@ -178,7 +180,7 @@ def test_one_that_has_many_to_answer_is_asked_again(sockets: Sockets, fake: Fake
     listener = sockets.listen(1)
     others = [sockets.connect(Entry(1, 1, "group", "1")) for _ in range(BACKLOG + 1)]
     siblings = Siblings(sockets, fake.clock)  # type: ignore[arg-type]
-    asking = siblings.ask([Entry(1, 1, "group", "1")], "/metrics", KIND)
+    asking = siblings.ask([Entry(1, 1, "group", "1")], "/metrics", KIND, WITHIN)
     for _ in range(3):
         assert next(asking).until == pytest.approx(fake.monotonic() + AGAIN)
         fake.advance(AGAIN)
@@ -247,7 +249,7 @@ def test_without_files_left_none_is_shown(
 def test_a_scrape_that_is_given_up_closes_all(sockets: Sockets, fake: FakeClock) -> None:
     sockets.listen(1)
     siblings = Siblings(sockets, fake.clock)  # type: ignore[arg-type]
-    asking = siblings.ask([Entry(1, 1, "group", "1")], "/metrics", KIND)
+    asking = siblings.ask([Entry(1, 1, "group", "1")], "/metrics", KIND, WITHIN)
     wait = next(asking)
     asking.close()
     assert [connection.fileno() for connection in sockets.connections] == [-1]
