@@ -106,6 +106,8 @@ def converse(
             received += more
             unread = len(more)
             if _END_OF_HEAD not in received:  # left unread, it would wake us again and again
+                if attendant.is_taken():
+                    return
                 attendant.begun()
                 connection.recv(unread)
                 unread = 0

@@ -375,6 +375,18 @@ def test_what_comes_in_pieces_is_answered_by_the_first_alone(place: Place, opene
     assert client.heard.endswith(b"\r\n\r\nfirst")
 
 
+def test_pieces_are_left_to_who_has_taken_over(place: Place, opened: ExitStack) -> None:
+    client = Client(place, opened, answering(b"first"))
+    sibling = standing_by(place)
+    client.send(REQUEST[:7])
+    hang(sibling)
+    client.finish()
+    next(sibling)
+    client.send(REQUEST[7:])
+    assert list(sibling) == []
+    assert client.heard.endswith(b"\r\n\r\nsecond")
+
+
 @pytest.mark.parametrize("pieces", [1, 3])
 def test_one_that_asks_for_too_much_is_refused(place: Place, opened: ExitStack, pieces: int) -> None:
     client = Client(place, opened, answering(b"first"))
