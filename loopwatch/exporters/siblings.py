@@ -17,7 +17,7 @@ from loopwatch._server import Wait
 from .meeting import Entry, Meeting
 
 WITHIN = 0.5
-"""Seconds for a scrape of all together. The scrape is to be answered within 1 s, and merging the answers takes some."""
+"""Seconds for all together, of a scrape: it is to be answered within 1 s, and merging takes some."""
 AGAIN = 0.05
 """Seconds until a worker whose backlog is full is asked again: a dozen scrapes at the same time suffice to
 fill it."""
