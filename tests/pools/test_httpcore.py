@@ -240,11 +240,11 @@ def test_a_connection_that_cannot_be_opened_is_a_wait_that_failed(
 
 
 @pytest.fixture
-def unused_port() -> int:
+def unused_port() -> Iterator[int]:
+    """One that nobody else gets meanwhile, and that nobody listens on."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
+        yield bound.getsockname()[1]
 
 
 def test_a_client_from_before_is_found_and_known_by_its_server(httpx: Any, kind: str) -> None:
