@@ -1,6 +1,7 @@
 """HTTP/1.1 and HTTP/2 (by prior knowledge) on one port: ``/delay/0.3`` answers after 0.3 seconds.
 
-The answer to ``/held`` begins at once, and ends when the client hangs up; so does a web socket.
+The answer to ``/held`` begins at once, and ends when the client hangs up; so does a web socket. ``/behind/x``
+answers once somebody has asked for ``/opens/x``.
 
 python http_server.py PORT MAX_CONCURRENT_STREAMS
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +18,7 @@ from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
 HEADERS = [(b"content-type", b"text/plain"), (b"content-length", b"2")]
+gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 
 
 async def app(
@@ -37,8 +40,13 @@ async def app(
         while (await receive())["type"] != "http.disconnect":
             pass
         return
-    _, found, delay = scope["path"].rpartition("/delay/")
-    await asyncio.sleep(float(delay) if found else 0)
+    match scope["path"].rpartition("/"):
+        case "/delay", _, seconds:
+            await asyncio.sleep(float(seconds))
+        case "/behind", _, gate:
+            await gates[gate].wait()
+        case "/opens", _, gate:
+            gates[gate].set()
     await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
     await send({"type": "http.response.body", "body": b"ok"})
 

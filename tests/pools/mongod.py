@@ -2,7 +2,8 @@
 
     python mongod.py PORT
 
-``find({"delay": 0.3})`` returns one document after 0.3 seconds. Any password is right.
+``find({"delay": 0.3})`` returns one document after 0.3 seconds, ``find({"behind": "x"})`` once there was a
+``find({"opens": "x"})``. Any password is right: of the user ``app`` at once, of ``x`` once there was that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import itertools
 import struct
 import sys
+from collections import defaultdict
 from typing import Any
 
 import bson
@@ -32,17 +34,27 @@ HELLO = {
 }
 
 
+gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+gates["app"].set()
+
+
 async def execute(command: dict[str, Any]) -> dict[str, Any]:
     name = next(iter(command))
     match name.lower():
         case "hello" | "ismaster":
             return {**HELLO, "ok": 1.0}
         case "saslstart":
+            await gates[command["payload"].split(b"\0")[1].decode()].wait()
             return {"conversationId": 1, "done": True, "payload": b"", "ok": 1.0}
         case "ping" | "endsessions":
             return {"ok": 1.0}
         case "find":
-            await asyncio.sleep(command["filter"].get("delay", 0))
+            asked = command["filter"]
+            if "opens" in asked:
+                gates[asked["opens"]].set()
+            if "behind" in asked:
+                await gates[asked["behind"]].wait()
+            await asyncio.sleep(asked.get("delay", 0))
             namespace = f"{command['$db']}.{command[name]}"
             return {"cursor": {"id": 0, "ns": namespace, "firstBatch": [{"_id": 1}]}, "ok": 1.0}
     return {"ok": 0.0, "errmsg": f"no such command: {name!r}", "code": 59, "codeName": "CommandNotFound"}

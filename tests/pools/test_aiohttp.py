@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import urllib.request
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ def test_timeouts_and_cancellations_are_counted_exactly(agent: Agent, http_url: 
             held = [await session.get(f"{http_url}/held") for _ in range(2)]
             for _ in range(4):
                 with pytest.raises(asyncio.TimeoutError):
-                    await session.get(http_url, timeout=aiohttp.ClientTimeout(**{timeout: 0.05}))
+                    await session.get(http_url, timeout=aiohttp.ClientTimeout(**{timeout: 0.2}))
             waiting = [asyncio.create_task(session.get(http_url)) for _ in range(3)]
             for _ in range(10):
                 await asyncio.sleep(0)
@@ -48,7 +49,7 @@ def test_timeouts_and_cancellations_are_counted_exactly(agent: Agent, http_url: 
             found = await pool_of(agent, KIND)
             assert (found.timeouts, found.cancelled, found.wait_count) == (4, 3, 2 + 4 + 3)
             assert found.wait_sum is not None
-            assert found.wait_sum >= 4 * 0.05 * 0.9
+            assert found.wait_sum >= 4 * 0.2 / 2  # the time begins to run a moment before the wait
             for response in held:
                 response.close()
 
@@ -207,12 +208,12 @@ def test_elasticsearch(agent: Agent, http_url: str) -> None:
         async with elasticsearch.AsyncElasticsearch(
             http_url, connections_per_node=2, api_key=SECRET, request_timeout=60
         ) as client:
-            asking = [
-                asyncio.create_task(client.transport.perform_request("GET", "/delay/0.3")) for _ in range(10)
-            ]
+            perform = client.transport.perform_request
+            asking = [asyncio.create_task(perform("GET", "/behind/search")) for _ in range(10)]
             while (found := await pool_of_any(agent)) is None or found.used < 2:
                 await asyncio.sleep(0)
             assert (found.max, found.used, found.pending) == (100, 2, 8)
+            await asyncio.to_thread(urllib.request.urlopen, f"{http_url}/opens/search")
             await asyncio.gather(*asking)
             found = await pool_of(agent, KIND)
             assert (found.used, found.idle, found.wait_count) == (0, 2, 10)
