@@ -103,6 +103,7 @@ class Collector:
     def stop(self) -> None:
         """Kill it: its ports refuse from now on."""
         self._running.close()
+        self.received.drop_unfinished()
 
     def suspend(self) -> None:
         """Let it take connections and answer nothing: the kernel takes them in its place."""

@@ -6,6 +6,7 @@ A line of the file is one request as it arrived, in the JSON of the OTLP specifi
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -139,6 +140,11 @@ class Received:
         self._offset += len(whole)
         for line in whole.splitlines():
             self._take(json.loads(line))
+
+    def drop_unfinished(self) -> None:
+        """Cut off the line in whose middle a Collector was killed: the next one would go on in it."""
+        if self.path.exists():
+            os.truncate(self.path, self.path.read_bytes().rfind(b"\n") + 1)
 
     def metrics(self, *, after: float) -> dict[Series, Point] | None:
         """Return the points of the first export that began after that time; None before there is one."""
