@@ -158,3 +158,15 @@ def test_a_line_is_taken_once_it_is_whole(tmp_path: Path) -> None:
             file.flush()
             received.read()
             assert len(received.logs) == taken
+
+
+def test_a_line_that_was_cut_off_is_not_gone_on_with(tmp_path: Path) -> None:
+    received = Received(tmp_path / "file")
+    received.drop_unfinished()
+    line = '{"resourceLogs": []}\n'
+    received.path.write_text(line + line[:9])
+    received.drop_unfinished()
+    with received.path.open("a") as file:
+        file.write(line)
+    received.read()
+    assert received.requests == 2
