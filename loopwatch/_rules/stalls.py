@@ -38,14 +38,17 @@ def _imported(stall: Stall) -> Stall | None:
 def _computed(stall: Stall) -> Stall | None:
     """Return the part of a stall that one function computed: without the part due to a lack of CPU.
 
-    That part would be a stall even on an idle machine, and takes the CPU from others.
+    That part would be a stall even on an idle machine, and takes the CPU from others. If the loop slept for most
+    of the stall, the culprit is the function that slept, which computed nothing.
     """
     if stall.cause not in ("starved", "unknown") or stall.culprit is None or stall.in_progress:
         whole = _because_of("cpu")(stall)
         return None if whole is None else _certain(whole)
     computed = stall.evidence.get("cpu_s", 0.0)
     one_callback = stall.evidence.get("samples_of_new_callbacks", 0.0) < FEW * stall.samples
-    if computed >= COMPUTED and one_callback and not stall.evidence.get("importing"):
+    without_a_cpu = max(stall.evidence.get(name, 0.0) for name in ("runqueue_s", "throttled_s"))
+    awake = computed + without_a_cpu >= HELD * stall.duration
+    if computed >= COMPUTED and awake and one_callback and not stall.evidence.get("importing"):
         return replace(_certain(stall), duration=min(computed, stall.duration))
     return None
 

@@ -196,9 +196,11 @@ def test_a_thread_is_advised_only_where_it_helps(cause: Cause, held: bool, advic
 class TestComputedOnABusyMachine:
     """Half computing, half waiting for a CPU: the half that computes is enough for a stall."""
 
+    HALVES = {"cpu_s": 0.4, "runqueue_s": 0.5}  # noqa: RUF012
+
     @pytest.mark.parametrize("cause", ["starved", "unknown"])
     def test_who_computes_is_named_with_the_part_that_is_his(self, cause: Cause) -> None:
-        stalls = [stall(cause, 0.9, evidence={"cpu_s": 0.4, "runqueue_s": 0.5})] * 4
+        stalls = [stall(cause, 0.9, evidence=self.HALVES)] * 4
         found = symptoms(*stalls)
         assert [one.rule for one in found] == ["LW101"] + ["LW107"] * (cause == "starved")
         assert found[0].evidence["total_s"] == pytest.approx(1.6)
@@ -207,17 +209,21 @@ class TestComputedOnABusyMachine:
     @pytest.mark.parametrize(
         "changes",
         [
-            {"evidence": {"cpu_s": 0.09}},
+            {"evidence": HALVES | {"cpu_s": 0.09}},
             {"culprit": None},
-            {"evidence": {"cpu_s": 0.4, "samples_of_new_callbacks": 4.0}},
+            {"evidence": HALVES | {"samples_of_new_callbacks": 4.0}},
             {"in_progress": True, "ago": 0.0},
-            {"evidence": {"cpu_s": 0.4, "importing": 1.0}},
+            {"evidence": HALVES | {"importing": 1.0}},
         ],
         ids=["little", "not seen", "many callbacks", "not over", "import"],
     )
     def test_but_not_on_less_evidence(self, changes: dict[str, Any]) -> None:
-        stalls = [stall("starved", 0.9, **({"evidence": {"cpu_s": 0.4}} | changes))] * 3
+        stalls = [stall("starved", 0.9, **({"evidence": self.HALVES} | changes))] * 3
         assert [one.rule for one in symptoms(*stalls)] == ["LW107"]
+
+    def test_nor_is_it_who_slept_for_most_of_it(self) -> None:
+        stalls = [stall("unknown", 0.9, call="time.sleep", evidence={"cpu_s": 0.2, "runqueue_s": 0.2})] * 4
+        assert [one.rule for one in symptoms(*stalls)] == ["LW109"]
 
 
 class TestCallsInPythonCode:
