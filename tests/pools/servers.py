@@ -57,16 +57,25 @@ def python(script: str, *arguments: object, needs: str = "sys") -> list[str]:
     return [sys.executable, "-P", str(HERE / script), *map(str, arguments)]
 
 
-def free_port() -> int:
-    """Return a port that the kernel gives to nobody who asks for any port, for about a minute.
+_kept: list[socket.socket] = []
+"""What keeps the ports that were returned."""
 
-    A connection in TIME_WAIT keeps it. A server that names it gets it, as all set SO_REUSEADDR.
+
+def free_port() -> int:
+    """Return a port that the kernel gives to nobody who asks for any port, nor to a connection: on Linux.
+
+    Until this process ends, so also while a server is away that will come back. It is bound, and nobody
+    listens. A server that names it gets it, as all set SO_REUSEADDR; elsewhere it would not, so is not kept.
     """
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        address = listener.getsockname()
-        with socket.create_connection(address):
-            listener.accept()[0].close()  # who closes first has the TIME_WAIT
-    return int(address[1])
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind(("127.0.0.1", 0))
+    port: int = bound.getsockname()[1]
+    if sys.platform == "linux":
+        _kept.append(bound)
+    else:
+        bound.close()
+    return port
 
 
 def login(url: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from .servers import SECRET, login
+from .servers import SECRET, free_port, login
 
 DELAY = 0.2
 
@@ -244,3 +244,15 @@ def test_nothing_of_a_server_is_left_when_the_tests_are_killed(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((url.hostname, url.port))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port is not kept")
+def test_a_free_port_is_its_servers_also_when_that_comes_again() -> None:
+    port = free_port()
+    for _ in range(2):
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port))
+        with socket.create_server(("127.0.0.1", port)) as server:
+            socket.create_connection(server.getsockname()).close()
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.bind(("127.0.0.1", port))
