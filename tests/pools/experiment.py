@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import inspect
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -43,6 +45,20 @@ async def pool_of(agent: loopwatch.Agent, kind: str, label: str | None = None) -
     found = [pool for pool in pools if pool.kind == kind and label in (None, pool.label)]
     assert len(found) == 1, f"{kind} {label}: {[(pool.kind, pool.label) for pool in pools]}"
     return found[0]
+
+
+def collect(until: Callable[[], object]) -> None:
+    """Collect garbage until it is so. Once may not do: the watchdog may be looking at what is to go."""
+    gives_up = time.monotonic() + 120
+    gc.collect()
+    while not until():
+        assert time.monotonic() < gives_up, "something holds it"
+        gc.collect()
+
+
+def collect_pools(agent: loopwatch.Agent, kind: str) -> None:
+    """Have all pools of a kind collected, of which nobody else holds any."""
+    collect(lambda: not any(pool.instances for pool in agent.pools() if pool.kind == kind))
 
 
 class Callers:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import weakref
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 
 from loopwatch import Agent
 
-from .experiment import pool_of, read_under_churn
+from .experiment import collect, pool_of, read_under_churn
 from .servers import SECRET
 
 aio_pika = pytest.importorskip("aio_pika", reason="needs: aio_pika")
@@ -87,8 +86,7 @@ def test_a_subclass_is_counted_once_and_dies_as_it_would(agent: Agent) -> None:
             assert (found.max, found.used, found.wait_count) == (1, 1, 1)
         queue = weakref.ref(pool._Pool__items)
         del pool
-        gc.collect()
-        assert queue() is None
+        collect(lambda: queue() is None)
         gone = await pool_of(agent, KIND)
         assert (gone.instances, gone.created, gone.wait_count) == (0, 1, 1)
 

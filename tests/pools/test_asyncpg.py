@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 
 import pytest
 
 from loopwatch import Agent
 
-from .experiment import pool_of
+from .experiment import collect_pools, pool_of
 from .servers import login
 
 asyncpg = pytest.importorskip("asyncpg", reason="needs: asyncpg")
@@ -114,6 +113,6 @@ def test_a_pool_that_is_forgotten_is_collected(agent: Agent, postgres_url: str) 
             assert (await pool_of(agent, KIND)).instances == 1
 
     asyncio.run(main())
-    gc.collect()
+    collect_pools(agent, KIND)
     [found] = [pool for pool in agent.pools() if pool.kind == KIND]
     assert (found.instances, found.created) == (0, 1)

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import copy
 import functools
-import gc
 import importlib
 import importlib.util
 import inspect
@@ -25,7 +24,7 @@ import pytest
 import loopwatch
 from loopwatch import Agent
 
-from .experiment import pool_of, read_under_churn, ten_callers_of_two
+from .experiment import collect_pools, pool_of, read_under_churn, ten_callers_of_two
 
 PACKAGES = {"httpx": "httpcore", "httpx2": "httpcore2"}
 
@@ -274,7 +273,7 @@ def test_a_client_for_each_request_makes_one_series(agent: Agent, httpx: Any, ki
                 async with client_of(httpx) as client:
                     await client.get(remote.url)
                 del client
-                gc.collect()
+                collect_pools(agent, kind)
                 pool = await pool_of(agent, kind)
                 assert (pool.instances, pool.created, pool.wait_count, pool.used) == (0, number, number, 0)
 

@@ -19,6 +19,8 @@ import loopwatch
 from loopwatch import Agent, Pool
 from tests.machine import cpu_waited
 
+from .experiment import collect_pools
+
 KIND = "process_pool"
 TIMEOUT = 120
 
@@ -217,7 +219,7 @@ def test_an_executor_for_each_request_makes_one_series(agent: Agent) -> None:
     for number in range(1, 4):
         with executor_of(1):
             pass
-        gc.collect()
+        collect_pools(agent, KIND)
         pool = pool_of(agent)
         assert (pool.instances, pool.created, pool.wait_count, pool.used) == (0, number, number, 0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import inspect
 import logging
@@ -18,7 +17,7 @@ import loopwatch
 from loopwatch import Agent, Pool
 from loopwatch.facts import NOBODY
 
-from .experiment import pool_of, ten_callers_of_two
+from .experiment import collect_pools, pool_of, ten_callers_of_two
 from .libraries import SIZE, Library, give_back
 from .servers import SECRET
 
@@ -116,7 +115,7 @@ def test_a_pool_for_each_request(agent: Agent, library: Library, url: str) -> No
             last = now
 
     asyncio.run(main())
-    gc.collect()
+    collect_pools(agent, library.kind)
     [pool] = pools_of(agent, library)
     assert (pool.instances, pool.used, pool.pending, pool.created) == (0, 0, 0, REQUESTS)
 

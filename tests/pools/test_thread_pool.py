@@ -18,6 +18,8 @@ import pytest
 import loopwatch
 from loopwatch import Agent, Pool
 
+from .experiment import collect, collect_pools
+
 KIND = "thread_pool"
 TIMEOUT = 120
 
@@ -163,7 +165,7 @@ def test_an_executor_for_each_request_makes_one_series(agent: Agent) -> None:
         with ThreadPoolExecutor(1, thread_name_prefix="one-off") as executor:
             executor.submit(int).result(TIMEOUT)
         del executor
-        gc.collect()
+        collect_pools(agent, KIND)
         pool = pool_of(agent, "one-off")
         assert (pool.instances, pool.created, pool.wait_count) == (0, number, number)
 
@@ -193,8 +195,7 @@ def test_an_executor_that_is_forgotten_is_collected(agent: Agent) -> None:
     ref = weakref.ref(executor)
     pool_of(agent, "forgotten")
     del executor
-    gc.collect()
-    assert ref() is None
+    collect(lambda: ref() is None)
     worker.join(TIMEOUT)
     assert not worker.is_alive()
 
