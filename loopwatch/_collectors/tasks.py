@@ -17,6 +17,7 @@ from loopwatch._document import TaskSite
 from loopwatch._internals.await_chain import Chain, chain, describe
 from loopwatch._internals.dependencies import needs
 from loopwatch._internals.futures import coroutine_of, is_done, living, name_of
+from loopwatch._internals.interpreter import uncollected
 from loopwatch._internals.tasks import function_of, tasks_known, unretrieved
 from loopwatch._measures import Distribution, Measure
 from loopwatch._places import shape
@@ -225,6 +226,7 @@ class TaskCensus:
         ]
         return tuple(nanoseconds(moment) for moment in begun if moment is not None)
 
+    @uncollected
     def _stray(self, task: Any, state: LoopState, now: float) -> LiveTask | None:
         """Return a record for a task not created through the loop, as of when it was first seen."""
         coro = coroutine_of(task)

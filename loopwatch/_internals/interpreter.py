@@ -1,17 +1,24 @@
 """``sys._current_frames``, ``sys._getframe`` and the like: the stacks of threads. CPython 3.11 to 3.15.
 
 ``occupy`` also relies on CPython's allocator, which hands out the block that was freed last.
+
+A frame of another thread becomes an object when it is first asked for. On Python 3.11 that may start a
+collection before the object is complete, and its callbacks may let the other thread run: a frame that this
+thread leaves meanwhile is gone from memory, and the new object still points there. Its ``f_back`` was then an
+``int``, or the process crashed (seen on 3.11.7). So on 3.11 no collection starts while we ask for frames.
 """
 
 from __future__ import annotations
 
+import functools
+import gc
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from inspect import CO_COROUTINE
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from loopwatch._places import Place
 
@@ -19,6 +26,38 @@ DEPTH = 150
 """Innermost frames kept of a deeper stack: walking 1,000 frames of a recursion takes 0.2 ms of GIL."""
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_uncollected = threading.Lock()
+"""Held by the thread that has set the collector's threshold to zero: two would restore each other's zero."""
+
+
+def uncollected(function: Callable[P, T]) -> Callable[P, T]:
+    """Let no collection start in a function that asks for frames of other threads, on Python 3.11.
+
+    By the threshold, since programs save and restore ``gc.isenabled()`` far more often than that. Delete this
+    with Python 3.11: later ones start collections only between two instructions.
+    """
+    if sys.version_info >= (3, 12):
+        return function
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not _uncollected.acquire(blocking=False):  # it is zero already
+            return function(*args, **kwargs)
+        usual, *_ = gc.get_threshold()
+        try:
+            gc.set_threshold(0)
+            return function(*args, **kwargs)
+        finally:
+            gc.set_threshold(usual)
+            _uncollected.release()
+
+    return call
+
+
+@uncollected
 def current_frames() -> dict[int, FrameType]:
     """Return the innermost frame of each thread by thread id.
 
@@ -27,6 +66,7 @@ def current_frames() -> dict[int, FrameType]:
     return sys._current_frames()
 
 
+@uncollected
 def places(frame: FrameType | None, outermost: CodeType | None = None) -> tuple[Place, ...]:
     """Copy a stack out of its frames, innermost first, up to but not including the frame of ``outermost``.
 

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from loopwatch._places import Place
 
 from .futures import coroutine_of, is_future, is_task, type_name, waiter_of
+from .interpreter import uncollected
 
 DEPTH = 100
 """Links followed, from the outermost, of a longer chain."""
@@ -105,6 +106,7 @@ def variables_of(link: Link) -> list[Any]:
     return held + gc.get_referents(*(one for one in held if type(one) is CellType))
 
 
+@uncollected
 def globals_of(link: Link) -> list[Any]:
     """Return the values of the global variables of a link's code; none once it has ended."""
     reads = _READS.get(type(link))
@@ -112,6 +114,7 @@ def globals_of(link: Link) -> list[Any]:
     return [] if frame is None else list(dict.values(frame.f_globals))
 
 
+@uncollected
 def place_of(link: Link) -> Place | None:
     """Return where a link is suspended; None once it has ended."""
     reads = _READS.get(type(link))

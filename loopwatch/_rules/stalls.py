@@ -38,8 +38,8 @@ def _imported(stall: Stall) -> Stall | None:
 def _computed(stall: Stall) -> Stall | None:
     """Return the part of a stall that one function computed: without the part due to a lack of CPU.
 
-    That part would be a stall even on an idle machine, and takes the CPU from others. If the loop slept for most
-    of the stall, the culprit is the function that slept, which computed nothing.
+    That part would be a stall even on an idle machine, and takes the CPU from others. If the loop slept for
+    most of the stall, the culprit is the function that slept, which computed nothing.
     """
     if stall.cause not in ("starved", "unknown") or stall.culprit is None or stall.in_progress:
         whole = _because_of("cpu")(stall)

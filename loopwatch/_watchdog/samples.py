@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.base_loop import next_ready, ready_count, ready_tasks
 from loopwatch._internals.futures import name_of
-from loopwatch._internals.interpreter import occupy, places
+from loopwatch._internals.interpreter import occupy, places, uncollected
 from loopwatch._internals.tasks import function_of
 from loopwatch._places import Place
 from loopwatch._store.loop_state import LoopState
@@ -150,6 +150,7 @@ def _seen(task: asyncio.Task[Any], state: LoopState, contexts: ContextReader) ->
     return Seen(name_of(task), function_of(task), values)
 
 
+@uncollected
 def _outermost(frame: FrameType | None, boundary: CodeType | None) -> FrameType | None:
     """Return the frame called by ``boundary``: the callback's."""
     outermost = None

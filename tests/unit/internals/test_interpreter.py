@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import inspect
 import sys
 import threading
 from types import FrameType
@@ -9,7 +11,7 @@ from types import FrameType
 import pytest
 
 from loopwatch._internals.base_loop import RUN_FOREVER
-from loopwatch._internals.interpreter import DEPTH, current_frames, places, runner
+from loopwatch._internals.interpreter import DEPTH, current_frames, places, runner, uncollected
 
 
 def here() -> FrameType:
@@ -51,6 +53,65 @@ def test_code_run_with_odd_globals_has_no_module() -> None:
     exec("def odd(): return here()\nframe = odd()", space)
     [(_, _, module), *_] = places(space["frame"])  # type: ignore[arg-type]
     assert module == ""
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="since then none begins as an object is made")
+def test_no_collection_begins_as_frames_of_another_thread_are_made() -> None:
+    """Its callbacks would let that thread go on, and what it has left by then is no frame any more."""
+    leave, begun = threading.Event(), []
+    entered = threading.Event()
+
+    def waiting(levels: int = DEPTH) -> None:
+        if levels:
+            waiting(levels - 1)
+        else:
+            entered.set()
+            leave.wait(30)
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        begun.append(sys._getframe(1).f_code)
+
+    thread = threading.Thread(target=waiting)
+    thread.start()
+    entered.wait(30)
+    usual = gc.get_threshold()
+    gc.callbacks.append(note)
+    gc.set_threshold(1)
+    try:
+        found = places(current_frames()[thread.ident or 0])
+        assert gc.get_threshold() == (1, *usual[1:])
+    finally:
+        gc.set_threshold(*usual)
+        gc.callbacks.remove(note)
+        leave.set()
+        thread.join()
+    assert len(found) == DEPTH
+    assert inspect.unwrap(places).__code__ not in begun
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="since then none begins as an object is made")
+def test_two_threads_leave_the_threshold_as_it_was() -> None:
+    """The second one comes while the first has set it, and ends after it, or before."""
+    entered, leave, usual, seen = threading.Event(), threading.Event(), gc.get_threshold(), []
+
+    @uncollected
+    def first() -> None:
+        entered.set()
+        leave.wait(30)
+
+    @uncollected
+    def second() -> None:
+        seen.append(gc.get_threshold()[0])
+        leave.set()
+        thread.join()
+        seen.append(gc.get_threshold()[0])
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    entered.wait(30)
+    second()
+    assert seen == [0, usual[0]]
+    assert gc.get_threshold() == usual
 
 
 def test_the_frames_of_all_threads_are_there() -> None:
