@@ -97,6 +97,18 @@ def answer_to(client: socket.socket) -> Shown:
     return Shown(body.decode())
 
 
+def stop(pid: int) -> None:
+    """Have a process stand still, and wait until each of its threads does: they go on for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    ends = time.monotonic() + PATIENCE
+    while {_state(thread) for thread in Path(f"/proc/{pid}/task").iterdir()} != {"T"}:
+        assert time.monotonic() < ends, "it goes on and on"
+
+
+def _state(thread: Path) -> str:
+    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+
+
 class Server:
     """A server with its workers, in a session of its own and with its own directories."""
 
@@ -290,7 +302,7 @@ def test_whom_a_killed_worker_was_answering_another_one_answers(start: Start, tm
     [lock] = (tmp_path / "loopwatch").glob("*.lock")
     holder = int(lock.read_text().split()[0])
     stopped, lives = shown.up - {holder}
-    os.kill(stopped, signal.SIGSTOP)
+    stop(stopped)
     with ExitStack() as opened:
         clients = [opened.enter_context(server.client()) for _ in range(3)]
         asking, silent = clients[:2], clients[2]
@@ -320,7 +332,7 @@ def test_while_the_worker_that_has_the_port_hangs_the_others_answer(start: Start
         ends = time.monotonic() + PATIENCE
         while len(server.talking_to(client)) < 2:  # it is let in, and one stands by
             assert time.monotonic() < ends, server.said
-        os.kill(holder, signal.SIGSTOP)
+        stop(holder)
         try:
             client.sendall(SCRAPE)
             assert answer_to(client).up <= shown.up - {holder}  # of the third one, if it came to it
