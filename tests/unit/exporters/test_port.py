@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -126,6 +127,13 @@ handed_over = pytest.mark.skipif(sys.platform != "linux", reason="workers meet o
 
 def address(bench: Bench) -> tuple[str, int]:
     return "127.0.0.1", int(str(bench.port.url).rpartition(":")[2].partition("/")[0])
+
+
+def connect(bench: Bench) -> socket.socket:
+    """Connect, and wait until that can be seen at the listening end: the last word may be on its way."""
+    client = socket.create_connection(address(bench))
+    assert select.select([bench.port.handover.listener], [], [], PATIENCE)[0]
+    return client
 
 
 def hand_over(giver: Bench, taker: Bench) -> None:
@@ -318,7 +326,7 @@ class TestShared:
     @handed_over
     def test_who_waits_at_two_looks_is_let_in_by_another(self, bench: Make) -> None:
         first, second = pair(bench)
-        with socket.create_connection(address(first)) as client:
+        with connect(first) as client:
             client.sendall(b"GET / HTTP/1.1\r\n\r\n")
             second.pass_time()
             assert second.endpoint._clients == []
@@ -350,7 +358,7 @@ class TestShared:
         letting.claims.shared, letting.claims.siblings = True, {Entry(3, 1, "group", "3"): first}
         ours, its = socket.socketpair()
         monkeypatch.setattr(letting.claims, "connect", lambda entry: ours)
-        with its, socket.create_connection(address(first)):
+        with its, connect(first):
             for _ in range(2):
                 if not sent:  # else there is nothing more to come, for which a turn would wait
                     letting.pass_time()
@@ -361,7 +369,7 @@ class TestShared:
         first, second = pair(bench)
         with ExitStack() as clients:
             for _ in range(3):
-                clients.enter_context(socket.create_connection(address(first)))
+                clients.enter_context(connect(first))
                 second.pass_time()
                 first.endpoint._turn()
                 second.pass_time()
@@ -374,7 +382,7 @@ class TestShared:
     ) -> None:
         first, second = pair(bench)
         monkeypatch.setattr(second.port, "_rest", lambda: 1.0)
-        with socket.create_connection(address(first)):
+        with connect(first):
             for _ in range(5):
                 second.pass_time()
             assert second.endpoint._clients == []

@@ -48,6 +48,12 @@ class Place:
         self.port.setblocking(False)
         self._opened = opened
 
+    def connected(self) -> socket.socket:
+        """Connect to the port, and wait until that can be seen there: the last word may be on its way."""
+        asking = socket.create_connection(self.port.getsockname(), 30.0)
+        assert select.select([self.port], [], [], 30.0)[0]
+        return asking
+
     def others(self) -> list[Entry]:
         return list(self.entries)
 
@@ -76,8 +82,7 @@ class Client:
         self.wait = next(self.conversation)
 
     def _connection(self, place: Place) -> tuple[socket.socket, socket.socket]:
-        asking = socket.create_connection(place.port.getsockname())
-        return asking, place.standby.attended(place.port).accept()[0]
+        return place.connected(), place.standby.attended(place.port).accept()[0]
 
     def send(self, text: bytes) -> None:
         self.socket.sendall(text)
@@ -449,7 +454,7 @@ def test_a_sibling_has_the_client_before_the_conversation_begins(
 ) -> None:
     if how == "without ctypes":
         monkeypatch.setitem(sys.modules, "loopwatch.exporters.taking", None)
-    asking = opened.enter_context(socket.create_connection(place.port.getsockname(), 30.0))
+    asking = opened.enter_context(place.connected())
     place.standby.attended(place.port).accept()[0].close()
     asking.sendall(REQUEST)
     place.standby.close()

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import select
 import socket
 import sys
 import threading
@@ -29,7 +30,10 @@ class Ends:
         self.sibling.settimeout(30.0)
 
     def connect(self) -> socket.socket:
-        return self.opened.enter_context(socket.create_connection(self.listener.getsockname(), 30.0))
+        """Connect, and wait until that can be seen at the listener: the last word may be on its way."""
+        asking = self.opened.enter_context(socket.create_connection(self.listener.getsockname(), 30.0))
+        assert select.select([self.listener], [], [], 30.0)[0]
+        return asking
 
 
 @pytest.fixture
