@@ -102,6 +102,7 @@ class Child:
     def close(self) -> None:
         """Leave nothing behind."""
         self._impatience.cancel()
+        self._impatience.join()
         with self._process:  # which waits for it
             self._kill()
 

@@ -212,7 +212,7 @@ class TestTimeout:
             loopwatch.spawn(forever(), name="job")
             loopwatch.spawn(asyncio.sleep(0.01), name="quick")
             async with background(forever()) as (task,):
-                return await loopwatch.drain(0.1), task.done()
+                return await loopwatch.drain(1.0), task.done()
 
         report, touched = run(main())
         assert names(report.finished) == ["quick"]
@@ -221,8 +221,8 @@ class TestTimeout:
         assert only(report.cancelled).state == "cancelled"
         assert only(report.abandoned).state == "pending"
         assert not touched
-        assert 0.1 <= report.duration < 1.1 + SLACK
-        assert report.timeout == 0.1
+        assert 1.0 <= report.duration < 2.0 + SLACK
+        assert report.timeout == 1.0
         assert report.forced
 
     def test_all_are_cancelled_on_request(self, run: Run) -> None:
@@ -390,7 +390,8 @@ class TestShow:
 
         return run(main())
 
-    def test_they_run_off_the_loop(self, run: Run) -> None:
+    def test_they_run_off_the_loop(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("loopwatch._jobs.drain.PATIENCE", AMPLE)  # a busy machine takes its time
         threads: list[str] = []
 
         def show(_: object) -> str:
@@ -496,13 +497,14 @@ class TestEnd:
 
         async def main() -> None:
             async def looks() -> None:
-                await asyncio.sleep(0.05)
+                while JOBS.drain_began is None:
+                    await asyncio.sleep(0.01)
                 seen.append(facts())
                 await forever()
 
             seen.append(facts())
             loopwatch.spawn(looks())
-            await loopwatch.drain(0.2)
+            await loopwatch.drain(1.0)
             seen.append(facts())
             await loopwatch.drain(AMPLE)
             seen.append(facts())

@@ -84,7 +84,7 @@ class TestDelay:
         long = sum(
             count for bound, count in zip((*delay.bounds, 1e9), delay.counts, strict=True) if bound > 0.25
         )
-        assert long == 1
+        assert 1 <= long <= 1 + cpu_waits.seconds() / 0.25  # each other one is of a busy machine
         assert blocked - interval - 0.01 < delay.sum < blocked + 0.1 + cpu_waits.seconds()
         assert delay.count >= 2
 
@@ -103,15 +103,19 @@ class TestDelay:
         assert blocked - 0.1 < first < blocked + 0.1 + cpu_waits.seconds()
         assert first == second == third
 
-    def test_a_beat_comes_several_times_a_second_and_tells_when(self, agent: Agent, run: Run) -> None:
+    def test_a_beat_comes_several_times_a_second_and_tells_when(
+        self, agent: Agent, run: Run, cpu_waits: CpuWaits
+    ) -> None:
         async def main() -> tuple[float, Snapshot]:
             began = time.monotonic()
-            await asyncio.sleep(1.0)
-            return time.monotonic() - began, agent.snapshot()
+            while of_main(snapshot := agent.snapshot(), "delay").count < 5:
+                await asyncio.sleep(0.05)
+            return time.monotonic() - began, snapshot
 
         waited, snapshot = run(main())
-        assert 5 <= of_main(snapshot, "delay").count <= waited * 50 + 1
-        assert snapshot.taken_at - of_main(snapshot, "last_tick") < 1.0
+        assert of_main(snapshot, "delay").count <= waited * 50 + 1
+        assert waited < 1.0 + cpu_waits.seconds()
+        assert snapshot.taken_at - of_main(snapshot, "last_tick") < 1.0 + cpu_waits.seconds()
 
 
 class TestTime:
@@ -255,7 +259,8 @@ class TestIterations:
         async def main() -> tuple[Any, Any]:
             loop = asyncio.get_running_loop()
             await asyncio.sleep(0)
-            before = agent.loops()[0]
+            while (before := agent.loops()[0]).ready:  # a beat of ours, since this has taken so long
+                await asyncio.sleep(0)
             timers = [loop.call_later(60, print) for _ in range(7)]
             for _ in range(5):
                 loop.call_soon(int)
@@ -278,25 +283,33 @@ class TestCollections:
 
     @pytest.mark.parametrize("generation", [0, 1, 2])
     def test_each_counts_in_its_generation_with_its_length(
-        self, agent: Agent, run: Run, cpu_waits: CpuWaits, generation: int
+        self, agent: Agent, run: Run, generation: int
     ) -> None:
         key = ("main", str(generation))
+        stamps: list[float] = []
 
-        async def main() -> tuple[float, Distribution | None, Distribution]:
+        def stamp(phase: str, info: dict[str, int]) -> None:
+            stamps.append(time.monotonic())
+
+        async def main() -> tuple[Distribution | None, Distribution]:
             garbage = [[] for _ in range(200_000)]  # type: ignore[var-annotated]
             before = values(agent.snapshot(), "gc_pause").get(key)
-            began = time.monotonic()
-            gc.collect(generation)
-            took = time.monotonic() - began
+            gc.callbacks.insert(0, stamp)  # before and after ours, at the beginning and at the end
+            gc.callbacks.append(stamp)
+            try:
+                gc.collect(generation)
+            finally:
+                gc.callbacks.remove(stamp)
+                gc.callbacks.remove(stamp)
             after = values(agent.snapshot(), "gc_pause")[key]
             del garbage
-            return took, before, after
+            return before, after
 
-        took, before, after = run(main())
+        before, after = run(main())
         assert after.count - (before.count if before else 0) == 1
-        assert after.sum - (before.sum if before else 0.0) == pytest.approx(
-            took, abs=0.002 + took * 0.1 + cpu_waits.seconds()
-        )
+        pause = after.sum - (before.sum if before else 0.0)
+        first, begun, ended, last = stamps
+        assert ended - begun - 1e-6 <= pause <= last - first + 1e-6  # of the sums are their differences
 
     def test_one_in_another_thread_counts_for_the_loop_too(self, agent: Agent, run: Run) -> None:
         async def main() -> int:
@@ -329,6 +342,7 @@ class TestBlocked:
                 )
                 assert agent.loops()[0].blocked >= seen[-1]
                 assert of_main(agent.snapshot(), "delay_max") >= seen[-1]
+            cpu_waits.seconds()  # of this thread, too, which is about to end
             release.set()
 
         async def main() -> float:
@@ -388,7 +402,8 @@ def test_time_lost_in_stalls_adds_up_by_function(agent: Agent, run: Run, cpu_wai
     found: Counter[str] = Counter()
     for (_, function, _), seconds in values(snapshot, "block_time").items():
         found[function.rpartition(".")[2]] += seconds
-    assert lost["first"] - 0.05 < found["first"] < lost["first"] + 0.05 + waited
-    assert lost["second"] - 0.05 < found["second"] < lost["second"] + 0.05 + waited
+    # One of which the watchdog had no sample is nobody's: it has waited for more than half of that time.
+    assert lost["first"] - 0.05 - 2 * waited < found["first"] < lost["first"] + 0.05 + waited
+    assert lost["second"] - 0.05 - 2 * waited < found["second"] < lost["second"] + 0.05 + waited
     assert of_main(snapshot, "block_duration").count >= 4
     assert of_main(snapshot, "block_duration").sum == pytest.approx(sum(found.values()))

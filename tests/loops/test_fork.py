@@ -132,12 +132,17 @@ async def busy():
 agent = loopwatch.install(prometheus_port=None)
 asyncio.run(busy())
 before = sums()
-in_child()
+child, began, computed = in_child(), time.monotonic(), time.thread_time()
 asyncio.run(asyncio.sleep(0.01))
-print([now < then for now, then in zip(sums(), before)], flush=True)
+ran, turns, cpu = sums()
+if child:
+    took, computed = time.monotonic() - began, time.thread_time() - computed
+    print("child", ran <= took, turns < before[1], cpu <= computed + 0.001, flush=True)
+else:
+    print("parent", [now >= then for now, then in zip((ran, turns, cpu), before)], flush=True)
 """,
     )
-    assert out == ["[True, True, True]", "[False, False, False]"]
+    assert out == ["child True True True", "parent [True, True, True]"]
 
 
 def test_a_child_begins_the_account_of_ourselves_from_nothing(script: Script) -> None:

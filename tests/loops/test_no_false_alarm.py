@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import loopwatch
+from tests.machine import CpuWaits
 
 THRESHOLD = 0.05
 PAUSE = 4 * THRESHOLD
@@ -260,7 +261,7 @@ def test_our_own_start(
     assert pauses.blamed(agent) == []
 
 
-def test_our_own_work(agent: loopwatch.Agent, new_loop: LoopFactory) -> None:
+def test_our_own_work(agent: loopwatch.Agent, new_loop: LoopFactory, cpu_waits: CpuWaits) -> None:
     """Scrapes, snapshots and log lines about many stalls are no stall, and stand in no stack."""
 
     def read() -> None:
@@ -268,6 +269,7 @@ def test_our_own_work(agent: loopwatch.Agent, new_loop: LoopFactory) -> None:
             agent.snapshot()
             with urllib.request.urlopen(str(agent.prometheus_url), timeout=60) as answer:
                 answer.read()
+        cpu_waits.seconds()  # of this thread, too, which is about to end
 
     async def serve() -> None:
         reading = asyncio.create_task(asyncio.to_thread(read))
@@ -278,9 +280,10 @@ def test_our_own_work(agent: loopwatch.Agent, new_loop: LoopFactory) -> None:
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
         runner.run(serve())
+    waited = cpu_waits.seconds()
     loopwatch.uninstall()
     assert agent.stalls()
     for stall in agent.stalls():
-        assert stall.cause != "gil"
+        assert stall.cause != "gil" or stall.duration < 2 * waited  # who had the GIL had no CPU
         if stall.culprit is not None:  # a busy machine may hold the loop up anywhere, in select too
             assert not [frame for frame in stall.stack if frame.module.startswith("loopwatch")]

@@ -50,6 +50,7 @@ def test_a_blocked_loop_is_on_metrics_before_it_runs_again(
     in_progress: list[str | None] = []
 
     def scrape() -> None:
+        ends = time.monotonic() + PATIENCE
         try:
             while len(seen) < SCRAPES:
                 began = time.monotonic()
@@ -57,7 +58,9 @@ def test_a_blocked_loop_is_on_metrics_before_it_runs_again(
                     found = BLOCKED.search(answer.read())
                 if found and float(found[1]) > 0.2:  # twice the threshold: it is the block, and known as one
                     seen.append((float(found[1]), time.monotonic() - began))
-            in_progress.extend(s.culprit and s.culprit.function for s in agent.stalls() if s.in_progress)
+            while not (stalls := [s for s in agent.stalls() if s.in_progress and s.samples]):
+                assert time.monotonic() < ends, "it was never sampled"
+            in_progress.extend(s.culprit and s.culprit.function for s in stalls)
             cpu_waits.seconds()  # of this thread, too, which is about to end
         finally:
             over.set()

@@ -33,8 +33,12 @@ async def main():
     began = time.monotonic()
     loopwatch.uninstall()  # in the loop's thread
     say("uninstalled", round(time.monotonic() - began, 1))
-    await asyncio.sleep(0.3)  # in which what was asked of the loop is done
-    say("end", [each.name for each in threading.enumerate() if each.name.startswith("loopwatch")])
+    while ours() and time.monotonic() < began + 60:  # until what was asked of the loop is done
+        await asyncio.sleep(0.05)
+    say("end", ours())
+
+def ours():
+    return [each.name for each in threading.enumerate() if each.name.startswith("loopwatch")]
 
 told = asyncio.Event()
 run(main())

@@ -12,6 +12,7 @@ import pytest
 import loopwatch
 from loopwatch import Agent
 
+from .conftest import PATIENCE
 from .provoked import but_stalls
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
@@ -22,7 +23,7 @@ def together(number: int, work: Callable[[int], Any]) -> list[Any]:
     barrier, done = threading.Barrier(number), [None] * number
 
     def run(index: int) -> None:
-        barrier.wait(30)
+        barrier.wait(PATIENCE)
         done[index] = work(index)
 
     threads = [  # daemons, or pytest would not end where one that failed leaves the others to run
@@ -32,7 +33,7 @@ def together(number: int, work: Callable[[int], Any]) -> list[Any]:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(PATIENCE)
     return done
 
 

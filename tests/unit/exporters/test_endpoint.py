@@ -206,7 +206,7 @@ def test_slow_clients_cost_no_threads_and_keep_no_scrape_out(serve: Serve) -> No
     slow = [serving.connect() for _ in range(MAX_CLIENTS + 5)]
     try:
         assert serving.get()[0].status == 200
-        assert threading.active_count() == threads
+        assert threading.active_count() <= threads  # one of an earlier test's may have ended
         for oldest in slow[:5]:
             assert oldest.recv(1) == b""
         slow[-1].sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
@@ -564,6 +564,10 @@ class TestOwners:
 
 class TestHostile:
     """Whatever comes in gets a short error or none, and the next client gets its answer."""
+
+    @pytest.fixture(autouse=True)
+    def patient(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "PATIENCE", TIMEOUT)  # a busy machine takes its time
 
     @pytest.mark.parametrize(
         "sent",
