@@ -97,9 +97,11 @@ class Drain:
     async def run(self) -> DrainReport:
         """Drain. Call it once."""
         caller = asyncio.current_task()
-        self._enter(caller)
         try:
-            with on_signal(self.interrupt):
+            with on_signal(
+                self.interrupt
+            ):  # before it is said that it drains, so that others may reckon with it
+                self._enter(caller)
                 await self._wait(self._began + self._timeout)
                 if not self._interrupted:
                     await self._stop()

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import logging
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -17,6 +18,7 @@ from opentelemetry import trace
 
 import loopwatch
 from loopwatch import Agent, DrainReport, Task
+from loopwatch._journal import Journal
 from loopwatch._store.jobs import JOBS
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
@@ -465,6 +467,30 @@ class TestWaitFor:
             return report
 
         assert names(run(main()).finished) == ["job"]
+
+
+def test_a_signal_ends_it_as_soon_as_it_has_said_that_it_drains(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+
+    def say(self: Journal, level: int, message: str, *args: object, **more: Any) -> None:
+        if "draining" in message:
+            signal.raise_signal(signal.SIGTERM)
+
+    async def main() -> DrainReport:
+        loopwatch.spawn(forever(), name="job")
+        return await loopwatch.drain(AMPLE)
+
+    monkeypatch.setattr(Journal, "say", say)
+    before = signal.signal(signal.SIGTERM, lambda signum, _: heard.append(signum))
+    try:
+        report = run(main())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+    assert names(report.abandoned) == ["job"]
+    assert report.duration < AMPLE
 
 
 class TestEnd:
