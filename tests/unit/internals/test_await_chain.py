@@ -247,7 +247,7 @@ class TestWords:
         finally:
             done.set()
 
-    def test_socket(self, read: Read) -> None:
+    def test_socket(self, read: Read, loop_thread: Any) -> None:
         ours, theirs = socket.socketpair()
 
         async def waits() -> None:
@@ -257,6 +257,7 @@ class TestWords:
             ours.setblocking(False)
             assert wait_of(read(waits)) == ("socket", "sock_recv")
             theirs.send(b"x")
+            loop_thread.call(int)  # in which it is received, before it is closed
 
     def test_running(self, loop_thread: Any) -> None:
         async def runs() -> str | None:
@@ -401,6 +402,7 @@ class TestPlaces:
             ours.setblocking(False)
             found = chain(loop_thread.start(waits)())
             theirs.send(b"x")
+            loop_thread.call(int)  # in which it is received, before it is closed
         assert functions(found) == ["waits", "sock_recv"]
         assert found.places[-1][2] == "uvloop.loop"
 
