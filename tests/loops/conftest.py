@@ -28,7 +28,7 @@ from .telnet import Connect, Telnet
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 T = TypeVar("T")
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds after which a test gives up waiting for what should come at once: a failure, never a pace."""
 
 _KNOW_THE_KIND = {"new_loop", "blind", "eager"}

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Python has no U
 
 Start = Callable[[str], Child]
 Script = Callable[..., subprocess.CompletedProcess[str]]
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 """Seconds that a test waits for an answer before it fails."""
 WITHIN = 1.0
 """Seconds in which the console has to show who blocks a loop."""

@@ -22,7 +22,7 @@ from loopwatch._consoles import Found
 from loopwatch._journal import Journal
 from loopwatch._settings import Settings
 
-TIMEOUT = 30.0
+TIMEOUT = 120.0
 SILENT = """
 import os, socket, sys
 listener = socket.socket(socket.AF_UNIX)

@@ -20,7 +20,7 @@ from loopwatch._cli.run import main, watched
 from loopwatch._settings import Settings
 from tests.pools.servers import free_port
 
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 PACKAGES = Path(loopwatch.__file__).parent.parent
 
 SELF_PORTRAIT = """

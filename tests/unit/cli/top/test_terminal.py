@@ -22,7 +22,7 @@ import fcntl
 import pty
 import termios
 
-TIMEOUT = 60.0
+TIMEOUT = 120.0
 OWN_SCREEN, OLD_SCREEN = "\x1b[?1049h", "\x1b[?1049l"
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
 HOME = "\x1b[H"
