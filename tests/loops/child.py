@@ -23,8 +23,11 @@ PRELUDE = """
 import asyncio, logging, os, signal, sys
 
 import loopwatch
+import loopwatch._engine, loopwatch._jobs.signals
 from loopwatch._store.jobs import JOBS
 
+# However slow the machine is, what a drain says is written before the program dies.
+loopwatch._engine.WRITTEN = loopwatch._jobs.signals.FLUSH = 60.0
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
 
 def say(*words):

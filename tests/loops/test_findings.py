@@ -188,9 +188,6 @@ def test_an_agent_that_is_switched_off_finds_nothing(
 
 
 CUT_SHORT = """
-from loopwatch import _engine
-
-_engine.WRITTEN = 60.0  # however slow the machine is
 agent = loopwatch.install(prometheus_port=None)
 
 async def main():

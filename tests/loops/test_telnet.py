@@ -33,8 +33,8 @@ async def main():
     began = time.monotonic()
     loopwatch.uninstall()  # in the loop's thread
     say("uninstalled", round(time.monotonic() - began, 1))
-    while ours() and time.monotonic() < began + 60:  # until what was asked of the loop is done
-        await asyncio.sleep(0.05)
+    while (ours() or len(asyncio.all_tasks()) > 1) and time.monotonic() < began + 60:
+        await asyncio.sleep(0.05)  # until what was asked of the loop is done
     say("end", ours())
 
 def ours():
