@@ -30,6 +30,9 @@ NEEDS = "needs: "
 POOL_READERS = os.path.join(os.path.dirname(loopwatch.__file__), "_collectors", "pools", "")
 """The directory of the functions that wrap those of libraries."""
 
+PATIENCE = 60.0
+"""Seconds that a thread may take to end that was asked to."""
+
 REQUIRE_ALL = os.environ.get("TEST_REQUIRE_ALL") == "1"
 """Set where everything is installed (.ci/run): such a skip is then a failure."""
 
@@ -123,8 +126,12 @@ def _hooks() -> dict[str, object]:
         "gc.callbacks": [callback for callback in gc.callbacks if _is_ours(callback)],
         "sys.meta_path": [finder for finder in sys.meta_path if _is_ours(finder)],
         "signals": [signal.getsignal(signum) for signum in (signal.SIGTERM, signal.SIGINT)],
-        "threads": {thread for thread in threading.enumerate() if thread.name.startswith("loopwatch")},
+        "threads": _threads(),
     }
+
+
+def _threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name.startswith("loopwatch")}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -140,9 +147,11 @@ def nothing_old_to_collect() -> None:
 @pytest.fixture(autouse=True)
 def leave_nothing_behind() -> Iterator[None]:
     """Fail a test after which something of loopwatch is still hooked or running, and remove it."""
-    before = _hooks()
+    before, threads = _hooks(), _threads()
     yield
     watched._watches = ()
+    for thread in _threads() - threads if loopwatch.installed() is None else ():
+        thread.join(PATIENCE)  # asked to end, and on a busy machine not waited for until it has
     after = _hooks()
     if after != before:
         loopwatch.uninstall()

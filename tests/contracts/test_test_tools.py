@@ -69,6 +69,18 @@ def test_a_hook_left_fails_its_test(run_tests: RunTests, hook: str) -> None:
     result.assert_outcomes(passed=1, errors=1)
 
 
+def test_a_thread_that_has_not_ended_yet_is_waited_for(run_tests: RunTests) -> None:
+    result = run_tests(
+        """
+        import threading, time
+
+        def test_is_over_before_its_thread():
+            threading.Thread(target=time.sleep, args=(0.5,), name="loopwatch-late").start()
+        """
+    )
+    result.assert_outcomes(passed=1)
+
+
 def test_an_agent_taken_away_passes(run_tests: RunTests) -> None:
     result = run_tests(
         """
