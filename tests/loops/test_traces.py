@@ -116,7 +116,7 @@ class Shop:
         return endpoint
 
     async def _stall(self) -> None:
-        while not any(stall.samples for stall in self.agent.stalls()):  # the watchdog waits for a CPU
+        while not any(stall.call == "time.sleep" for stall in self.agent.stalls()):  # until it is sampled
             time.sleep(STALL)
 
     async def _lose(self) -> None:

@@ -106,7 +106,10 @@ def stop(pid: int) -> None:
 
 
 def _state(thread: Path) -> str:
-    return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:  # it has just ended
+        return "T"
 
 
 class Server:
