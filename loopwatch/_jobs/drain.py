@@ -98,9 +98,7 @@ class Drain:
         """Drain. Call it once."""
         caller = asyncio.current_task()
         try:
-            with on_signal(
-                self.interrupt
-            ):  # before it is said that it drains, so that others may reckon with it
+            with on_signal(self.interrupt):  # before the drain is reported: a second signal may come at once
                 self._enter(caller)
                 await self._wait(self._began + self._timeout)
                 if not self._interrupted:

@@ -121,9 +121,8 @@ class TestInsideARunningLoop:
     def test_an_idle_one_is_seen_to_be_idle(self, install: Callable[..., Agent], run: Run) -> None:
         async def main() -> None:
             agent = install()
-            async with asyncio.timeout(
-                PATIENCE
-            ):  # on a busy machine, to install may take as long as it waits
+            # On a busy machine, installing may take as long as the loop waits.
+            async with asyncio.timeout(PATIENCE):
                 while (busy := agent.loops()[0].utilization) is None or busy >= 0.5:
                     await asyncio.sleep(0.05)
 
