@@ -38,8 +38,8 @@ class Watch:
 
 def is_plain(kind: type) -> bool:
     """Whether values of that type are kept. For most, checking ``PLAIN`` alone is faster."""
-    uuid = sys.modules.get("uuid")  # imported by any program that has a UUID; costs 3 ms at start
-    return kind in PLAIN or (uuid is not None and kind is uuid.UUID)
+    # Not imported by us, which costs 3 ms. The program may be importing it, or have its own of that name.
+    return kind in PLAIN or kind is getattr(sys.modules.get("uuid"), "UUID", None)
 
 
 ABSENT = object()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from contextvars import ContextVar
 from enum import IntEnum
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -119,6 +121,15 @@ def test_plain_values_are_kept_as_text_of_others_the_type(
 ) -> None:
     loopwatch.watch_var(VAR)
     assert kept(reader, value) == text
+
+
+def test_the_program_may_just_be_importing_uuid(
+    reader: ContextReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or have a module of its own by that name."""
+    monkeypatch.setitem(sys.modules, "uuid", ModuleType("uuid"))
+    loopwatch.watch_var(VAR)
+    assert kept(reader, Order()) == "Order"
 
 
 def test_a_default_is_no_value(reader: ContextReader) -> None:
