@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import sys
 import threading
 from collections import deque
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 _uncollected = threading.Lock()
 """Held by the thread that has set the collector's threshold to zero: two would restore each other's zero."""
+_usual = 0
+"""The threshold to restore while that is held."""
 
 
 def uncollected(function: Callable[P, T]) -> Callable[P, T]:
@@ -44,17 +47,36 @@ def uncollected(function: Callable[P, T]) -> Callable[P, T]:
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
-        if not _uncollected.acquire(blocking=False):  # it is zero already
+        global _usual
+        held = _uncollected
+        if not held.acquire(blocking=False):  # it is zero already
             return function(*args, **kwargs)
-        usual, *_ = gc.get_threshold()
+        _usual, *_ = gc.get_threshold()
         try:
             gc.set_threshold(0)
             return function(*args, **kwargs)
         finally:
-            gc.set_threshold(usual)
-            _uncollected.release()
+            _restore_threshold()
+            held.release()
 
     return call
+
+
+def _restore_threshold() -> None:
+    if gc.get_threshold()[0] == 0:  # else the program has set its own meanwhile
+        gc.set_threshold(_usual)
+
+
+def _after_fork_in_child() -> None:
+    """Collect again if another thread had the threshold at zero: it does not exist here."""
+    global _uncollected
+    if _uncollected.locked():
+        _uncollected = threading.Lock()
+        _restore_threshold()
+
+
+if sys.version_info < (3, 12) and hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @uncollected

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import inspect
+import os
 import sys
 import threading
 from types import FrameType
@@ -111,6 +112,45 @@ def test_two_threads_leave_the_threshold_as_it_was() -> None:
     entered.wait(30)
     second()
     assert seen == [0, usual[0]]
+    assert gc.get_threshold() == usual
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="since then none begins as an object is made")
+def test_a_threshold_that_the_program_sets_meanwhile_stays() -> None:
+    usual = gc.get_threshold()
+
+    @uncollected
+    def look() -> None:
+        gc.set_threshold(usual[0] + 1)
+
+    try:
+        look()
+        assert gc.get_threshold() == (usual[0] + 1, *usual[1:])
+    finally:
+        gc.set_threshold(*usual)
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="since then none begins as an object is made")
+def test_a_child_forked_meanwhile_collects() -> None:
+    """The thread that was to restore the threshold does not exist there."""
+    entered, leave, usual = threading.Event(), threading.Event(), gc.get_threshold()
+
+    @uncollected
+    def look() -> None:
+        entered.set()
+        leave.wait(30)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    entered.wait(30)
+    pid = os.fork()
+    if pid == 0:
+        collects = gc.get_threshold() == usual
+        current_frames().clear()
+        os._exit(0 if collects and gc.get_threshold() == usual else 1)
+    leave.set()
+    thread.join()
+    assert os.waitpid(pid, 0)[1] == 0
     assert gc.get_threshold() == usual
 
 
