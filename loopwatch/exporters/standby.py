@@ -76,7 +76,11 @@ class Standby:
         if asked is None or asked.client is not client:  # the client was taken over
             asked = self._ask(client)
         if asked is None:
-            yield Nobody()
+            try:
+                yield Nobody()
+            except Exception:
+                _shut(client)
+                raise
             _shut(client)
             return
         with asked.connection:

@@ -315,6 +315,22 @@ def test_a_client_is_answered_whole_by_who_goes_on_hanging(place: Place, opened:
     assert client.heard.endswith(b"\r\n\r\nsecond")
 
 
+def test_a_client_is_let_go_by_who_fails_beside_one_that_hangs(place: Place, opened: ExitStack) -> None:
+    def fail(request: Request) -> Answering:
+        raise ZeroDivisionError
+
+    client = Client(place, opened, answering(b"first"))
+    client.send(REQUEST)
+    place.entries.clear()
+    sibling = attend(place.heard[-1], fail, partial(converse, respond=fail, beside=place.standby.beside))
+    next(sibling)
+    next(sibling)
+    hang(sibling)
+    with pytest.raises(ZeroDivisionError):
+        list(sibling)
+    assert client.heard == b""
+
+
 @pytest.mark.parametrize("then", ["answers", "dies"])
 def test_who_has_taken_over_a_client_has_time_while_it_lives(
     place: Place, opened: ExitStack, then: str
