@@ -231,9 +231,8 @@ def test_what_is_meant_to_be_held_is_not_told_of(
 
         async with case(url) as holds:
             tasks = []
-            for hold, task_name in zip(
-                holds, ("meant", "plain"), strict=True
-            ):  # the first would be told first
+            names = ("meant", "plain")  # the first would be told first
+            for hold, task_name in zip(holds, names, strict=True):
                 got = asyncio.Event()
                 tasks.append(asyncio.create_task(keep(hold, got), name=task_name))
                 await asyncio.wait(
