@@ -23,7 +23,7 @@ from loopwatch._threads import Imports
 from .answer import Respond
 from .endpoint import MAX_REQUEST, Attendant, Nobody, converse
 from .meeting import Entry, Meeting
-from .passing import receive, send
+from .passing import ALONE, receive, send
 
 ATTENDS = b"\0"
 """Tells the process that asked that this one stands by."""
@@ -74,7 +74,7 @@ class Standby:
         """
         asked, self._asked = self._asked, None
         if asked is None or asked.client is not client:  # the client was taken over
-            asked = self._ask(client)
+            asked = self._ask(client, TAKEN)
         if asked is None:
             try:
                 yield Nobody()
@@ -115,6 +115,7 @@ class Standby:
             self._asked = _Asked(client, entry, asked)
         else:  # the sibling has just died
             asked.close()
+            self._asked = self._ask(client, ALONE)
         return client
 
     def _taking(self) -> TakeAndSend:
@@ -127,10 +128,10 @@ class Standby:
             self._take_and_send = take_and_send
         return self._take_and_send
 
-    def _ask(self, client: socket.socket) -> _Asked | None:
-        """Send the client's connection to one."""
+    def _ask(self, client: socket.socket, text: bytes) -> _Asked | None:
+        """Send the client's connection to one, with ``text``: ``ALONE`` or ``TAKEN``."""
         for entry, connection in self._reached():
-            if send(client, connection, TAKEN):
+            if send(client, connection, text):
                 return _Asked(client, entry, connection)
             connection.close()
         return None

@@ -37,8 +37,8 @@ class Place:
         self.shared = True
         self.entries = [entry(1), entry(2), entry(3)]
         self.busy: set[int] = set()
-        self.deaf = False
-        """Whether all are gone as soon as somebody has connected to them."""
+        self.dead: set[int] = set()
+        """Those that are gone as soon as somebody has connected to them."""
         self.asked: list[int] = []
         self.heard: list[socket.socket] = []
         self.standby = Standby(Imports())
@@ -65,7 +65,7 @@ class Place:
         ours.setblocking(False)
         theirs.setblocking(False)
         self.heard.append(self._opened.enter_context(theirs))
-        if self.deaf:
+        if entry.pid in self.dead:
             theirs.close()
         return ours
 
@@ -487,11 +487,23 @@ def test_nobody_stands_by_for_nobody(place: Place) -> None:
 
 
 def test_a_sibling_that_is_gone_just_now_does_no_harm(place: Place, opened: ExitStack) -> None:
-    place.deaf = True
+    place.dead = {1, 2, 3}
     client = Client(place, opened, answering(b"first"))
     client.send(REQUEST)
     client.finish()
     assert client.heard.endswith(b"\r\n\r\nfirst")
+
+
+def test_where_the_first_has_just_died_the_next_one_stands_by(place: Place, opened: ExitStack) -> None:
+    """And takes the client over, should this process hang: nobody has done so yet."""
+    place.dead = {2}
+    client = Client(place, opened, answering(b"first"))
+    assert place.asked == [2, 3]
+    client.send(REQUEST)
+    sibling = standing_by(place)
+    hang(sibling)
+    assert list(sibling) == []
+    assert client.heard.endswith(b"\r\n\r\nsecond")
 
 
 def test_when_all_hang_one_of_them_is_asked_all_the_same(place: Place, opened: ExitStack) -> None:
