@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 import threading
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 import pytest
@@ -56,61 +57,74 @@ def test_code_run_with_odd_globals_has_no_module() -> None:
     assert module == ""
 
 
+Wait = Callable[[], object]
+
+
+def waits(wait: Wait) -> None:
+    wait()
+
+
+@contextlib.contextmanager
+def another_in(call: Callable[[Wait], None]) -> Iterator[threading.Thread]:
+    """Have another thread within ``call``, which is given what waits there until the block ends."""
+    entered, leave = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        entered.set()
+        leave.wait(30)
+
+    thread = threading.Thread(target=call, args=[wait])
+    thread.start()
+    entered.wait(30)
+    try:
+        yield thread
+    finally:
+        leave.set()
+        thread.join()
+
+
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="since then none begins as an object is made")
 def test_no_collection_begins_as_frames_of_another_thread_are_made() -> None:
     """Its callbacks would let that thread go on, and what it has left by then is no frame any more."""
-    leave, begun = threading.Event(), []
-    entered = threading.Event()
+    begun = []
 
-    def waiting(levels: int = DEPTH) -> None:
+    def waiting(wait: Wait, levels: int = DEPTH) -> None:
         if levels:
-            waiting(levels - 1)
+            waiting(wait, levels - 1)
         else:
-            entered.set()
-            leave.wait(30)
+            wait()
 
     def note(phase: str, info: dict[str, int]) -> None:
         begun.append(sys._getframe(1).f_code)
 
-    thread = threading.Thread(target=waiting)
-    thread.start()
-    entered.wait(30)
     usual = gc.get_threshold()
-    gc.callbacks.append(note)
-    gc.set_threshold(1)
-    try:
-        found = places(current_frames()[thread.ident or 0])
-        assert gc.get_threshold() == (1, *usual[1:])
-    finally:
-        gc.set_threshold(*usual)
-        gc.callbacks.remove(note)
-        leave.set()
-        thread.join()
+    with another_in(waiting) as thread:
+        gc.callbacks.append(note)
+        gc.set_threshold(1)
+        try:
+            found = places(current_frames()[thread.ident or 0])
+            assert gc.get_threshold() == (1, *usual[1:])
+        finally:
+            gc.set_threshold(*usual)
+            gc.callbacks.remove(note)
     assert len(found) == DEPTH
     assert inspect.unwrap(places).__code__ not in begun
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="since then none begins as an object is made")
 def test_two_threads_leave_the_threshold_as_it_was() -> None:
-    """The second one comes while the first has set it, and ends after it, or before."""
-    entered, leave, usual, seen = threading.Event(), threading.Event(), gc.get_threshold(), []
-
-    @uncollected
-    def first() -> None:
-        entered.set()
-        leave.wait(30)
+    """The second one comes while the first has set it, and ends after it."""
+    usual, seen = gc.get_threshold(), []
 
     @uncollected
     def second() -> None:
         seen.append(gc.get_threshold()[0])
-        leave.set()
-        thread.join()
+        first.close()
         seen.append(gc.get_threshold()[0])
 
-    thread = threading.Thread(target=first)
-    thread.start()
-    entered.wait(30)
-    second()
+    with contextlib.ExitStack() as first:
+        first.enter_context(another_in(uncollected(waits)))
+        second()
     assert seen == [0, usual[0]]
     assert gc.get_threshold() == usual
 
@@ -133,43 +147,23 @@ def test_a_threshold_that_the_program_sets_meanwhile_stays() -> None:
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="since then none begins as an object is made")
 def test_a_child_forked_meanwhile_collects() -> None:
     """The thread that was to restore the threshold does not exist there."""
-    entered, leave, usual = threading.Event(), threading.Event(), gc.get_threshold()
-
-    @uncollected
-    def look() -> None:
-        entered.set()
-        leave.wait(30)
-
-    thread = threading.Thread(target=look)
-    thread.start()
-    entered.wait(30)
-    pid = os.fork()
-    if pid == 0:
-        collects = gc.get_threshold() == usual
-        current_frames().clear()
-        os._exit(0 if collects and gc.get_threshold() == usual else 1)
-    leave.set()
-    thread.join()
+    usual = gc.get_threshold()
+    with another_in(uncollected(waits)):
+        pid = os.fork()
+        if pid == 0:
+            collects = gc.get_threshold() == usual
+            current_frames().clear()
+            os._exit(0 if collects and gc.get_threshold() == usual else 1)
     assert os.waitpid(pid, 0)[1] == 0
     assert gc.get_threshold() == usual
 
 
 def test_the_frames_of_all_threads_are_there() -> None:
-    entered, leave = threading.Event(), threading.Event()
-
-    def waiting() -> None:
-        entered.set()
-        leave.wait(30)
-
-    thread = threading.Thread(target=waiting)
-    thread.start()
-    entered.wait(30)
-    frames = current_frames()
-    stack = [code.co_name for code, _, _ in places(frames[thread.ident or 0])]
-    frames.clear()
-    leave.set()
-    thread.join()
-    assert "waiting" in stack
+    with another_in(waits) as thread:
+        frames = current_frames()
+        stack = [code.co_name for code, _, _ in places(frames[thread.ident or 0])]
+        frames.clear()
+    assert "waits" in stack
 
 
 class TestRunner:
