@@ -7,8 +7,12 @@ One line at start-up, before or inside the event loop, is all an application nee
     loopwatch.install()
 """
 
-from ._agent import (
-    Agent,
+from typing import TYPE_CHECKING
+
+from ._context.carry import Carried, carry, restore
+from ._context.work import current_work
+from ._errors import ConfigurationError, Draining, LoopwatchError
+from ._install import (
     install,
     installed,
     metrics_asgi_app,
@@ -17,40 +21,35 @@ from ._agent import (
     uninstall,
     watch,
 )
-from ._context.carry import Carried, carry, restore
-from ._context.work import current_work
-from ._errors import ConfigurationError, Draining, LoopwatchError
 from ._jobs.drain import drain
 from ._jobs.lifespan import drain_lifespan
 from ._jobs.spawn import spawn
-from ._measures import Distribution, Exemplar, Point
-from ._records import (
-    Borrower,
-    Cause,
-    DrainReport,
-    DrainState,
-    Finding,
-    Frame,
-    LeakReason,
-    Loop,
-    LoopKind,
-    Lost,
-    LostReason,
-    Pool,
-    PoolUser,
-    PoolWaiter,
-    Severity,
-    Snapshot,
-    Stall,
-    Task,
-    TaskState,
-    Victim,
-    Waiting,
-    Work,
-)
+from ._records import DrainReport, DrainState, Frame, Task, TaskState, Work
 from ._store.daemons import daemon
 from ._store.watched import watch_var
 from ._version import __version__
+
+if TYPE_CHECKING:  # what there is only with an agent: ``__getattr__`` loads it when it is asked for
+    from ._agent import Agent
+    from ._agent_records import (
+        Borrower,
+        Cause,
+        Finding,
+        LeakReason,
+        Loop,
+        LoopKind,
+        Lost,
+        LostReason,
+        Pool,
+        PoolUser,
+        PoolWaiter,
+        Severity,
+        Snapshot,
+        Stall,
+        Victim,
+        Waiting,
+    )
+    from ._measures import Distribution, Exemplar, Point
 
 __all__ = [
     "Agent",
@@ -100,3 +99,18 @@ __all__ = [
     "watch",
     "watch_var",
 ]
+
+if not TYPE_CHECKING:  # to type checkers it would mean that there is every name
+
+    def __getattr__(name: str) -> object:
+        if name in __all__:
+            from . import _agent, _agent_records, _measures
+
+            for home in map(vars, (_agent, _agent_records, _measures)):
+                if name in home:
+                    return globals().setdefault(name, home[name])
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

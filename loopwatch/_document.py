@@ -15,8 +15,9 @@ from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from ._agent_records import Snapshot, Waiting
 from ._errors import LoopwatchError
-from ._records import Frame, Snapshot, Task, Waiting
+from ._records import Frame, Task
 
 PATH = "/loopwatch.json"
 VERSION = 1

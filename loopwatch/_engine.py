@@ -38,7 +38,9 @@ class Engine(Parts):
         """Begin to watch."""
         self.installed = True
         self._done("otlp", self._exports.prepare)
-        lean_on(Backing(self._journal, self._contexts, self._states, self._drains, self._outbox, self._flush))
+        lean_on(
+            Backing(self._journal, self._contexts, self._states.of, self._drains, self._outbox, self._flush)
+        )
         for component, probe in self._probes.items():
             if not self._done(component, probe.install):
                 self._done(component, probe.remove)

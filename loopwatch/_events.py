@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ._records import Borrower, DrainReport, Finding, Lost, Pool, Stall, Task
+from ._agent_records import Borrower, Finding, Lost, Pool, Stall
+from ._records import DrainReport, Task
 
 
 @dataclass(frozen=True, slots=True)

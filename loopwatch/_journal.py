@@ -15,11 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from queue import SimpleQueue
+from typing import TYPE_CHECKING
 
 from ._clock import SYSTEM, Clock
 from ._pace import Pace
-from ._records import Borrower, Lost, Stall, Work
+from ._records import Work
 from ._threads import IsToEnd, OwnThread
+
+if TYPE_CHECKING:
+    from ._agent_records import Borrower, Lost, Stall
 
 logger = logging.getLogger("loopwatch")
 

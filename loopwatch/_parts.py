@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from ._agent_records import Stall
 from ._clock import Clock
 from ._collectors.jobs import JobCounts
 from ._collectors.leaks.finder import LeakFinder
@@ -20,7 +21,7 @@ from ._collectors.pressure import Pressure
 from ._collectors.stalls import Stalls
 from ._collectors.tasks import TaskCensus
 from ._console.service import Console
-from ._context.handover import LostContexts
+from ._context.lost_contexts import LostContexts
 from ._context.reader import ContextReader
 from ._jobs.signals import DrainSignals
 from ._journal import Journal
@@ -31,7 +32,7 @@ from ._probes.handovers import HandOverProbe
 from ._probes.probe import Probe
 from ._probes.unawaited import UnawaitedProbe
 from ._reader import Reader
-from ._records import DrainReport, Stall
+from ._records import DrainReport
 from ._rules.catalogue import RULES
 from ._rules.findings import Findings
 from ._settings import Settings

@@ -10,6 +10,7 @@ import platform
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
+from ._agent_records import Loop, Lost, Pool, Snapshot, Stall, Waiting
 from ._clock import Clock
 from ._collectors.jobs import JobCounts
 from ._collectors.loops import LoopHealth
@@ -20,7 +21,7 @@ from ._collectors.tasks import TaskCensus
 from ._document import Document, Process
 from ._journal import Journal
 from ._measures import Measure, Point
-from ._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task, Waiting
+from ._records import DrainReport, Task
 from ._version import __version__
 
 T = TypeVar("T")

@@ -8,12 +8,12 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 from urllib.parse import unquote
 
 from . import _otlp
+from ._arguments import LONGEST_DRAIN, UNSET, refusal, seconds
 from ._errors import ConfigurationError
 from ._rule_ids import RULE_IDS
 
@@ -25,19 +25,7 @@ RUN = PREFIX + "RUN"
 """Set by ``loopwatch run``, to the pid of the program: marks that program's processes. Before they start, it
 warns of what concerns them all (an unknown setting, a port another program holds), so they need not."""
 
-
-class Unset(Enum):
-    """Type of ``UNSET``, the default of arguments for which None has a meaning of its own."""
-
-    UNSET = "not given"
-
-
-UNSET: Final = Unset.UNSET
-
 _HOST = "Give an address of this machine, such as '127.0.0.1', '0.0.0.0' or '::'."
-
-LONGEST_DRAIN = 86400.0
-"""The most seconds a drain may be given."""
 
 CONSOLE_PORT = 20101
 """The first port that is tried for the telnet console: aiomonitor's own default."""
@@ -70,22 +58,6 @@ class Settings:
     allow: tuple[str, ...] = ()
 
 
-def _fail(name: str, value: object, why: str, instead: str) -> ConfigurationError:
-    """Build the error for ``name``: the value it got, why that is wrong, what to write instead."""
-    return ConfigurationError(f"{name}={value!r}: {why}. {instead}")
-
-
-def seconds(name: str, value: object, low: float, high: float) -> float:
-    """Return ``value`` if it is a number of seconds within the range. Raises ConfigurationError if not."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise _fail(
-            name, value, f"got {type(value).__name__}, not a number", f"Give seconds, {low:g} to {high:g}."
-        )
-    if not low <= value <= high:  # written so that NaN fails, and an integer too large for a float
-        raise _fail(name, value, f"outside {low:g} to {high:g} seconds", "Give a value within that range.")
-    return float(value)
-
-
 def _stall_threshold(name: str, value: object) -> float:
     return seconds(name, value, 0.005, 60.0)
 
@@ -93,13 +65,15 @@ def _stall_threshold(name: str, value: object) -> float:
 def _otlp_setting(name: str, value: object) -> bool | None:
     if value is not None and not isinstance(value, bool):
         instead = "Give True, False, or None for whatever the OTEL_* variables say."
-        raise _fail(name, value, f"got {type(value).__name__}, not a yes or no", instead)
+        raise refusal(name, value, f"got {type(value).__name__}, not a yes or no", instead)
     return value
 
 
 def _yes_or_no(name: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise _fail(name, value, f"got {type(value).__name__}, neither True nor False", "Give True or False.")
+        raise refusal(
+            name, value, f"got {type(value).__name__}, neither True nor False", "Give True or False."
+        )
     return value
 
 
@@ -116,29 +90,29 @@ def _prometheus_port(name: str, value: object) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _fail(name, value, f"got {type(value).__name__}, not a port number", instead)
+        raise refusal(name, value, f"got {type(value).__name__}, not a port number", instead)
     if not 0 <= value <= 65535:
-        raise _fail(name, value, "no such port", instead)
+        raise refusal(name, value, "no such port", instead)
     return value
 
 
 def _console(name: str, value: object) -> bool | int | str:
     instead = f"Give True, False, a port from 0 to 65535 (0: any free one), or {REPL!r}."
     if not isinstance(value, bool | int) and value != REPL:
-        raise _fail(
+        raise refusal(
             name, value, f"got {type(value).__name__}, neither True, False, a port nor {REPL!r}", instead
         )
     if isinstance(value, int) and not 0 <= value <= 65535:
-        raise _fail(name, value, "no such port", instead)
+        raise refusal(name, value, "no such port", instead)
     if value is not False and importlib.util.find_spec("aiomonitor") is None:
         why = "that takes packages that are not installed"
-        raise _fail(name, value, why, f"Install them: {CONSOLE_PIP}.")
+        raise refusal(name, value, why, f"Install them: {CONSOLE_PIP}.")
     return value
 
 
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise _fail(name, value, "not a text with something in it", "Give a non-empty string.")
+        raise refusal(name, value, "not a text with something in it", "Give a non-empty string.")
     return value.strip()
 
 
@@ -147,20 +121,20 @@ def _prometheus_host(name: str, value: object) -> str:
     try:
         encoded = host.encode("idna")  # as the socket will
     except UnicodeError as error:
-        raise _fail(name, value, f"no name of a host ({error})", _HOST) from None
+        raise refusal(name, value, f"no name of a host ({error})", _HOST) from None
     if b"\0" in encoded:
-        raise _fail(name, value, "there is a null character in it", _HOST)
+        raise refusal(name, value, "there is a null character in it", _HOST)
     return host
 
 
 def _app_packages(name: str, value: object) -> tuple[str, ...]:
     instead = "Give module names, such as app_packages=('shop', 'shop_jobs')."
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise _fail(name, value, f"got {type(value).__name__}, not a sequence of module names", instead)
+        raise refusal(name, value, f"got {type(value).__name__}, not a sequence of module names", instead)
     packages = tuple(value)
     for package in packages:
         if not isinstance(package, str) or not all(part.isidentifier() for part in package.split(".")):
-            raise _fail(name, value, f"{package!r} is no module name", instead)
+            raise refusal(name, value, f"{package!r} is no module name", instead)
     return packages
 
 
@@ -170,26 +144,26 @@ def _hold_dump(name: str, value: object) -> bool | str:
     if isinstance(value, str | os.PathLike) and str(value):
         path = Path(value)
         if "\0" in str(path):
-            raise _fail(name, str(value), "there is a null character in it", "Name another file.")
+            raise refusal(name, str(value), "there is a null character in it", "Name another file.")
         if not path.parent.is_dir():
-            raise _fail(
+            raise refusal(
                 name, str(value), f"there is no directory {path.parent}", "Create it, or name another file."
             )
         if path.is_dir():
-            raise _fail(name, str(value), "that is a directory", "Name a file in it.")
+            raise refusal(name, str(value), "that is a directory", "Name a file in it.")
         return str(path)
-    raise _fail(
+    raise refusal(
         name, value, "neither True, False nor a path", "Give True, False, or the path of the dump file."
     )
 
 
 def _texts(name: str, value: object, instead: str) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Iterable):
-        raise _fail(name, value, f"got {type(value).__name__}, not a sequence of texts", instead)
+        raise refusal(name, value, f"got {type(value).__name__}, not a sequence of texts", instead)
     texts = tuple(value)
     for text in texts:
         if not isinstance(text, str) or not text.strip():
-            raise _fail(name, value, f"{text!r} is not a text with something in it", instead)
+            raise refusal(name, value, f"{text!r} is not a text with something in it", instead)
     return tuple(text.strip() for text in texts)
 
 
@@ -203,7 +177,7 @@ def _ignore(name: str, value: object) -> tuple[str, ...]:
             hint = f"did you mean {near}?" if near else f"known are {', '.join(RULE_IDS)}."
             raise ConfigurationError(f"{name}={value!r}: there is no rule {rule!r}: {hint} {instead}")
         if colon and not pattern.strip():
-            raise _fail(name, value, f"{entry!r} has no pattern after its colon", instead)
+            raise refusal(name, value, f"{entry!r} has no pattern after its colon", instead)
     return entries
 
 
@@ -212,9 +186,9 @@ def _allow(name: str, value: object) -> tuple[str, ...]:
     patterns = _texts(name, value, instead)
     for pattern in patterns:
         if not pattern.strip("*?. "):
-            raise _fail(name, value, f"{pattern!r} allows everything", instead)
+            raise refusal(name, value, f"{pattern!r} allows everything", instead)
         if pattern.partition(":")[0] in RULE_IDS:
-            raise _fail(name, value, f"{pattern!r} names a rule", f"Write ignore=({pattern!r},).")
+            raise refusal(name, value, f"{pattern!r} names a rule", f"Write ignore=({pattern!r},).")
     return patterns
 
 
@@ -256,12 +230,12 @@ def _parse(field: str, name: str, raw: str) -> object:
         try:
             return float(text)
         except ValueError:
-            raise _fail(name, raw, "not a number", "Write seconds, such as 0.1.") from None
+            raise refusal(name, raw, "not a number", "Write seconds, such as 0.1.") from None
     if field == "prometheus_port":
         try:
             return int(text)
         except ValueError:
-            raise _fail(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
+            raise refusal(name, raw, "not a port number", "Write 0 to 65535, or none.") from None
     if field in ("app_packages", "ignore", "allow"):
         return tuple(part.strip() for part in text.split(",") if part.strip())
     if field == "console" and text.isdecimal() and text not in ("0", "1"):  # those two mean no and yes
@@ -276,7 +250,7 @@ def _flag_of(name: str, raw: str, instead: str) -> bool:
     """Parse a yes or no from the environment. Raises ConfigurationError when it is neither."""
     flag = _flag(raw)
     if flag is None:
-        raise _fail(name, raw, "neither yes nor no", f"Write {instead}.")
+        raise refusal(name, raw, "neither yes nor no", f"Write {instead}.")
     return flag
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from itertools import dropwhile
-from pathlib import Path
 
 from ._records import Frame
 
@@ -70,7 +70,8 @@ def ago(moment: float, now: float) -> str:
 
 def place(frame: Frame) -> str:
     """Write where ``frame`` is: directory, file and line, enough to find it."""
-    return f"{'/'.join(Path(frame.file).parts[-2:])}:{frame.line}"
+    directory, file = os.path.split(frame.file)
+    return f"{'/'.join(filter(None, (os.path.basename(directory), file)))}:{frame.line}"
 
 
 def own_frame(stack: Sequence[Frame], site: Frame) -> Frame | None:

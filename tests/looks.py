@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
 from loopwatch import Agent
+from loopwatch._agent_records import Borrower, Lost, LostReason, Pool, PoolWaiter, Severity, Snapshot, Stall
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import Borrower, Frame, Lost, LostReason, Pool, PoolWaiter, Severity, Snapshot, Stall
+from loopwatch._records import Frame
 from loopwatch._rules.context import CONTEXT
 from loopwatch._rules.executors import EXECUTORS
 from loopwatch._rules.pools import POOLS

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from loopwatch._records import Borrower, Frame, Lost, LostReason, Pool, PoolWaiter, Stall, Task
+from loopwatch._agent_records import Borrower, Lost, LostReason, Pool, PoolWaiter, Stall
+from loopwatch._records import Frame, Task
 
 SITE = Frame("start", "app", "/srv/app.py", 10)
 _NO_TRACE: dict[str, Any] = {"context": {}, "trace_id": None, "span_id": None}

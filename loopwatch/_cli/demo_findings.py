@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from rich.text import Text
 
-from loopwatch._records import Finding, Severity
+from loopwatch._agent_records import Finding, Severity
 from loopwatch._words import span
 
 _STYLE: Mapping[Severity, str] = {"critical": "bold red", "warning": "yellow", "info": "dim"}

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from rich.table import Table
 from rich.text import Text
 
+from loopwatch._agent_records import Lost, PoolUser
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import DrainReport, Frame, Lost, PoolUser, Task
+from loopwatch._records import DrainReport, Frame, Task
 from loopwatch._words import own_frame, place, span
 
 from .demo_text import stack_lines, table

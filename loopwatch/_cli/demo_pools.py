@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.table import Table
 from rich.text import Text
 
-from loopwatch._records import Borrower, Pool
+from loopwatch._agent_records import Borrower, Pool
 from loopwatch._words import own_frame, place, span
 
 from .demo_lost import whose

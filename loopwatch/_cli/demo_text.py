@@ -10,7 +10,8 @@ from rich.console import JustifyMethod
 from rich.table import Table
 from rich.text import Text
 
-from loopwatch._records import Cause, Frame, Loop, Stall
+from loopwatch._agent_records import Cause, Loop, Stall
+from loopwatch._records import Frame
 from loopwatch._words import frames_shown, place, span
 
 CAUSE_STYLE: Mapping[Cause, str] = {"cpu": "red", "blocking": "magenta", "unknown": "dim"}

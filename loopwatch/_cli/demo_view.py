@@ -13,8 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from loopwatch._agent_records import Finding, Loop, Lost, Pool, Snapshot, Stall
 from loopwatch._clock import SYSTEM, Clock
-from loopwatch._records import DrainReport, Finding, Loop, Lost, Pool, Snapshot, Stall
+from loopwatch._records import DrainReport
 
 from . import demo_findings, demo_lost, demo_pools, demo_text
 

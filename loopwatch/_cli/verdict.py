@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from loopwatch._agent_records import Finding
 from loopwatch._console.parts import evidence
 from loopwatch._console.tables import paragraph
 from loopwatch._document import Document, Writer
 from loopwatch._measures import Distribution
-from loopwatch._records import Finding
 from loopwatch._words import clean, number, percent, span
 
 Outcome = Literal["findings", "nothing wrong", "not enough data"]

@@ -7,10 +7,10 @@ import contextlib
 import platform
 from collections.abc import Callable, Iterator
 
+from loopwatch._agent_records import Loop
 from loopwatch._clock import Clock
 from loopwatch._internals.base_loop import ready_count, timer_count
 from loopwatch._measures import Measure
-from loopwatch._records import Loop
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._version import __version__
 

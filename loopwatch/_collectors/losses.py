@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import get_args
 
-from loopwatch._context.handover import LostContexts
+from loopwatch._agent_records import LeakReason, Lost, LostReason
+from loopwatch._context.lost_contexts import LostContexts
 from loopwatch._measures import Measure
-from loopwatch._records import LeakReason, Lost, LostReason
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.lost_log import LostLog
 from loopwatch.facts import OTHER, TOP

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from loopwatch._agent_records import Stall
 from loopwatch._measures import Measure
-from loopwatch._records import Stall
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.stall_log import StallLog
 from loopwatch.facts import OTHER

@@ -11,6 +11,7 @@ from itertools import islice
 from types import CoroutineType
 from typing import Any
 
+from loopwatch._agent_records import Waiting
 from loopwatch._clock import Clock, nanoseconds
 from loopwatch._context.reader import ContextReader
 from loopwatch._document import TaskSite
@@ -21,7 +22,7 @@ from loopwatch._internals.interpreter import uncollected
 from loopwatch._internals.tasks import function_of, tasks_known, unretrieved
 from loopwatch._measures import Distribution, Measure
 from loopwatch._places import shape
-from loopwatch._records import Task, Waiting
+from loopwatch._records import Task
 from loopwatch._store.cells import TopTotals
 from loopwatch._store.daemons import is_daemon
 from loopwatch._store.jobs import JOBS

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from loopwatch._agent_records import Waiting
 from loopwatch._internals.await_chain import chain, task_text, wait_of
 from loopwatch._internals.dependencies import owner_recorded, primitive_awaited
 from loopwatch._internals.links import links
 from loopwatch._internals.managers import entered
 from loopwatch._places import Place, shape
-from loopwatch._records import Waiting
 from loopwatch._store.unread import Unread
 
 SHOWN = 10

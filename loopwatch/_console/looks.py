@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import Clock
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import Snapshot
 
 KEPT = 30
 """Looks that are remembered."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from loopwatch._records import Cause, Stall
+from loopwatch._agent_records import Cause, Stall
 from loopwatch._words import ago, number, percent, place, span
 
 from .command import Command, Question, WrongUseError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from loopwatch._records import Finding, Frame, Lost, Pool, PoolUser, Stall, Task
+from loopwatch._agent_records import Finding, Lost, Pool, PoolUser, Stall
+from loopwatch._records import Frame, Task
 from loopwatch._words import ago, clean, frames_shown, number, own_frame, place, span
 
 from .command import Question

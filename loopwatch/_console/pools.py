@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loopwatch._records import Pool
+from loopwatch._agent_records import Pool
 from loopwatch._words import number, span
 
 from .command import Command, Question, WrongUseError

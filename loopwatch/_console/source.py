@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from loopwatch._agent_records import Loop, Lost, Pool, Snapshot, Stall, Waiting
 from loopwatch._document import Document
-from loopwatch._records import DrainReport, Loop, Lost, Pool, Snapshot, Stall, Task, Waiting
+from loopwatch._records import DrainReport, Task
 
 
 class Source(Protocol):

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
-from loopwatch._records import Lost, LostReason, Task
+from loopwatch._agent_records import Lost, LostReason
+from loopwatch._records import Task
 from loopwatch._words import ago, number, own_frame, place, span
 
 from .command import Command, Question, WrongUseError

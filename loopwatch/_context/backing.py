@@ -6,13 +6,16 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from loopwatch._journal import Journal
 from loopwatch._records import DrainReport
-from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.outbox import Outbox
 
 from .reader import ContextReader
+
+if TYPE_CHECKING:
+    from loopwatch._store.loop_state import LoopState
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +24,8 @@ class Backing:
 
     journal: Journal
     contexts: ContextReader
-    states: LoopStates
-    """Holds the records of tasks; empty without an agent."""
+    state_of: Callable[[asyncio.AbstractEventLoop], LoopState | None]
+    """Returns the agent's state of a loop, with the records of its tasks; None if it does not watch it."""
     drains: deque[DrainReport]
     """Where reports go, for the agent to show..."""
     outbox: Outbox
@@ -30,12 +33,9 @@ class Backing:
     flush: Callable[[], object]
     """Writes pending log lines and exports what is known, as far as possible in a moment."""
 
-    def state_of(self, loop: asyncio.AbstractEventLoop) -> LoopState | None:
-        """Return the agent's state of ``loop``; None if it does not watch it."""
-        for state in self.states.all():
-            if state.loop is not None and state.loop() is loop:
-                return state
-        return None
+
+def _no_state(_: asyncio.AbstractEventLoop) -> None:
+    """Without an agent, no loop is watched."""
 
 
 def _nothing_to_flush() -> None:
@@ -44,7 +44,6 @@ def _nothing_to_flush() -> None:
 
 _of_agent: Backing | None = None
 _own_journal = Journal()
-_no_states = LoopStates()
 
 
 def backing() -> Backing:
@@ -52,9 +51,7 @@ def backing() -> Backing:
     if _of_agent is not None:
         return _of_agent
     # A new reader: refreshing an old one, as a watchdog does, would run ``show`` functions in this thread.
-    return Backing(
-        _own_journal, ContextReader(_own_journal), _no_states, deque(), Outbox(), _nothing_to_flush
-    )
+    return Backing(_own_journal, ContextReader(_own_journal), _no_state, deque(), Outbox(), _nothing_to_flush)
 
 
 def lean_on(agents: Backing | None) -> None:

@@ -10,18 +10,17 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
+from loopwatch._arguments import seconds
 from loopwatch._clock import SYSTEM
 from loopwatch._context.backing import backing
 from loopwatch._context.reader import Context, ContextReader
 from loopwatch._errors import Draining, LoopwatchError
-from loopwatch._events import JobEnded
 from loopwatch._internals.interpreter import getframe
 from loopwatch._internals.tasks import coroutine_name
 from loopwatch._places import Place, shape
 from loopwatch._records import Task, TaskState, Work
-from loopwatch._settings import seconds
 from loopwatch._store.jobs import JOBS, Job, LoopJobs
-from loopwatch._store.loop_state import base_name
+from loopwatch._store.loop_names import base_name
 from loopwatch._store.watched import Values
 from loopwatch._words import of_whom
 
@@ -123,6 +122,8 @@ def _ended(task: asyncio.Task[Any]) -> None:
 
 def _export(task: asyncio.Task[Any], job: Job, state: TaskState, error: BaseException | None) -> None:
     """Queue the job for export: what is known of it, without the task."""
+    from loopwatch._events import JobEnded  # loaded by an agent that exports
+
     parts, loop = backing(), task.get_loop()
     watched = parts.state_of(loop)
     ended = _Ended(

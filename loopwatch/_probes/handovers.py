@@ -18,7 +18,8 @@ from contextvars import Context, ContextVar
 from types import FrameType
 from typing import Any
 
-from loopwatch._context.handover import HANDED, HandOver, LostContexts
+from loopwatch._context.handover import HANDED, HandOver
+from loopwatch._context.lost_contexts import LostContexts
 from loopwatch._context.reader import ContextReader, get_current
 from loopwatch._internals.interpreter import getframe, place_outside
 from loopwatch._internals.patches import Patch

@@ -12,10 +12,10 @@ import asyncio
 from collections.abc import Mapping
 from types import ModuleType
 
+from loopwatch._agent_records import LoopKind
 from loopwatch._internals.import_hook import ImportHook
 from loopwatch._internals.patches import Patch, Wrapper
 from loopwatch._journal import Journal
-from loopwatch._records import LoopKind
 from loopwatch._threads import start
 
 

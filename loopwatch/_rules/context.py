@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from loopwatch._records import Lost
+from loopwatch._agent_records import Lost
 from loopwatch.facts import OTHER
 
 from .rule import WINDOW, Rule, Symptom, View

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from loopwatch._records import Pool
+from loopwatch._agent_records import Pool
 
 from .libraries import library_of
 from .rule import View

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import get_args
 
+from loopwatch._agent_records import Finding, Severity
 from loopwatch._events import FindingChange
-from loopwatch._records import Finding, Severity
 
 from .rule import Rule, Symptom
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loopwatch._records import Cause
+from loopwatch._agent_records import Cause
 
 from .roots import MOST, OF_STALLS, QUEUED, blocked_by, starved_for
 from .rule import STAYS, Rule, Symptom, View

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from loopwatch._agent_records import Finding, Severity, Snapshot
 from loopwatch._clock import Clock
 from loopwatch._collectors.leaks.budget import Budget
 from loopwatch._events import FindingChange, Found
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
-from loopwatch._records import Finding, Severity, Snapshot
 from loopwatch._settings import Settings
 from loopwatch._store.outbox import Outbox
 

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._measures import Point
-from loopwatch._records import Snapshot
 from loopwatch.facts import BY_STEM
 
 from .rule import BY_FUNCTION, WINDOW

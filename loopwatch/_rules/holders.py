@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from loopwatch._records import Borrower, Pool
+from loopwatch._agent_records import Borrower, Pool
 
 from .counts import known
 from .roots import blocked_by

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from loopwatch._agent_records import Pool
 from loopwatch._measures import Distribution
-from loopwatch._records import Pool
 
 from .rule import View
 

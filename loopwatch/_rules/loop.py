@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from loopwatch._agent_records import Stall
 from loopwatch._measures import Distribution
-from loopwatch._records import Stall
 
 from .roots import OF_STALLS, blocked_by, starved_for
 from .rule import STAYS, WINDOW, Rule, Symptom, View

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from loopwatch._records import LeakReason, Lost, LostReason
+from loopwatch._agent_records import LeakReason, Lost, LostReason
 
 from .rule import WINDOW, Symptom, View
 from .stand import stands

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from loopwatch._records import Borrower, Pool
+from loopwatch._agent_records import Borrower, Pool
 
 from .clients import clients
 from .holders import deadlocked, held_by_nobody, held_too_long

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from loopwatch._records import Finding
+from loopwatch._agent_records import Finding
 
 from .course import weight
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from loopwatch._records import Pool
+from loopwatch._agent_records import Pool
 
 from .counts import counted, known
 from .libraries import Waits, higher, library_of

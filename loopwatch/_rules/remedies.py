@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from loopwatch._records import Stall
+from loopwatch._agent_records import Stall
 
 THREAD = "await it in a thread: `await asyncio.to_thread(...)`"
 

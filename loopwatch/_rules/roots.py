@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from loopwatch._records import Cause
+from loopwatch._agent_records import Cause
 
 from .rule import View
 

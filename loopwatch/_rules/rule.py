@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from loopwatch._agent_records import Severity, Snapshot
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import Severity, Snapshot
 
 WINDOW = 60.0
 """Seconds over which changes are considered."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from loopwatch._agent_records import Borrower, Pool
 from loopwatch._measures import Distribution
-from loopwatch._records import Borrower, Pool
 from loopwatch.facts import BUCKETS, NOBODY, OTHER
 
 from .libraries import JOB_RUNNERS, Waits, library_of

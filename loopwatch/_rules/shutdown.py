@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from loopwatch._records import DrainReport, Lost, LostReason, Task
+from loopwatch._agent_records import Lost, LostReason
+from loopwatch._records import DrainReport, Task
 
 from .roots import blocked_by
 from .rule import Rule, Symptom, View

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from loopwatch._agent_records import Finding
 from loopwatch._events import FindingChange
-from loopwatch._records import Finding
 
 from .course import Course
 from .rule import Outline, Rule, Symptom

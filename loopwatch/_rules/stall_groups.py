@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from loopwatch._records import Severity, Stall
+from loopwatch._agent_records import Severity, Stall
 from loopwatch.facts import NOBODY
 
 from .rule import STAYS, WINDOW, Outline, Symptom, View

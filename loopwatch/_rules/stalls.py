@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from loopwatch._records import Cause, Stall
+from loopwatch._agent_records import Cause, Stall
 
 from .remedies import relief, remedy, works_without_the_gil
 from .roots import QUEUED, starved_for

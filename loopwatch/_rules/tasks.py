@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from loopwatch._records import Lost
+from loopwatch._agent_records import Lost
 
 from .loss_groups import Kind, living, oldest, recent
 from .rule import WINDOW, Rule, Symptom, View

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 
+from loopwatch._agent_records import Severity
 from loopwatch._clock import Clock
 from loopwatch._events import Found
 from loopwatch._journal import Journal, PacedLog
-from loopwatch._records import Severity
 from loopwatch._store.outbox import Outbox
 
 from .rule import Rule

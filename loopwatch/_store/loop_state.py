@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 import weakref
 from collections import deque
@@ -11,11 +10,12 @@ from itertools import count
 from types import CodeType
 from typing import NamedTuple
 
+from loopwatch._agent_records import Cause, LoopKind, Stall
 from loopwatch._places import Place
-from loopwatch._records import Cause, LoopKind, Stall
 from loopwatch.facts import NOBODY, TOP
 
 from .cells import Histogram, TopTotals, WindowMax
+from .loop_names import base_name
 from .pauses import Pauses
 from .tasks import LoopTasks
 
@@ -229,14 +229,6 @@ class LoopState:
             self.runqueue_time = (self.runqueue_time or 0.0) + gone.runqueue_time
 
 
-def base_name(thread: threading.Thread) -> str:
-    """Name of the loops that run in ``thread``: without the serial numbers that thread libraries add."""
-    if thread is threading.main_thread():
-        return "main"
-    named = re.fullmatch(r"Thread-\d+ \((.+)\)", thread.name)
-    return (named[1] if named else re.sub(r"([-_]\d+)+$", "", thread.name)) or "thread"
-
-
 class LoopStates:
     """All loop states by name. Bounded: loops come and go by the thousand, names and series must not.
 
@@ -283,6 +275,13 @@ class LoopStates:
     def all(self) -> list[LoopState]:
         """Return the states seen so far, those of closed loops included."""
         return list(self._states.values())
+
+    def of(self, loop: asyncio.AbstractEventLoop) -> LoopState | None:
+        """Return the state of ``loop``; None if it has none."""
+        for state in self.all():
+            if state.loop is not None and state.loop() is loop:
+                return state
+        return None
 
     def looked_at(self) -> tuple[asyncio.AbstractEventLoop, int]:
         """Return the running loop that was seen first, and its thread's id. LookupError if none runs."""

@@ -6,8 +6,8 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from loopwatch._agent_records import LeakReason, Lost, LostReason
 from loopwatch._places import Place
-from loopwatch._records import LeakReason, Lost, LostReason
 from loopwatch.facts import OTHER, TOP
 
 from .watched import Values

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from loopwatch._events import Event
+if TYPE_CHECKING:
+    from loopwatch._events import Event
 
 LIMIT = 256
 """Events that may wait, per kind, so that a flood of stalls does not cost a drain."""
@@ -15,7 +16,7 @@ class Outbox:
     """Any thread may put events, without a lock. Nothing is kept while nothing is exported."""
 
     def __init__(self, *, is_open: bool = False, takes_jobs: bool = False) -> None:
-        self._waiting = _nothing()
+        self._waiting: dict[type, deque[Event]] = {kind: deque() for kind in _kinds()} if is_open else {}
         self._takes_jobs = takes_jobs
         self.is_open = is_open
         """Whether events are exported: if not, none needs to be made."""
@@ -50,13 +51,18 @@ class Outbox:
     def close(self) -> None:
         """Take no more events, and forget those that wait: nothing is exported any longer."""
         self.is_open = False
-        self._waiting = _nothing()
+        self._forget()
 
     def clear(self) -> None:
         """Forget what waits, and reset the count: in a forked child, whose events they are not."""
-        self._waiting = _nothing()
+        self._forget()
         self.dropped = 0
 
+    def _forget(self) -> None:
+        self._waiting = {kind: deque() for kind in self._waiting}  # of all kinds: another thread may put one
 
-def _nothing() -> dict[type, deque[Event]]:
-    return {kind: deque() for kind in get_args(Event)}
+
+def _kinds() -> tuple[type, ...]:
+    from loopwatch._events import Event  # loads all records: needed only where events are exported
+
+    return get_args(Event)

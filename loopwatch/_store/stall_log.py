@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from loopwatch._records import Stall
+from loopwatch._agent_records import Stall
 
 
 class StallLog:

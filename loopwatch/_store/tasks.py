@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from loopwatch._agent_records import Lost, LostReason
 from loopwatch._places import Place, Stand
-from loopwatch._records import Lost, LostReason, TaskState
+from loopwatch._records import TaskState
 
 from .pauses import Pauses
 from .sites import Site, Sites

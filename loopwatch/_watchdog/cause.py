@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loopwatch._records import Cause
+from loopwatch._agent_records import Cause
 
 MOST = 0.5
 """Share of a stall from which a cause explains it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
+from loopwatch._agent_records import Stall
 from loopwatch._clock import Clock
 from loopwatch._measures import Exemplar
-from loopwatch._records import Stall
 from loopwatch._store.loop_state import ENDED_LIMIT, LoopState
 
 SAMPLED = 1

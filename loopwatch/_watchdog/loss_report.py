@@ -6,11 +6,12 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 
+from loopwatch._agent_records import Lost
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal, PacedLog, work_of
 from loopwatch._places import shape
-from loopwatch._records import Frame, Lost
+from loopwatch._records import Frame
 from loopwatch._store.lost_log import Loss, LostLog
 from loopwatch._store.outbox import Outbox
 from loopwatch._words import of_whom

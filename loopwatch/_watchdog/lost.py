@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from loopwatch._context.handover import LostContext, LostContexts
+from loopwatch._context.lost_contexts import LostContext, LostContexts
 from loopwatch._places import Place, Stand, shape
 from loopwatch._store.loop_state import LoopStates
 from loopwatch._store.lost_log import Loss

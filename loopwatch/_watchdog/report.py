@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from loopwatch._agent_records import Stall
 from loopwatch._clock import Clock
 from loopwatch._journal import Journal, PacedLog, work_of
-from loopwatch._records import Stall
 from loopwatch._words import of_whom
 
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import FrameType
 
+from loopwatch._agent_records import Stall
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
-from loopwatch._records import Stall
 from loopwatch._store.loop_state import LoopState
 from loopwatch._store.pauses import Pauses
 

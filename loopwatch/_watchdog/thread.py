@@ -7,10 +7,10 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from loopwatch._agent_records import Stall
 from loopwatch._clock import Clock
 from loopwatch._internals.interpreter import current_frames
 from loopwatch._journal import Journal
-from loopwatch._records import Stall
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._threads import IsToEnd, OwnThread
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
+from loopwatch._agent_records import Cause, Stall, Victim
 from loopwatch._clock import Clock, nanoseconds
 from loopwatch._context.reader import ContextReader
 from loopwatch._places import Place, shape
-from loopwatch._records import Cause, Stall, Victim
 from loopwatch._store.loop_state import LoopState
 from loopwatch._store.pauses import Pauses
 

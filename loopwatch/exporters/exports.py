@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import Clock
 from loopwatch._document import Document
 from loopwatch._events import Event
 from loopwatch._journal import Journal
-from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
 from loopwatch._threads import Imports, OwnThread
 

@@ -13,9 +13,9 @@ from typing import Generic, TypeVar
 
 from prometheus_client import Metric
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
-from loopwatch._records import Snapshot
 
 from .answer import Answer
 from .exposition import OPENMETRICS, TEXT, answer

@@ -12,9 +12,9 @@ from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from loopwatch import _measures, facts
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import Snapshot
 
 COMPONENT = "prometheus"
 """The component under which failures of rendering are counted."""

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._allowance import Allowance
 from loopwatch._clock import Clock
 from loopwatch._document import PATH, Document
 from loopwatch._journal import Journal
-from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
 from loopwatch._threads import Imports, OwnThread
 

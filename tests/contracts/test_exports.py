@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 import loopwatch
-from loopwatch import _errors, _measures, _records
+from loopwatch import _agent_records, _errors, _measures, _records
 
 
 def public_modules() -> list[ModuleType]:
@@ -38,7 +38,7 @@ def defined(module: ModuleType) -> set[str]:
 def test_the_facade_lists_exactly_what_it_has() -> None:
     assert loopwatch.__all__ == sorted(set(loopwatch.__all__))
     submodules = {info.name for info in pkgutil.iter_modules(loopwatch.__path__)}
-    has = {name for name in vars(loopwatch) if not name.startswith("_")} - submodules
+    has = {name for name in dir(loopwatch) if not name.startswith("_")} - submodules - {"TYPE_CHECKING"}
     assert has | {"__version__"} == set(loopwatch.__all__)
 
 
@@ -61,7 +61,9 @@ def test_each_name_has_one_home() -> None:
     assert [names for names in homes.values() if len(names) > 1] == []
 
 
-@pytest.mark.parametrize("module", [_records, _measures, _errors], ids=lambda module: module.__name__)
+@pytest.mark.parametrize(
+    "module", [_records, _agent_records, _measures, _errors], ids=lambda module: module.__name__
+)
 def test_the_vocabulary_users_meet_is_in_the_facade(module: ModuleType) -> None:
     classes = {name for name in defined(module) if isinstance(getattr(module, name), type)}
     assert classes <= set(loopwatch.__all__)

@@ -10,10 +10,10 @@ import pytest
 
 import loopwatch
 from loopwatch import facts
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Distribution, Point
 from loopwatch._parts import COMPONENTS
-from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import TEXT
 from loopwatch.exporters.prometheus import SnapshotCollector
 

@@ -19,6 +19,8 @@ VOCABULARY = {
     "facts",
     "_settings",
     "_otlp",
+    "_agent_records",
+    "_arguments",
     "_records",
     "_document",
     "_measures",
@@ -52,8 +54,9 @@ MAY_IMPORT = {
     "_cli": VOCABULARY | {"_internals", "_console"},  # whose tables it shows
     "_parts": VOCABULARY | BASE | SOURCES | READERS | FACES,
     "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES | {"_parts"},
-    "_agent": VOCABULARY | {"_engine", "exporters"},
-    "__init__": VOCABULARY | {"_agent", "_context", "_jobs", "_store"},
+    "_agent": VOCABULARY | {"_engine"},
+    "_install": VOCABULARY | {"_agent", "_engine", "exporters"},
+    "__init__": VOCABULARY | {"_agent", "_install", "_context", "_jobs", "_store"},
     "__main__": {"__init__", "integrations"} | FACES,
     "_cli/bootstrap": {"__init__", "_internals"},  # runs in the program, which it brings the agent into
     "integrations": {"__init__"},

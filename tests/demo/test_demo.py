@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from analysis_service.settings import Fault
 
-from loopwatch._records import Cause, LostReason
+from loopwatch._agent_records import Cause, LostReason
 
 from .programs import Program
 

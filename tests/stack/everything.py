@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from loopwatch import facts
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import TEXT
 from loopwatch.exporters.prometheus import SnapshotCollector
 

@@ -16,7 +16,7 @@ import pytest
 
 import loopwatch
 from loopwatch import facts
-from loopwatch._records import Cause
+from loopwatch._agent_records import Cause
 from tests.demo.programs import Program
 
 from .collector import Collector

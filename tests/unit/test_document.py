@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loopwatch import _document
+from loopwatch._agent_records import Finding, Lost, Pool, Snapshot, Stall, Waiting
 from loopwatch._document import Document, DocumentError, Process, TaskSite, read, write
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import DrainReport, Finding, Frame, Lost, Pool, Snapshot, Stall, Task, Waiting
+from loopwatch._records import DrainReport, Frame, Task
 
 RECORDS = (Frame, Stall, Task, Lost, Waiting, Pool, DrainReport, Finding, TaskSite, Process, Point)
 

@@ -13,6 +13,7 @@ import pytest
 
 import loopwatch
 from loopwatch import facts
+from loopwatch._agent_records import Stall
 from loopwatch._collectors.jobs import JobCounts
 from loopwatch._collectors.loops import LoopHealth
 from loopwatch._collectors.losses import Losses
@@ -21,12 +22,13 @@ from loopwatch._collectors.pools.census import PoolCensus
 from loopwatch._collectors.pools.hub import Hub
 from loopwatch._collectors.stalls import Stalls
 from loopwatch._collectors.tasks import TaskCensus
-from loopwatch._context.handover import HANDED, HandOver, LostContexts
+from loopwatch._context.handover import HANDED, HandOver
+from loopwatch._context.lost_contexts import LostContexts
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
 from loopwatch._probes.tasks import TaskProbe
 from loopwatch._reader import Reader
-from loopwatch._records import DrainReport, Frame, Stall
+from loopwatch._records import DrainReport, Frame
 from loopwatch._rules.rule import BY_FUNCTION
 from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_state import LoopState, LoopStates

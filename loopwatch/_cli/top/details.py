@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from loopwatch._agent_records import Finding, Lost, Pool, Stall, Waiting
 from loopwatch._console.parts import (
     evidence,
     field,
@@ -16,7 +17,7 @@ from loopwatch._console.parts import (
 )
 from loopwatch._console.tables import Table, columns, paragraph
 from loopwatch._document import Document, TaskSite
-from loopwatch._records import DrainReport, Finding, Frame, Lost, Pool, Stall, Task, Waiting
+from loopwatch._records import DrainReport, Frame, Task
 from loopwatch._words import ago, number, own_frame, place, span
 
 TASKS_SHOWN = 20

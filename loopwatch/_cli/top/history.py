@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._document import Document
 from loopwatch._measures import Distribution
-from loopwatch._records import Snapshot
 
 KEPT = 240
 """Samples kept per loop: the widest possible sparkline."""

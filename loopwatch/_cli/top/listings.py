@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from loopwatch._agent_records import Finding, Lost, Pool, Stall, Waiting
 from loopwatch._console.parts import whose
 from loopwatch._document import Document, TaskSite
-from loopwatch._records import DrainReport, Finding, Lost, Pool, Stall, Task, Waiting
+from loopwatch._records import DrainReport, Task
 from loopwatch._words import ago, number, place, span
 
 from . import details

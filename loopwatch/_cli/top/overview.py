@@ -7,10 +7,10 @@ from itertools import zip_longest
 
 from rich.text import Text
 
+from loopwatch._agent_records import Loop, Stall
 from loopwatch._console.parts import stack_lines
 from loopwatch._console.tables import Table, cells, columns, cut
 from loopwatch._document import Document
-from loopwatch._records import Loop, Stall
 from loopwatch._words import ago, clean, frames_shown, number, percent, span
 
 from .history import History, Series, sparkline

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from loopwatch._agent_records import LeakReason
 from loopwatch._clock import Clock
 from loopwatch._collectors.await_graph import may_be_stuck
 from loopwatch._collectors.references import BY_US
 from loopwatch._internals.await_chain import stand_of
 from loopwatch._places import Stand
-from loopwatch._records import LeakReason
 from loopwatch._store.loop_state import LoopState, LoopStates
 from loopwatch._store.tasks import LiveTask
 from loopwatch._store.unread import Unread

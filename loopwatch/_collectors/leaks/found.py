@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from loopwatch._agent_records import LeakReason, Lost, LostReason
 from loopwatch._collectors.await_graph import Waiter
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import stand_of
 from loopwatch._internals.futures import living, name_of
 from loopwatch._places import Stand
-from loopwatch._records import LeakReason, Lost, LostReason
 from loopwatch._store.lost_log import Loss, LostLog
 from loopwatch._store.tasks import LiveTask
 from loopwatch._store.unread import Unread

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from loopwatch._agent_records import Pool
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._measures import Distribution, Measure
-from loopwatch._records import Pool
 from loopwatch._store.pools import Acquire, Family, Pools, WaitCell, WatchedPool
 from loopwatch.facts import OTHER, TOP
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from math import inf
 
+from loopwatch._agent_records import Borrower
 from loopwatch._clock import Clock
 from loopwatch._context.reader import ContextReader
 from loopwatch._events import HeldTooLong
 from loopwatch._journal import Journal, work_of
-from loopwatch._records import Borrower
 from loopwatch._store.outbox import Outbox
 from loopwatch._store.pools import Pools, WatchedPool
 from loopwatch._words import of_whom

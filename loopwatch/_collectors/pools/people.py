@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 
+from loopwatch._agent_records import Borrower, PoolWaiter
 from loopwatch._context.reader import ContextReader
 from loopwatch._internals.await_chain import chain, describe
 from loopwatch._internals.futures import living, name_of
 from loopwatch._places import shape
-from loopwatch._records import Borrower, PoolWaiter
 from loopwatch._store.pools import AT_ONCE, Acquire, Borrowing, WatchedPool
 from loopwatch._store.tasks import LiveTask
 

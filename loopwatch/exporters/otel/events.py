@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
+from loopwatch._agent_records import Lost, Stall
 from loopwatch._clock import Clock
 from loopwatch._events import Drained, Event, Found, HeldTooLong, JobEnded, Saturated
 from loopwatch._internals.otel_logs import emit
 from loopwatch._journal import Journal
 from loopwatch._measures import spelled
 from loopwatch._pace import Pace
-from loopwatch._records import Lost, Stall
 
 from . import logs, spans
 from .attributes import context_in, exportable, nanoseconds

@@ -33,8 +33,8 @@ from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 from opentelemetry.sdk.metrics.view import Aggregation, ExponentialBucketHistogramAggregation
 
 from loopwatch import facts
+from loopwatch._agent_records import Snapshot
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import Snapshot
 
 from .instruments import attributes
 from .providers import SCOPE, Outlet

@@ -10,9 +10,9 @@ from weakref import WeakKeyDictionary
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
 from loopwatch import facts
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
-from loopwatch._records import Snapshot
 from loopwatch._version import __version__
 
 from .providers import SCHEMA_URL, SCOPE

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from opentelemetry.trace import SpanContext
 
+from loopwatch._agent_records import Lost, LostReason, PoolUser
 from loopwatch._events import Drained, Found, HeldTooLong, Saturated
-from loopwatch._records import Lost, LostReason, PoolUser, Task
+from loopwatch._records import Task
 from loopwatch.facts import LOOP, POOL, POOL_TYPE
 
 from .attributes import Attributes, code, known, span_context, watched

@@ -12,11 +12,11 @@ from opentelemetry.sdk.metrics import Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import Metric, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import Clock
 from loopwatch._internals.otel_prometheus import shares_registry
 from loopwatch._internals.otel_sdk import left_to_parent
 from loopwatch._journal import Journal
-from loopwatch._records import Snapshot
 
 from .histograms import Adding, ReadyMade, exponential, temporality
 from .instruments import Instruments, Source, instruments_on, meter_of

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 from opentelemetry.sdk.resources import Resource
 
 from loopwatch import _otlp
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import Clock
 from loopwatch._internals.otel_sdk import import_logs, logger_provider
 from loopwatch._journal import Journal
-from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
 
 from .delivery import Delivery

@@ -14,9 +14,9 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from loopwatch import facts
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import Clock
 from loopwatch._measures import Distribution, Exemplar
-from loopwatch._records import Snapshot
 
 from .histograms import difference
 from .instruments import attributes

@@ -15,9 +15,9 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import Clock
 from loopwatch._journal import Journal
-from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
 from loopwatch._threads import Imports, IsToEnd, OwnThread
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from opentelemetry.trace import Link, SpanContext, SpanKind, Tracer
 
+from loopwatch._agent_records import Stall
 from loopwatch._events import Drained
-from loopwatch._records import Stall, Task
+from loopwatch._records import Task
 from loopwatch.facts import CAUSE, LOOP
 
 from .attributes import (

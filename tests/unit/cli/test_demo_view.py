@@ -8,20 +8,12 @@ import pytest
 from rich.console import Console
 
 from loopwatch import _words
+from loopwatch._agent_records import Finding, Loop, Lost, Pool, Snapshot, Stall
 from loopwatch._cli import demo_text
 from loopwatch._cli.demo_view import STATUS_EVERY, View
 from loopwatch._clock import Clock
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import (
-    DrainReport,
-    Finding,
-    Frame,
-    Loop,
-    Lost,
-    Pool,
-    Snapshot,
-    Stall,
-)
+from loopwatch._records import DrainReport, Frame
 from tests.records import borrower, lost, pool, stall, task
 
 LOOP = Loop(

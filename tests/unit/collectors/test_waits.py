@@ -9,9 +9,9 @@ from typing import Any
 import anyio
 import pytest
 
+from loopwatch._agent_records import Waiting
 from loopwatch._collectors.waits import SHOWN, waits
 from loopwatch._journal import Journal
-from loopwatch._records import Waiting
 from loopwatch._store.unread import Unread
 
 

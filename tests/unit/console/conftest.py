@@ -8,22 +8,12 @@ from typing import Any
 
 import pytest
 
+from loopwatch._agent_records import Finding, Loop, Lost, Pool, Snapshot, Stall, Waiting
 from loopwatch._console.commands import Commands
 from loopwatch._document import Document, Process
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
-from loopwatch._records import (
-    DrainReport,
-    Finding,
-    Frame,
-    Loop,
-    Lost,
-    Pool,
-    Snapshot,
-    Stall,
-    Task,
-    Waiting,
-)
+from loopwatch._records import DrainReport, Frame, Task
 from loopwatch.testing import FakeClock
 from tests.records import borrower, lost, pool, stall, task, waiter
 

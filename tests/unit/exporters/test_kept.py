@@ -2,9 +2,9 @@
 
 import pytest
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
-from loopwatch._records import Snapshot
 from loopwatch.exporters import exposition
 from loopwatch.exporters import kept as module
 from loopwatch.exporters.exposition import Form

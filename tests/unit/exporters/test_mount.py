@@ -11,9 +11,9 @@ from wsgiref.validate import validator
 
 import pytest
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
-from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import Form
 from loopwatch.exporters.kept import Kept, KeptCollector
 from loopwatch.exporters.mount import ASGIApplication, Message, asgi_app, wsgi_app

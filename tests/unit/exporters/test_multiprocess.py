@@ -11,9 +11,9 @@ import pytest
 PROGRAM = """
 from prometheus_client import Counter
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import OPENMETRICS, TEXT
 from loopwatch.exporters.prometheus import SnapshotCollector, registry_of
 
@@ -33,9 +33,9 @@ for form in (TEXT, OPENMETRICS):
 PROGRAM_OF_ITS_OWN = """
 from prometheus_client import CollectorRegistry, Counter, generate_latest, multiprocess
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
-from loopwatch._records import Snapshot
 from loopwatch.exporters.kept import KeptCollector
 
 Counter("of_the_program", "A metric of the program's own.").inc()

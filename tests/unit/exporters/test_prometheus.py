@@ -11,9 +11,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from loopwatch import facts
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Distribution, Exemplar, Point
-from loopwatch._records import Snapshot
 from loopwatch.exporters.exposition import OPENMETRICS, TEXT, Form
 from loopwatch.exporters.prometheus import SnapshotCollector, registry_of
 

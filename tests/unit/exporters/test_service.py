@@ -24,11 +24,11 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
 from loopwatch import _document
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import SYSTEM
 from loopwatch._document import Document, Process
 from loopwatch._journal import Journal
 from loopwatch._measures import Point
-from loopwatch._records import Snapshot
 from loopwatch._settings import RUN, Settings
 from loopwatch._threads import Imports
 from loopwatch.exporters.handover import LISTENER
@@ -167,10 +167,11 @@ def test_renderings_are_kept_from_when_they_are_first_asked_for(serve: Serve) ->
 
 SIBLING = """
 import os, sys
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import SYSTEM
 from loopwatch._document import Document, Process
 from loopwatch._journal import Journal
-from loopwatch._records import Point, Snapshot
+from loopwatch._measures import Point
 from loopwatch._settings import Settings
 from loopwatch._threads import Imports
 from loopwatch.exporters.service import MetricsService

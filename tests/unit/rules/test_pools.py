@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from loopwatch._agent_records import Borrower, Pool
 from loopwatch._collectors.pools.catalogue import READERS
-from loopwatch._records import Borrower, Pool
 from loopwatch._rules.libraries import JOB_RUNNERS, LIBRARIES
 from loopwatch._rules.rule import Symptom
 from loopwatch.facts import NOBODY, OTHER

@@ -8,8 +8,10 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from loopwatch._records import Cause, Frame, Stall
-from loopwatch._store.loop_state import ENDED_LIMIT, NEVER, LoopState, LoopStates, base_name
+from loopwatch._agent_records import Cause, Stall
+from loopwatch._records import Frame
+from loopwatch._store.loop_names import base_name
+from loopwatch._store.loop_state import ENDED_LIMIT, NEVER, LoopState, LoopStates
 from tests import records
 
 

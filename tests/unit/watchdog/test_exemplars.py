@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from loopwatch._agent_records import Stall
 from loopwatch._measures import Exemplar
-from loopwatch._records import Stall
 from loopwatch._store.loop_state import LoopState
 from loopwatch._watchdog.exemplars import Exemplars
 from loopwatch.facts import BUCKETS

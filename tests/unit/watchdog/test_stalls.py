@@ -8,9 +8,9 @@ from types import FrameType
 
 import pytest
 
+from loopwatch._agent_records import Stall
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
-from loopwatch._records import Stall
 from loopwatch._store.loop_state import NEVER, LoopState
 from loopwatch._store.pauses import Pauses
 from loopwatch._watchdog.code_owner import CodeOwner

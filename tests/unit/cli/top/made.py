@@ -5,20 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from loopwatch._agent_records import Finding, Loop, Lost, Pool, Snapshot, Stall, Waiting
 from loopwatch._document import Document, Process, TaskSite
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import (
-    DrainReport,
-    Finding,
-    Frame,
-    Loop,
-    Lost,
-    Pool,
-    Snapshot,
-    Stall,
-    Task,
-    Waiting,
-)
+from loopwatch._records import DrainReport, Frame, Task
 from tests import records
 
 NOW = 1_800_000_000.0

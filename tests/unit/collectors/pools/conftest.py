@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from loopwatch._agent_records import Pool
 from loopwatch._collectors.pools.binding import Binding
 from loopwatch._collectors.pools.census import PoolCensus
 from loopwatch._collectors.pools.hub import Hub
@@ -19,7 +20,6 @@ from loopwatch._collectors.pools.protocol import PoolReader, Sample, live, snap
 from loopwatch._collectors.pools.saturation import Saturation
 from loopwatch._context.reader import ContextReader
 from loopwatch._journal import Journal
-from loopwatch._records import Pool
 from loopwatch._store.outbox import Outbox
 from loopwatch._store.pools import Family, Outcome, Pools
 from loopwatch.testing import FakeClock
@@ -144,7 +144,7 @@ class Desk:
         contexts = ContextReader(self.journal)
         self.hub = Hub(readers or (Reader(),), self.pools, self.owner, self.fake.clock, self.journal)
         self.census = PoolCensus(self.pools, self.hub, contexts, self.fake.clock)
-        self.outbox = Outbox()
+        self.outbox = Outbox(is_open=True)
         self.overdue = self.make_overdue(TOO_LONG)
         self.saturation = Saturation(self.pools, self.hub, self.census, self.outbox, self.fake.clock)
 

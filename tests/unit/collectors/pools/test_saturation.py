@@ -46,7 +46,6 @@ class Crowd:
 
 @pytest.fixture
 def crowd(library: Any, desk: Desk) -> Crowd:
-    desk.outbox.is_open = True
     return Crowd(library, desk)
 
 

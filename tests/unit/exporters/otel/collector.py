@@ -13,9 +13,9 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from loopwatch._agent_records import Snapshot
 from loopwatch._clock import SYSTEM, Clock
 from loopwatch._journal import Journal
-from loopwatch._records import Snapshot
 from loopwatch._settings import Settings
 
 TIMEOUT = 60.0

@@ -177,7 +177,6 @@ names = {"opentelemetry.sdk.metrics", "opentelemetry.exporter.otlp.proto.http.tr
 print(names - installed, names & before, threading.active_count())
 
 import asyncio
-agent = loopwatch._agent._agent
 agent._engine.otel.start()
 agent._engine.otel.flush()
 later = {name.split(".")[0] for name in set(sys.modules) - installed}

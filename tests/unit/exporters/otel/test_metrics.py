@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from loopwatch import facts
+from loopwatch._agent_records import Snapshot
 from loopwatch._journal import Journal
 from loopwatch._measures import Distribution, Point
-from loopwatch._records import Snapshot
 
 from .collector import Sink, attributes_of, metrics_of, pipeline_of, snapshot_of
 

@@ -16,9 +16,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from loopwatch._agent_records import Lost, Pool, Stall, Victim
 from loopwatch._events import Event
 from loopwatch._journal import Journal
-from loopwatch._records import Frame, Lost, Pool, Stall, Task, Victim
+from loopwatch._records import Frame, Task
 from loopwatch.exporters.otel.events import Events
 from loopwatch.exporters.otel.providers import logger_of, tracer_of
 from loopwatch.testing import FakeClock

@@ -8,8 +8,9 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
+from loopwatch._agent_records import Borrower, Finding, LostReason, PoolWaiter, Severity
 from loopwatch._events import Drained, FindingChange, Found, HeldTooLong, Saturated
-from loopwatch._records import Borrower, DrainReport, Finding, LostReason, PoolWaiter, Severity
+from loopwatch._records import DrainReport
 
 from .conftest import LOST, POOL, SITE, STOOD, TASK, Desk, ids
 

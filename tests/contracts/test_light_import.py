@@ -1,0 +1,90 @@
+"""``import loopwatch`` loads what works without an agent, ``install()`` the rest, so that no loop has to."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import loopwatch
+
+BEFORE = """
+import asyncio, json, sys
+base = set(sys.modules)
+import loopwatch
+print(json.dumps(sorted(set(sys.modules) - base)))
+"""
+
+AFTERWARDS = """
+import asyncio, json, logging, sys
+import loopwatch
+
+logging.getLogger("loopwatch").setLevel(logging.CRITICAL)
+otlp = sys.argv[1] == "otlp"
+loopwatch.install(prometheus_port=None, hold_dump=False, console_socket=False, otlp=otlp, job_spans=otlp)
+installed = set(sys.modules)
+
+async def fail():
+    raise ValueError
+
+async def main():
+    loopwatch.spawn(fail())
+    loopwatch.current_work()
+    with loopwatch.restore(loopwatch.carry("item")):
+        await loopwatch.drain(60)
+
+asyncio.run(main())
+print(json.dumps(sorted(name for name in set(sys.modules) - installed if name.startswith("loopwatch"))))
+"""
+
+WITH_AN_AGENT = {
+    "loopwatch._agent",
+    "loopwatch._agent_records",
+    "loopwatch._engine",
+    "loopwatch._events",
+    "loopwatch._jobs.draining",
+    "loopwatch._measures",
+    "loopwatch._settings",
+    "loopwatch._store.loop_state",
+    "loopwatch._store.tasks",
+    "loopwatch.facts",
+}
+"""Half of what an import would take; each also loads others."""
+
+LIBRARIES = {"__future__", "_queue", "_typing", "copy", "dataclasses", "gc", "queue", "typing"}
+"""What is imported besides what asyncio imports."""
+
+
+def modules(program: str, *arguments: str) -> set[str]:
+    """Return the names of modules that a program of its own prints."""
+    command = [sys.executable, "-c", program, *arguments]
+    return set(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+
+
+def test_what_takes_an_agent_is_not_loaded() -> None:
+    loaded = modules(BEFORE)
+    assert {"loopwatch", "loopwatch._jobs.spawn"} <= loaded
+    assert loaded & WITH_AN_AGENT == set()
+    assert {name for name in loaded if not name.startswith("loopwatch")} <= LIBRARIES
+
+
+@pytest.mark.parametrize("exports", ["otlp", "no otlp"])
+def test_nothing_is_loaded_in_a_loop_after_install(exports: str) -> None:
+    """It would block the loop, for as long as a stall may last on a busy machine."""
+    assert modules(AFTERWARDS, exports) == set()
+
+
+def test_records_of_an_agent_are_there_when_asked_for() -> None:
+    names = "Agent", "Stall", "Point"
+    program = f"""
+import json
+from loopwatch import *
+import loopwatch
+print(json.dumps([name for name in {names!r} if globals()[name] is getattr(loopwatch, name)]))
+"""
+    assert modules(program) == set(names)
+
+
+def test_a_name_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(AttributeError, match="module 'loopwatch' has no attribute 'Stalls'"):
+        loopwatch.Stalls  # type: ignore[attr-defined]  # noqa: B018
