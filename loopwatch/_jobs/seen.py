@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopwatch._context.reader import Context, ContextReader
 from loopwatch._internals.await_chain import Chain, describe
@@ -14,10 +14,12 @@ from loopwatch._internals.tasks import exception_of, function_of, unretrieved
 from loopwatch._places import Place, shape
 from loopwatch._records import Frame, Task, TaskState
 from loopwatch._store.jobs import Job
-from loopwatch._store.tasks import LiveTask
 from loopwatch._store.watched import Values
 
 from .spawn import within
+
+if TYPE_CHECKING:
+    from loopwatch._store.tasks import LiveTask
 
 
 @dataclass(slots=True, eq=False)

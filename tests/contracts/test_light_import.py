@@ -20,8 +20,8 @@ import asyncio, json, logging, sys
 import loopwatch
 
 logging.getLogger("loopwatch").setLevel(logging.CRITICAL)
-otlp = sys.argv[1] == "otlp"
-loopwatch.install(prometheus_port=None, hold_dump=False, console_socket=False, otlp=otlp, job_spans=otlp)
+for otlp in map(bool, map(int, sys.argv[1:])):
+    loopwatch.install(prometheus_port=None, hold_dump=False, console_socket=False, otlp=otlp, job_spans=otlp)
 installed = set(sys.modules)
 
 async def fail():
@@ -68,10 +68,15 @@ def test_what_takes_an_agent_is_not_loaded() -> None:
     assert {name for name in loaded if not name.startswith("loopwatch")} <= LIBRARIES
 
 
-@pytest.mark.parametrize("exports", ["otlp", "no otlp"])
-def test_nothing_is_loaded_in_a_loop_after_install(exports: str) -> None:
+@pytest.mark.parametrize("otlp", ["0", "1"])
+def test_nothing_is_loaded_in_a_loop_after_install(otlp: str) -> None:
     """It would block the loop, for as long as a stall may last on a busy machine."""
-    assert modules(AFTERWARDS, exports) == set()
+    assert modules(AFTERWARDS, otlp) == set()
+
+
+def test_without_an_agent_a_loop_loads_what_drains_and_no_more() -> None:
+    loaded = modules(AFTERWARDS)
+    assert loaded & WITH_AN_AGENT == {"loopwatch._jobs.draining"}
 
 
 def test_records_of_an_agent_are_there_when_asked_for() -> None:
