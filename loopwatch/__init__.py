@@ -7,6 +7,7 @@ One line at start-up, before or inside the event loop, is all an application nee
     loopwatch.install()
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from ._context.carry import Carried, carry, restore
@@ -100,17 +101,23 @@ __all__ = [
     "watch_var",
 ]
 
+_HOMES = {
+    "Agent": "._agent",
+    "Distribution": "._measures",
+    "Exemplar": "._measures",
+    "Point": "._measures",
+    "facts": ".facts",
+}
+"""Modules of names that are loaded when asked for; of all others ``_agent_records``."""
+
 if not TYPE_CHECKING:  # to type checkers it would mean that there is every name
 
     def __getattr__(name: str) -> object:
-        if name in __all__:
-            from . import _agent, _agent_records, _measures
-
-            for home in map(vars, (_agent, _agent_records, _measures)):
-                if name in home:
-                    return globals().setdefault(name, home[name])
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        if name not in {*__all__, *_HOMES}:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home = import_module(_HOMES.get(name, "._agent_records"), __name__)
+        return globals().setdefault(name, home if name == "facts" else getattr(home, name))
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, "facts"} - {"TYPE_CHECKING", "import_module"})

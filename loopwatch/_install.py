@@ -8,13 +8,14 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
+import loopwatch  # ``loopwatch.Agent`` is then known to who evaluates annotations, without being loaded here
+
 from ._arguments import UNSET, Unset
 from ._errors import ConfigurationError, LoopwatchError
 
 if TYPE_CHECKING:
     from wsgiref.types import WSGIApplication
 
-    from ._agent import Agent
     from ._engine import Engine
     from ._settings import Settings
     from .exporters.kept import KeptCollector
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("loopwatch")
 
 
-_agent: Agent | None = None
+_agent: loopwatch.Agent | None = None
 _engine: Engine | None = None
 _installing = threading.RLock()  # reentrant: a signal handler may uninstall while install() is on the stack
 
@@ -45,7 +46,7 @@ def install(
     console_socket: bool | Unset = UNSET,
     ignore: tuple[str, ...] | list[str] | Unset = UNSET,
     allow: tuple[str, ...] | list[str] | Unset = UNSET,
-) -> Agent:
+) -> loopwatch.Agent:
     """Watch every event loop of this process, those that exist and those to come.
 
     Call it once, as early as you like: before any loop exists, or inside a running one. A second call
@@ -114,7 +115,7 @@ def install(
         return _agent
 
 
-def _install(settings: Settings, disabled: bool) -> Agent:
+def _install(settings: Settings, disabled: bool) -> loopwatch.Agent:
     from ._agent import Agent
     from ._engine import Engine
 
@@ -135,7 +136,7 @@ def _install(settings: Settings, disabled: bool) -> Agent:
     return agent
 
 
-def installed() -> Agent | None:
+def installed() -> loopwatch.Agent | None:
     """Return the agent of this process; None while nothing is installed."""
     return _agent
 

@@ -1,4 +1,4 @@
-"""Tasks, and places in code: the frozen records that are also made without an agent.
+"""Tasks, places in code, whose work it is, how a drain ended: frozen records also made without an agent.
 
 Times of day are Unix seconds, spans of time are seconds. ``None`` means "not known here", never zero.
 """

@@ -70,7 +70,7 @@ def ago(moment: float, now: float) -> str:
 
 def place(frame: Frame) -> str:
     """Write where ``frame`` is: directory, file and line, enough to find it."""
-    directory, file = os.path.split(frame.file)
+    directory, file = os.path.split(os.path.normpath(frame.file))
     return f"{'/'.join(filter(None, (os.path.basename(directory), file)))}:{frame.line}"
 
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from loopwatch._arguments import LONGEST_DRAIN, seconds
 from loopwatch._context.backing import backing
+from loopwatch._internals.links import links
 from loopwatch._store.daemons import daemon
 from loopwatch._store.jobs import JOBS
 
-from .drain import Cancel, check_cancel
+from .drain import Cancel, Drain, check_cancel
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -80,8 +81,6 @@ class _Lifespan:
     async def _drain(self) -> None:
         try:
             self._spare_server()
-            from .draining import Drain
-
             await Drain(self._timeout, self._cancel).run()
             JOBS.of(asyncio.get_running_loop()).shut_down = True
         except Exception as error:  # noqa: BLE001 - the shutdown goes on
@@ -93,8 +92,6 @@ class _Lifespan:
         They wait for an event, not for our task, so nothing else shows it. They are suspended in a method of
         the object whose ``send`` we were given: true of uvicorn, hypercorn and Starlette's test client.
         """
-        from loopwatch._internals.links import links
-
         server = getattr(self._send, "__self__", None)
         for task in asyncio.all_tasks() if server is not None else ():
             if any(held is server for link in links(task)[0] for held in gc.get_referents(link)):

@@ -25,7 +25,7 @@ from loopwatch._store.jobs import JOBS
 
 from . import lifespan
 from .disposition import Disposition, name_of, set_default
-from .draining import Drain
+from .drain import Drain
 from .interrupt import SIGNALS
 
 SERVERS = frozenset(("aiohttp", "gunicorn", "hypercorn", "uvicorn"))

@@ -55,7 +55,7 @@ MAY_IMPORT = {
     "_parts": VOCABULARY | BASE | SOURCES | READERS | FACES,
     "_engine": VOCABULARY | BASE | SOURCES | READERS | FACES | {"_parts"},
     "_agent": VOCABULARY | {"_engine"},
-    "_install": VOCABULARY | {"_agent", "_engine", "exporters"},
+    "_install": VOCABULARY | {"_agent", "_engine", "exporters", "__init__"},  # for what it is annotated with
     "__init__": VOCABULARY | {"_agent", "_install", "_context", "_jobs", "_store"},
     "__main__": {"__init__", "integrations"} | FACES,
     "_cli/bootstrap": {"__init__", "_internals"},  # runs in the program, which it brings the agent into

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import typing
 
 import pytest
 
@@ -34,7 +35,7 @@ async def main():
         await loopwatch.drain(60)
 
 asyncio.run(main())
-print(json.dumps(sorted(name for name in set(sys.modules) - installed if name.startswith("loopwatch"))))
+print(json.dumps(sorted(set(sys.modules) - installed)))
 """
 
 WITH_AN_AGENT = {
@@ -42,7 +43,6 @@ WITH_AN_AGENT = {
     "loopwatch._agent_records",
     "loopwatch._engine",
     "loopwatch._events",
-    "loopwatch._jobs.draining",
     "loopwatch._measures",
     "loopwatch._settings",
     "loopwatch._store.loop_state",
@@ -74,17 +74,18 @@ def test_nothing_is_loaded_in_a_loop_after_install(otlp: str) -> None:
     assert modules(AFTERWARDS, otlp) == set()
 
 
-def test_without_an_agent_a_loop_loads_what_drains_and_no_more() -> None:
-    loaded = modules(AFTERWARDS)
-    assert loaded & WITH_AN_AGENT == {"loopwatch._jobs.draining"}
+def test_nor_without_an_agent() -> None:
+    """What drains, for one, would be missing if a deploy had replaced our files by then."""
+    assert modules(AFTERWARDS) == set()
 
 
 def test_records_of_an_agent_are_there_when_asked_for() -> None:
-    names = "Agent", "Stall", "Point"
+    names = "Agent", "Point", "Stall", "facts"
     program = f"""
 import json
-from loopwatch import *
 import loopwatch
+from loopwatch import *
+from loopwatch import facts
 print(json.dumps([name for name in {names!r} if globals()[name] is getattr(loopwatch, name)]))
 """
     assert modules(program) == set(names)
@@ -93,3 +94,19 @@ print(json.dumps([name for name in {names!r} if globals()[name] is getattr(loopw
 def test_a_name_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(AttributeError, match="module 'loopwatch' has no attribute 'Stalls'"):
         loopwatch.Stalls  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["install", "installed", "spawn", "drain", "drain_lifespan", "current_work"])
+def test_annotations_can_be_evaluated(name: str) -> None:
+    """As pydantic and FastAPI do."""
+    program = f"""
+import json, typing
+import loopwatch
+print(json.dumps(["return"] if typing.get_type_hints(getattr(loopwatch, {name!r}))["return"] else []))
+"""
+    assert modules(program) == {"return"}
+
+
+@pytest.mark.parametrize("view", ["snapshot", "stalls", "tasks", "lost", "pools", "findings", "drains"])
+def test_those_of_views_too(view: str) -> None:
+    assert typing.get_type_hints(getattr(loopwatch.Agent, view))["return"]

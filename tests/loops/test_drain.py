@@ -270,7 +270,7 @@ class TestTimeout:
         assert report.duration < 1.0 + SLACK
 
     def test_none_of_very_many_is_missing(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("loopwatch._jobs.draining.GRACE", AMPLE)  # a busy machine takes its time
+        monkeypatch.setattr("loopwatch._jobs.drain.GRACE", AMPLE)  # a busy machine takes its time
 
         async def main() -> DrainReport:
             for number in range(5000):
@@ -393,7 +393,7 @@ class TestShow:
         return run(main())
 
     def test_they_run_off_the_loop(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("loopwatch._jobs.draining.PATIENCE", AMPLE)  # a busy machine takes its time
+        monkeypatch.setattr("loopwatch._jobs.drain.PATIENCE", AMPLE)  # a busy machine takes its time
         threads: list[str] = []
 
         def show(_: object) -> str:

@@ -35,7 +35,7 @@ themselves be, would take for ever."""
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give jobs that clean up the time they need on a busy machine."""
-    monkeypatch.setattr("loopwatch._jobs.draining.GRACE", GRACE)
+    monkeypatch.setattr("loopwatch._jobs.drain.GRACE", GRACE)
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +150,7 @@ def test_none_of_two_hundred_is_missing(run: Run, agent: Agent) -> None:
 def test_what_becomes_of_them_is_on_the_endpoint(
     run: Run, install: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("loopwatch._jobs.draining.GRACE", SHORT_GRACE)
+    monkeypatch.setattr("loopwatch._jobs.drain.GRACE", SHORT_GRACE)
     agent = install(prometheus_port=0)
 
     def scrape() -> dict[str, float]:
@@ -204,7 +204,7 @@ class TestEntangled:
     def test_a_cycle_cannot_be_cancelled(
         self, new_loop: LoopFactory, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("loopwatch._jobs.draining.GRACE", SHORT_GRACE)
+        monkeypatch.setattr("loopwatch._jobs.drain.GRACE", SHORT_GRACE)
 
         async def main() -> DrainReport:
             jobs: list[asyncio.Task[Any]] = []
@@ -232,7 +232,7 @@ class TestEntangled:
         self, run: Run, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The innermost ones are, and end those that wait for them."""
-        monkeypatch.setattr("loopwatch._jobs.draining.GRACE", 30.0)  # a busy machine takes its time
+        monkeypatch.setattr("loopwatch._jobs.drain.GRACE", 30.0)  # a busy machine takes its time
 
         async def main() -> DrainReport:
             async def waits(number: int) -> None:

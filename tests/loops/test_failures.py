@@ -431,7 +431,7 @@ def test_a_drain_that_cannot_see_where_tasks_stand_waits_for_them_all_the_same(
         assert job.done()
         return report
 
-    monkeypatch.setattr("loopwatch._jobs.draining.chain", broken)
+    monkeypatch.setattr("loopwatch._jobs.drain.chain", broken)
     assert [task.name for task in run(main()).finished] == ["job"]
     assert set(failures(agent)) == {"drain"}
 
