@@ -157,3 +157,16 @@ def _from_callback(future: Any, qualname: str, variable: str) -> Any | None:
                 if name == variable:
                     return cell.cell_contents
     return None
+
+
+def cancelled_with(future: Any) -> list[list[Any]]:
+    """Return what a cancellation is passed on to in one recursion, by its depth: first ``future`` alone."""
+    levels, seen = [[future]], {id(future)}
+    while levels[-1]:
+        levels.append([])
+        for outer in levels[-2]:
+            for inner in [waiter_of(outer)] if is_task(outer) else gathered(outer) or ():
+                if id(inner) not in seen and is_pending(inner):
+                    seen.add(id(inner))
+                    levels[-1].append(inner)
+    return levels[:-1]

@@ -15,6 +15,7 @@ from loopwatch._context.reader import NOTHING, Context
 from loopwatch._errors import ConfigurationError
 from loopwatch._internals.await_chain import chain
 from loopwatch._internals.dependencies import Needs
+from loopwatch._internals.futures import cancelled_with
 from loopwatch._records import DrainReport, Task
 from loopwatch._store.jobs import JOBS
 from loopwatch._store.loop_names import base_name
@@ -42,6 +43,9 @@ GRACE = 0.35
 """Seconds to cancel tasks, and for the cancelled tasks to end..."""
 LEAST_GRACE = 0.1
 """...of which the tasks cancelled last get these. Cancelling long chains of tasks takes a while."""
+DEEP = 200
+"""Futures that a cancellation may be passed on through. The interpreter's limit is 1,000 as a rule, for these
+and the frames of the program together."""
 PATIENCE = 0.15
 """Seconds for the program's ``show`` functions, and as many for its log handlers."""
 
@@ -86,6 +90,10 @@ class Drain:
         self._loop_name = base_name(threading.current_thread()) if state is None else state.name
         self._seen: dict[asyncio.Task[Any], Seen] = {}
         self._pending: set[asyncio.Task[Any]] = set()
+        self._asked: set[asyncio.Future[Any]] = set()
+        """Those that were cancelled..."""
+        self._ended_by_others: set[asyncio.Future[Any]] = set()
+        """...and those that such a one will end, at the end of their long chain of waits."""
         self._waker: asyncio.Future[None] = self._loop.create_future()
         self._context = contextvars.Context()  # for our callbacks, so as not to hold the callers' own
         self._began = self._now()
@@ -177,13 +185,24 @@ class Drain:
         await self._look(self._now() + LAST_LOOK / 4)
 
     def _cancel_task(self, task: asyncio.Task[Any]) -> bool:
-        """Cancel ``task``; return whether that reached the task at the end of its chain of waits."""
-        self._seen[task].cancelled = True
+        """Cancel ``task`` or, if its chain of waits is long, the end of that; return whether it was the task.
+
+        A task passes its cancellation on to the task it waits for, and so on, in one recursion. If that
+        exceeds the limit just at its end, the future there counts as cancelled, but nobody who waits for it
+        is told, ever. So of a long chain the inner tasks are cancelled, and end the outer ones.
+        """
+        if task in self._ended_by_others:
+            return False
+        levels = cancelled_with(task)
+        first = levels[-DEEP:][0]
+        self._seen[task].cancelled = first[0] is task
+        self._ended_by_others.update(level[0] for level in levels[:-DEEP] if len(level) == 1)
         try:
-            task.cancel(f"loopwatch.drain(): not finished within {self._timeout:g} s")
-        except RecursionError:
-            # A task passes its cancellation on to the task it waits for, and so on, in one recursion. In a
-            # long chain the inner tasks can still be cancelled, and end the outer ones. In a cycle none can.
+            for each in first:
+                if each not in self._asked:
+                    self._asked.add(each)
+                    each.cancel(f"loopwatch.drain(): not finished within {self._timeout:g} s")
+        except RecursionError:  # there is a cycle, in which none can be cancelled
             self._seen[task].cancelled = False
         return self._seen[task].cancelled
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import inspect
 import re
+import sys
 import time
 import urllib.request
 from collections import Counter
@@ -244,6 +246,32 @@ class TestEntangled:
             return await loopwatch.drain(0.1)
 
         assert places(run(main())) == {("chain", "cancelled", "cancelled"): 2_000}
+
+    def test_no_chain_is_as_long_as_the_stack_is_deep(
+        self, run: Run, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Passed on to its end by the last call that the limit admits, a cancellation gets lost there."""
+        monkeypatch.setattr("loopwatch._jobs.drain.GRACE", 30.0)  # a busy machine takes its time
+
+        async def waits(inner: asyncio.Task[None]) -> None:
+            await asyncio.gather(inner)
+
+        async def main(length: int) -> DrainReport:
+            inner = asyncio.create_task(Work().long(0))
+            for _ in range(length):
+                inner = asyncio.create_task(waits(inner))
+            loopwatch.spawn(waits(inner))
+            await asyncio.sleep(0)
+            return await loopwatch.drain(0)
+
+        usual = sys.getrecursionlimit()
+        monkeypatch.setattr("loopwatch._jobs.drain.DEEP", 40)  # with a limit that is as much lower
+        sys.setrecursionlimit(len(inspect.stack()) + 170)  # each link takes 1 or, on Python 3.11, 2
+        try:
+            stuck = [length for length in range(60, 180) if run(main(length)).abandoned]
+        finally:
+            sys.setrecursionlimit(usual)
+        assert stuck == []
 
     def test_who_waits_for_a_job_that_is_cancelled_is_cancelled_with_it(self, run: Run) -> None:
         """No task of ``spawn``, and not the drain's to cancel; but it did not end by itself either."""
