@@ -12,10 +12,9 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ._clock import SYSTEM, Clock
 from ._pace import Pace
@@ -38,8 +37,7 @@ QUEUE_LIMIT = 1000
 """Lines waiting for a blocked handler; further ones are dropped and counted."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
+class _Line(NamedTuple):
     level: int
     message: str
     args: tuple[object, ...]

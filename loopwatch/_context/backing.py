@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from loopwatch._journal import Journal
 from loopwatch._records import DrainReport
@@ -18,8 +17,7 @@ if TYPE_CHECKING:
     from loopwatch._store.loop_state import LoopState
 
 
-@dataclass(frozen=True, slots=True)
-class Backing:
+class Backing(NamedTuple):
     """The parts of an agent that such functions use."""
 
     journal: Journal

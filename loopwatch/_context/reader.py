@@ -10,8 +10,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from loopwatch._internals.futures import context_of
 from loopwatch._internals.otel_context import current_span_variable, ids_of
@@ -28,17 +27,16 @@ Get = Callable[..., Any]
 """Returns a context's value of a variable, else the second argument: the ``get`` of a ``Context``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What is known of a context, as text."""
 
-    values: Mapping[str, str] = field(default_factory=dict)
-    trace_id: str | None = None
-    span_id: str | None = None
-    trace_flags: int | None = None
+    values: Mapping[str, str]
+    trace_id: str | None
+    span_id: str | None
+    trace_flags: int | None
 
 
-NOTHING = Context()
+NOTHING = Context({}, None, None, None)
 
 
 def get_current(var: ContextVar[Any], default: object = None) -> Any:

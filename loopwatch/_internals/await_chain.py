@@ -9,7 +9,6 @@ asyncio's own names on CPython 3.11 to 3.15, those of uvloop 0.23, of anyio 4, a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from loopwatch._places import Place, Stand
@@ -35,8 +34,7 @@ WaitKind = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(NamedTuple):
     """Where a task stands."""
 
     places: tuple[Place, ...]

@@ -6,9 +6,8 @@ import asyncio
 import logging
 import threading
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from loopwatch._arguments import seconds
 from loopwatch._clock import SYSTEM
@@ -140,8 +139,7 @@ def _export(task: asyncio.Task[Any], job: Job, state: TaskState, error: BaseExce
     parts.outbox.put(JobEnded(partial(ended.record, parts.contexts)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Ended:
+class _Ended(NamedTuple):
     """What is noted of a job at its end. Holds no task, coroutine or exception of the program."""
 
     site: Place

@@ -11,7 +11,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from loopwatch._places import Place
 from loopwatch._records import DrainState, TaskState
@@ -21,8 +21,7 @@ STATES: tuple[TaskState, ...] = ("ok", "error", "cancelled")
 """The ways a job can end."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Job:
+class Job(NamedTuple):
     """What is known of a job from its start."""
 
     site: Place

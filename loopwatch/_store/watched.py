@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from loopwatch._errors import ConfigurationError
 
@@ -22,8 +22,7 @@ PLAIN = frozenset({str, int, bool, float})
 program's code."""
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(NamedTuple):
     """One watched variable."""
 
     var: ContextVar[Any]

@@ -10,7 +10,6 @@ import threading
 import types
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator
-from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -463,7 +462,7 @@ class TestPlaces:
         """A task that goes on while another thread reads it may leave ``wait`` between two looks."""
         found = chain(left := vars(asyncio.tasks)["_wait"](None, None, None, None))
         assert functions(found) == ["_wait"]
-        assert describe(replace(found, awaited=object())) == "future"
+        assert describe(found._replace(awaited=object())) == "future"
         left.close()
 
     def test_collected(self, loop_thread: Any) -> None:

@@ -9,7 +9,6 @@ import logging
 import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -314,7 +313,7 @@ class TestExport:
     def outbox(self) -> Iterator[Outbox]:
         parts = backing()
         outbox = Outbox(is_open=True, takes_jobs=True)
-        lean_on(replace(parts, outbox=outbox))
+        lean_on(parts._replace(outbox=outbox))
         yield outbox
         lean_on(None)
 
@@ -379,6 +378,6 @@ class TestExport:
         asyncio.run(main())
         assert len(outbox.take()) == 1
         for without in (Outbox(is_open=True), Outbox(takes_jobs=True)):
-            lean_on(replace(backing(), outbox=without))
+            lean_on(backing()._replace(outbox=without))
             asyncio.run(main())
             assert without.take() == []
