@@ -159,14 +159,22 @@ def _from_callback(future: Any, qualname: str, variable: str) -> Any | None:
     return None
 
 
-def cancelled_with(future: Any) -> list[list[Any]]:
-    """Return what a cancellation is passed on to in one recursion, by its depth: first ``future`` alone."""
-    levels, seen = [[future]], {id(future)}
-    while levels[-1]:
-        levels.append([])
-        for outer in levels[-2]:
-            for inner in [waiter_of(outer)] if is_task(outer) else gathered(outer) or ():
-                if id(inner) not in seen and is_pending(inner):
-                    seen.add(id(inner))
-                    levels[-1].append(inner)
-    return levels[:-1]
+def cancelled_with(future: Any, known: set[int]) -> tuple[int, list[Any]]:
+    """Return how many futures are cancelled with ``future``, in one recursion, and those of them at its ends.
+
+    Itself included; without those whose ids are in ``known``, to which it adds these.
+    """
+    known.add(id(future))
+    number, ends, waiting = 0, [], [future]
+    while waiting:
+        outer = waiting.pop()
+        number += 1
+        inner = [waiter_of(outer)] if is_task(outer) else gathered(outer) or ()
+        pending = [each for each in inner if is_pending(each)]
+        if not pending:
+            ends.append(outer)
+        for each in pending:
+            if id(each) not in known:
+                known.add(id(each))
+                waiting.append(each)
+    return number, ends

@@ -44,8 +44,8 @@ GRACE = 0.35
 LEAST_GRACE = 0.1
 """...of which the tasks cancelled last get these. Cancelling long chains of tasks takes a while."""
 DEEP = 200
-"""Futures that a cancellation may be passed on through. The interpreter's limit is 1,000 as a rule, for these
-and the frames of the program together."""
+"""Futures that may be cancelled in one recursion. The limit of the interpreter is 1,000 as a rule, for these
+and the frames of the program together; on Python 3.11, some count twice."""
 PATIENCE = 0.15
 """Seconds for the program's ``show`` functions, and as many for its log handlers."""
 
@@ -90,10 +90,6 @@ class Drain:
         self._loop_name = base_name(threading.current_thread()) if state is None else state.name
         self._seen: dict[asyncio.Task[Any], Seen] = {}
         self._pending: set[asyncio.Task[Any]] = set()
-        self._asked: set[asyncio.Future[Any]] = set()
-        """Those that were cancelled..."""
-        self._ended_by_others: set[asyncio.Future[Any]] = set()
-        """...and those that such a one will end, at the end of their long chain of waits."""
         self._waker: asyncio.Future[None] = self._loop.create_future()
         self._context = contextvars.Context()  # for our callbacks, so as not to hold the callers' own
         self._began = self._now()
@@ -169,14 +165,12 @@ class Drain:
         self._pending -= others
         self._stopping = True
         until = self._now() + GRACE
-        for task in tuple(self._pending):  # without a pause: cancelling thousands takes milliseconds
-            if self._interrupted:
+        reached: set[int] = set()
+        for task in tuple(self._pending):  # in one turn of the loop: in the next, some are cleaning up
+            if self._interrupted or self._now() > until:
                 break
-            if task.done() or self._cancel_task(task):
-                continue
-            if self._now() > until:
-                break
-            await asyncio.sleep(0)  # lets the end of a chain end, or each try would follow all of it again
+            if not task.done():
+                self._cancel_task(task, reached)
         until = max(until, self._now() + LEAST_GRACE)
         while self._pending and not self._interrupted and (left := until - self._now()) > 0:
             await self._pause(left)
@@ -184,27 +178,24 @@ class Drain:
         self._see_all()  # includes what the cancelled tasks have started since
         await self._look(self._now() + LAST_LOOK / 4)
 
-    def _cancel_task(self, task: asyncio.Task[Any]) -> bool:
-        """Cancel ``task`` or, if its chain of waits is long, the end of that; return whether it was the task.
+    def _cancel_task(self, task: asyncio.Task[Any], reached: set[int]) -> None:
+        """Cancel ``task``, unless it is among those ``reached``: cancelled with another that waits for it.
 
-        A task passes its cancellation on to the task it waits for, and so on, in one recursion. If that
-        exceeds the limit just at its end, the future there counts as cancelled, but nobody who waits for it
-        is told, ever. So of a long chain the inner tasks are cancelled, and end the outer ones.
+        A task passes its cancellation on to what it waits for, and so on, in one recursion. If that exceeds
+        the interpreter's limit just at its end, the future there counts as cancelled, but nobody who waits
+        for it is told, ever. So where there are many, those at the end are cancelled first.
         """
-        if task in self._ended_by_others:
-            return False
-        levels = cancelled_with(task)
-        first = levels[-DEEP:][0]
-        self._seen[task].cancelled = first[0] is task
-        self._ended_by_others.update(level[0] for level in levels[:-DEEP] if len(level) == 1)
+        self._seen[task].cancelled = True
+        if id(task) in reached:
+            return
+        message = f"loopwatch.drain(): not finished within {self._timeout:g} s"
+        number, ends = cancelled_with(task, reached)
+        for each in ends if number > DEEP else ():
+            each.cancel(message)
         try:
-            for each in first:
-                if each not in self._asked:
-                    self._asked.add(each)
-                    each.cancel(f"loopwatch.drain(): not finished within {self._timeout:g} s")
-        except RecursionError:  # there is a cycle, in which none can be cancelled
+            task.cancel(message)
+        except RecursionError:  # if its chain has an end, that ends it; a cycle has none
             self._seen[task].cancelled = False
-        return self._seen[task].cancelled
 
     async def _report(self) -> DrainReport:
         """Make the report, off the loop: with thousands of tasks it takes a while."""

@@ -273,6 +273,49 @@ class TestEntangled:
             sys.setrecursionlimit(usual)
         assert stuck == []
 
+    @pytest.mark.parametrize("others", ["jobs", "tasks"])
+    def test_who_waits_for_a_long_chain_is_cancelled_as_for_a_short_one(self, run: Run, others: str) -> None:
+        """That the chain ends by our doing is not enough: its outcome may be all that a job waits for."""
+        start = loopwatch.spawn if others == "jobs" else asyncio.create_task
+
+        async def waits(*inner: asyncio.Task[Any]) -> None:
+            await asyncio.gather(*inner, return_exceptions=True)
+
+        async def main() -> tuple[DrainReport, list[asyncio.Task[Any]]]:
+            short, inner = start(Work().long(0)), start(Work().long(1))
+            for _ in range(300):
+                inner = start(waits(inner))
+            job = loopwatch.spawn(waits(inner, short))
+            await asyncio.sleep(0)
+            return await loopwatch.drain(0), [job, short, inner]
+
+        report, tasks = run(main())
+        assert (len(report.cancelled), report.finished, report.abandoned) == (303, (), ())
+        assert all(task.cancelled() for task in tasks)
+
+    def test_who_cleans_up_at_the_end_of_a_long_chain_is_left_to_it(self, run: Run) -> None:
+        cleaned: list[int] = []
+
+        async def main() -> DrainReport:
+            async def cleans_up() -> None:
+                try:
+                    await asyncio.sleep(600)
+                finally:
+                    for number in range(20):
+                        await asyncio.sleep(0)
+                        cleaned.append(number)
+
+            async def waits(inner: asyncio.Task[None]) -> None:
+                await inner
+
+            inner = loopwatch.spawn(cleans_up())
+            for _ in range(300):
+                inner = loopwatch.spawn(waits(inner))
+            return await loopwatch.drain(0)
+
+        assert len(run(main()).cancelled) == 301
+        assert cleaned == list(range(20))
+
     def test_who_waits_for_a_job_that_is_cancelled_is_cancelled_with_it(self, run: Run) -> None:
         """No task of ``spawn``, and not the drain's to cancel; but it did not end by itself either."""
 

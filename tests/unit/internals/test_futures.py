@@ -1,4 +1,4 @@
-"""What a cancellation is passed on to."""
+"""What is cancelled with a task."""
 
 from __future__ import annotations
 
@@ -8,68 +8,75 @@ from typing import Any
 
 from loopwatch._internals.futures import cancelled_with
 
+Made = Callable[[], asyncio.Future[Any]]
+
 
 async def waits(*inner: asyncio.Future[Any]) -> None:
     await (asyncio.gather(*inner) if len(inner) > 1 else inner[0])
-
-
-def levels(make: Callable[[], asyncio.Future[Any]]) -> list[list[str]]:
-    """Return the names of the tasks on each level, and the classes of other futures."""
-
-    async def main() -> list[list[str]]:
-        future = make()
-        await asyncio.sleep(0)
-        found = cancelled_with(future)
-        for task in asyncio.all_tasks() - {asyncio.current_task()}:
-            task.cancel()
-        return [
-            [each.get_name() if isinstance(each, asyncio.Task) else type(each).__name__ for each in level]
-            for level in found
-        ]
-
-    return asyncio.run(main())
 
 
 def named(name: str, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
     return asyncio.create_task(coro, name=name)
 
 
-def test_what_waits_for_nothing_is_alone() -> None:
-    assert levels(lambda: named("ready", asyncio.sleep(0))) == [["ready"]]
+def told(*made: Made) -> list[tuple[int, set[str]]]:
+    """Return for each in turn what is told: the number, and the tasks and classes of futures at the ends."""
+
+    async def main() -> list[tuple[int, set[str]]]:
+        futures, known = [make() for make in made], set[int]()
+        await asyncio.sleep(0)
+        found = [cancelled_with(future, known) for future in futures]
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        return [
+            (number, {e.get_name() if isinstance(e, asyncio.Task) else type(e).__name__ for e in ends})
+            for number, ends in found
+        ]
+
+    return asyncio.run(main())
 
 
-def test_a_chain_down_to_the_future_at_its_end() -> None:
+def test_what_waits_for_nothing_is_its_own_end() -> None:
+    assert told(lambda: named("ready", asyncio.sleep(0))) == [(1, {"ready"})]
+
+
+def test_a_chain_ends_in_the_future_that_the_last_one_waits_for() -> None:
     def chain() -> asyncio.Task[None]:
         return named("outer", waits(named("middle", waits(named("inner", asyncio.sleep(60))))))
 
-    assert levels(chain) == [["outer"], ["middle"], ["inner"], ["Future"]]
+    assert told(chain) == [(4, {"Future"})]
 
 
-def test_each_of_those_that_are_gathered() -> None:
+def test_all_that_are_gathered_count_once_and_done_ones_not_at_all() -> None:
     def gathering() -> asyncio.Task[None]:
         done = asyncio.get_running_loop().create_future()
         done.set_result(None)
-        long = named("long", waits(named("inner", asyncio.sleep(60))))
-        return named("outer", waits(named("short", asyncio.sleep(60)), done, long))
+        inner = named("inner", asyncio.sleep(60))
+        return named("outer", waits(inner, done, named("long", waits(inner)), named("ready", waits(done))))
 
-    assert levels(gathering) == [
-        ["outer"],
-        ["_GatheringFuture"],
-        ["short", "long"],
-        ["Future", "inner"],
-        ["Future"],
-    ]
+    # outer, its gathering, inner and its future, long
+    assert told(gathering) == [(5, {"Future"})]
 
 
 def test_a_shielded_task_is_spared() -> None:
     async def shields() -> None:
         await asyncio.shield(named("spared", asyncio.sleep(60)))
 
-    assert levels(lambda: named("outer", shields())) == [["outer"], ["Future"]]
+    assert told(lambda: named("outer", shields())) == [(2, {"Future"})]
 
 
-def test_a_cycle_ends_where_it_began() -> None:
-    def cycle() -> asyncio.Task[None]:
+def test_what_is_known_is_not_told_again() -> None:
+    inner: list[asyncio.Task[None]] = []
+
+    def make_inner() -> asyncio.Task[None]:
+        inner.append(named("inner", asyncio.sleep(60)))
+        return inner[0]
+
+    assert told(make_inner, lambda: named("outer", waits(inner[0]))) == [(2, {"Future"}), (1, set())]
+
+
+def test_a_cycle_has_no_end() -> None:
+    async def main() -> tuple[int, list[Any]]:
         tasks: list[asyncio.Task[None]] = []
 
         async def first() -> None:
@@ -77,14 +84,10 @@ def test_a_cycle_ends_where_it_began() -> None:
 
         tasks.append(named("first", first()))
         tasks.append(named("second", waits(tasks[0])))
-        return tasks[0]
-
-    async def main() -> list[int]:
-        future = cycle()
         await asyncio.sleep(0)
-        return [len(level) for level in cancelled_with(future)]
+        return cancelled_with(tasks[0], set())
 
     loop = asyncio.new_event_loop()  # asyncio.run would cancel the cycle, which recurses without end
     loop.set_exception_handler(lambda *_: None)
-    assert loop.run_until_complete(main()) == [1, 1]
+    assert loop.run_until_complete(main()) == (2, [])
     loop.close()
