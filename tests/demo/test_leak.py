@@ -4,10 +4,12 @@ import re
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.machine import cpu_waited
+
 from .programs import Program
 
 IN_TIME = 5.0
-"""Seconds from the last leaked task to the names of all."""
+"""Seconds from the last leaked task to the names of all, besides those in which somebody waits for a CPU."""
 
 
 def figures(said: str) -> tuple[float, ...]:
@@ -23,14 +25,16 @@ def figures(said: str) -> tuple[float, ...]:
 
 def test_leaks_are_named_in_time(tmp_path: Path) -> None:
     """All within 5 s of the last where nothing can wake them; else the leak, within three times their p99."""
+    before = cpu_waited()
     with ExitStack() as opened:
         never = Program(opened, tmp_path, "leak")
         perhaps = Program(opened, tmp_path, "leak", "--could-wake")
         said = never.end()
         last, _, named, after = figures(said)
+        waited = cpu_waited() - before
         assert last >= 49
-        assert named <= IN_TIME
-        assert after <= IN_TIME
+        assert named <= IN_TIME + waited
+        assert after <= IN_TIME + waited
         assert "nothing can wake it" in said
         assert "does not seem to finish" not in said
 
@@ -38,8 +42,9 @@ def test_leaks_are_named_in_time(tmp_path: Path) -> None:
         last, p99, named, after = figures(said)
         assert last >= 49
         assert p99 > 0.1
-        assert named - last <= 3 * p99
-        assert after <= 3 * p99 + IN_TIME
+        waited = cpu_waited() - before
+        assert named - last <= 3 * p99 + waited
+        assert after <= 3 * p99 + IN_TIME + waited
         assert "others created there take no more than" in said
         assert "nothing can wake it" not in said
         assert (never.status, perhaps.status) == (0, 0)
