@@ -36,5 +36,4 @@ def run(missing: dict[str, str]) -> list[Verdict]:
         ("ms", "median", "fastest"),
         [(timed, f"{statistics.median(took):.1f}", f"{min(took):.1f}") for timed, took in times.items()],
     )
-    # The fastest is judged, as for ``timeit``: what the others took longer is what the machine did besides.
-    return [Verdict(OURS, min(times[OURS]), BUDGET, " ms")]
+    return [Verdict(OURS, statistics.median(times[OURS]), BUDGET, " ms")]
