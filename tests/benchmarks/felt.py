@@ -1,9 +1,8 @@
 """``python -m tests.benchmarks.felt [LEAK [FIRST LAST]]``: what a program feels of the agent in it, as JSON.
 
 It is measured from second ``FIRST`` to ``LAST`` of its life. Each second it blocks its loop for 60 ms, so
-that there is something to report. Memory grows by the stalls that are kept, with an export and without, until
-there are 256: so many it has before it is measured, as on a busy machine there are some more, in one program
-and not in another. With LEAK it keeps that many bytes more each second.
+that there is something to report: memory grows by those stalls, with an export and without, until there are
+256. With LEAK it keeps that many bytes more each second.
 
 Every 5 s it runs a full garbage collection, as happens by itself in a program that creates many objects.
 Until then CPython keeps freed tuples, up to 2,000 of each length, for later ones: memory that grows for
@@ -35,8 +34,6 @@ BEAT = 0.01
 """Seconds of the program's timer."""
 THRESHOLD, STALL = 0.03, 0.06
 """Seconds from which a stall counts, and that each stall takes."""
-AT_FIRST = 270
-"""Stalls before it is measured: more than are kept."""
 COLLECTED = 5.0
 """Seconds from one full collection to the next: one beat in 400, which does not show in the p99."""
 LOOKS = 12
@@ -97,7 +94,7 @@ async def feel(leak: int = 0, first: float = FIRST, last: float = LAST) -> Felt:
     while not after.known:
         if (now := time.perf_counter()) >= stall_at:
             time.sleep(STALL)
-            stall_at += 1.0 if now - start > first else min(1.0, first / AT_FIRST)
+            stall_at += 1.0
             leaked.append(bytes(leak))
         if now >= collect_at:
             gc.collect()
