@@ -2,8 +2,8 @@
 
 Times of day are Unix seconds, spans of time are seconds. ``None`` means "not known here", never zero.
 
-Apart from ``_records``, since making these classes takes about as long as ``import loopwatch`` without them.
-They are loaded with the agent, or when one is first asked for, as in ``loopwatch.Stall``.
+Apart from ``_records``, since making these classes takes about as long as ``import loopwatch`` without them,
+asyncio's own import aside. They are loaded with the agent, or when one is asked for: ``loopwatch.Stall``.
 """
 
 from __future__ import annotations

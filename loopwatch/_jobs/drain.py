@@ -191,7 +191,7 @@ class Drain:
         message = f"loopwatch.drain(): not finished within {self._timeout:g} s"
         number, ends = cancelled_with(task, reached)
         for each in ends if number > DEEP else ():
-            each.cancel(message)
+            each.cancel(msg=message)  # as a task calls it on what it waits for
         try:
             task.cancel(message)
         except RecursionError:  # if its chain has an end, that ends it; a cycle has none

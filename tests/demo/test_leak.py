@@ -9,7 +9,7 @@ from tests.machine import cpu_waited
 from .programs import Program
 
 IN_TIME = 5.0
-"""Seconds from the last leaked task to the names of all, besides those in which somebody waits for a CPU."""
+"""Seconds from the last leaked task to the names of all; up to twice that where somebody waits for a CPU."""
 
 
 def figures(said: str) -> tuple[float, ...]:
@@ -31,7 +31,7 @@ def test_leaks_are_named_in_time(tmp_path: Path) -> None:
         perhaps = Program(opened, tmp_path, "leak", "--could-wake")
         said = never.end()
         last, _, named, after = figures(said)
-        waited = cpu_waited() - before
+        waited = min(cpu_waited() - before, IN_TIME)
         assert last >= 49
         assert named <= IN_TIME + waited
         assert after <= IN_TIME + waited
@@ -42,7 +42,7 @@ def test_leaks_are_named_in_time(tmp_path: Path) -> None:
         last, p99, named, after = figures(said)
         assert last >= 49
         assert p99 > 0.1
-        waited = cpu_waited() - before
+        waited = min(cpu_waited() - before, IN_TIME)
         assert named - last <= 3 * p99 + waited
         assert after <= 3 * p99 + IN_TIME + waited
         assert "others created there take no more than" in said
